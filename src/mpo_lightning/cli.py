@@ -1,0 +1,74 @@
+"""The command `mpo`: routes a verb to Lightning or to a plain function.
+
+Nothing heavy is imported here, so that `mpo --help` answers at once. `fit`, `validate`, `test` and `predict` are LightningCLI;
+every other verb is a function of `commands`, whose arguments and help jsonargparse reads off its signature and docstring.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from mpo_lightning import __version__
+from mpo_lightning.errors import InputError
+
+TRAINER_VERBS = {
+    "fit": "train a policy with MPO: --config overlays, any Lightning strategy",
+    "validate": "the losses, rewards and accuracy of a checkpoint on the validation shards",
+    "test": "the same on the test shards",
+    "predict": "log-probs and rewards of each pair, as JSON lines",
+}
+GROUPS = {
+    "data": {
+        "shard": "MMPR annotations -> checked WebDataset shards",
+        "check": "read every record of a shard folder and say what is wrong",
+        "show": "an HTML page of pairs: pictures, tiles, answers, their difference",
+        "index": "index a folder of WebDataset shards made elsewhere",
+    },
+    "model": {
+        "tiny": "write a tiny InternVL2 with random weights, for trying things out",
+    },
+}
+
+
+def help_text() -> str:
+    """What `mpo --help` prints: every verb in a line."""
+    lines = ["usage: mpo VERB ... | mpo VERB --help", "", "Take an InternVL2, train it with Mixed Preference Optimization.", ""]
+    lines += ["train and evaluate (LightningCLI):", *(f"  {verb:<14} {text}" for verb, text in TRAINER_VERBS.items()), ""]
+    for group, verbs in GROUPS.items():
+        lines += [f"{group}:", *(f"  {f'{group} {verb}':<14} {text}" for verb, text in verbs.items()), ""]
+    return "\n".join([*lines, "options:", "  --help         this text", "  --version      the version", ""])
+
+
+def main() -> None:
+    """Entry point. Bad input ends with one sentence on stderr and exit code 2."""
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        # sys.argv is left alone: Lightning's launcher starts other ranks with it.
+        run(sys.argv[1:])
+    except InputError as error:
+        print(f"mpo: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Runs one verb.
+
+    Raises:
+        InputError: the verb is not known, or what it was given cannot be used.
+    """
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("-h", "--help"):
+        print(help_text())
+    elif verb == "--version":
+        print(f"mpo-lightning {__version__}")
+    elif verb in TRAINER_VERBS:
+        importlib.import_module("mpo_lightning.training.cli").run()
+    elif verb in GROUPS:
+        importlib.import_module("mpo_lightning.commands").run(verb, arguments[1:])
+    else:
+        raise InputError(f"unknown verb '{verb}'; 'mpo --help' lists them all")

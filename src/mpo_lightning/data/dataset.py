@@ -1,0 +1,48 @@
+"""The torch Dataset: a micro-batch of the plan in, a PairBatch out.
+
+A record that cannot be used does not raise in a worker process, where its message would drown in a traceback; it travels in the
+batch, and the training loop stops or counts it. Its place in the global step stays empty: it is never replaced.
+"""
+
+from torch.utils.data import Dataset
+
+from mpo_lightning.data.batch import PairBatch, SetAside, collate
+from mpo_lightning.data.encoding import PairEncoder
+from mpo_lightning.data.plan import MicroBatch
+from mpo_lightning.data.reader import ShardReader
+from mpo_lightning.errors import BadRecord
+
+
+class PairDataset(Dataset[PairBatch]):
+    """Reads and encodes micro-batches.
+
+    Args:
+        reader: of the shards.
+        encoder: of the model.
+        seed: of random augmentation.
+        augment: whether `data_augment` records are degraded (training) or not (validation).
+    """
+
+    def __init__(self, reader: ShardReader, encoder: PairEncoder, seed: int = 0, augment: bool = False) -> None:
+        self.reader = reader
+        self.encoder = encoder
+        self.seed = seed
+        self.augment = augment
+
+    def __getitem__(self, micro_batch: MicroBatch) -> PairBatch:
+        pairs, set_aside = [], []
+        for occurrence in micro_batch.occurrences:
+            try:
+                record = self.reader.read(occurrence.record)
+                pairs.append(self.encoder.encode(record, occurrence if self.augment else None, self.seed))
+            except BadRecord as error:
+                set_aside.append(SetAside(self.reader.index.where(occurrence.record), str(error)))
+        pad_id = self.encoder.tokenizer.pad_token_id
+        return collate(
+            pairs,
+            pad_id=0 if pad_id is None else pad_id,
+            tile_size=self.encoder.tile_size,
+            step_pairs=micro_batch.step_pairs,
+            last_of_step=micro_batch.last_of_step,
+            set_aside=tuple(set_aside),
+        )

@@ -1,0 +1,135 @@
+"""From a record to token ids and tiles.
+
+Prompt and answers are tokenized apart, as they are when a model generates: the prompt ends with the template's assistant
+prefix, and an answer starts a new tokenization. So chosen and rejected always stand behind the very same prompt ids.
+
+Length: `max_length` bounds prompt plus answer. A prompt is never cut, so image tokens never are; an answer that does not fit
+is cut from the right and loses its end token, which then carries no label (overlong "truncate"), or the pair is refused
+(overlong "set_aside"). A prompt that leaves no room for an answer is always refused.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from mpo_lightning.data.pictures import open_picture
+from mpo_lightning.data.plan import Occurrence
+from mpo_lightning.data.records import IMAGE_MARK, PreferenceRecord
+from mpo_lightning.data.templates import ChatTemplate
+from mpo_lightning.data.tiling import cut_tiles, degrade_tiles
+from mpo_lightning.errors import BadRecord
+
+IMAGE_TOKEN = "<IMG_CONTEXT>"
+IMAGE_START, IMAGE_END = "<img>", "</img>"
+
+Overlong = Literal["truncate", "set_aside"]
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """One pair as the model takes it.
+
+    Attributes:
+        key: the record's key.
+        prompt_ids: int64 [prompt tokens], image tokens in place.
+        chosen_ids: int64 [answer tokens], the end token last unless the answer was cut.
+        rejected_ids: int64 [answer tokens], likewise.
+        tiles: uint8 [N, 3, S, S]; N is 0 for a text-only pair.
+        cut: how many of the two answers were cut.
+    """
+
+    key: str
+    prompt_ids: Tensor
+    chosen_ids: Tensor
+    rejected_ids: Tensor
+    tiles: Tensor
+    cut: int = 0
+
+
+@dataclass(frozen=True)
+class PairEncoder:
+    """Encodes records for one model.
+
+    Attributes:
+        tokenizer: the model's.
+        template: the model's chat template.
+        tile_size: side of a tile in pixels.
+        tokens_per_tile: image tokens that a tile becomes.
+        max_tiles: tiles of a pair's grids, thumbnails not counted; shared between its pictures. A record's own limit replaces it.
+        max_length: most tokens of prompt plus answer.
+        overlong: what happens to an answer that does not fit.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    template: ChatTemplate
+    tile_size: int = 448
+    tokens_per_tile: int = 256
+    max_tiles: int = 12
+    max_length: int = 6144
+    overlong: Overlong = "truncate"
+
+    def encode(self, record: PreferenceRecord, occurrence: Occurrence | None = None, seed: int = 0) -> EncodedPair:
+        """The encoded pair.
+
+        Args:
+            record: the pair.
+            occurrence: which appearance of it this is; seeds the random JPEG quality of `augment`. None leaves tiles as they are.
+            seed: of the run.
+
+        Raises:
+            BadRecord: a picture that cannot be decoded, a prompt too long, an answer too long (set_aside), or two answers
+                that are the same once cut.
+        """
+        tiles = self._tiles(record)
+        if record.augment and occurrence is not None:
+            rng = np.random.default_rng([seed, occurrence.epoch, occurrence.record, occurrence.copy])
+            tiles = [degrade_tiles(part, rng) for part in tiles]
+        prompt = self.prompt_ids(record.question, [len(part) for part in tiles])
+        room = self.max_length - len(prompt)
+        if room < 1:
+            raise BadRecord(
+                f"the prompt has {len(prompt)} tokens, {sum(map(len, tiles)) * self.tokens_per_tile} of them for pictures, and leaves no room "
+                f"for an answer in {self.max_length}; raise max_length or lower max_tiles"
+            )
+        chosen, rejected = self.answer_ids(record.chosen), self.answer_ids(record.rejected)
+        cut = (len(chosen) > room) + (len(rejected) > room)
+        if cut and self.overlong == "set_aside":
+            raise BadRecord(
+                f"prompt and answer have {len(prompt) + max(len(chosen), len(rejected))} tokens, more than {self.max_length}; raise max_length"
+                " or choose overlong: truncate"
+            )
+        chosen, rejected = chosen[:room], rejected[:room]
+        if chosen == rejected:
+            raise BadRecord(f"chosen and rejected are the same tokens{' once cut to max_length' if cut else ''}")
+        empty = torch.empty(0, 3, self.tile_size, self.tile_size, dtype=torch.uint8)
+        as_ids = [torch.tensor(ids, dtype=torch.int64) for ids in (prompt, chosen, rejected)]
+        return EncodedPair(record.key, *as_ids, tiles=torch.cat(tiles) if tiles else empty, cut=cut)
+
+    def _tiles(self, record: PreferenceRecord) -> list[Tensor]:
+        limit = max(1, (record.max_tiles or self.max_tiles) // max(1, len(record.images)))
+        return [cut_tiles(open_picture(data), limit, self.tile_size) for data in record.images]
+
+    def prompt_ids(self, question: str, tiles_per_image: list[int]) -> list[int]:
+        """Token ids of everything in front of an answer.
+
+        Args:
+            question: holds one `<image>` for each entry of `tiles_per_image`.
+            tiles_per_image: tiles of each picture, thumbnails counted.
+        """
+        # One image token a picture is tokenized, then repeated: the same ids as the long text, without its cost.
+        marked = question.replace(IMAGE_MARK, f"{IMAGE_START}{IMAGE_TOKEN}{IMAGE_END}")
+        ids = self.tokenizer(self.template.prompt(marked)).input_ids
+        image_token = self.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+        counts = iter(tiles_per_image)
+        expanded: list[int] = []
+        for token in ids:
+            expanded += [token] * (next(counts) * self.tokens_per_tile) if token == image_token else [token]
+        return expanded
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """Token ids of an answer with its end token."""
+        return list(self.tokenizer(self.template.answer(answer), add_special_tokens=False).input_ids)

@@ -1,0 +1,243 @@
+"""The index of a folder of shards: where each record's members lie, how large they are, what they cost.
+
+Beside the tars of a folder lies `index/`:
+
+    index.json    format, data sets with repeat_time, shards with records, bytes and sha256
+    records.npy   one row a record: shard, first member, key, token and tile counts
+    members.npy   one row a tar member: offset, size and crc32 of its bytes
+
+The two arrays are memory-mapped, so a set of millions of records opens at once and without parsing. Counts are taken with
+the tokenizer that ships in this package and a limit of 12 tiles; they serve to balance work, not to cut sequences.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpo_lightning.data.sample import decode_sample, record_cost
+from mpo_lightning.errors import BadRecord, InputError
+
+FORMAT = 1
+MEMBER = np.dtype([("offset", "<u8"), ("size", "<u8"), ("crc32", "<u4")])
+
+
+def record_dtype(key_bytes: int) -> np.dtype:
+    """Columns of records.npy; the first member is the JSON, the pictures follow in order."""
+    counts = [(name, "<u4") for name in ("prompt_tokens", "chosen_tokens", "rejected_tokens")]
+    places = [("shard", "<u4"), ("dataset", "<u4"), ("first_member", "<u8"), ("members", "<u4"), ("tiles", "<u4")]
+    return np.dtype([("key", f"S{max(1, key_bytes)}"), *places, *counts])
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One tar file of the folder."""
+
+    name: str
+    records: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """One data set of the meta file, with what the plan needs of it."""
+
+    name: str
+    repeat_time: float = 1.0
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """An opened index.
+
+    Attributes:
+        folder: the folder of the tars.
+        shards: the tar files, in order.
+        datasets: the data sets, in order of their numbers.
+        records: memory-mapped rows, see `record_dtype`.
+        members: memory-mapped rows of `MEMBER`.
+    """
+
+    folder: Path
+    shards: tuple[ShardEntry, ...]
+    datasets: tuple[DatasetEntry, ...]
+    records: np.ndarray
+    members: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def key(self, record: int) -> str:
+        return bytes(self.records[record]["key"]).decode("utf-8")
+
+    def where(self, record: int) -> str:
+        """The record in words, for messages."""
+        return f"record '{self.key(record)}' of {self.folder / self.shards[int(self.records[record]['shard'])].name}"
+
+
+@dataclass(frozen=True)
+class ScannedShard:
+    """What one pass over a tar finds, before data sets have numbers."""
+
+    entry: ShardEntry
+    rows: list[dict[str, Any]]
+    members: list[tuple[int, int, int]]
+    refused: list[tuple[str, str]]
+
+
+def scan_shard(path: Path) -> ScannedShard:
+    """Reads a tar once and finds its records, pictures decoded from their headers only.
+
+    Records that break a rule are listed in `refused` with the reason and left out of the rows.
+
+    Raises:
+        InputError: the tar itself is broken: cut short, without its end mark, or with a member that comes twice.
+    """
+    rows: list[dict[str, Any]] = []
+    members: list[tuple[int, int, int]] = []
+    refused: list[tuple[str, str]] = []
+    for key, parts in _samples(path):
+        try:
+            fields, names = decode_sample(key, {extension: data for extension, (_, data) in parts.items()})
+            cost = record_cost(fields, [parts[name][1] for name in names])
+        except BadRecord as error:
+            refused.append((key, str(error)))
+            continue
+        rows.append({"key": key, "dataset": fields.dataset, "first_member": len(members), "members": 1 + len(names)} | cost)
+        members += [(parts[name][0], len(parts[name][1]), zlib.crc32(parts[name][1])) for name in ("json", *names)]
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return ScannedShard(ShardEntry(path.name, len(rows), path.stat().st_size, digest.hexdigest()), rows, members, refused)
+
+
+def _samples(path: Path) -> list[tuple[str, dict[str, tuple[int, bytes]]]]:
+    """Key and {extension: (offset, bytes)} of each sample, in the order of the tar."""
+    samples: dict[str, dict[str, tuple[int, bytes]]] = {}
+    last_key, end = None, 0
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                end = member.offset_data + (member.size + 511) // 512 * 512
+                if not member.isfile():
+                    raise InputError(f"{path}: the member '{member.name}' is a link or a special file; shards hold plain files only")
+                folder, base = os.path.split(member.name)
+                stem, _, extension = base.partition(".")
+                key = os.path.join(folder, stem)
+                if key.startswith(("/", "..")) or "/../" in key:
+                    raise InputError(f"{path}: the member name '{member.name}' leads out of the archive; make the shard again")
+                if key in samples and key != last_key:
+                    raise InputError(f"{path}: the sample '{key}' is split or comes twice; make the shard again")
+                parts = samples.setdefault(key, {})
+                if extension in parts:
+                    raise InputError(f"{path}: the member '{member.name}' comes twice; make the shard again")
+                data = tar.extractfile(member)
+                body = data.read() if data else b""
+                if len(body) != member.size:
+                    raise tarfile.ReadError("unexpected end of data")
+                parts[extension] = (member.offset_data, body)
+                last_key = key
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: the shard is damaged or cut short ({error}); make or copy it again") from None
+    except OSError as error:
+        raise InputError(f"{path}: the shard cannot be read ({error.strerror or error})") from None
+    with path.open("rb") as file:
+        file.seek(end)
+        if file.read(1024) != bytes(1024):
+            raise InputError(f"{path}: the shard is cut short (its end mark is missing); make or copy it again")
+    return list(samples.items())
+
+
+def write_index(folder: Path, scanned: list[ScannedShard], datasets: list[DatasetEntry]) -> None:
+    """Writes `index/` for a folder, index.json last, so that a killed writer leaves no index that looks whole.
+
+    Args:
+        folder: where the tars are.
+        scanned: one scan a shard, in order.
+        datasets: known data sets; ones that only the records name are added with repeat_time 1.
+    """
+    numbers = {entry.name: number for number, entry in enumerate(datasets)}
+    rows = [(shard, row) for shard, scan in enumerate(scanned) for row in scan.rows]
+    for _, row in rows:
+        if row["dataset"] not in numbers:
+            numbers[row["dataset"]] = len(numbers)
+            datasets = [*datasets, DatasetEntry(row["dataset"])]
+    key_bytes = max((len(row["key"].encode()) for _, row in rows), default=1)
+    records = np.zeros(len(rows), dtype=record_dtype(key_bytes))
+    first_members = np.cumsum([0, *(len(scan.members) for scan in scanned)])
+    for number, (shard, row) in enumerate(rows):
+        place = row["first_member"] + first_members[shard]
+        counts = (row["prompt_tokens"], row["chosen_tokens"], row["rejected_tokens"])
+        records[number] = (row["key"].encode(), shard, numbers[row["dataset"]], place, row["members"], row["tiles"], *counts)
+    members = np.array([member for scan in scanned for member in scan.members], dtype=MEMBER)
+    target = folder / "index"
+    target.mkdir(exist_ok=True)
+    (target / "index.json").unlink(missing_ok=True)
+    np.save(target / "records.npy", records)
+    np.save(target / "members.npy", members)
+    summary = {
+        "format": FORMAT,
+        "records": len(records),
+        "datasets": [asdict(entry) for entry in datasets],
+        "shards": [asdict(scan.entry) for scan in scanned],
+    }
+    partial = target / "index.json.partial"
+    partial.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    partial.rename(target / "index.json")
+
+
+def open_index(folder: Path) -> ShardIndex:
+    """Opens the index of a folder and checks that its tars are there in full size.
+
+    Raises:
+        InputError: no such folder, no index, an index of another format, or a shard that is missing or has another size.
+    """
+    path = folder / "index" / "index.json"
+    if not path.is_file():
+        if (folder / "train" / "index" / "index.json").is_file():
+            raise InputError(f"{folder}: this folder holds splits; give {folder / 'train'} or {folder / 'validation'}")
+        tars = sorted(folder.glob("*.tar"))
+        if tars:
+            raise InputError(f"{folder}: {len(tars)} tar files but no index; run 'mpo data index {folder}' once")
+        raise InputError(f"{folder}: no shards here; make them with 'mpo data shard --meta META --output {folder.parent}'")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        records = np.load(path.with_name("records.npy"), mmap_mode="r" if summary["records"] else None, allow_pickle=False)
+        members = np.load(path.with_name("members.npy"), mmap_mode="r" if summary["records"] else None, allow_pickle=False)
+        shards = tuple(ShardEntry(**entry) for entry in summary["shards"])
+        datasets = tuple(DatasetEntry(**entry) for entry in summary["datasets"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path.parent}: the index cannot be read ({error}); run 'mpo data index {folder}' again") from None
+    if summary["format"] != FORMAT or len(records) != summary["records"]:
+        raise InputError(f"{path.parent}: the index is of another format or incomplete; run 'mpo data index {folder}' again")
+    for shard in shards:
+        tar = folder / shard.name
+        size = tar.stat().st_size if tar.is_file() else None
+        if size is None:
+            raise InputError(f"{tar}: the shard named by the index is missing; copy it again or run 'mpo data index {folder}'")
+        if size != shard.bytes:
+            raise InputError(f"{tar}: the shard has {size:,} bytes where the index says {shard.bytes:,}; copy it again")
+    return ShardIndex(folder, shards, datasets, records, members)
+
+
+def read_member(file: io.FileIO, offset: int, size: int, crc32: int) -> bytes:
+    """The bytes of one member, compared with its checksum.
+
+    Raises:
+        BadRecord: short read or another checksum: the shard changed or was damaged after it was indexed.
+    """
+    data = os.pread(file.fileno(), size, offset)
+    if len(data) != size or zlib.crc32(data) != crc32:
+        raise BadRecord("its bytes differ from the checksum in the index; the shard is damaged, copy it again")
+    return data
+
+

@@ -1,0 +1,59 @@
+"""Pictures from untrusted bytes: bounded in pixels, in the formats named here, decoded completely or refused.
+
+Decoding is Pillow's, because its bicubic filter gives the reference's exact pixels. The header is read before the body, so
+an oversized picture is refused before it costs memory.
+"""
+
+import io
+import warnings
+
+from PIL import Image, UnidentifiedImageError
+
+from mpo_lightning.errors import BadRecord
+
+Image.init()  # registers every format's reader, so that `formats=` can name them
+
+MAX_PIXELS = 64_000_000
+"""Largest width * height that is decoded (about 200 MB as RGB)."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+EXTENSIONS = {
+    "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "PPM": "ppm",
+}  # fmt: skip
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """The decoded picture in its own mode.
+
+    Args:
+        data: the encoded file.
+
+    Raises:
+        BadRecord: not a picture in one of `FORMATS`, more than `MAX_PIXELS`, or cut short.
+    """
+    image = _header(data)
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+        raise BadRecord(f"the picture is damaged or cut short ({error})") from None
+    return image
+
+
+def picture_size(data: bytes) -> tuple[int, int, str]:
+    """Width and height in pixels and the usual file extension, read from the header alone. Raises as `open_picture`."""
+    image = _header(data)
+    return image.width, image.height, EXTENSIONS[str(image.format)]
+
+
+def _header(data: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise BadRecord(f"the picture has more than {MAX_PIXELS:,} pixels; shrink it") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        raise BadRecord(f"the file is not a picture in a known format ({', '.join(sorted(set(EXTENSIONS.values())))})") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise BadRecord(f"the picture has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}; shrink it")
+    return image

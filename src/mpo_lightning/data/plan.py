@@ -1,0 +1,178 @@
+"""The order of training as a pure function of (seed, epoch, index).
+
+An epoch is: shards in a seeded permutation, the records of a window of shards shuffled together, cut into global steps. A
+global step is a set of pairs, and each rank gets its micro-batches of them, balanced by cost. Nothing depends on loader
+workers or timing, so the whole state of the order is one integer: how many micro-batches a rank has done.
+
+repeat_time belongs to the order: 2.5 means two occurrences of every record in an epoch, and a third of one fixed, seeded half.
+Every rank gets the same number of micro-batches in a step; in the last, partial step some of them may be empty.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DistributedSampler
+
+from mpo_lightning.data.index import ShardIndex
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """One appearance of a record: the seed of everything random that happens to it."""
+
+    record: int
+    epoch: int
+    copy: int
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one rank computes at once: its pairs, and how they stand in their global step.
+
+    Attributes:
+        occurrences: the pairs; may be empty in the last step of an epoch.
+        step_pairs: pairs in the whole global step, over all ranks and micro-batches.
+        last_of_step: whether the optimizer steps after this micro-batch.
+    """
+
+    occurrences: tuple[Occurrence, ...]
+    step_pairs: int
+    last_of_step: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The order of an index.
+
+    Attributes:
+        index: the records.
+        seed: of shuffling and of fractional repeats.
+        global_batch_size: pairs in a global step.
+        micro_batch_size: most pairs that a rank computes at once.
+        world_size: ranks.
+        shuffle: False keeps the order of the shards and ignores repeat_time (validation).
+        window: shards whose records are shuffled together.
+    """
+
+    index: ShardIndex
+    seed: int
+    global_batch_size: int
+    micro_batch_size: int
+    world_size: int = 1
+    shuffle: bool = True
+    window: int = 16
+
+    @property
+    def micro_batches_per_step(self) -> int:
+        """How many micro-batches each rank computes in a global step."""
+        return -(-self.global_batch_size // (self.world_size * self.micro_batch_size))
+
+    @property
+    def steps(self) -> int:
+        """Global steps in an epoch, the last partial one counted."""
+        return -(-int(copies_of_records(self.index, self.seed, self.shuffle).sum()) // self.global_batch_size)
+
+    def epoch_order(self, epoch: int) -> np.ndarray:
+        """int64 [occurrences, 2]: record and copy, in order."""
+        copies = copies_of_records(self.index, self.seed, self.shuffle)
+        records = np.repeat(np.arange(len(self.index)), copies)
+        copy = np.arange(len(records)) - np.repeat(np.cumsum(copies) - copies, copies)
+        order = np.stack([records, copy], axis=1)
+        if not self.shuffle:
+            return order
+        rng = np.random.default_rng([self.seed, epoch])
+        shard_of = np.asarray(self.index.records["shard"])[records]
+        starts = np.searchsorted(shard_of, np.arange(len(self.index.shards) + 1))
+        shards = rng.permutation(len(self.index.shards))
+        windows = []
+        for first in range(0, len(shards), self.window):
+            parts = [np.arange(starts[shard], starts[shard + 1]) for shard in shards[first : first + self.window]]
+            windows.append(rng.permutation(np.concatenate(parts)))
+        return order[np.concatenate(windows)]
+
+    def rank_micro_batches(self, epoch: int, rank: int, start: int = 0) -> Iterator[MicroBatch]:
+        """The micro-batches of one rank in an epoch, from number `start` on."""
+        order = self.epoch_order(epoch)
+        per_step = self.micro_batches_per_step
+        for step in range(start // per_step, self.steps):
+            pairs = order[step * self.global_batch_size : (step + 1) * self.global_batch_size]
+            bins = balance(self.costs(pairs[:, 0]), self.world_size * per_step, self.micro_batch_size)
+            skip = start % per_step if step == start // per_step else 0
+            for micro in range(skip, per_step):
+                chosen = bins[micro * self.world_size + rank]
+                occurrences = tuple(Occurrence(int(pairs[pair, 0]), epoch, int(pairs[pair, 1])) for pair in chosen)
+                yield MicroBatch(occurrences, step_pairs=len(pairs), last_of_step=micro == per_step - 1)
+
+    def costs(self, records: np.ndarray) -> np.ndarray:
+        """Tokens that each record takes through the language model: both sides, 256 image tokens a tile."""
+        rows = self.index.records[records]
+        return (2 * (256 * rows["tiles"] + rows["prompt_tokens"]) + rows["chosen_tokens"] + rows["rejected_tokens"]).astype(np.int64)
+
+
+@lru_cache(maxsize=4)
+def _copies(dataset_numbers: bytes, repeats: tuple[float, ...], seed: int) -> np.ndarray:
+    dataset_of = np.frombuffer(dataset_numbers, dtype=np.uint32)
+    copies = np.zeros(len(dataset_of), dtype=np.int64)
+    for number, repeat in enumerate(repeats):
+        members = np.flatnonzero(dataset_of == number)
+        whole = int(repeat)
+        copies[members] = whole
+        extra = int((repeat - whole) * len(members) + 1e-6)
+        copies[np.random.default_rng([seed, number]).permutation(members)[:extra]] += 1
+    return copies
+
+
+def copies_of_records(index: ShardIndex, seed: int, repeat: bool = True) -> np.ndarray:
+    """int64 [records]: how often each record occurs in an epoch.
+
+    A whole repeat_time repeats every record; a fraction adds int(fraction * records) of them, always the same ones, as many
+    as the reference draws.
+    """
+    if not repeat:
+        return np.ones(len(index), dtype=np.int64)
+    dataset_of = np.ascontiguousarray(index.records["dataset"], dtype=np.uint32)
+    return _copies(dataset_of.tobytes(), tuple(entry.repeat_time for entry in index.datasets), seed)
+
+
+def balance(costs: np.ndarray, num_bins: int, capacity: int) -> list[list[int]]:
+    """Spreads items over bins of limited capacity so that the dearest bin is cheap: largest first, into the lightest bin.
+
+    Args:
+        costs: [items].
+        num_bins: bins.
+        capacity: most items in a bin.
+
+    Returns:
+        For each bin its items, in ascending order.
+    """
+    bins: list[list[int]] = [[] for _ in range(num_bins)]
+    loads = np.zeros(num_bins)
+    for item in np.argsort(-costs, kind="stable"):
+        lightest = int(np.argmin(loads))
+        bins[lightest].append(int(item))
+        loads[lightest] = loads[lightest] + costs[item] if len(bins[lightest]) < capacity else np.inf
+    return [sorted(items) for items in bins]
+
+
+class PlanSampler(DistributedSampler[Any]):
+    """Hands one rank's micro-batches to a DataLoader with `batch_size=None`.
+
+    It is a DistributedSampler so that Lightning leaves it in place and calls `set_epoch`. `start` skips what a resumed
+    epoch has done already, once.
+    """
+
+    def __init__(self, plan: Plan, rank: int) -> None:
+        self.plan = plan
+        self.rank = rank
+        self.epoch = 0
+        self.start = 0
+
+    def __len__(self) -> int:
+        return self.plan.steps * self.plan.micro_batches_per_step
+
+    def __iter__(self) -> Iterator[Any]:
+        start, self.start = self.start, 0
+        return self.plan.rank_micro_batches(self.epoch, self.rank, start)

@@ -1,0 +1,50 @@
+"""Reading records out of shards by number: one seek a member, every member compared with its checksum."""
+
+import io
+from typing import Any
+
+from mpo_lightning.data.index import ShardIndex, read_member
+from mpo_lightning.data.records import PreferenceRecord
+from mpo_lightning.data.sample import parse_record
+from mpo_lightning.errors import BadRecord
+
+
+class ShardReader:
+    """Random access to the records of an index. May be copied to worker processes; each opens its own files.
+
+    Args:
+        index: the opened index.
+        max_open: how many tars are held open at once.
+    """
+
+    def __init__(self, index: ShardIndex, max_open: int = 32) -> None:
+        self.index = index
+        self.max_open = max_open
+        self._files: dict[int, io.FileIO] = {}
+
+    def read(self, record: int) -> PreferenceRecord:
+        """The record with its pictures' bytes.
+
+        Raises:
+            BadRecord: its bytes differ from the checksum, or it breaks a rule of `records`.
+        """
+        row = self.index.records[record]
+        file = self._open(int(row["shard"]))
+        first = int(row["first_member"])
+        members = self.index.members[first : first + int(row["members"])]
+        body, *images = [read_member(file, int(m["offset"]), int(m["size"]), int(m["crc32"])) for m in members]
+        return parse_record(self.index.key(record), body, tuple(images))
+
+    def _open(self, shard: int) -> io.FileIO:
+        if shard not in self._files:
+            if len(self._files) >= self.max_open:
+                self._files.pop(next(iter(self._files))).close()
+            path = self.index.folder / self.index.shards[shard].name
+            try:
+                self._files[shard] = io.FileIO(path)
+            except OSError as error:
+                raise BadRecord(f"its shard {path} cannot be opened ({error.strerror})") from None
+        return self._files[shard]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_files": {}}

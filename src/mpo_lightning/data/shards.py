@@ -1,0 +1,296 @@
+"""Making checked WebDataset shards out of MMPR annotations.
+
+Two passes. The first reads every annotation line, checks it, finds its pictures and splits pairs into training and
+validation; after it the command knows how large the shards will be and says so. The second packs pairs into tars, several
+processes at a time, decoding every picture once to prove that it can be decoded, and scans what it wrote into the index.
+Which pair goes into which tar is fixed after the first pass, so a killed run continues with the tars that are missing.
+
+Every pair carries its own copy of its pictures, since a plain WebDataset pipeline reads one sample at a time; with many pairs
+a picture the shards are larger than the pictures, by the factor that the command prints before it writes.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from webdataset import TarWriter
+
+from mpo_lightning.data.index import DatasetEntry, ScannedShard, scan_shard, write_index
+from mpo_lightning.data.mmpr import AnnotationSet, parse_line, read_lines, read_meta
+from mpo_lightning.data.pictures import open_picture
+from mpo_lightning.data.records import PreferenceRecord
+from mpo_lightning.data.sample import encode_sample
+from mpo_lightning.data.split import connected_groups, validation_pairs
+from mpo_lightning.errors import BadRecord, InputError
+
+SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class PairPlace:
+    """Where a pair's line is, and what its sample will weigh."""
+
+    dataset: int
+    line: int
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A pair that was set aside: `where` is file and line."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first pass found."""
+
+    sets: list[AnnotationSet]
+    pairs: list[PairPlace]
+    groups: list[int]
+    rejected: list[Rejected]
+    picture_bytes: int
+    fingerprint: str
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(pair.bytes for pair in self.pairs)
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """One tar to write."""
+
+    path: Path
+    work: Path
+    sets: list[AnnotationSet]
+    names: list[str]
+    pairs: list[PairPlace]
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What the second pass made: pairs by split and by data set, the tars' bytes, and what was set aside."""
+
+    pairs: dict[str, int]
+    datasets: dict[str, int]
+    bytes: int
+    rejected: list[Rejected]
+
+
+def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda done: None) -> Survey:
+    """The first pass: every line parsed and checked, every picture found and weighed.
+
+    Args:
+        meta: the meta.json.
+        strict: stop at the first bad line instead of setting it aside.
+        progress: called with the number of bytes of annotation read since the last call.
+
+    Raises:
+        InputError: the meta file cannot be used, nothing usable was found, or (strict) a line is bad.
+    """
+    sets = read_meta(meta)
+    pairs: list[PairPlace] = []
+    keys: list[list[tuple[str, str]]] = []
+    rejected: list[Rejected] = []
+    picture_sizes: dict[str, int] = {}
+    digest = hashlib.sha256()
+    for number, entry in enumerate(sets):
+        digest.update(repr(entry).encode())
+        for line_number, offset, line in read_lines(entry.annotation):
+            digest.update(line)
+            progress(len(line))
+            try:
+                parsed = parse_line(line, entry.root)
+            except BadRecord as error:
+                rejected.append(_reject(strict, entry, line_number, error))
+                continue
+            pictures = [str(path) for path in parsed.pictures]
+            for path in pictures:
+                if path not in picture_sizes:
+                    picture_sizes[path] = os.path.getsize(path)
+            sizes = [len(line), *(picture_sizes[path] for path in pictures)]
+            # A tar member takes its bytes rounded up to 512, behind a header of 512.
+            pairs.append(PairPlace(number, line_number, offset, sum(512 + (size + 511) // 512 * 512 for size in sizes)))
+            keys.append([("question", parsed.question), *(("picture", path) for path in pictures)])
+    if not pairs:
+        raise InputError(f"{meta}: no usable pair found ({len(rejected)} set aside)")
+    digest.update(repr(sorted(picture_sizes.items())).encode())
+    return Survey(sets, pairs, connected_groups(keys), rejected, sum(picture_sizes.values()), digest.hexdigest())
+
+
+def _reject(strict: bool, entry: AnnotationSet, line: int, error: BadRecord) -> Rejected:
+    where = f"{entry.annotation}:{line}"
+    if strict:
+        raise InputError(f"{where}: {error} (or set such pairs aside with --on_bad quarantine)") from None
+    return Rejected(where, str(error))
+
+
+def plan_shards(found: Survey, output: Path, validation: float, seed: int, shard_bytes: int) -> list[ShardJob]:
+    """Which pair goes into which tar: pairs keep their order, a tar is closed when it would grow past `shard_bytes`.
+
+    Raises:
+        InputError: the validation split would be empty though a fraction was asked for.
+    """
+    held_out = validation_pairs(found.groups, validation, seed)
+    if validation > 0 and not held_out:
+        raise InputError(
+            f"a validation fraction of {validation} holds out no pair: the smallest group that shares questions or pictures is "
+            "larger; ask for a larger fraction or use a separate meta file for validation"
+        )
+    if len(held_out) == len(found.pairs):
+        raise InputError(f"a validation fraction of {validation} leaves no pair for training; ask for a smaller one")
+    names = unique_names([entry.name for entry in found.sets])
+    jobs: list[ShardJob] = []
+    for split in SPLITS:
+        chosen = [pair for number, pair in enumerate(found.pairs) if (number in held_out) == (split == "validation")]
+        for number, pairs in enumerate(_cut_by_size(chosen, shard_bytes)):
+            path = output / split / f"mmpr-{number:06d}.tar"
+            jobs.append(ShardJob(path, output / ".work", found.sets, names, pairs))
+    return jobs
+
+
+def unique_names(names: list[str]) -> list[str]:
+    """Names that can be part of a sample's key (no dot, slash or space), and still differ."""
+    safe: list[str] = []
+    for name in names:
+        base = re.sub(r"[^0-9A-Za-z_-]+", "_", name) or "set"
+        candidate, number = base, 2
+        while candidate in safe:
+            candidate, number = f"{base}-{number}", number + 1
+        safe.append(candidate)
+    return safe
+
+
+def _cut_by_size(pairs: list[PairPlace], shard_bytes: int) -> Iterator[list[PairPlace]]:
+    current: list[PairPlace] = []
+    filled = 0
+    for pair in pairs:
+        if current and filled + pair.bytes > shard_bytes:
+            yield current
+            current, filled = [], 0
+        current.append(pair)
+        filled += pair.bytes
+    if current:
+        yield current
+
+
+def write_shards(
+    found: Survey, jobs: list[ShardJob], output: Path, strict: bool, workers: int, progress: Callable[[int], None] = lambda done: None
+) -> ShardSummary:
+    """The second pass. Writes tars, indexes, `manifest.json` and, if anything was set aside, `quarantine.jsonl`.
+
+    Args:
+        found: the first pass.
+        jobs: from `plan_shards`.
+        output: a folder that is new, or left by a killed run of the same plan.
+        strict: stop at the first picture that cannot be decoded instead of setting its pair aside.
+        workers: processes.
+        progress: called with the number of pairs finished since the last call.
+
+    Raises:
+        InputError: the folder holds something else, the disk is too small, or (strict) a picture is bad.
+    """
+    _prepare_folder(found, jobs, output)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        finished: list[tuple[ShardJob, ScannedShard, list[Rejected]]] = []
+        for job, (scanned, rejected) in zip(jobs, pool.map(_write_shard, jobs), strict=True):
+            if strict and rejected:
+                pool.shutdown(cancel_futures=True)
+                raise InputError(f"{rejected[0].where}: {rejected[0].reason} (or set such pairs aside with --on_bad quarantine)")
+            finished.append((job, scanned, rejected))
+            progress(len(job.pairs))
+    all_rejected = found.rejected + [item for *_, rejected in finished for item in rejected]
+    datasets = [DatasetEntry(entry.name, entry.repeat_time) for entry in found.sets]
+    for split in SPLITS:
+        scans = [scanned for job, scanned, _ in finished if job.path.parent.name == split]
+        if scans:
+            write_index(output / split, scans, datasets)
+    summary = ShardSummary(
+        pairs={split: sum(scan.entry.records for job, scan, _ in finished if job.path.parent.name == split) for split in SPLITS},
+        datasets=dict(Counter(row["dataset"] for _, scan, _ in finished for row in scan.rows)),
+        bytes=sum(scan.entry.bytes for _, scan, _ in finished),
+        rejected=all_rejected,
+    )
+    if all_rejected:
+        lines = (json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in all_rejected)
+        (output / "quarantine.jsonl").write_text("".join(lines), encoding="utf-8")
+    manifest = {"fingerprint": found.fingerprint, "pairs": summary.pairs, "datasets": summary.datasets, "set_aside": len(all_rejected)}
+    (output / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    shutil.rmtree(output / ".work")
+    return summary
+
+
+def _prepare_folder(found: Survey, jobs: list[ShardJob], output: Path) -> None:
+    plan = hashlib.sha256(f"{found.fingerprint} {[(job.path.name, job.pairs) for job in jobs]}".encode()).hexdigest()
+    marker = output / ".work" / "plan"
+    if marker.is_file():
+        if marker.read_text() != plan:
+            raise InputError(f"{output}: an unfinished run with other data or arguments was left here; delete the folder or choose another")
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output}: the folder is not empty; choose a new one, so that no shard is mixed with older ones")
+    try:
+        for folder in {marker.parent, *(job.path.parent for job in jobs)}:
+            folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(output).free
+        missing = sum(pair.bytes for job in jobs if not job.path.exists() for pair in job.pairs)
+        if missing > free:
+            raise InputError(f"{output}: the shards need {missing / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; choose a larger disk")
+        marker.write_text(plan)
+    except OSError as error:
+        raise InputError(f"{output}: cannot write there ({error.strerror})") from None
+
+
+def _write_shard(job: ShardJob) -> tuple[ScannedShard, list[Rejected]]:
+    """Writes one tar, or takes the one that a killed run finished. The scan proves that it can be read back."""
+    rejected_path = job.work / f"{job.path.parent.name}-{job.path.name}.rejected.json"
+    if not job.path.exists():
+        rejected: list[Rejected] = []
+        partial = job.path.with_suffix(".tar.partial")
+        with partial.open("wb") as stream, TarWriter(stream, encoder=False, mtime=0) as tar:
+            for pair in job.pairs:
+                try:
+                    tar.write(encode_sample(_load_pair(job, pair)))
+                except BadRecord as error:
+                    rejected.append(Rejected(f"{job.sets[pair.dataset].annotation}:{pair.line}", str(error)))
+        rejected_path.write_text(json.dumps([asdict(item) for item in rejected]), encoding="utf-8")
+        partial.rename(job.path)
+    return scan_shard(job.path), [Rejected(**item) for item in json.loads(rejected_path.read_text(encoding="utf-8"))]
+
+
+def _load_pair(job: ShardJob, pair: PairPlace) -> PreferenceRecord:
+    entry = job.sets[pair.dataset]
+    with entry.annotation.open("rb") as file:
+        file.seek(pair.offset)
+        parsed = parse_line(file.readline(), entry.root)
+    images = []
+    for path in parsed.pictures:
+        data = path.read_bytes()
+        try:
+            open_picture(data)
+        except BadRecord as error:
+            raise BadRecord(f"{path}: {error}") from None
+        images.append(data)
+    return PreferenceRecord(
+        key=f"{job.names[pair.dataset]}-{pair.line:08d}",
+        question=parsed.question,
+        chosen=parsed.chosen,
+        rejected=parsed.rejected,
+        images=tuple(images),
+        dataset=entry.name,
+        source=f"{entry.annotation.name}:{pair.line}",
+        max_tiles=entry.max_dynamic_patch,
+        augment=entry.data_augment,
+        extra=parsed.extra,
+    )

@@ -1,0 +1,1 @@
+"""InternVL2 models: open, freeze, run over pairs, write."""

@@ -1,0 +1,47 @@
+"""Stochastic depth for the vision tower, which transformers' InternVL class leaves out and MPO's recipe trains with (0.1).
+
+Each residual branch of a layer is dropped for a whole tile with a probability that grows linearly over the layers, and scaled
+up otherwise. Nothing has parameters, so checkpoints are unchanged. Source: InternVL `modeling_intern_vit.py` (timm's DropPath).
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers import InternVLForConditionalGeneration
+
+from mpo_lightning.errors import InputError
+
+
+class DropPath(nn.Module):
+    """Drops whole samples of a branch in training mode.
+
+    Args:
+        probability: of a sample's branch being dropped, 0 to 1 (1 excluded).
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """[N, ...] in, the same out, some samples zero and the others divided by 1 - probability."""
+        if not self.training or self.probability == 0:
+            return branch
+        keep = 1 - self.probability
+        shape = (branch.shape[0],) + (1,) * (branch.ndim - 1)
+        return branch * torch.empty(shape, dtype=branch.dtype, device=branch.device).bernoulli_(keep).div_(keep)
+
+    def extra_repr(self) -> str:
+        return f"probability={self.probability:.3f}"
+
+
+def add_drop_path(model: InternVLForConditionalGeneration, rate: float) -> None:
+    """Puts drop path on both branches of every layer of the vision tower, from 0 in the first to `rate` in the last.
+
+    It goes where each branch ends in a dropout; the layer scale that follows commutes with it.
+    """
+    if not 0 <= rate < 1:
+        raise InputError(f"drop_path must be at least 0 and below 1, got {rate}")
+    layers = model.model.vision_tower.encoder.layer
+    for layer, probability in zip(layers, torch.linspace(0, rate, len(layers)).tolist(), strict=True):
+        layer.attention.projection_dropout = nn.Sequential(layer.attention.projection_dropout, DropPath(probability))
+        layer.dropout = nn.Sequential(layer.dropout, DropPath(probability))

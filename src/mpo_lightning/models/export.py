@@ -1,0 +1,70 @@
+"""Writing a checkpoint folder that plain transformers loads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import GenerationConfig, InternVLForConditionalGeneration
+
+from mpo_lightning.data.tiling import IMAGENET_MEAN, IMAGENET_STD
+from mpo_lightning.models.loading import Processor
+
+CHAT_TEMPLATE = (
+    "{{% for message in messages %}}{{% if loop.first and message['role'] != 'system' %}}{system}{{% endif %}}"
+    "{{% if message['role'] == 'system' %}}{system_prefix}{{% elif message['role'] == 'user' %}}{user_prefix}"
+    "{{% else %}}{assistant_prefix}{{% endif %}}"
+    "{{% if message['content'] is string %}}{{{{ message['content'] }}}}"
+    "{{% else %}}{{% for part in message['content'] %}}{{% if part['type'] == 'image' %}}<IMG_CONTEXT>\n"
+    "{{% else %}}{{{{ part['text'] }}}}{{% endif %}}{{% endfor %}}{{% endif %}}{end}{{% endfor %}}"
+    "{{% if add_generation_prompt %}}{assistant_prefix}{{% endif %}}"
+)
+
+
+def save_folder(
+    model: InternVLForConditionalGeneration, processor: Processor, output: Path, state_dict: dict[str, Tensor] | None = None
+) -> None:
+    """Writes weights, config, tokenizer with chat template, image settings and generation config.
+
+    Args:
+        model: what to save.
+        processor: of the model; its template's name goes into config.json.
+        output: the folder, made if missing.
+        state_dict: weights to write instead of the model's own (gathered ones under sharding).
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    template, tokenizer = processor.template, processor.tokenizer
+    model.config.template = template.name
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.convert_tokens_to_ids(template.end), pad_token_id=tokenizer.pad_token_id, do_sample=False
+    )
+    model.save_pretrained(output, state_dict=state_dict)
+    after = template.end + template.after_end
+    tokenizer.chat_template = CHAT_TEMPLATE.format(
+        system=f"{template.system_prefix}{template.system}{after}",
+        system_prefix=template.system_prefix,
+        user_prefix=template.user_prefix,
+        assistant_prefix=template.assistant_prefix,
+        end=after,
+    )
+    tokenizer.save_pretrained(output)
+    (output / "preprocessor_config.json").write_text(json.dumps(_image_settings(processor), indent=2) + "\n", encoding="utf-8")
+
+
+def _image_settings(processor: Processor) -> dict[str, Any]:
+    """Settings of transformers' own tiling image processor, which gives this package's pixels exactly."""
+    return {
+        "image_processor_type": "GotOcr2ImageProcessor",
+        "size": {"height": processor.tile_size, "width": processor.tile_size},
+        "crop_to_patches": True,
+        "min_patches": 1,
+        "max_patches": 12,
+        "do_resize": True,
+        "do_rescale": True,
+        "do_normalize": True,
+        "do_convert_rgb": True,
+        "rescale_factor": 1 / 255,
+        "image_mean": list(IMAGENET_MEAN),
+        "image_std": list(IMAGENET_STD),
+        "resample": 3,
+    }

@@ -1,0 +1,15 @@
+"""The losses: pure functions of log-probabilities."""
+
+from mpo_lightning.objectives.logps import SequenceLogps
+from mpo_lightning.objectives.mpo import LossTerms, MPOObjective, TermWeights
+from mpo_lightning.objectives.preference import (
+    AOT, CDPO, DPO, EXO, IPO, NCA, ORPO, RSO, SPPO, TRDPO, AOTUnpaired, APODown, APOZero, DiscoPOP, NormalizedDPO,
+    PreferenceLoss, RobustDPO,
+)  # fmt: skip
+from mpo_lightning.objectives.quality import PreviousSteps, RewardShift, RunningMicroBatches
+
+__all__ = [
+    "AOT", "CDPO", "DPO", "EXO", "IPO", "NCA", "ORPO", "RSO", "SPPO", "TRDPO", "AOTUnpaired", "APODown", "APOZero", "DiscoPOP",
+    "LossTerms", "MPOObjective", "NormalizedDPO", "PreferenceLoss", "PreviousSteps", "RewardShift", "RobustDPO",
+    "RunningMicroBatches", "SequenceLogps", "TermWeights",
+]  # fmt: skip

@@ -1,0 +1,112 @@
+"""The MPO objective: a weighted mixture of preference, quality and generation.
+
+    L = 0.8 * L_preference + 0.2 * L_quality + 1.0 * L_generation
+
+With other weights it is every row of the paper's ablation: 1/0/0 is the preference loss alone, 0/0/1 is SFT and needs no
+reference. Source: Wang et al. 2024, arXiv 2411.10442, section 3.2.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mpo_lightning.errors import InputError
+from mpo_lightning.objectives.generation import GenerationMean, generation_loss
+from mpo_lightning.objectives.logps import SequenceLogps
+from mpo_lightning.objectives.preference import DPO, PreferenceLoss
+from mpo_lightning.objectives.quality import quality_loss
+
+
+@dataclass(frozen=True)
+class TermWeights:
+    """Weights of the three terms. A term of weight 0 is not computed."""
+
+    preference: float = 0.8
+    quality: float = 0.2
+    generation: float = 1.0
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The loss of each pair of a micro-batch, [P] in nats; terms of weight 0 are None.
+
+    Attributes:
+        total: the weighted sum.
+        preference: L_preference.
+        quality: L_quality.
+        generation: L_generation.
+        rewards_chosen: beta * (log pi - log ref) of the chosen answers, detached; None without a reference.
+        rewards_rejected: likewise.
+    """
+
+    total: Tensor
+    preference: Tensor | None
+    quality: Tensor | None
+    generation: Tensor | None
+    rewards_chosen: Tensor | None
+    rewards_rejected: Tensor | None
+
+
+class MPOObjective:
+    """The mixture, a pure function of log-probs and delta.
+
+    Args:
+        preference: the preference loss; DPO is MPO's.
+        weights: of the three terms.
+        beta: strength of the pull towards the reference, of the preference and the quality term.
+        generation_mean: "sequence" is the paper's mean, "token" the reference code's.
+    """
+
+    def __init__(
+        self,
+        preference: PreferenceLoss | None = None,
+        weights: TermWeights = TermWeights(),  # noqa: B008 (frozen)
+        beta: float = 0.1,
+        generation_mean: GenerationMean = "sequence",
+    ) -> None:
+        values = (weights.preference, weights.quality, weights.generation)
+        if min(values) < 0 or max(values) == 0:
+            raise InputError(f"weights must not be negative and not all 0, got {values}")
+        if beta <= 0:
+            raise InputError(f"beta must be above 0, got {beta}")
+        self.preference = preference or DPO()
+        self.weights = weights
+        self.beta = beta
+        self.generation_mean: GenerationMean = generation_mean
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether any term with a weight compares with a reference."""
+        return self.weights.quality > 0 or (self.weights.preference > 0 and self.preference.needs_reference)
+
+    def rewards(self, policy: SequenceLogps, reference: SequenceLogps) -> Tensor:
+        """[2P] without gradient: beta * (log pi - log ref), chosen first. delta is a mean of these."""
+        ratios = torch.cat([policy.chosen - reference.chosen, policy.rejected - reference.rejected])
+        return self.beta * ratios.detach()
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps | None, delta: float) -> LossTerms:
+        """The terms of each pair.
+
+        Args:
+            policy: log-probs under the policy, with gradient.
+            reference: log-probs under the reference, without; may be None where `needs_reference` is False.
+            delta: the reward shift of this micro-batch.
+        """
+        if reference is None and self.needs_reference:
+            raise ValueError("these weights need a reference's log-probs")
+        weights = self.weights
+        total = torch.zeros_like(policy.chosen)
+        preference = quality = generation = None
+        if weights.preference > 0:
+            preference = self.preference(policy, reference or policy.detach(), self.beta)
+            total = total + weights.preference * preference
+        if weights.quality > 0 and reference is not None:
+            chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
+            quality = quality_loss(self.beta * chosen, self.beta * rejected, delta)
+            total = total + weights.quality * quality
+        if weights.generation > 0:
+            generation = generation_loss(policy, self.generation_mean)
+            total = total + weights.generation * generation
+        rewards = self.rewards(policy, reference).chunk(2) if reference is not None else (None, None)
+        return LossTerms(total, preference, quality, generation, *rewards)

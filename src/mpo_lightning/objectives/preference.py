@@ -1,0 +1,252 @@
+"""Preference losses: which of two answers is better.
+
+Each is a class with its own options and one call, `(policy, reference, beta) -> [P]` in nats, so that a config names it
+(`class_path: DPO`) and a user's own takes the same place. All are computed in the log-probs' dtype (float64).
+
+Notation: c = log pi(chosen) - log ref(chosen), r = the same of rejected, h = c - r.
+The numbers are compared with TRL 0.10.1 and 1.16 in the tests; where the two differ, the docstring says which this is.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid, relu, sigmoid
+
+from mpo_lightning.errors import InputError
+
+from mpo_lightning.objectives.logps import SequenceLogps
+
+
+class PreferenceLoss:
+    """Base of all preference losses. Subclass it, write `__call__`, and name the class in a config."""
+
+    needs_reference = True
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        """The loss of each pair, [P] in nats.
+
+        Args:
+            policy: log-probs under the policy, with gradient.
+            reference: log-probs under the reference; the policy's own, detached, where `needs_reference` is False.
+            beta: strength of the pull towards the reference.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(policy, reference, beta)")
+
+
+def _log_ratios(policy: SequenceLogps, reference: SequenceLogps) -> tuple[Tensor, Tensor]:
+    return policy.chosen - reference.chosen, policy.rejected - reference.rejected
+
+
+def _margin(policy: SequenceLogps, reference: SequenceLogps) -> Tensor:
+    chosen, rejected = _log_ratios(policy, reference)
+    return chosen - rejected
+
+
+def _smoothed(logits: Tensor, label_smoothing: float) -> Tensor:
+    return -logsigmoid(logits) * (1 - label_smoothing) - logsigmoid(-logits) * label_smoothing
+
+
+class DPO(PreferenceLoss):
+    """-logsigmoid(beta h). MPO's preference term. Source: Rafailov et al. 2023, arXiv 2305.18290; MPO eq. 5."""
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        return -logsigmoid(beta * _margin(policy, reference))
+
+
+class CDPO(PreferenceLoss):
+    """DPO that expects a share of labels to be flipped. Source: Mitchell 2023, "A note on DPO with noisy preferences".
+
+    Args:
+        label_smoothing: the expected share of flipped labels, 0 to 0.5.
+    """
+
+    def __init__(self, label_smoothing: float = 0.1) -> None:
+        self.label_smoothing = _check_smoothing(label_smoothing)
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        return _smoothed(beta * _margin(policy, reference), self.label_smoothing)
+
+
+class RobustDPO(PreferenceLoss):
+    """DPO with an unbiased correction for flipped labels. Source: Chowdhury et al. 2024, arXiv 2403.00409.
+
+    Args:
+        label_smoothing: the assumed share of flipped labels, 0 to 0.5 (0.5 excluded).
+    """
+
+    def __init__(self, label_smoothing: float = 0.1) -> None:
+        self.label_smoothing = _check_smoothing(label_smoothing)
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        logits, share = beta * _margin(policy, reference), self.label_smoothing
+        return (-logsigmoid(logits) * (1 - share) + logsigmoid(-logits) * share) / (1 - 2 * share)
+
+
+class RSO(PreferenceLoss):
+    """Hinge loss max(0, 1 - beta h). Source: Liu et al. 2023, arXiv 2309.06657 (and SLiC, arXiv 2305.10425)."""
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        return relu(1 - beta * _margin(policy, reference))
+
+
+class IPO(PreferenceLoss):
+    """(h - 1/(2 beta))^2. Source: Azar et al. 2023, arXiv 2310.12036.
+
+    Args:
+        length_average: divide each answer's log-prob by its tokens first, as the authors advise and as both the MPO reference
+            code and TRL 1.16 do; False sums, as TRL 0.10.1's function does with what it is given.
+    """
+
+    def __init__(self, length_average: bool = True) -> None:
+        self.length_average = length_average
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        margin = _average_margin(policy, reference) if self.length_average else _margin(policy, reference)
+        return (margin - 1 / (2 * beta)) ** 2
+
+
+class NormalizedDPO(PreferenceLoss):
+    """DPO on log-probs divided by each answer's tokens (TRL 1.16's `sigmoid_norm`; Tulu 3, arXiv 2411.15124)."""
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        return -logsigmoid(beta * _average_margin(policy, reference))
+
+
+def _average_margin(policy: SequenceLogps, reference: SequenceLogps) -> Tensor:
+    chosen, rejected = _log_ratios(policy, reference)
+    return chosen / policy.chosen_tokens - rejected / policy.rejected_tokens
+
+
+class SPPO(PreferenceLoss):
+    """(c - 1/(2 beta))^2 + (r + 1/(2 beta))^2, hard labels. Source: Wu et al. 2024, arXiv 2405.00675."""
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        chosen, rejected = _log_ratios(policy, reference)
+        return (chosen - 0.5 / beta) ** 2 + (rejected + 0.5 / beta) ** 2
+
+
+class NCA(PreferenceLoss):
+    """Noise-contrastive alignment on pairs. Source: Chen et al. 2024, arXiv 2402.05369."""
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        chosen, rejected = (beta * ratio for ratio in _log_ratios(policy, reference))
+        return -logsigmoid(chosen) - 0.5 * logsigmoid(-chosen) - 0.5 * logsigmoid(-rejected)
+
+
+class EXO(PreferenceLoss):
+    """Reverse-KL matching on pairs. Source: Ji et al. 2024, arXiv 2402.00856, eq. 16.
+
+    Args:
+        label_smoothing: above 0, since the loss has its logarithm; TRL 0.10.1 uses 1e-3 where 0 is asked for.
+    """
+
+    def __init__(self, label_smoothing: float = 1e-3) -> None:
+        if not 0 < label_smoothing < 1:
+            raise InputError(f"EXO needs a label_smoothing between 0 and 1, got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        logits = beta * _margin(policy, reference)
+        log_share = torch.log(torch.tensor(self.label_smoothing, dtype=logits.dtype))
+        log_rest = torch.log1p(torch.tensor(-self.label_smoothing, dtype=logits.dtype))
+        won = sigmoid(logits) * (logsigmoid(logits) - log_rest)
+        return won + sigmoid(-logits) * (logsigmoid(-logits) - log_share)
+
+
+class APOZero(PreferenceLoss):
+    """1 - sigmoid(beta c) + sigmoid(beta r): chosen up, rejected down. Source: D'Oosterlinck et al. 2024, arXiv 2408.06266."""
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        chosen, rejected = _log_ratios(policy, reference)
+        return 1 - sigmoid(beta * chosen) + sigmoid(beta * rejected)
+
+
+class APODown(PreferenceLoss):
+    """sigmoid(beta c) + 1 - sigmoid(beta h): both down, rejected more. Source: arXiv 2408.06266."""
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        chosen, rejected = _log_ratios(policy, reference)
+        return sigmoid(beta * chosen) + 1 - sigmoid(beta * (chosen - rejected))
+
+
+class DiscoPOP(PreferenceLoss):
+    """Log-ratio-modulated loss found by search. Source: Lu et al. 2024, arXiv 2406.08414.
+
+    Args:
+        tau: temperature of the blend between the logistic and the exponential loss.
+    """
+
+    def __init__(self, tau: float = 0.05) -> None:
+        self.tau = tau
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        logits = beta * _margin(policy, reference)
+        blend = sigmoid(logits / self.tau)
+        return -logsigmoid(logits) * (1 - blend) + torch.exp(-logits) * blend
+
+
+class AOT(PreferenceLoss):
+    """Distributional alignment of margins: the sorted policy margins against the sorted reference margins.
+
+    It sorts over the pairs it sees at once, so its value depends on the micro-batch.
+    Source: Melnyk et al. 2024, arXiv 2406.05882; TRL's `aot`.
+
+    Args:
+        label_smoothing: as in `CDPO`.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = _check_smoothing(label_smoothing)
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        policy_margin, reference_margin = policy.chosen - policy.rejected, reference.chosen - reference.rejected
+        return _smoothed(beta * (policy_margin.sort().values - reference_margin.sort().values), self.label_smoothing)
+
+
+class AOTUnpaired(AOT):
+    """Distributional alignment of answers: sorted c against sorted r (TRL 0.10.1's `aot_pair`, 1.16's `aot_unpaired`)."""
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        chosen, rejected = _log_ratios(policy, reference)
+        return _smoothed(beta * (chosen.sort().values - rejected.sort().values), self.label_smoothing)
+
+
+class TRDPO(DPO):
+    """DPO against a reference that follows the policy. Source: Gorbatovski et al. 2024, arXiv 2404.09656.
+
+    Every `every_n_steps` optimizer steps the training loop sets reference = alpha * policy + (1 - alpha) * reference.
+
+    Args:
+        alpha: share of the policy, 0 to 1; 1 copies it (the paper's hard update).
+        every_n_steps: optimizer steps between updates.
+    """
+
+    def __init__(self, alpha: float = 0.6, every_n_steps: int = 512) -> None:
+        if not 0 < alpha <= 1 or every_n_steps < 1:
+            raise InputError(f"TRDPO needs 0 < alpha <= 1 and every_n_steps >= 1, got {alpha} and {every_n_steps}")
+        self.alpha = alpha
+        self.every_n_steps = every_n_steps
+
+
+class ORPO(PreferenceLoss):
+    """-logsigmoid of the log odds ratio of the two answers' mean token probabilities; no reference, no beta.
+
+    The paper adds it to the generation loss with a weight of 0.1: weights 0.1 / 0 / 1.
+    Source: Hong et al. 2024, arXiv 2403.07691, eq. 7.
+    """
+
+    needs_reference = False
+
+    def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
+        chosen, rejected = policy.chosen / policy.chosen_tokens, policy.rejected / policy.rejected_tokens
+        return -logsigmoid((chosen - _log1mexp(chosen)) - (rejected - _log1mexp(rejected)))
+
+
+def _log1mexp(value: Tensor) -> Tensor:
+    """log(1 - exp(value)) for value < 0."""
+    return torch.log(-torch.expm1(value))
+
+
+def _check_smoothing(share: float) -> float:
+    if not 0 <= share < 0.5:
+        raise InputError(f"label_smoothing must be at least 0 and below 0.5, got {share}")
+    return share

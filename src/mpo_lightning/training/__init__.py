@@ -1,0 +1,10 @@
+"""Training with Lightning: the module, the data, and the callbacks that a config names."""
+
+from mpo_lightning.training.curves import Curves
+from mpo_lightning.training.datamodule import MMPRDataModule
+from mpo_lightning.training.export import ExportPolicy
+from mpo_lightning.training.module import MPOModule
+from mpo_lightning.training.score_writer import ScoreWriter
+from mpo_lightning.training.startup_check import StartupCheck
+
+__all__ = ["Curves", "ExportPolicy", "MMPRDataModule", "MPOModule", "ScoreWriter", "StartupCheck"]

@@ -1,0 +1,295 @@
+"""The LightningModule: a policy, its frozen reference, and one MPO step.
+
+It composes; the arithmetic is in `objectives` and the forward pass in `models`. A global step is a set of pairs, each weighing
+1/size of the step, however the step is cut into ranks and micro-batches.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+from torch.optim import AdamW
+from transformers import get_cosine_schedule_with_warmup
+
+from mpo_lightning.data.batch import PairBatch
+from mpo_lightning.errors import InputError
+from mpo_lightning.models.drop_path import add_drop_path
+from mpo_lightning.models.freeze import Part, freeze, freeze_parts, part_modules
+from mpo_lightning.models.loading import load_model
+from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.objectives import (
+    LossTerms, MPOObjective, PreferenceLoss, PreviousSteps, RewardShift, RunningMicroBatches, SequenceLogps, TermWeights, TRDPO,
+)  # fmt: skip
+from mpo_lightning.objectives.generation import GenerationMean
+from mpo_lightning.training.parameter_groups import parameter_groups
+from mpo_lightning.training.step_metrics import NAMES, step_means, step_sums
+
+SHIFTS: dict[str, type[RewardShift]] = {"previous_steps": PreviousSteps, "micro_batches": RunningMicroBatches}
+
+
+class MPOModule(L.LightningModule):
+    """Trains an InternVL2 policy with MPO against a frozen reference.
+
+    Args:
+        policy: checkpoint folder in the transformers layout.
+        reference: checkpoint folder of the reference; None is the policy's own, as in the paper.
+        preference: the preference loss; None is DPO.
+        weights: of the preference, quality and generation term. 0/0/1 is SFT and loads no reference.
+        beta: strength of the pull towards the reference.
+        reward_shift: delta of the quality term. "previous_steps" is the paper's mean over the rewards of earlier steps;
+            "micro_batches" is the reference code's, one value a rank and micro-batch, taken in before use.
+        generation_mean: "sequence" is the paper's mean over each answer's tokens, "token" the reference code's over the
+            micro-batch's.
+        freeze: parts that are not trained: vision_tower, projector, language_model.
+        drop_path: rate of stochastic depth in the vision tower's last layer (0 in its first).
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+        optimizer: makes the optimizer from parameter groups.
+        warmup_ratio: share of all steps in which the learning rate rises linearly; a cosine to 0 follows.
+    """
+
+    def __init__(
+        self,
+        policy: str,
+        reference: str | None = None,
+        preference: PreferenceLoss | None = None,
+        weights: TermWeights = TermWeights(),  # noqa: B008 (frozen)
+        beta: float = 0.1,
+        reward_shift: Literal["previous_steps", "micro_batches"] = "previous_steps",
+        generation_mean: GenerationMean = "sequence",
+        freeze: Sequence[Part] = (),
+        drop_path: float = 0.0,
+        gradient_checkpointing: bool = False,
+        optimizer: OptimizerCallable = lambda groups: AdamW(groups, lr=5e-6, weight_decay=0.05),
+        warmup_ratio: float = 0.05,
+    ) -> None:
+        super().__init__()
+        self.objective = MPOObjective(preference, weights, beta, generation_mean)
+        self.shift = SHIFTS[reward_shift]()
+        self.policy_folder = policy
+        self.reference_folder = reference or policy
+        self.frozen_parts = list(freeze)
+        self.drop_path = drop_path
+        self.gradient_checkpointing = gradient_checkpointing
+        self.make_optimizer = optimizer
+        self.warmup_ratio = warmup_ratio
+        self.policy: PairForward | None = None
+        self.reference: PairForward | None = None
+        self._step_sums: Tensor | None = None
+        self._step_started = time.perf_counter()
+
+    # -- models
+
+    def configure_model(self) -> None:
+        """Loads both models, once."""
+        if self.policy is not None:
+            return
+        model = load_model(self.policy_folder)
+        freeze_parts(model, self.frozen_parts)
+        add_drop_path(model, self.drop_path)
+        if self.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.policy = PairForward(model)
+        if self.objective.needs_reference:
+            self.reference = PairForward(freeze(load_model(self.reference_folder)))
+
+    def train(self, mode: bool = True) -> "MPOModule":
+        """The policy's trained parts follow `mode`; its frozen parts and the reference stay in eval."""
+        super().train(mode)
+        if self.reference is not None:
+            self.reference.eval()
+        if self.policy is not None:
+            for name in self.frozen_parts:
+                for module in part_modules(self.policy.model)[name]:
+                    module.eval()
+        return self
+
+    def on_train_start(self) -> None:
+        self.train()
+        self._step_started = time.perf_counter()
+
+    def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:
+        """Seeds drop path by the place in the run, so that a resumed run draws the same numbers and no state is saved."""
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+        place = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        torch.manual_seed((seed * 1_000_003 + place) * 65_537 + self.global_rank)
+
+    # -- steps
+
+    def logps(self, batch: PairBatch) -> tuple[SequenceLogps, SequenceLogps | None]:
+        """Log-probs of the batch's real pairs under the policy and, where the objective needs it, the reference."""
+        assert self.policy is not None, "configure_model loads the models"
+        real = batch.weights > 0
+        policy = self.policy(batch).select(real)
+        if self.reference is None:
+            return policy, None
+        with torch.no_grad():
+            return policy, self.reference(batch).select(real)
+
+    def losses(self, batch: PairBatch, training: bool) -> tuple[LossTerms, SequenceLogps]:
+        """The loss terms of the batch's real pairs, and their log-probs under the policy."""
+        policy, reference = self.logps(batch)
+        _refuse_untrainable(batch, policy)
+        delta = 0.0
+        if reference is not None:
+            rewards = self.objective.rewards(policy, reference)
+            delta = self.shift.before_loss(rewards, self._reduce_sum, training)
+        return self.objective(policy, reference, delta), policy
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        """The micro-batch's share of the step: its sum over pairs, scaled so that the division by accumulated micro-batches and
+        the mean over ranks that follow make it the mean over the step's pairs."""
+        terms, policy = self.losses(batch, training=True)
+        sums = step_sums(terms, policy, batch)
+        self._step_sums = sums if self._step_sums is None else self._step_sums + sums
+        if batch.last_of_step:
+            self._finish_step()
+        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return terms.total.sum() * (parts / batch.step_pairs)
+
+    def _finish_step(self) -> None:
+        assert self._step_sums is not None
+        # delta as the step's loss used it: `micro_batches` has taken the step in by now, `previous_steps` has not.
+        delta = self.shift.mean
+        sums = self._reduce_sum(self._step_sums)
+        self._step_sums = None
+        totals = dict(zip(NAMES, sums.tolist(), strict=True))
+        if self.reference is not None:
+            self.shift.after_step(totals["rewards_chosen"] + totals["rewards_rejected"], 2 * int(totals["pairs"]))
+        now = time.perf_counter()
+        seconds, self._step_started = now - self._step_started, now
+        means = step_means(sums)
+        shown = {name: means.pop(name) for name in ("loss", "margin", "accuracy") if name in means}
+        self.log_dict({f"train/{name}": value for name, value in shown.items()}, prog_bar=True)
+        counts = {name: totals[name] for name in ("pairs", "set_aside", "cut_answers")}
+        rates = {f"{name}_per_second": totals[name] / seconds for name in ("pairs", "tokens")}
+        shift = {"delta": delta} if self.reference is not None else {}
+        self.log_dict({f"train/{name}": value for name, value in (means | counts | rates | shift).items()})
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
+        self._evaluation_step(batch)
+
+    def test_step(self, batch: PairBatch, batch_idx: int) -> None:
+        self._evaluation_step(batch)
+
+    def _evaluation_step(self, batch: PairBatch) -> None:
+        terms, policy = self.losses(batch, training=False)
+        sums = step_sums(terms, policy, batch)
+        self._evaluation_sums = self._evaluation_sums + sums if self._evaluation_sums is not None else sums
+
+    def on_validation_epoch_start(self) -> None:
+        self._evaluation_sums: Tensor | None = None
+
+    def on_test_epoch_start(self) -> None:
+        self._evaluation_sums = None
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test")
+
+    def _log_evaluation(self, stage: str) -> None:
+        if self._evaluation_sums is None:
+            return
+        sums = self._reduce_sum(self._evaluation_sums)
+        means = step_means(sums) | {"pairs": sums[NAMES.index("pairs")].item()}
+        if self.reference is not None:
+            means["delta"] = self.shift.mean
+        # Already reduced over ranks, so that ranks with fewer pairs do not weigh more.
+        self.log_dict({f"{stage}/{name}": value for name, value in means.items()}, rank_zero_only=False, sync_dist=False)
+
+    def predict_step(self, batch: PairBatch, batch_idx: int) -> list[dict[str, Any]]:
+        """Log-probs, and rewards against the reference, of each pair: which pairs the policy would get right."""
+        policy, reference = self.logps(batch)
+        rows = []
+        for pair, key in enumerate(key for key in batch.keys if key):
+            row: dict[str, Any] = {"key": key, "logp_chosen": policy.chosen[pair].item(), "logp_rejected": policy.rejected[pair].item()}
+            if reference is not None:
+                chosen, rejected = self.objective.rewards(policy, reference).chunk(2)
+                row |= {"reward_chosen": chosen[pair].item(), "reward_rejected": rejected[pair].item()}
+            rows.append(row)
+        return rows
+
+    def _reduce_sum(self, values: Tensor) -> Tensor:
+        return cast(Tensor, self.trainer.strategy.reduce(values, reduce_op="sum"))
+
+    # -- optimizer and state
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over the trained parameters, and warm-up with a cosine to 0, stepped every optimizer step.
+
+        Raises:
+            InputError: weights below float32 (updates of this size vanish in them), or a run of unknown length.
+        """
+        assert self.policy is not None
+        low = {parameter.dtype for parameter in self.policy.parameters() if parameter.requires_grad} - {torch.float32, torch.float64}
+        if low:
+            raise InputError(
+                f"trainer.precision {self.trainer.precision} keeps the weights in {low.pop()}, where updates of 5e-6 vanish; "
+                "use bf16-mixed (float32 master weights, bf16 arithmetic) or 32-true"
+            )
+        optimizer = self.make_optimizer(parameter_groups(self.policy.model))
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf") or steps < 1:
+            raise InputError("the run has no end, so the cosine has none either; set trainer.max_epochs or trainer.max_steps")
+        warmup = -(-int(steps * self.warmup_ratio * 1_000_000) // 1_000_000)
+        scheduler = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=warmup, num_training_steps=int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        rule = self.objective.preference
+        if isinstance(rule, TRDPO) and self.reference is not None and (self.global_step + 1) % rule.every_n_steps == 0:
+            self._move_reference(rule.alpha)
+
+    @torch.no_grad()
+    def _move_reference(self, alpha: float) -> None:
+        assert self.policy is not None and self.reference is not None
+        for ours, theirs in zip(self.policy.parameters(), self.reference.parameters(), strict=True):
+            theirs.lerp_(ours.to(theirs.dtype), alpha)
+
+    @property
+    def reference_moves(self) -> bool:
+        """Whether the reference is part of the run's state (TR-DPO)."""
+        return isinstance(self.objective.preference, TRDPO)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The policy; the reference only where it moves, since otherwise its folder has it."""
+        state = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in state.items() if self.reference_moves or not name.startswith("reference.")}
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Loads a checkpoint of `state_dict`; everything but an unmoving reference must be in it."""
+        result = super().load_state_dict(state_dict, strict=False, assign=assign)
+        missing = [name for name in result.missing_keys if self.reference_moves or not name.startswith("reference.")]
+        if strict and (missing or result.unexpected_keys):
+            name = (missing + list(result.unexpected_keys))[0]
+            raise InputError(f"the checkpoint does not fit this model: {name} is {'missing' if missing else 'unknown'}; was it made with another one?")
+        return result
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["reward_shift"] = self.shift.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.shift.load_state_dict(checkpoint["reward_shift"])
+
+
+def _refuse_untrainable(batch: PairBatch, policy: SequenceLogps) -> None:
+    """Stops on a pair that would teach nothing, whoever made the batch."""
+    names = [key for key in batch.keys if key]
+    for tokens, side in ((policy.chosen_tokens, "chosen"), (policy.rejected_tokens, "rejected")):
+        if len(tokens) and int(tokens.min()) == 0:
+            raise InputError(f"record '{names[int(tokens.argmin())]}': its {side} answer has no trained token; check max_length and the data")
+    chosen, rejected = (batch.input_ids * batch.attention_mask).chunk(2)
+    same = (chosen == rejected).all(dim=1) & (batch.weights > 0)
+    if bool(same.any()):
+        raise InputError(f"record '{batch.keys[int(same.nonzero()[0])]}': chosen and rejected are the same tokens; check the data")

@@ -1,0 +1,45 @@
+"""`mpo predict`: one JSON line a pair, with its log-probs and rewards."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+
+class ScoreWriter(BasePredictionWriter):
+    """Writes scores-RANK.jsonl into the run folder, a batch at a time.
+
+    Args:
+        folder: where to; None is the run folder.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        super().__init__(write_interval="batch")
+        self.folder = folder
+
+    def _path(self, trainer: L.Trainer) -> Path:
+        folder = Path(self.folder or trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"scores-{trainer.global_rank}.jsonl"
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._path(trainer).write_text("", encoding="utf-8")
+
+    def write_on_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        with self._path(trainer).open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in prediction)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        print(f"scores: {self._path(trainer)}")

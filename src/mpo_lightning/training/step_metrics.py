@@ -1,0 +1,50 @@
+"""What is reported of a step: sums over pairs, added up over micro-batches and ranks, then divided.
+
+Every number is a mean over the pairs of a global step (or of a whole validation), however these were cut up.
+"""
+
+import torch
+from torch import Tensor
+
+from mpo_lightning.data.batch import PairBatch
+from mpo_lightning.objectives import LossTerms, SequenceLogps
+
+MEANS = (
+    "loss", "loss_preference", "loss_quality", "loss_generation", "rewards_chosen", "rewards_rejected", "margin", "accuracy",
+    "logps_chosen", "logps_rejected", "tokens_chosen", "tokens_rejected",
+)  # fmt: skip
+COUNTS = ("pairs", "tokens", "tiles", "set_aside", "cut_answers")
+NAMES = MEANS + COUNTS
+
+
+def step_sums(terms: LossTerms, policy: SequenceLogps, batch: PairBatch) -> Tensor:
+    """float64 [len(NAMES)]: sums over a micro-batch's pairs. A mean that the objective does not have is NaN.
+
+    Args:
+        terms: of the real pairs.
+        policy: log-probs of the real pairs.
+        batch: the micro-batch.
+    """
+
+    def total(values: Tensor | None) -> Tensor:
+        return values.detach().double().sum() if values is not None else policy.chosen.new_tensor(float("nan")).double()
+
+    margin = accuracy = None
+    if terms.rewards_chosen is not None and terms.rewards_rejected is not None:
+        margin = terms.rewards_chosen - terms.rewards_rejected
+        accuracy = margin > 0
+    real = batch.weights > 0
+    tokens = batch.attention_mask.sum(dim=1)[torch.cat([real, real])]
+    count = policy.chosen.new_tensor
+    sums = [terms.total, terms.preference, terms.quality, terms.generation, terms.rewards_chosen, terms.rewards_rejected]
+    sums += [margin, accuracy, policy.chosen, policy.rejected, policy.chosen_tokens, policy.rejected_tokens]
+    counts = [batch.weights.sum(), tokens.sum(), count(len(batch.tiles)), count(len(batch.set_aside)), count(batch.cut_answers)]
+    return torch.stack([total(value) for value in sums] + [value.double() for value in counts])
+
+
+def step_means(sums: Tensor) -> dict[str, float]:
+    """Means over pairs by name; NaN ones left out. Counts other than pairs are not in it."""
+    values = dict(zip(NAMES, sums.tolist(), strict=True))
+    pairs = max(1.0, values["pairs"])
+    means = {name: values[name] / pairs for name in MEANS}
+    return {name: value for name, value in means.items() if value == value}
