@@ -2,22 +2,31 @@
 
 from typing import Any
 
+import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
 
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
 
 
 class MPOCLI(LightningCLI):
-    """The module is fixed, the data module may be replaced by class_path. The tokenizer always comes from the policy's folder."""
+    """The module and the data module are fixed; the tokenizer always comes from the policy's folder."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.link_arguments("model.policy", "data.init_args.processor" if self.subclass_mode_data else "data.processor")
+        parser.link_arguments("model.policy", "data.processor")
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Without a logger of the user's own, metrics.csv goes into the run folder."""
+        config = self._get(self.config_init, "trainer", default={})
+        if config.get("logger") in (None, True):
+            kwargs["logger"] = CSVLogger(config.get("default_root_dir") or "runs", name="")
+        return super().instantiate_trainer(**kwargs)
 
 
-def run(args: Any = None) -> None:
+def run(args: Any = None) -> MPOCLI:
     """Parses sys.argv (or `args`, in tests) and runs the verb."""
-    MPOCLI(
+    return MPOCLI(
         MPOModule,
         MMPRDataModule,
         # The optimizer is MPOModule's own: built after configure_model, over trained parameters only, stepping per step.

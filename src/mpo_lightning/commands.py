@@ -1,0 +1,191 @@
+"""The verbs that are plain functions. Their help is their docstring; heavy imports are inside."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser
+
+from mpo_lightning.cli import GROUPS
+from mpo_lightning.errors import InputError
+
+OnBad = Literal["strict", "quarantine"]
+
+
+def shard(
+    meta: str,
+    output: str,
+    validation: float = 0.0,
+    on_bad: OnBad = "strict",
+    seed: int = 0,
+    shard_megabytes: float = 256.0,
+    workers: int | None = None,
+) -> None:
+    """Turns MMPR annotations into checked WebDataset shards with an index: OUTPUT/train and OUTPUT/validation.
+
+    Every line is checked and every picture decoded. Started again after a kill, it continues.
+
+    Args:
+        meta: an MMPR meta.json.
+        output: a new folder.
+        validation: share of pairs to hold out; pairs of one question or one picture stay on one side.
+        on_bad: strict stops at the first bad pair; quarantine writes bad pairs to OUTPUT/quarantine.jsonl and goes on (exit code 3).
+        seed: of the choice of held-out pairs.
+        shard_megabytes: a tar is closed before it grows larger.
+        workers: processes; default one a core.
+    """
+    from mpo_lightning.data.shards import plan_shards, survey, write_shards
+
+    if not 0 <= validation < 1:
+        raise InputError(f"--validation is {validation}; it must be at least 0 and below 1")
+    if shard_megabytes <= 0 or (workers is not None and workers < 1):
+        raise InputError("--shard_megabytes and --workers must be above 0")
+    strict = on_bad == "strict"
+    with _progress("annotations", unit="bytes") as advance:
+        found = survey(Path(meta), strict, advance)
+    jobs = plan_shards(found, Path(output), validation, seed, int(shard_megabytes * 1e6))
+    print(
+        f"{len(found.pairs):,} pairs; pictures {found.picture_bytes / 1e6:,.1f} MB, shards about {found.total_bytes / 1e6:,.1f} MB "
+        f"({found.total_bytes / max(1, found.picture_bytes):.1f}x, since every pair carries its own pictures)"
+    )
+    with _progress("pairs", total=len(found.pairs)) as advance:
+        summary = write_shards(found, jobs, Path(output), strict, workers or min(len(jobs), os.cpu_count() or 1), advance)
+    for split, pairs in summary.pairs.items():
+        if pairs:
+            print(f"  {Path(output) / split}: {pairs:,} pairs")
+    if validation:
+        share = summary.pairs["validation"] / sum(summary.pairs.values())
+        print(f"  held out: {share:.1%} of the pairs, {validation:.1%} asked for; whole groups of shared questions or pictures only")
+    for dataset, pairs in summary.datasets.items():
+        print(f"  data set {dataset}: {pairs:,} pairs")
+    if summary.rejected:
+        print(f"  set aside: {len(summary.rejected):,} pairs, reasons in {Path(output) / 'quarantine.jsonl'}")
+        raise SystemExit(3)
+
+
+def check(folder: str, workers: int | None = None) -> None:
+    """Reads every record of a shard folder: checksums, rules, pictures; says what is wrong and ends with exit code 1 then.
+
+    Args:
+        folder: a shard folder, or one with train/ and validation/ in it.
+        workers: processes; default one a core.
+    """
+    from mpo_lightning.data.check import check_folder, split_folders
+
+    bad = 0
+    for path in split_folders(Path(folder)):
+        with _progress(str(path)) as advance:
+            report = check_folder(path, workers or os.cpu_count() or 1, advance)
+        print(f"{path}: {report.records:,} records, {report.shards} shards, {report.pictures:,} pictures, {len(report.problems)} problems")
+        for problem in report.problems[:20]:
+            print(f"  {problem}")
+        if len(report.problems) > 20:
+            print(f"  and {len(report.problems) - 20:,} more")
+        bad += len(report.problems)
+    if bad:
+        raise SystemExit(1)
+
+
+def show(folder: str, output: str = "pairs.html", pairs: int = 32, model: str | None = None, max_tiles: int = 12, seed: int = 0) -> None:
+    """Writes a self-contained HTML page of pairs: pictures with their tiles, question, answers with their difference, token counts.
+
+    Args:
+        folder: a shard folder.
+        output: the page.
+        pairs: how many, drawn at random; all if there are fewer.
+        model: checkpoint folder whose tokenizer and tile size are used; default the packaged tokenizer and 448 pixels.
+        max_tiles: most tiles of a pair's pictures, thumbnails not counted.
+        seed: of the draw.
+    """
+    from mpo_lightning.data.show import write_page
+
+    if model is None:
+        count = write_page(Path(folder), Path(output), pairs, seed, max_tiles)
+    else:
+        from mpo_lightning.models.loading import load_processor
+
+        processor = load_processor(model)
+        encode = processor.tokenizer.encode
+        count = write_page(
+            Path(folder), Path(output), pairs, seed, max_tiles, processor.tile_size, lambda text: len(encode(text, add_special_tokens=False))
+        )
+    print(f"{output}: {count} pairs; open it in a browser")
+
+
+def index(folder: str, on_bad: OnBad = "strict") -> None:
+    """Indexes a folder of WebDataset tars made elsewhere, in one scan, so that it can be trained on.
+
+    Args:
+        folder: holds the tars; FOLDER/index is written.
+        on_bad: strict stops at the first record that breaks a rule; quarantine leaves such records out of the index and lists them in
+            FOLDER/index/quarantine.jsonl (exit code 3).
+    """
+    from mpo_lightning.data.check import index_folder
+
+    with _progress("shards") as advance:
+        records, refused = index_folder(Path(folder), on_bad == "strict", advance)
+    print(f"{folder}: {records:,} records indexed, {refused:,} set aside")
+    if refused:
+        raise SystemExit(3)
+
+
+def tiny(output: str, seed: int = 0) -> None:
+    """Writes a tiny InternVL2 with random weights: the real architecture, 1.2 M parameters, with its tokenizer.
+
+    Args:
+        output: a new checkpoint folder.
+        seed: of the weights.
+    """
+    if Path(output).exists() and (not Path(output).is_dir() or any(Path(output).iterdir())):
+        raise InputError(f"{output}: the folder is not empty; choose a new one")
+    from mpo_lightning.models.tiny import write_tiny_model
+
+    print(f"{output}: {write_tiny_model(Path(output), seed):,} parameters")
+
+
+class _progress:
+    """A progress bar on a terminal, silence elsewhere; the context's value advances it by a number."""
+
+    def __init__(self, label: str, total: int | None = None, unit: str = "") -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
+        self._bar = Progress(*columns, disable=not sys.stderr.isatty())
+        self._label, self._total = label, total
+
+    def __enter__(self) -> Callable[..., None]:
+        self._bar.start()
+        task = self._bar.add_task(self._label, total=self._total)
+
+        def advance(done: int, total: int | None = None) -> None:
+            self._bar.update(task, advance=done, **({} if total is None else {"total": total}))
+
+        return advance
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+COMMANDS: dict[str, dict[str, Any]] = {
+    "data": {"shard": shard, "check": check, "show": show, "index": index},
+    "model": {"tiny": tiny},
+}
+
+
+def run(group: str, arguments: Sequence[str]) -> None:
+    """Runs one verb of a group; bad arguments end with jsonargparse's message and exit code 2."""
+    parser = ArgumentParser(prog=f"mpo {group}")
+    verbs = parser.add_subcommands(dest="verb")
+    for name, function in COMMANDS[group].items():
+        verb = ArgumentParser(description=str(function.__doc__).split("\n\n    Args:")[0])
+        verb.add_argument("--config", action="config", help="a YAML file with these arguments")
+        # `mpo data check FOLDER`, but `mpo data shard --meta META --output DIR`.
+        verb.add_function_arguments(function, as_positional="folder" in signature(function).parameters)
+        verbs.add_subcommand(name, verb, help=GROUPS[group][name])
+    values = parser.parse_args(list(arguments)).as_dict()
+    chosen = values[values["verb"]]
+    chosen.pop("config")
+    COMMANDS[group][values["verb"]](**chosen)

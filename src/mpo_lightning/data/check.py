@@ -1,0 +1,111 @@
+"""Reading whole shard folders: to check them, or to index ones that were made elsewhere."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from hashlib import file_digest
+from multiprocessing import get_context
+from pathlib import Path
+
+from mpo_lightning.data.index import DatasetEntry, ShardIndex, open_index, scan_shard, write_index
+from mpo_lightning.data.pictures import open_picture
+from mpo_lightning.data.reader import ShardReader
+from mpo_lightning.errors import BadRecord, InputError
+
+Progress = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was read, and each problem in a sentence."""
+
+    records: int
+    shards: int
+    pictures: int
+    problems: list[str]
+
+
+def split_folders(folder: Path) -> list[Path]:
+    """The shard folders to read: the splits of an output of `mpo data shard`, or the folder itself."""
+    splits = [folder / split for split in ("train", "validation") if (folder / split / "index").is_dir()]
+    return splits or [folder]
+
+
+def check_folder(folder: Path, workers: int, progress: Progress) -> CheckReport:
+    """Reads every byte of a folder: tars against their sha256, members against their crc32, records against the rules.
+
+    Raises:
+        InputError: the index itself cannot be used.
+    """
+    index = open_index(folder)
+    jobs = [(index, shard) for shard in range(len(index.shards))]
+    problems: list[str] = []
+    pictures = 0
+    with ProcessPoolExecutor(min(workers, len(jobs)) or 1, mp_context=get_context("spawn")) as pool:
+        for found, count in pool.map(_check_shard, jobs):
+            problems += found
+            pictures += count
+            progress(1, len(jobs))
+    return CheckReport(len(index), len(index.shards), pictures, problems)
+
+
+def _check_shard(job: tuple[ShardIndex, int]) -> tuple[list[str], int]:
+    index, shard = job
+    entry = index.shards[shard]
+    path = index.folder / entry.name
+    problems: list[str] = []
+    with path.open("rb") as file:
+        if file_digest(file, "sha256").hexdigest() != entry.sha256:
+            problems.append(f"{path}: its sha256 differs from the index; the file changed after it was indexed, copy it again")
+    reader = ShardReader(index)
+    pictures = 0
+    for record in (index.records["shard"] == shard).nonzero()[0]:
+        try:
+            for number, data in enumerate(reader.read(int(record)).images):
+                pictures += 1
+                try:
+                    open_picture(data)
+                except BadRecord as error:
+                    raise BadRecord(f"picture {number}: {error}") from None
+        except BadRecord as error:
+            problems.append(f"{index.where(int(record))}: {error}")
+    return problems, pictures
+
+
+def index_folder(folder: Path, strict: bool, progress: Progress) -> tuple[int, int]:
+    """Scans every tar of a folder and writes the index. Returns the numbers of records indexed and set aside.
+
+    Raises:
+        InputError: no tars, a broken tar, a key that two shards share, or (strict) a record that breaks a rule.
+    """
+    tars = sorted(folder.glob("*.tar"))
+    if not tars:
+        raise InputError(f"{folder}: no .tar files to index")
+    scans, refused, keys = [], [], set()
+    for path in tars:
+        scan = scan_shard(path)
+        if strict and scan.refused:
+            key, reason = scan.refused[0]
+            raise InputError(f"record '{key}' of {path}: {reason} (or leave such records out with --on_bad quarantine)")
+        for row in scan.rows:
+            if row["key"] in keys:
+                raise InputError(f"{path}: the key '{row['key']}' is in an earlier shard as well; keys must be unique in a folder")
+            keys.add(row["key"])
+        refused += [{"where": f"record '{key}' of {path}", "reason": reason} for key, reason in scan.refused]
+        scans.append(scan)
+        progress(1, len(tars))
+    write_index(folder, scans, _known_datasets(folder))
+    if refused:
+        lines = (json.dumps(item, ensure_ascii=False) + "\n" for item in refused)
+        (folder / "index" / "quarantine.jsonl").write_text("".join(lines), encoding="utf-8")
+    return len(keys), len(refused)
+
+
+def _known_datasets(folder: Path) -> list[DatasetEntry]:
+    """The data sets of an earlier index, so that indexing again keeps their repeat_time."""
+    try:
+        summary = json.loads((folder / "index" / "index.json").read_text(encoding="utf-8"))
+        return [DatasetEntry(**entry) for entry in summary["datasets"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

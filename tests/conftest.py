@@ -1,0 +1,55 @@
+"""Folders that many tests read: the golden numbers, the sample set as shards, and a tiny model."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Path:
+    """The reference's photographs and pixels, which may not be part of the repository."""
+    folder = ROOT.parent / "shared" / "golden" / "preprocess"
+    if not folder.is_dir():
+        pytest.skip("the golden photographs (../shared/golden/preprocess) are not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_meta() -> Path:
+    return ROOT / "examples" / "mmpr_sample" / "meta.json"
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory, sample_meta: Path) -> Path:
+    """The sample set as shards, seven tars, one pair in eight held out."""
+    from mpo_lightning.commands import shard
+
+    output = tmp_path_factory.mktemp("sample") / "shards"
+    shard(str(sample_meta), str(output), validation=0.125, shard_megabytes=0.3, workers=2)
+    return output
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny InternVL2 checkpoint folder."""
+    from mpo_lightning.models.tiny import write_tiny_model
+
+    output = tmp_path_factory.mktemp("tiny") / "model"
+    write_tiny_model(output)
+    return output
