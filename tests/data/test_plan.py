@@ -1,0 +1,110 @@
+"""The order: every occurrence once, the same for any number of ranks, even in cost and in forwards."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpo_lightning.data.index import DatasetEntry, ShardEntry, ShardIndex, record_dtype
+from mpo_lightning.data.plan import Plan, PlanSampler, balance, copies_of_records
+
+
+def index_of(shard_sizes: list[int], repeats: tuple[float, ...] = (1.0,)) -> ShardIndex:
+    """An index whose records belong to the data sets in turn."""
+    rng = np.random.default_rng(0)
+    records = np.zeros(sum(shard_sizes), dtype=record_dtype(4))
+    records["shard"] = np.repeat(np.arange(len(shard_sizes)), shard_sizes)
+    records["dataset"] = np.arange(len(records)) % len(repeats)
+    records["tiles"] = rng.integers(0, 13, len(records))
+    for name in ("prompt_tokens", "chosen_tokens", "rejected_tokens"):
+        records[name] = rng.integers(5, 400, len(records))
+    shards = tuple(ShardEntry(f"{number}.tar", size, 0, "") for number, size in enumerate(shard_sizes))
+    return ShardIndex(Path(), shards, tuple(DatasetEntry(f"set{n}", repeat) for n, repeat in enumerate(repeats)), records, records)
+
+
+def steps_of(plan: Plan, epoch: int = 0) -> list[set]:
+    """The pairs of each global step, over all ranks."""
+    steps: list[set] = []
+    for rank in range(plan.world_size):
+        for number, micro in enumerate(plan.rank_micro_batches(epoch, rank)):
+            step = number // plan.micro_batches_per_step
+            steps += [set()] * (step + 1 - len(steps))
+            assert not steps[step] & set(micro.occurrences)
+            steps[step] = steps[step] | set(micro.occurrences)
+            assert len(micro.occurrences) <= plan.micro_batch_size
+            assert micro.last_of_step == ((number + 1) % plan.micro_batches_per_step == 0)
+    return steps
+
+
+def test_an_epoch_holds_every_record_once_and_epochs_differ() -> None:
+    plan = Plan(index_of([7, 1, 12, 5]), seed=3, global_batch_size=4, micro_batch_size=2)
+    orders = [plan.epoch_order(epoch)[:, 0].tolist() for epoch in (0, 1, 0)]
+    assert sorted(orders[0]) == list(range(25)) and orders[0] == orders[2] != orders[1]
+    assert orders[0] != Plan(plan.index, 4, 4, 2).epoch_order(0)[:, 0].tolist()
+    assert [len(step) for step in steps_of(plan)] == [4] * 6 + [1]
+
+
+@pytest.mark.parametrize(("world", "micro"), [(1, 8), (1, 3), (2, 2), (3, 1), (4, 4), (16, 1)])
+def test_global_steps_do_not_depend_on_ranks_or_micro_batches(world: int, micro: int) -> None:
+    index = index_of([9, 4, 13])
+    expected = steps_of(Plan(index, 0, 8, 8))
+    plan = Plan(index, 0, 8, micro, world)
+    assert steps_of(plan) == expected
+    lengths = {len(list(plan.rank_micro_batches(0, rank))) for rank in range(world)}
+    assert lengths == {len(PlanSampler(plan, 0))}
+
+
+def test_every_micro_batch_knows_the_size_of_its_step() -> None:
+    plan = Plan(index_of([10]), 0, 8, 2, world_size=2)
+    sizes = [micro.step_pairs for micro in plan.rank_micro_batches(0, 0)]
+    assert sizes == [8, 8, 2, 2]
+
+
+def test_starting_in_the_middle_continues_the_same_order() -> None:
+    plan = Plan(index_of([9, 4, 13]), 0, 8, 2, world_size=2)
+    whole = list(plan.rank_micro_batches(2, 1))
+    for start in range(len(whole)):
+        assert list(plan.rank_micro_batches(2, 1, start)) == whole[start:]
+
+
+def test_repeat_time_counts_whole_occurrences_and_one_fixed_subset() -> None:
+    index = index_of([40, 20], repeats=(2.5, 0.3, 1.0))
+    copies = copies_of_records(index, seed=0)
+    per_set = [copies[index.records["dataset"] == number] for number in range(3)]
+    assert sorted(per_set[0].tolist()) == [2] * 10 + [3] * 10
+    assert per_set[1].sum() == 6 and per_set[1].max() == 1 and (per_set[2] == 1).all()
+    plan = Plan(index, 0, 8, 2)
+    assert len(plan.epoch_order(0)) == copies.sum() == 50 + 6 + 20
+    chosen = [set(plan.epoch_order(epoch)[:, 0][index.records["dataset"][plan.epoch_order(epoch)[:, 0]] == 1]) for epoch in (0, 5)]
+    assert chosen[0] == chosen[1]
+    assert len({tuple(row) for row in plan.epoch_order(0)}) == copies.sum()  # each occurrence is new
+
+
+def test_records_are_shuffled_within_a_window_of_shards_only() -> None:
+    index = index_of([10] * 8)
+    order = Plan(index, 0, 8, 2, window=2).epoch_order(0)[:, 0] // 10
+    windows = [set(order[start : start + 20]) for start in range(0, 80, 20)]
+    assert all(len(window) == 2 for window in windows) and len(set().union(*windows)) == 8
+
+
+def test_validation_keeps_the_order_and_ignores_repeats() -> None:
+    plan = Plan(index_of([5, 3], repeats=(3.0,)), 0, 2, 2, shuffle=False)
+    assert plan.epoch_order(0).tolist() == [[record, 0] for record in range(8)]
+
+
+def test_balance_is_near_the_best_of_brute_force() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        costs = rng.integers(1, 100, 8)
+        bins = balance(costs, 4, 2)
+        assert sorted(sum(bins, [])) == list(range(8)) and all(len(items) == 2 for items in bins)
+        ours = max(costs[items].sum() for items in bins)
+        best = min(max(costs[list(pair)].sum() for pair in pairing) for pairing in pairings(list(range(8))))
+        assert ours <= 1.34 * best
+
+
+def pairings(items: list[int]) -> list[list[tuple[int, int]]]:
+    if not items:
+        return [[]]
+    first, rest = items[0], items[1:]
+    return [[(first, other), *tail] for other in rest for tail in pairings([item for item in rest if item != other])]

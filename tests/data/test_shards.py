@@ -1,0 +1,282 @@
+"""From annotations to shards, an index, and back; and every way in which shards can be broken."""
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from PIL import Image
+
+from mpo_lightning import commands
+from mpo_lightning.data.check import check_folder, index_folder
+from mpo_lightning.data.index import open_index, scan_shard
+from mpo_lightning.data.reader import ShardReader
+from mpo_lightning.data.shards import plan_shards, survey, unique_names, write_shards
+from mpo_lightning.errors import BadRecord, InputError
+
+
+def annotated_lines(meta: Path) -> dict[str, dict]:
+    lines = {}
+    for name, entry in json.loads(meta.read_text()).items():
+        for number, text in enumerate((meta.parent / entry["annotation"]).read_text().splitlines(), 1):
+            lines[f"{name}-{number:08d}"] = json.loads(text) | {"root": meta.parent / entry["root"]}
+    return lines
+
+
+def write_set(folder: Path, lines: list[dict | str], **entry: object) -> Path:
+    """A one-set MMPR folder with two small pictures."""
+    (folder / "images").mkdir(parents=True)
+    for name, colour in (("a.png", "red"), ("b.png", "blue")):
+        Image.new("RGB", (40, 30), colour).save(folder / "images" / name)
+    (folder / "images" / "broken.png").write_bytes(b"not a picture")
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    (folder / "pairs.jsonl").write_text(text)
+    (folder / "meta.json").write_text(json.dumps({"set": {"root": "images", "annotation": "pairs.jsonl"} | entry}))
+    return folder / "meta.json"
+
+
+def pair(number: int, **fields: object) -> dict:
+    return {"question": f"Question {number}?", "chosen": f"right {number}", "rejected": f"wrong {number}"} | fields
+
+
+def test_every_annotation_line_comes_back_once(shards: Path, sample_meta: Path) -> None:
+    lines, seen = annotated_lines(sample_meta), {}
+    for split in ("train", "validation"):
+        index = open_index(shards / split)
+        reader = ShardReader(index)
+        for number in range(len(index)):
+            seen[index.key(number)] = reader.read(number)
+    assert seen.keys() == lines.keys()
+    for key, record in seen.items():
+        line = lines[key]
+        names = line.get("image", [])
+        names = [names] if isinstance(names, str) else names
+        assert record.images == tuple((line["root"] / name).read_bytes() for name in names)
+        assert (record.chosen, record.rejected) == (line["chosen"], line["rejected"])
+        assert record.question.removeprefix("<image>\n") == line["question"].removeprefix("<image>\n")
+        assert record.question.count("<image>") == len(names)
+        assert record.max_tiles == (6 if key.startswith("diagrams") else None)
+
+
+def test_a_plain_webdataset_pipeline_reads_the_shards(shards: Path) -> None:
+    tars = sorted(str(path) for path in (shards / "train").glob("*.tar"))
+    assert len(tars) > 3
+    samples = list(webdataset.WebDataset(tars, shardshuffle=False))
+    index = open_index(shards / "train")
+    assert [sample["__key__"] for sample in samples] == [index.key(number) for number in range(len(index))]
+    reader = ShardReader(index)
+    for number, sample in enumerate(samples):
+        record = reader.read(number)
+        assert json.loads(sample["json"])["chosen"] == record.chosen
+        assert tuple(sample[name] for name in sorted(sample) if name[0].isdigit()) == record.images
+
+
+def test_no_question_or_picture_is_on_both_sides(shards: Path) -> None:
+    questions, pictures = [], []
+    for split in ("train", "validation"):
+        index = open_index(shards / split)
+        records = [ShardReader(index).read(number) for number in range(len(index))]
+        questions.append({record.question for record in records})
+        pictures.append({data for record in records for data in record.images})
+    assert len(questions[1]) > 0 and not questions[0] & questions[1] and not pictures[0] & pictures[1]
+
+
+def test_the_same_command_makes_the_same_bytes(shards: Path, sample_meta: Path, tmp_path: Path) -> None:
+    commands.shard(str(sample_meta), str(tmp_path / "again"), validation=0.125, shard_megabytes=0.3, workers=1)
+    for path in shards.rglob("*.*"):
+        assert (tmp_path / "again" / path.relative_to(shards)).read_bytes() == path.read_bytes(), path
+
+
+def test_strict_stops_at_the_first_bad_line_and_names_it(tmp_path: Path) -> None:
+    meta = write_set(tmp_path, [pair(1), "{", pair(3)])
+    with pytest.raises(InputError, match=r"pairs\.jsonl:2: the line is not JSON"):
+        commands.shard(str(meta), str(tmp_path / "out"), workers=1)
+
+
+def test_strict_stops_at_a_picture_that_cannot_be_decoded(tmp_path: Path) -> None:
+    meta = write_set(tmp_path, [pair(1), pair(2, image="broken.png")])
+    with pytest.raises(InputError, match=r"pairs\.jsonl:2: .*broken\.png: the file is not a picture"):
+        commands.shard(str(meta), str(tmp_path / "out"), workers=1)
+
+
+def test_quarantine_writes_each_reason_counts_it_and_tells_by_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    bad = ["{", pair(3, image="missing.png"), pair(4, image="broken.png"), pair(5, chosen="same", rejected="same"), pair(6, image="../x")]
+    meta = write_set(tmp_path, [pair(1), *bad, pair(7, image="a.png")])
+    with pytest.raises(SystemExit) as stopped:
+        commands.shard(str(meta), str(tmp_path / "out"), on_bad="quarantine", workers=1)
+    assert stopped.value.code == 3
+    rows = [json.loads(line) for line in (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()]
+    assert sorted(row["where"].rsplit(":", 1)[1] for row in rows) == ["2", "3", "4", "5", "6"]
+    assert "set aside: 5 pairs" in capsys.readouterr().out
+    assert [open_index(tmp_path / "out" / "train").key(number) for number in range(2)] == ["set-00000001", "set-00000007"]
+
+
+def test_a_killed_run_continues_with_the_tars_that_are_missing(tmp_path: Path) -> None:
+    meta = write_set(tmp_path / "set", [pair(number, image="a.png" if number % 2 else "b.png") for number in range(40)])
+    found = survey(meta, strict=True)
+
+    def write(output: Path) -> None:
+        write_shards(found, plan_shards(found, output, 0.0, 0, 20_000), output, strict=True, workers=1)
+
+    write(tmp_path / "whole")
+    write(tmp_path / "killed")
+    tars = sorted((tmp_path / "killed" / "train").glob("*.tar"))
+    assert len(tars) > 2
+    # What a kill in the second tar leaves: the plan, the first tar, half of the second, no index.
+    (tmp_path / "again" / ".work").mkdir(parents=True)
+    (tmp_path / "again" / "train").mkdir()
+    jobs = plan_shards(found, tmp_path / "again", 0.0, 0, 20_000)
+    import hashlib
+
+    plan = hashlib.sha256(f"{found.fingerprint} {[(job.path.name, job.pairs) for job in jobs]}".encode()).hexdigest()
+    (tmp_path / "again" / ".work" / "plan").write_text(plan)
+    (tmp_path / "again" / ".work" / f"train-{tars[0].name}.rejected.json").write_text("[]")
+    shutil.copy(tars[0], tmp_path / "again" / "train")
+    kept = (tmp_path / "again" / "train" / tars[0].name).stat().st_mtime_ns
+    (tmp_path / "again" / "train" / f"{tars[1].name}.partial").write_bytes(tars[1].read_bytes()[:700])
+    write(tmp_path / "again")
+    assert (tmp_path / "again" / "train" / tars[0].name).stat().st_mtime_ns == kept
+    for path in (tmp_path / "whole").rglob("*.*"):
+        assert (tmp_path / "again" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
+
+
+def test_an_output_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
+    meta = write_set(tmp_path / "set", [pair(1)])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        commands.shard(str(meta), str(tmp_path / "out"), workers=1)
+
+
+def test_a_fraction_that_holds_out_nothing_is_refused(tmp_path: Path) -> None:
+    meta = write_set(tmp_path, [pair(number, image="a.png") for number in range(6)])
+    with pytest.raises(InputError, match="holds out no pair"):
+        commands.shard(str(meta), str(tmp_path / "out"), validation=0.3, workers=1)
+
+
+def test_names_of_data_sets_become_different_keys() -> None:
+    assert unique_names(["a b", "a.b", "ok-1", "中"]) == ["a_b", "a_b-2", "ok-1", "_"]
+
+
+# -- broken shards
+
+
+@pytest.fixture
+def copied(shards: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shards / "train", tmp_path / "train"))
+
+
+@pytest.mark.parametrize("keep", [1000, 20_480, -1024])
+def test_a_shard_cut_in_the_middle_is_named(copied: Path, keep: int) -> None:
+    tar = sorted(copied.glob("*.tar"))[0]
+    data = tar.read_bytes()
+    # Cut inside a member, at a block boundary, and just before the end mark.
+    tar.write_bytes(data[:keep] if keep > 0 else data.rstrip(b"\0") + bytes(-len(data.rstrip(b"\0")) % 512))
+    with pytest.raises(InputError, match=rf"{tar.name}: the shard has .* bytes where the index says"):
+        open_index(copied)
+    with pytest.raises(InputError, match=rf"{tar.name}: the shard is (damaged or )?cut short"):
+        scan_shard(tar)
+
+
+def test_a_missing_shard_and_a_missing_index_are_named(copied: Path, tmp_path: Path) -> None:
+    sorted(copied.glob("*.tar"))[1].unlink()
+    with pytest.raises(InputError, match=r"mmpr-000001\.tar: the shard named by the index is missing"):
+        open_index(copied)
+    shutil.rmtree(copied / "index")
+    with pytest.raises(InputError, match="run 'mpo data index"):
+        open_index(copied)
+    with pytest.raises(InputError, match="no shards here"):
+        open_index(tmp_path / "nothing")
+
+
+def test_one_changed_byte_is_found_by_reading_and_by_checking(copied: Path) -> None:
+    index = open_index(copied)
+    place = index.members[int(index.records[0]["first_member"]) + 1]
+    tar = copied / index.shards[0].name
+    data = bytearray(tar.read_bytes())
+    data[int(place["offset"]) + 5000] ^= 1
+    tar.write_bytes(data)
+    with pytest.raises(BadRecord, match="checksum"):
+        ShardReader(open_index(copied)).read(0)
+    report = check_folder(copied, 1, lambda *_: None)
+    assert len(report.problems) == 2 and "sha256" in report.problems[0] and index.key(0) in report.problems[1]
+
+
+def test_check_finds_nothing_in_good_shards(shards: Path, capsys: pytest.CaptureFixture) -> None:
+    commands.check(str(shards), workers=1)
+    printed = capsys.readouterr().out
+    assert "56 records" in printed and "8 records" in printed and " 0 problems" in printed
+
+
+def foreign(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def jpeg() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 20), "red").save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def test_foreign_shards_are_indexed_by_one_scan(tmp_path: Path) -> None:
+    body = json.dumps(pair(1)).encode()
+    foreign(tmp_path / "x.tar", [("dir/a.json", body), ("dir/a.jpg", jpeg()), ("dir/b.1.jpg", jpeg()), ("dir/b.0.jpg", jpeg()),
+                                 ("dir/b.json", json.dumps(pair(2, question="<image> <image>?")).encode())])  # fmt: skip
+    assert index_folder(tmp_path, True, lambda *_: None) == (2, 0)
+    index = open_index(tmp_path)
+    assert [index.key(0), index.key(1)] == ["dir/a", "dir/b"]
+    assert ShardReader(index).read(0).question == "<image>\nQuestion 1?" and len(ShardReader(index).read(1).images) == 2
+
+
+def test_indexing_again_keeps_repeat_time(tmp_path: Path) -> None:
+    meta = write_set(tmp_path / "set", [pair(1), pair(2)], repeat_time=2.5)
+    commands.shard(str(meta), str(tmp_path / "out"), workers=1)
+    index_folder(tmp_path / "out" / "train", True, lambda *_: None)
+    assert open_index(tmp_path / "out" / "train").datasets[0].repeat_time == 2.5
+
+
+@pytest.mark.parametrize(("members", "words"), [
+    ([("a.json", b"{"), ("a.jpg", b"")], "not JSON"),
+    ([("a.jpg", b"x")], "no member .json"),
+    ([("a.json", json.dumps(pair(1)).encode()), ("a.pkl", b"x")], r"\.pkl is neither"),
+    ([("a.json", json.dumps(pair(1)).encode()), ("a.0.jpg", b"x"), ("a.2.jpg", b"x")], "one is missing"),
+    ([("a.json", json.dumps(pair(1)).encode()), ("a.0.jpg", b"x"), ("a.0.png", b"x")], "both picture 0"),
+    ([("a.json", json.dumps(pair(1)).encode()), ("a.jpg", b"x")], "not a picture"),
+    ([("a.json", json.dumps(pair(1, max_tiles=0)).encode())], "'max_tiles' is 0"),
+])  # fmt: skip
+def test_foreign_records_that_break_a_rule_are_named(tmp_path: Path, members: list, words: str) -> None:
+    foreign(tmp_path / "x.tar", members)
+    with pytest.raises(InputError, match=f"record 'a' of .*x.tar: .*{words}"):
+        index_folder(tmp_path, True, lambda *_: None)
+    assert index_folder(tmp_path, False, lambda *_: None) == (0, 1)
+
+
+@pytest.mark.parametrize(("members", "words"), [
+    ([("../a.json", b"{}")], "leads out of the archive"),
+    ([("a.json", b"{}"), ("b.json", b"{}"), ("a.jpg", b"")], "is split or comes twice"),
+    ([("a.json", b"{}"), ("a.json", b"{}")], "comes twice"),
+])  # fmt: skip
+def test_foreign_tars_that_are_broken_are_refused(tmp_path: Path, members: list, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        scan_shard(foreign(tmp_path / "x.tar", members))
+
+
+def test_a_key_in_two_shards_is_refused(tmp_path: Path) -> None:
+    for name in ("x.tar", "y.tar"):
+        foreign(tmp_path / name, [("a.json", json.dumps(pair(1)).encode())])
+    with pytest.raises(InputError, match="is in an earlier shard as well"):
+        index_folder(tmp_path, True, lambda *_: None)
+
+
+def test_the_index_is_memory_mapped(shards: Path) -> None:
+    index = open_index(shards / "train")
+    assert isinstance(index.records, np.memmap) and isinstance(index.members, np.memmap)
