@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from hashlib import file_digest
-from multiprocessing import get_context
 from pathlib import Path
 
 from mpo_lightning.data.index import DatasetEntry, ShardIndex, open_index, scan_shard, write_index
 from mpo_lightning.data.pictures import open_picture
+from mpo_lightning.data.processes import process_map
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.errors import BadRecord, InputError
 
@@ -42,8 +41,8 @@ def check_folder(folder: Path, workers: int, progress: Progress) -> CheckReport:
     jobs = [(index, shard) for shard in range(len(index.shards))]
     problems: list[str] = []
     pictures = 0
-    with ProcessPoolExecutor(min(workers, len(jobs)) or 1, mp_context=get_context("spawn")) as pool:
-        for found, count in pool.map(_check_shard, jobs):
+    with process_map(_check_shard, jobs, workers) as results:
+        for found, count in results:
             problems += found
             pictures += count
             progress(1, len(jobs))

@@ -160,19 +160,26 @@ def balance(costs: np.ndarray, num_bins: int, capacity: int) -> list[list[int]]:
 class PlanSampler(DistributedSampler[Any]):
     """Hands one rank's micro-batches to a DataLoader with `batch_size=None`.
 
-    It is a DistributedSampler so that Lightning leaves it in place and calls `set_epoch`. `start` skips what a resumed
-    epoch has done already, once.
+    It is a DistributedSampler so that Lightning leaves it in place and calls `set_epoch`. In the epoch that is resumed it
+    starts behind what was done already, however often it is iterated (Lightning does so twice).
+
+    Args:
+        plan: the order.
+        rank: whose micro-batches.
+        done_steps: global steps that a resumed run has behind it, over all epochs.
     """
 
-    def __init__(self, plan: Plan, rank: int) -> None:
+    def __init__(self, plan: Plan, rank: int, done_steps: int = 0) -> None:
         self.plan = plan
         self.rank = rank
         self.epoch = 0
-        self.start = 0
+        self.resumed_epoch, self.resumed_step = divmod(done_steps, plan.steps)
 
     def __len__(self) -> int:
         return self.plan.steps * self.plan.micro_batches_per_step
 
     def __iter__(self) -> Iterator[Any]:
-        start, self.start = self.start, 0
-        return self.plan.rank_micro_batches(self.epoch, self.rank, start)
+        # At the end of an epoch Lightning resumes with the epoch before; the steps done know better.
+        epoch = max(self.epoch, self.resumed_epoch)
+        done = self.resumed_step * self.plan.micro_batches_per_step if epoch == self.resumed_epoch else 0
+        return self.plan.rank_micro_batches(epoch, self.rank, done)

@@ -16,9 +16,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from webdataset import TarWriter
@@ -26,6 +24,7 @@ from webdataset import TarWriter
 from mpo_lightning.data.index import DatasetEntry, ScannedShard, scan_shard, write_index
 from mpo_lightning.data.mmpr import AnnotationSet, parse_line, read_lines, read_meta
 from mpo_lightning.data.pictures import open_picture
+from mpo_lightning.data.processes import process_map
 from mpo_lightning.data.records import PreferenceRecord
 from mpo_lightning.data.sample import encode_sample
 from mpo_lightning.data.split import connected_groups, validation_pairs
@@ -203,11 +202,10 @@ def write_shards(
         InputError: the folder holds something else, the disk is too small, or (strict) a picture is bad.
     """
     _prepare_folder(found, jobs, output)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        finished: list[tuple[ShardJob, ScannedShard, list[Rejected]]] = []
-        for job, (scanned, rejected) in zip(jobs, pool.map(_write_shard, jobs), strict=True):
+    finished: list[tuple[ShardJob, ScannedShard, list[Rejected]]] = []
+    with process_map(_write_shard, jobs, workers) as results:
+        for job, (scanned, rejected) in zip(jobs, results, strict=True):
             if strict and rejected:
-                pool.shutdown(cancel_futures=True)
                 raise InputError(f"{rejected[0].where}: {rejected[0].reason} (or set such pairs aside with --on_bad quarantine)")
             finished.append((job, scanned, rejected))
             progress(len(job.pairs))

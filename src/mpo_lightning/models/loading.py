@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, InternVLConfig, InternVLForConditionalGeneration, PreTrainedTokenizerBase
 
 from mpo_lightning.data.encoding import IMAGE_TOKEN, Overlong, PairEncoder
@@ -82,7 +83,7 @@ def load_model(folder: str | Path) -> InternVLForConditionalGeneration:
             output_loading_info=True,
             use_safetensors=True,
         )
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"{folder}: the weights cannot be loaded ({str(error).strip().splitlines()[0]})") from None
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report.get(problem):

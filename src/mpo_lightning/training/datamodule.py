@@ -68,7 +68,7 @@ class MMPRDataModule(L.LightningDataModule):
         self.processor = load_processor(processor, template)
         self.encoder = self.processor.encoder(max_tiles, max_length, overlong)
         self.quarantined = 0
-        self._resume_step = 0
+        self._done_steps = 0
 
     def setup(self, stage: str) -> None:
         """Sets Lightning's accumulation to what the global batch needs on this many devices.
@@ -100,10 +100,8 @@ class MMPRDataModule(L.LightningDataModule):
 
     def _loader(self, split: str) -> DataLoader[PairBatch]:
         plan = self._plan(split)
-        sampler = PlanSampler(plan, self.trainer.global_rank if self.trainer else 0)
-        if split == "train" and self._resume_step:
-            sampler.start = self._resume_step % plan.steps * plan.micro_batches_per_step
-            self._resume_step = 0
+        done_steps = self._done_steps if split == "train" else 0
+        sampler = PlanSampler(plan, self.trainer.global_rank if self.trainer else 0, done_steps)
         return DataLoader(
             PairDataset(ShardReader(plan.index), self.encoder, self.seed, augment=split == "train"),
             batch_size=None,
@@ -157,4 +155,4 @@ class MMPRDataModule(L.LightningDataModule):
         for name in ("global_batch_size", "seed"):
             if state_dict[name] != getattr(self, name):
                 raise InputError(f"the checkpoint was made with data.{name} {state_dict[name]}, not {getattr(self, name)}; a resumed run must keep it")
-        self._resume_step = state_dict["step"]
+        self._done_steps = state_dict["step"]

@@ -1,0 +1,102 @@
+"""Bad records, wrong settings, validation that counts every pair once."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from support.runs import logged, make_run
+
+from mpo_lightning import commands
+from mpo_lightning.data.batch import collate
+from mpo_lightning.data.encoding import EncodedPair
+from mpo_lightning.errors import InputError
+from mpo_lightning.training import ScoreWriter
+
+
+@pytest.fixture(scope="module")
+def long_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight text pairs, one of them with a very long question."""
+    folder = tmp_path_factory.mktemp("long")
+    (folder / "images").mkdir()
+    rows = [{"question": f"{number}?", "chosen": f"yes {number}", "rejected": f"no {number}"} for number in range(8)]
+    rows[3]["question"] = "why " * 2000
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "meta.json").write_text(json.dumps({"set": {"root": "images", "annotation": "pairs.jsonl"}}))
+    commands.shard(str(folder / "meta.json"), str(folder / "out"), workers=1)
+    return folder / "out" / "train"
+
+
+def test_strict_stops_with_the_record_and_the_way_out(tmp_path: Path, tiny_folder: Path, long_shards: Path) -> None:
+    trainer, module, data = make_run(tmp_path, tiny_folder, long_shards)
+    with pytest.raises(InputError, match=r"record 'set-00000004' of .*mmpr-000000\.tar: the prompt has .* raise max_length") as raised:
+        trainer.fit(module, data)
+    assert "\n" not in str(raised.value)
+
+
+def test_quarantine_writes_it_down_counts_it_and_goes_on(tmp_path: Path, tiny_folder: Path, long_shards: Path) -> None:
+    trainer, module, data = make_run(tmp_path, tiny_folder, long_shards, data={"on_bad_record": "quarantine"})
+    trainer.fit(module, data)
+    (row,) = [json.loads(line) for line in (tmp_path / "version_0" / "quarantine-0.jsonl").read_text().splitlines()]
+    assert "set-00000004" in row["where"] and "leaves no room" in row["reason"]
+    assert sum(logged(tmp_path, "train/set_aside")) == 1 and sum(logged(tmp_path, "train/pairs")) == 7
+    assert data.quarantined == 1
+
+
+def test_cut_answers_are_counted(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    trainer, module, data = make_run(tmp_path, tiny_folder, shards / "train", data={"max_length": 300, "on_bad_record": "quarantine"})
+    trainer.fit(module, data)
+    assert sum(logged(tmp_path, "train/cut_answers")) > 0
+
+
+def test_a_contradicting_accumulation_is_refused(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    trainer, module, data = make_run(tmp_path, tiny_folder, shards / "train", trainer={"accumulate_grad_batches": 3})
+    with pytest.raises(InputError, match=r"takes 2; leave it out"):
+        trainer.fit(module, data)
+
+
+def test_missing_shards_are_asked_for(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    trainer, module, data = make_run(tmp_path, tiny_folder, shards / "train")
+    with pytest.raises(InputError, match=r"give --data\.test FOLDER"):
+        trainer.test(module, data)
+    trainer, module, data = make_run(tmp_path, tiny_folder, shards)
+    with pytest.raises(InputError, match="this folder holds splits"):
+        trainer.fit(module, data)
+
+
+def test_validation_is_the_mean_over_pairs_whatever_the_micro_batch(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    values = []
+    for size in (1, 3, 8):
+        trainer, module, data = make_run(
+            tmp_path / str(size), tiny_folder, shards / "train", data={"validation": str(shards / "validation"), "micro_batch_size": size}
+        )
+        values.append(trainer.validate(module, data, verbose=False)[0])
+        assert values[-1]["val/pairs"] == 8
+        assert module.shift.count == 0
+    for other in values[1:]:
+        assert other["val/loss"] == pytest.approx(values[0]["val/loss"], rel=1e-5)
+        assert other["val/logps_chosen"] == pytest.approx(values[0]["val/logps_chosen"], rel=1e-5)
+
+
+def test_predict_writes_one_line_a_pair(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    trainer, module, data = make_run(
+        tmp_path, tiny_folder, shards / "train", data={"test": str(shards / "validation"), "micro_batch_size": 3},
+        trainer={"callbacks": [ScoreWriter(str(tmp_path))]},
+    )  # fmt: skip
+    trainer.predict(module, data, return_predictions=False)
+    rows = [json.loads(line) for line in (tmp_path / "scores-0.jsonl").read_text().splitlines()]
+    assert len({row["key"] for row in rows}) == 8
+    assert all(row["reward_chosen"] == pytest.approx(0, abs=1e-5) and row["logp_chosen"] < 0 for row in rows)
+
+
+def test_a_batch_without_trained_tokens_or_with_equal_answers_stops(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    _, module, _ = make_run(tmp_path, tiny_folder, shards / "train")
+    module.configure_model()
+    prompt, answer, tiles = torch.tensor([5, 6]), torch.tensor([7, 8]), torch.empty(0, 3, 112, 112, dtype=torch.uint8)
+    same = collate([EncodedPair("k1", prompt, answer, answer, tiles)], 0, 112)
+    with pytest.raises(InputError, match="record 'k1': chosen and rejected are the same tokens"):
+        module.losses(same, training=True)
+    other = collate([EncodedPair("k2", prompt, answer, torch.tensor([9]), tiles)], 0, 112)
+    other.labels[0] = -100
+    with pytest.raises(InputError, match="record 'k2': its chosen answer has no trained token"):
+        module.losses(other, training=True)
