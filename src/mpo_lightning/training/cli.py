@@ -1,8 +1,10 @@
 """LightningCLI for `mpo fit|validate|test|predict`."""
 
+import warnings
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
@@ -26,11 +28,19 @@ class MPOCLI(LightningCLI):
 
 def run(args: Any = None) -> MPOCLI:
     """Parses sys.argv (or `args`, in tests) and runs the verb."""
-    return MPOCLI(
-        MPOModule,
-        MMPRDataModule,
-        # The optimizer is MPOModule's own: built after configure_model, over trained parameters only, stepping per step.
-        auto_configure_optimizers=False,
-        save_config_kwargs={"overwrite": True},
-        args=args,
-    )
+    # The policy's frozen parts and the reference are in eval mode on purpose; validation may have no shards.
+    for message in ("Found .* module\\(s\\) in eval mode", "Total length of `list` across ranks is zero", ".*your dataloader is not resumable"):
+        warnings.filterwarnings("ignore", message=message)
+    try:
+        return MPOCLI(
+            MPOModule,
+            MMPRDataModule,
+            # The optimizer is MPOModule's own: built after configure_model, over trained parameters only, stepping per step.
+            auto_configure_optimizers=False,
+            save_config_kwargs={"overwrite": True},
+            args=args,
+        )
+    finally:
+        if torch.distributed.is_initialized():
+            # A gloo rank that exits with its group alive may abort.
+            torch.distributed.destroy_process_group()

@@ -1,0 +1,82 @@
+"""Two gloo processes against one, on the same global batches: every logged number, the weights, delta."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from support.runs import logged
+
+from mpo_lightning import commands
+from mpo_lightning.models.tiny import write_tiny_model
+
+
+def mixed_shards(folder: Path, root: Path) -> Path:
+    """Eleven pairs with one, two and no pictures: text-only ones meet others in a step, and the last step is partial."""
+    rows = []
+    for number in range(11):
+        picture = {0: ["photos/horse.jpg"], 1: [], 2: ["diagrams/clock0.png", "diagrams/shapes0.png"]}[number % 3]
+        marks = "".join("<image>\n" for _ in picture)
+        rows.append({"image": picture, "question": f"{marks}Question {number}?", "chosen": f"right {number} " * (1 + number % 4), "rejected": f"wrong {number}"})
+    folder.mkdir()
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    images = root / "examples" / "mmpr_sample" / "images"
+    (folder / "meta.json").write_text(json.dumps({"set": {"root": str(images), "annotation": "pairs.jsonl", "max_dynamic_patch": 2}}))
+    commands.shard(str(folder / "meta.json"), str(folder / "out"), workers=1)
+    return folder / "out" / "train"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, root: Path) -> dict[int, Path]:
+    folder = tmp_path_factory.mktemp("ranks")
+    train = mixed_shards(folder / "data", root)
+    for seed in (0, 1):
+        write_tiny_model(folder / f"model{seed}", seed=seed)
+    for devices in (1, 2):
+        command = [sys.executable, "-m", "mpo_lightning", "fit", "--config", str(root / "configs/base.yaml"), "--config", str(root / "configs/recipe/mpo.yaml"),
+                   f"--trainer.default_root_dir={folder / str(devices)}", "--trainer.accelerator=cpu", f"--trainer.devices={devices}",
+                   f"--trainer.strategy={'ddp' if devices > 1 else 'auto'}", "--trainer.precision=32-true", "--trainer.max_epochs=2",
+                   f"--model.policy={folder / 'model0'}", f"--model.reference={folder / 'model1'}", "--model.drop_path=0", "--model.gradient_checkpointing=false",
+                   "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.05", "--model.optimizer.weight_decay=0",
+                   f"--data.train={train}", f"--data.validation={train}", "--data.global_batch_size=4", "--data.micro_batch_size=1",
+                   "--data.num_workers=0"]  # fmt: skip
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, env=environment, cwd=folder, timeout=300, stdin=subprocess.DEVNULL)
+    return {devices: folder / str(devices) for devices in (1, 2)}
+
+
+@pytest.mark.parametrize("name", ["loss", "loss_preference", "loss_quality", "loss_generation", "margin", "rewards_chosen", "logps_rejected",
+                                  "delta", "gradient_norm", "tokens_chosen", "pairs"])  # fmt: skip
+def test_every_step_is_the_same(runs: dict[int, Path], name: str) -> None:
+    one, two = (logged(runs[devices], f"train/{name}") for devices in (1, 2))
+    assert len(one) == len(two) == 6  # two epochs of 4 + 4 + 3 pairs
+    assert two == pytest.approx(one, rel=1e-4, abs=1e-6)
+    if name == "pairs":
+        assert one == [4, 4, 3, 4, 4, 3]
+    if name == "delta":
+        assert len(set(one)) == 6
+
+
+@pytest.mark.parametrize("name", ["loss", "margin", "accuracy", "pairs", "delta"])
+def test_validation_counts_every_pair_once(runs: dict[int, Path], name: str) -> None:
+    one, two = (logged(runs[devices], f"val/{name}") for devices in (1, 2))
+    assert len(one) == 2 and two == pytest.approx(one, rel=1e-4, abs=1e-6)
+    if name == "pairs":
+        assert one == [11, 11]
+
+
+def test_weights_and_delta_of_the_checkpoints_are_the_same(runs: dict[int, Path]) -> None:
+    one, two = (torch.load(next(runs[devices].rglob("last.ckpt")), weights_only=True) for devices in (1, 2))
+    assert one["reward_shift"]["count"] == two["reward_shift"]["count"] == 2 * 22
+    assert two["reward_shift"]["sum"] == pytest.approx(one["reward_shift"]["sum"], rel=1e-4)
+    for key, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_both_export_and_leave_a_config_and_a_picture(runs: dict[int, Path]) -> None:
+    for folder in runs.values():
+        run = folder / "version_0"
+        assert all((run / name).exists() for name in ("config.yaml", "metrics.csv", "curves.png", "export/model.safetensors", "export/README.md"))
