@@ -113,7 +113,9 @@ def main() -> None:
                 f"{medians[kind, 'peer']:8.1f}{medians[kind, 'ours']:8.1f}{medians[kind, 'peer'] / medians[kind, 'ours']:8.2f}"
                 for kind in ("loader", "alone")
             ]
-            print(f"{width:>4} x {height:<4} {len(ours(data, max_tiles)):>5} {'  '.join(columns)}   {'equal' if equal else 'DIFFERENT'}")
+            print(
+                f"{width:>4} x {height:<4} {len(ours(data, max_tiles)):>5} {'  '.join(columns)}   {'equal' if equal else 'DIFFERENT'}"
+            )
 
 
 if __name__ == "__main__":

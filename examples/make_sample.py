@@ -134,7 +134,9 @@ def shapes(rng: random.Random, folder: Path, number: int) -> list[dict]:
     for place, kind in enumerate(kinds):
         x, y = 50 + 95 * (place % 5), 55 + 95 * (place // 5)
         box = (x - 30, y - 30, x + 30, y + 30)
-        (canvas.draw.ellipse if kind == "circle" else canvas.draw.rectangle)(box, fill="tomato" if kind == "circle" else "steelblue", outline="black")
+        (canvas.draw.ellipse if kind == "circle" else canvas.draw.rectangle)(
+            box, fill="tomato" if kind == "circle" else "steelblue", outline="black"
+        )
     image = canvas.save(folder / f"shapes{number}.png")
     return [
         pair(image, "<image>\nHow many circles are there?", f"Going row by row and counting only round shapes gives {circles}.", circles, f"Going row by row and counting the shapes with corners gives {squares if squares != circles else squares + 1}.", squares if squares != circles else squares + 1),
@@ -203,7 +205,13 @@ def main(output: Path) -> None:
     for name, (root, lines, options) in sets.items():
         annotation = f"annotations/{name}.jsonl"
         (output / annotation).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-        meta[name] = {"root": root, "annotation": annotation, "data_augment": False, "repeat_time": 1, "length": len(lines)} | options
+        meta[name] = {
+            "root": root,
+            "annotation": annotation,
+            "data_augment": False,
+            "repeat_time": 1,
+            "length": len(lines),
+        } | options
     (output / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
     sources = "".join(f"- `images/photos/{Path(name).stem}.jpg`: {source}\n" for name, source in PHOTOS.items())
     (output / "SOURCES.md").write_text(

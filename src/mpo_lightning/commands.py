@@ -37,7 +37,8 @@ def shard(
         shard_megabytes: a tar is closed before it grows larger.
         workers: processes; default one a core.
     """
-    from mpo_lightning.data.shards import plan_shards, survey, write_shards
+    from mpo_lightning.data.shards import plan_shards, write_shards
+    from mpo_lightning.data.survey import survey
 
     if not 0 <= validation < 1:
         raise InputError(f"--validation is {validation}; it must be at least 0 and below 1")
@@ -58,7 +59,9 @@ def shard(
             print(f"  {Path(output) / split}: {pairs:,} pairs")
     if validation:
         share = summary.pairs["validation"] / sum(summary.pairs.values())
-        print(f"  held out: {share:.1%} of the pairs, {validation:.1%} asked for; whole groups of shared questions or pictures only")
+        print(
+            f"  held out: {share:.1%} of the pairs, {validation:.1%} asked for; whole groups of shared questions or pictures only"
+        )
     for dataset, pairs in summary.datasets.items():
         print(f"  data set {dataset}: {pairs:,} pairs")
     if summary.rejected:
@@ -79,7 +82,9 @@ def check(folder: str, workers: int | None = None) -> None:
     for path in split_folders(Path(folder)):
         with _progress(str(path)) as advance:
             report = check_folder(path, workers or os.cpu_count() or 1, advance)
-        print(f"{path}: {report.records:,} records, {report.shards} shards, {report.pictures:,} pictures, {len(report.problems)} problems")
+        print(
+            f"{path}: {report.records:,} records, {report.shards} shards, {report.pictures:,} pictures, {len(report.problems)} problems"
+        )
         for problem in report.problems[:20]:
             print(f"  {problem}")
         if len(report.problems) > 20:
@@ -89,7 +94,9 @@ def check(folder: str, workers: int | None = None) -> None:
         raise SystemExit(1)
 
 
-def show(folder: str, output: str = "pairs.html", pairs: int = 32, model: str | None = None, max_tiles: int = 12, seed: int = 0) -> None:
+def show(
+    folder: str, output: str = "pairs.html", pairs: int = 32, model: str | None = None, max_tiles: int = 12, seed: int = 0
+) -> None:
     """Writes a self-contained HTML page of pairs: pictures with their tiles, question, answers with their difference, token counts.
 
     Args:
@@ -110,7 +117,13 @@ def show(folder: str, output: str = "pairs.html", pairs: int = 32, model: str | 
         processor = load_processor(model)
         encode = processor.tokenizer.encode
         count = write_page(
-            Path(folder), Path(output), pairs, seed, max_tiles, processor.tile_size, lambda text: len(encode(text, add_special_tokens=False))
+            Path(folder),
+            Path(output),
+            pairs,
+            seed,
+            max_tiles,
+            processor.tile_size,
+            lambda text: len(encode(text, add_special_tokens=False)),
         )
     print(f"{output}: {count} pairs; open it in a browser")
 
@@ -161,7 +174,9 @@ class _progress:
         task = self._bar.add_task(self._label, total=self._total)
 
         def advance(done: int, total: int | None = None) -> None:
-            self._bar.update(task, advance=done, **({} if total is None else {"total": total}))
+            if total is not None:
+                self._bar.update(task, total=total)
+            self._bar.advance(task, done)
 
         return advance
 

@@ -49,7 +49,7 @@ def test_a_bad_meta_entry_is_one_sentence(folder: Path, entry: object, words: st
 @pytest.mark.parametrize("text", ["{", "[]", "{}", "[1]"])
 def test_a_malformed_meta_is_refused(folder: Path, text: str) -> None:
     (folder / "meta.json").write_text(text)
-    with pytest.raises(InputError, match="meta.json"):
+    with pytest.raises(InputError, match=r"meta\.json"):
         read_meta(folder / "meta.json")
 
 

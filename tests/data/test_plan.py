@@ -97,7 +97,7 @@ def test_balance_is_near_the_best_of_brute_force() -> None:
     for _ in range(20):
         costs = rng.integers(1, 100, 8)
         bins = balance(costs, 4, 2)
-        assert sorted(sum(bins, [])) == list(range(8)) and all(len(items) == 2 for items in bins)
+        assert sorted(item for items in bins for item in items) == list(range(8)) and all(len(items) == 2 for items in bins)
         ours = max(costs[items].sum() for items in bins)
         best = min(max(costs[list(pair)].sum() for pair in pairing) for pairing in pairings(list(range(8))))
         assert ours <= 1.34 * best

@@ -15,7 +15,8 @@ from mpo_lightning import commands
 from mpo_lightning.data.check import check_folder, index_folder
 from mpo_lightning.data.index import open_index, scan_shard
 from mpo_lightning.data.reader import ShardReader
-from mpo_lightning.data.shards import plan_shards, survey, unique_names, write_shards
+from mpo_lightning.data.shards import plan_shards, unique_names, write_shards
+from mpo_lightning.data.survey import survey
 from mpo_lightning.errors import BadRecord, InputError
 
 
@@ -104,7 +105,13 @@ def test_strict_stops_at_a_picture_that_cannot_be_decoded(tmp_path: Path) -> Non
 
 
 def test_quarantine_writes_each_reason_counts_it_and_tells_by_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    bad = ["{", pair(3, image="missing.png"), pair(4, image="broken.png"), pair(5, chosen="same", rejected="same"), pair(6, image="../x")]
+    bad = [
+        "{",
+        pair(3, image="missing.png"),
+        pair(4, image="broken.png"),
+        pair(5, chosen="same", rejected="same"),
+        pair(6, image="../x"),
+    ]
     meta = write_set(tmp_path, [pair(1), *bad, pair(7, image="a.png")])
     with pytest.raises(SystemExit) as stopped:
         commands.shard(str(meta), str(tmp_path / "out"), on_bad="quarantine", workers=1)

@@ -38,10 +38,17 @@ def test_a_browser_shows_the_page(page: Path, tmp_path: Path) -> None:
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]  # fmt: skip
     shot = tmp_path / "page.png"
-    subprocess.run([browser, *flags, "--window-size=1000,1200", f"--screenshot={shot}", page.as_uri()], check=True, timeout=120, capture_output=True)
+    subprocess.run(
+        [browser, *flags, "--window-size=1000,1200", f"--screenshot={shot}", page.as_uri()],
+        check=True,
+        timeout=120,
+        capture_output=True,
+    )
     image = Image.open(shot).convert("RGB")
     colours = {colour for _, colour in image.getcolors(maxcolors=10_000_000) or []}
     # Photographs were decoded and painted, and the marked answers have their backgrounds.
     assert image.size == (1000, 1200) and len(colours) > 5000
-    dom = subprocess.run([browser, *flags, "--dump-dom", page.as_uri()], check=True, timeout=120, capture_output=True, text=True).stdout
+    dom = subprocess.run(
+        [browser, *flags, "--dump-dom", page.as_uri()], check=True, timeout=120, capture_output=True, text=True
+    ).stdout
     assert dom.count("<article>") == 56

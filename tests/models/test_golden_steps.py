@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.golden_models import golden_model, gradients_by_original_name
 from torch.nn.functional import pad
 
 from mpo_lightning.data.batch import PairBatch
@@ -14,6 +13,7 @@ from mpo_lightning.data.tiling import IMAGENET_MEAN, IMAGENET_STD, normalize_til
 from mpo_lightning.models.freeze import freeze
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.objectives import MPOObjective, RunningMicroBatches, SequenceLogps
+from support.golden_models import golden_model, gradients_by_original_name
 
 NAMES = ("internlm2_gqa", "qwen2_bias")
 
@@ -47,7 +47,9 @@ def test_whole_model_steps_equal_the_reference(golden: Path, name: str) -> None:
     checkpoint, folder = golden / "checkpoints" / name, golden / "loss" / f"model_{name}"
     tensors = load_file(folder / "mpo_model_steps.safetensors")
     steps = json.loads((folder / "mpo_model_steps.json").read_text())["steps"]
-    overrides = {key.removeprefix("policy_override."): value for key, value in tensors.items() if key.startswith("policy_override.")}
+    overrides = {
+        key.removeprefix("policy_override."): value for key, value in tensors.items() if key.startswith("policy_override.")
+    }
     policy = PairForward(golden_model(checkpoint, overrides))
     reference = PairForward(freeze(golden_model(checkpoint)))
     objective, shift = MPOObjective(generation_mean="token"), RunningMicroBatches()

@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from mpo_lightning.errors import InputError
-from mpo_lightning.objectives import DPO, EXO, ORPO, MPOObjective, PreferenceLoss, RunningMicroBatches, SequenceLogps, TermWeights, TRDPO
+from mpo_lightning.objectives import (
+    DPO,
+    EXO,
+    ORPO,
+    TRDPO,
+    MPOObjective,
+    PreferenceLoss,
+    RunningMicroBatches,
+    SequenceLogps,
+    TermWeights,
+)
 
 
 def logps(chosen: list[float], rejected: list[float], tokens: tuple[int, int] = (10, 20)) -> SequenceLogps:
@@ -95,7 +105,9 @@ def test_running_mean_equals_the_two_ranks_of_the_golden_file(golden) -> None:
     numbers = json.loads((golden / "loss" / "running_mean_two_ranks.json").read_text())
     shift = RunningMicroBatches()
     for step, (ours, other) in enumerate(zip(numbers["inputs_rank0"], numbers["inputs_rank1"], strict=True)):
-        delta = shift.before_loss(torch.tensor([ours]), lambda values, other=other: values + torch.tensor([other, 1.0]).double(), True)
+        delta = shift.before_loss(
+            torch.tensor([ours]), lambda values, other=other: values + torch.tensor([other, 1.0]).double(), True
+        )
         assert delta == pytest.approx(numbers["ranks"]["0"]["running_mean"][step], rel=1e-5)
         assert shift.count == numbers["ranks"]["0"]["count"][step]
 

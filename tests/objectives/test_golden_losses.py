@@ -7,8 +7,26 @@ import pytest
 import torch
 
 from mpo_lightning.objectives import (
-    AOT, CDPO, DPO, EXO, IPO, NCA, RSO, SPPO, AOTUnpaired, APODown, APOZero, DiscoPOP, MPOObjective, NormalizedDPO, PreferenceLoss,
-    PreviousSteps, RobustDPO, RunningMicroBatches, SequenceLogps, TermWeights,
+    AOT,
+    CDPO,
+    DPO,
+    EXO,
+    IPO,
+    NCA,
+    RSO,
+    SPPO,
+    AOTUnpaired,
+    APODown,
+    APOZero,
+    DiscoPOP,
+    MPOObjective,
+    NormalizedDPO,
+    PreferenceLoss,
+    PreviousSteps,
+    RobustDPO,
+    RunningMicroBatches,
+    SequenceLogps,
+    TermWeights,
 )  # fmt: skip
 from mpo_lightning.objectives.generation import generation_loss
 from mpo_lightning.objectives.quality import quality_loss
@@ -54,7 +72,14 @@ def loss_named(name: str, smoothing: float, tau: float, version: str) -> Prefere
         return smoothed[name](smoothing)
     if name == "discopop":
         return DiscoPOP(tau)
-    plain = {"hinge": RSO, "nca_pair": NCA, "sppo_hard": SPPO, "apo_zero": APOZero, "apo_down": APODown, "sigmoid_norm": NormalizedDPO}
+    plain = {
+        "hinge": RSO,
+        "nca_pair": NCA,
+        "sppo_hard": SPPO,
+        "apo_zero": APOZero,
+        "apo_down": APODown,
+        "sigmoid_norm": NormalizedDPO,
+    }
     return plain[name]() if name in plain else None
 
 

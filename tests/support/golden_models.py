@@ -39,7 +39,10 @@ def native_tensors(name: str, tensor: Tensor, heads: int, kv_heads: int) -> dict
             name = name.replace(old, new)
         name = f"model.vision_tower.{name}"
         if "attn.qkv" in name:
-            return {name.replace("attn.qkv", f"attention.{part}_proj"): piece for part, piece in zip("qkv", tensor.chunk(3), strict=True)}
+            return {
+                name.replace("attn.qkv", f"attention.{part}_proj"): piece
+                for part, piece in zip("qkv", tensor.chunk(3), strict=True)
+            }
         return {name: tensor}
     if name.startswith("mlp1."):
         old = name[:6]
@@ -52,7 +55,10 @@ def native_tensors(name: str, tensor: Tensor, heads: int, kv_heads: int) -> dict
     if "attention.wqkv" in name:
         grouped = tensor.view(kv_heads, heads // kv_heads + 2, -1, tensor.shape[-1])
         parts = {"q": grouped[:, :-2], "k": grouped[:, -2:-1], "v": grouped[:, -1:]}
-        return {name.replace("attention.wqkv", f"self_attn.{part}_proj"): piece.reshape(-1, tensor.shape[-1]) for part, piece in parts.items()}
+        return {
+            name.replace("attention.wqkv", f"self_attn.{part}_proj"): piece.reshape(-1, tensor.shape[-1])
+            for part, piece in parts.items()
+        }
     return {name: tensor}
 
 
@@ -68,14 +74,26 @@ def golden_model(folder: Path, overrides: dict[str, Tensor] | None = None) -> In
         rope |= {"rope_type": "dynamic", "factor": llm["rope_scaling"]["factor"]}
     text = (LlamaConfig if internlm else Qwen2Config)(**shared, rope_parameters=rope, tie_word_embeddings=False, pad_token_id=None)
     vision = InternVLVisionConfig(
-        **{key: vit[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "layer_norm_eps", "norm_type")},
+        **{
+            key: vit[key]
+            for key in (
+                "hidden_size",
+                "intermediate_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "layer_norm_eps",
+                "norm_type",
+            )
+        },
         image_size=[vit["image_size"]] * 2,
         patch_size=[vit["patch_size"]] * 2,
         attention_bias=vit["qkv_bias"],
         use_qk_norm=vit["qk_normalization"],
     )
     image_token = json.loads((folder / "added_tokens.json").read_text())["<IMG_CONTEXT>"]
-    native = InternVLConfig(vision_config=vision, text_config=text, image_token_id=image_token, image_seq_length=4, tie_word_embeddings=False)
+    native = InternVLConfig(
+        vision_config=vision, text_config=text, image_token_id=image_token, image_seq_length=4, tie_word_embeddings=False
+    )
     original = {name: tensor for path in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(path).items()}
     original |= overrides or {}
     state: dict[str, Tensor] = {}
@@ -101,7 +119,9 @@ def gradients_by_original_name(model: InternVLForConditionalGeneration, names: l
             count = (heads + 2 * kv_heads) * (hidden // heads) * hidden
             numbers = torch.arange(count).view(-1, hidden)
         elif "attn.qkv" in name:
-            base = name.replace("attn.qkv", "attention.q_proj").replace("vision_model.encoder.layers.", "model.vision_tower.encoder.layer.")
+            base = name.replace("attn.qkv", "attention.q_proj").replace(
+                "vision_model.encoder.layers.", "model.vision_tower.encoder.layer."
+            )
             shape = list(shapes[base])
             numbers = torch.arange(3 * mine[base].numel()).view(3 * shape[0], *shape[1:])
         else:

@@ -11,7 +11,14 @@ from lightning.pytorch.loggers import CSVLogger
 from mpo_lightning.training import MMPRDataModule, MPOModule
 
 
-def make_run(folder: Path, policy: Path, train: Path, data: dict[str, Any] | None = None, trainer: dict[str, Any] | None = None, **module: Any):
+def make_run(
+    folder: Path,
+    policy: Path,
+    train: Path,
+    data: dict[str, Any] | None = None,
+    trainer: dict[str, Any] | None = None,
+    **module: Any,
+):
     """A trainer, a module and a data module; SGD, two micro-batches of two pairs a step unless told otherwise."""
     settings: dict[str, Any] = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=0.05)} | module
     options = {"global_batch_size": 4, "micro_batch_size": 2, "num_workers": 0, "max_length": 1024, "seed": 0} | (data or {})

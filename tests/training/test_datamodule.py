@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.runs import logged, make_run
 
 from mpo_lightning import commands
 from mpo_lightning.data.batch import collate
 from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.errors import InputError
 from mpo_lightning.training import ScoreWriter
+from support.runs import logged, make_run
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,9 @@ def long_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_strict_stops_with_the_record_and_the_way_out(tmp_path: Path, tiny_folder: Path, long_shards: Path) -> None:
     trainer, module, data = make_run(tmp_path, tiny_folder, long_shards)
-    with pytest.raises(InputError, match=r"record 'set-00000004' of .*mmpr-000000\.tar: the prompt has .* raise max_length") as raised:
+    with pytest.raises(
+        InputError, match=r"record 'set-00000004' of .*mmpr-000000\.tar: the prompt has .* raise max_length"
+    ) as raised:
         trainer.fit(module, data)
     assert "\n" not in str(raised.value)
 
@@ -44,7 +46,9 @@ def test_quarantine_writes_it_down_counts_it_and_goes_on(tmp_path: Path, tiny_fo
 
 
 def test_cut_answers_are_counted(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
-    trainer, module, data = make_run(tmp_path, tiny_folder, shards / "train", data={"max_length": 300, "on_bad_record": "quarantine"})
+    trainer, module, data = make_run(
+        tmp_path, tiny_folder, shards / "train", data={"max_length": 300, "on_bad_record": "quarantine"}
+    )
     trainer.fit(module, data)
     assert sum(logged(tmp_path, "train/cut_answers")) > 0
 
@@ -68,7 +72,10 @@ def test_validation_is_the_mean_over_pairs_whatever_the_micro_batch(tmp_path: Pa
     values = []
     for size in (1, 3, 8):
         trainer, module, data = make_run(
-            tmp_path / str(size), tiny_folder, shards / "train", data={"validation": str(shards / "validation"), "micro_batch_size": size}
+            tmp_path / str(size),
+            tiny_folder,
+            shards / "train",
+            data={"validation": str(shards / "validation"), "micro_batch_size": size},
         )
         values.append(trainer.validate(module, data, verbose=False)[0])
         assert values[-1]["val/pairs"] == 8

@@ -6,9 +6,9 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from support.runs import logged, make_run
 
 from mpo_lightning.errors import InputError
+from support.runs import logged, make_run
 
 
 class StopAfter(L.Callback):
@@ -27,7 +27,15 @@ def checkpointer(folder: Path) -> ModelCheckpoint:
     return ModelCheckpoint(folder / "checkpoints", every_n_train_steps=1, save_last=True, save_top_k=1)
 
 
-def run(folder: Path, tiny_folder: Path, shards: Path, workers: int = 0, stop: int | None = None, resume: Path | None = None, **module: object):
+def run(
+    folder: Path,
+    tiny_folder: Path,
+    shards: Path,
+    workers: int = 0,
+    stop: int | None = None,
+    resume: Path | None = None,
+    **module: object,
+):
     # The stop comes after the checkpoint of its step was written.
     callbacks = [checkpointer(folder), *([StopAfter(stop)] if stop else [])]
     trainer, model, data = make_run(
@@ -68,7 +76,10 @@ def test_a_checkpoint_has_the_policy_and_delta_but_no_reference(tmp_path: Path, 
 
 def test_a_changed_global_batch_or_seed_is_refused_on_resume(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     run(tmp_path, tiny_folder, shards, stop=5)
-    for change, words in (({"global_batch_size": 4}, "global_batch_size 8, not 4"), ({"seed": 9, "global_batch_size": 8}, "seed 0, not 9")):
+    for change, words in (
+        ({"global_batch_size": 4}, "global_batch_size 8, not 4"),
+        ({"seed": 9, "global_batch_size": 8}, "seed 0, not 9"),
+    ):
         trainer, model, data = make_run(tmp_path / "again", tiny_folder, shards / "train", data=change)
         with pytest.raises(InputError, match=words):
             trainer.fit(model, data, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")

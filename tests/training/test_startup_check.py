@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.runs import make_run
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.tiny import write_tiny_model
 from mpo_lightning.objectives import IPO, ORPO, TermWeights
 from mpo_lightning.training import StartupCheck
 from mpo_lightning.training.startup_check import TOLERANCE
+from support.runs import make_run
 
 
 class Spy(StartupCheck):
@@ -24,7 +24,9 @@ class Spy(StartupCheck):
         return self.words[-1]
 
 
-def fit(folder: Path, tiny: Path, shards: Path, spy: Spy, trainer: dict | None = None, break_it: bool = False, **module: object) -> None:
+def fit(
+    folder: Path, tiny: Path, shards: Path, spy: Spy, trainer: dict | None = None, break_it: bool = False, **module: object
+) -> None:
     limits = {"max_steps": 1, "max_epochs": None, "callbacks": [spy]} | (trainer or {})
     built, model, data = make_run(folder, tiny, shards / "train", drop_path=0.5, trainer=limits, **module)
     if break_it:
@@ -38,7 +40,11 @@ def test_it_says_0_832_plus_the_generation_loss(tmp_path: Path, tiny_folder: Pat
     spy = Spy()
     fit(tmp_path, tiny_folder, shards, spy)
     (words,) = spy.words
-    assert "(0.8318 + generation" in words and "largest margin 0, predicted 0" in words and f"tolerance {TOLERANCE['float32']}" in words
+    assert (
+        "(0.8318 + generation" in words
+        and "largest margin 0, predicted 0" in words
+        and f"tolerance {TOLERANCE['float32']}" in words
+    )
 
 
 def test_it_passes_in_bf16_within_its_tolerance(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
@@ -60,7 +66,9 @@ def test_it_stops_when_the_policy_is_not_the_reference(tmp_path: Path, tiny_fold
 
 def test_it_is_skipped_without_a_reference_or_with_another_one(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     write_tiny_model(tmp_path / "other", seed=1)
-    for number, options in enumerate(({"reference": str(tmp_path / "other")}, {"preference": ORPO(), "weights": TermWeights(0.1, 0, 1)})):
+    for number, options in enumerate(
+        ({"reference": str(tmp_path / "other")}, {"preference": ORPO(), "weights": TermWeights(0.1, 0, 1)})
+    ):
         spy = Spy()
         fit(tmp_path / str(number), tiny_folder, shards, spy, **options)
         assert spy.words == []

@@ -6,13 +6,13 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from support.runs import logged, make_run
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.tiny import write_tiny_model
 from mpo_lightning.objectives import ORPO, TRDPO, TermWeights
 from mpo_lightning.training.parameter_groups import parameter_groups
+from support.runs import logged, make_run
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +69,14 @@ def test_steps_equal_a_plain_hand_written_loop(tmp_path: Path, shards: Path, tin
         total, new_rewards = torch.zeros((), dtype=torch.float64), []
         for record in order[4 * step : 4 * step + 4]:
             pair = encoder.encode(reader.read(record))
-            pixels = (pair.tiles.float() / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+            pixels = (pair.tiles.float() / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
+                [0.229, 0.224, 0.225]
+            ).view(3, 1, 1)
             pc, pr = (sequence_logp(policy, pair.prompt_ids, answer, pixels) for answer in (pair.chosen_ids, pair.rejected_ids))
             with torch.no_grad():
-                rc, rr = (sequence_logp(reference, pair.prompt_ids, answer, pixels) for answer in (pair.chosen_ids, pair.rejected_ids))
+                rc, rr = (
+                    sequence_logp(reference, pair.prompt_ids, answer, pixels) for answer in (pair.chosen_ids, pair.rejected_ids)
+                )
             good, bad = 0.1 * (pc - rc), 0.1 * (pr - rr)
             dpo = torch.log(1 + torch.exp(-(good - bad)))
             bco = torch.log(1 + torch.exp(-(good - delta))) + torch.log(1 + torch.exp(bad - delta))
@@ -84,7 +88,9 @@ def test_steps_equal_a_plain_hand_written_loop(tmp_path: Path, shards: Path, tin
         assert losses[step] == pytest.approx(float(total), rel=1e-5)
         assert deltas[step] == pytest.approx(delta, rel=1e-5, abs=1e-9)
         for name, parameter in policy.named_parameters():
-            torch.testing.assert_close(recorder.gradients[step][name], parameter.grad, rtol=1e-3, atol=2e-6, msg=lambda m, name=name: f"{name}: {m}")
+            torch.testing.assert_close(
+                recorder.gradients[step][name], parameter.grad, rtol=1e-3, atol=2e-6, msg=lambda m, name=name: f"{name}: {m}"
+            )
         with torch.no_grad():
             for parameter in policy.parameters():
                 parameter -= scheduled[step] * parameter.grad
@@ -157,7 +163,9 @@ def test_weight_decay_spares_biases_and_norms(tiny_folder: Path) -> None:
 
 
 def test_sft_and_orpo_load_no_reference(tmp_path: Path, shards: Path, tiny_folder: Path) -> None:
-    for number, options in enumerate(({"weights": TermWeights(0, 0, 1)}, {"preference": ORPO(), "weights": TermWeights(0.1, 0, 1)})):
+    for number, options in enumerate(
+        ({"weights": TermWeights(0, 0, 1)}, {"preference": ORPO(), "weights": TermWeights(0.1, 0, 1)})
+    ):
         trainer, module, data = make_run(
             tmp_path / str(number), tiny_folder, shards / "train", trainer={"max_steps": 2, "max_epochs": None}, **options
         )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.runs import logged
 
 from mpo_lightning import commands
 from mpo_lightning.models.tiny import write_tiny_model
+from support.runs import logged
 
 
 def mixed_shards(folder: Path, root: Path) -> Path:
@@ -20,11 +20,20 @@ def mixed_shards(folder: Path, root: Path) -> Path:
     for number in range(11):
         picture = {0: ["photos/horse.jpg"], 1: [], 2: ["diagrams/clock0.png", "diagrams/shapes0.png"]}[number % 3]
         marks = "".join("<image>\n" for _ in picture)
-        rows.append({"image": picture, "question": f"{marks}Question {number}?", "chosen": f"right {number} " * (1 + number % 4), "rejected": f"wrong {number}"})
+        rows.append(
+            {
+                "image": picture,
+                "question": f"{marks}Question {number}?",
+                "chosen": f"right {number} " * (1 + number % 4),
+                "rejected": f"wrong {number}",
+            }
+        )
     folder.mkdir()
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     images = root / "examples" / "mmpr_sample" / "images"
-    (folder / "meta.json").write_text(json.dumps({"set": {"root": str(images), "annotation": "pairs.jsonl", "max_dynamic_patch": 2}}))
+    (folder / "meta.json").write_text(
+        json.dumps({"set": {"root": str(images), "annotation": "pairs.jsonl", "max_dynamic_patch": 2}})
+    )
     commands.shard(str(folder / "meta.json"), str(folder / "out"), workers=1)
     return folder / "out" / "train"
 
@@ -79,4 +88,7 @@ def test_weights_and_delta_of_the_checkpoints_are_the_same(runs: dict[int, Path]
 def test_both_export_and_leave_a_config_and_a_picture(runs: dict[int, Path]) -> None:
     for folder in runs.values():
         run = folder / "version_0"
-        assert all((run / name).exists() for name in ("config.yaml", "metrics.csv", "curves.png", "export/model.safetensors", "export/README.md"))
+        assert all(
+            (run / name).exists()
+            for name in ("config.yaml", "metrics.csv", "curves.png", "export/model.safetensors", "export/README.md")
+        )

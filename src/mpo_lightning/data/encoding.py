@@ -106,8 +106,14 @@ class PairEncoder:
         if chosen == rejected:
             raise BadRecord(f"chosen and rejected are the same tokens{' once cut to max_length' if cut else ''}")
         empty = torch.empty(0, 3, self.tile_size, self.tile_size, dtype=torch.uint8)
-        as_ids = [torch.tensor(ids, dtype=torch.int64) for ids in (prompt, chosen, rejected)]
-        return EncodedPair(record.key, *as_ids, tiles=torch.cat(tiles) if tiles else empty, cut=cut)
+        return EncodedPair(
+            key=record.key,
+            prompt_ids=torch.tensor(prompt),
+            chosen_ids=torch.tensor(chosen),
+            rejected_ids=torch.tensor(rejected),
+            tiles=torch.cat(tiles) if tiles else empty,
+            cut=cut,
+        )
 
     def _tiles(self, record: PreferenceRecord) -> list[Tensor]:
         limit = max(1, (record.max_tiles or self.max_tiles) // max(1, len(record.images)))

@@ -129,7 +129,9 @@ def _samples(path: Path) -> list[tuple[str, dict[str, tuple[int, bytes]]]]:
             for member in tar:
                 end = member.offset_data + (member.size + 511) // 512 * 512
                 if not member.isfile():
-                    raise InputError(f"{path}: the member '{member.name}' is a link or a special file; shards hold plain files only")
+                    raise InputError(
+                        f"{path}: the member '{member.name}' is a link or a special file; shards hold plain files only"
+                    )
                 folder, base = os.path.split(member.name)
                 stem, _, extension = base.partition(".")
                 key = os.path.join(folder, stem)
@@ -239,5 +241,3 @@ def read_member(file: io.FileIO, offset: int, size: int, crc32: int) -> bytes:
     if len(data) != size or zlib.crc32(data) != crc32:
         raise BadRecord("its bytes differ from the checksum in the index; the shard is damaged, copy it again")
     return data
-
-

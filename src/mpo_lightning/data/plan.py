@@ -109,7 +109,9 @@ class Plan:
     def costs(self, records: np.ndarray) -> np.ndarray:
         """Tokens that each record takes through the language model: both sides, 256 image tokens a tile."""
         rows = self.index.records[records]
-        return (2 * (256 * rows["tiles"] + rows["prompt_tokens"]) + rows["chosen_tokens"] + rows["rejected_tokens"]).astype(np.int64)
+        return (2 * (256 * rows["tiles"] + rows["prompt_tokens"]) + rows["chosen_tokens"] + rows["rejected_tokens"]).astype(
+            np.int64
+        )
 
 
 @lru_cache(maxsize=4)

@@ -11,7 +11,6 @@ a picture the shards are larger than the pictures, by the factor that the comman
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections import Counter
@@ -22,49 +21,16 @@ from pathlib import Path
 from webdataset import TarWriter
 
 from mpo_lightning.data.index import DatasetEntry, ScannedShard, scan_shard, write_index
-from mpo_lightning.data.mmpr import AnnotationSet, parse_line, read_lines, read_meta
+from mpo_lightning.data.mmpr import AnnotationSet, parse_line
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.processes import process_map
 from mpo_lightning.data.records import PreferenceRecord
 from mpo_lightning.data.sample import encode_sample
-from mpo_lightning.data.split import connected_groups, validation_pairs
+from mpo_lightning.data.split import validation_pairs
+from mpo_lightning.data.survey import PairPlace, Rejected, Survey
 from mpo_lightning.errors import BadRecord, InputError
 
 SPLITS = ("train", "validation")
-
-
-@dataclass(frozen=True)
-class PairPlace:
-    """Where a pair's line is, and what its sample will weigh."""
-
-    dataset: int
-    line: int
-    offset: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A pair that was set aside: `where` is file and line."""
-
-    where: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What the first pass found."""
-
-    sets: list[AnnotationSet]
-    pairs: list[PairPlace]
-    groups: list[int]
-    rejected: list[Rejected]
-    picture_bytes: int
-    fingerprint: str
-
-    @property
-    def total_bytes(self) -> int:
-        return sum(pair.bytes for pair in self.pairs)
 
 
 @dataclass(frozen=True)
@@ -86,54 +52,6 @@ class ShardSummary:
     datasets: dict[str, int]
     bytes: int
     rejected: list[Rejected]
-
-
-def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda done: None) -> Survey:
-    """The first pass: every line parsed and checked, every picture found and weighed.
-
-    Args:
-        meta: the meta.json.
-        strict: stop at the first bad line instead of setting it aside.
-        progress: called with the number of bytes of annotation read since the last call.
-
-    Raises:
-        InputError: the meta file cannot be used, nothing usable was found, or (strict) a line is bad.
-    """
-    sets = read_meta(meta)
-    pairs: list[PairPlace] = []
-    keys: list[list[tuple[str, str]]] = []
-    rejected: list[Rejected] = []
-    picture_sizes: dict[str, int] = {}
-    digest = hashlib.sha256()
-    for number, entry in enumerate(sets):
-        digest.update(repr(entry).encode())
-        for line_number, offset, line in read_lines(entry.annotation):
-            digest.update(line)
-            progress(len(line))
-            try:
-                parsed = parse_line(line, entry.root)
-            except BadRecord as error:
-                rejected.append(_reject(strict, entry, line_number, error))
-                continue
-            pictures = [str(path) for path in parsed.pictures]
-            for path in pictures:
-                if path not in picture_sizes:
-                    picture_sizes[path] = os.path.getsize(path)
-            sizes = [len(line), *(picture_sizes[path] for path in pictures)]
-            # A tar member takes its bytes rounded up to 512, behind a header of 512.
-            pairs.append(PairPlace(number, line_number, offset, sum(512 + (size + 511) // 512 * 512 for size in sizes)))
-            keys.append([("question", parsed.question), *(("picture", path) for path in pictures)])
-    if not pairs:
-        raise InputError(f"{meta}: no usable pair found ({len(rejected)} set aside)")
-    digest.update(repr(sorted(picture_sizes.items())).encode())
-    return Survey(sets, pairs, connected_groups(keys), rejected, sum(picture_sizes.values()), digest.hexdigest())
-
-
-def _reject(strict: bool, entry: AnnotationSet, line: int, error: BadRecord) -> Rejected:
-    where = f"{entry.annotation}:{line}"
-    if strict:
-        raise InputError(f"{where}: {error} (or set such pairs aside with --on_bad quarantine)") from None
-    return Rejected(where, str(error))
 
 
 def plan_shards(found: Survey, output: Path, validation: float, seed: int, shard_bytes: int) -> list[ShardJob]:
@@ -186,7 +104,12 @@ def _cut_by_size(pairs: list[PairPlace], shard_bytes: int) -> Iterator[list[Pair
 
 
 def write_shards(
-    found: Survey, jobs: list[ShardJob], output: Path, strict: bool, workers: int, progress: Callable[[int], None] = lambda done: None
+    found: Survey,
+    jobs: list[ShardJob],
+    output: Path,
+    strict: bool,
+    workers: int,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> ShardSummary:
     """The second pass. Writes tars, indexes, `manifest.json` and, if anything was set aside, `quarantine.jsonl`.
 
@@ -224,7 +147,12 @@ def write_shards(
     if all_rejected:
         lines = (json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in all_rejected)
         (output / "quarantine.jsonl").write_text("".join(lines), encoding="utf-8")
-    manifest = {"fingerprint": found.fingerprint, "pairs": summary.pairs, "datasets": summary.datasets, "set_aside": len(all_rejected)}
+    manifest = {
+        "fingerprint": found.fingerprint,
+        "pairs": summary.pairs,
+        "datasets": summary.datasets,
+        "set_aside": len(all_rejected),
+    }
     (output / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
     shutil.rmtree(output / ".work")
     return summary
@@ -235,7 +163,9 @@ def _prepare_folder(found: Survey, jobs: list[ShardJob], output: Path) -> None:
     marker = output / ".work" / "plan"
     if marker.is_file():
         if marker.read_text() != plan:
-            raise InputError(f"{output}: an unfinished run with other data or arguments was left here; delete the folder or choose another")
+            raise InputError(
+                f"{output}: an unfinished run with other data or arguments was left here; delete the folder or choose another"
+            )
     elif output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output}: the folder is not empty; choose a new one, so that no shard is mixed with older ones")
     try:
@@ -244,7 +174,9 @@ def _prepare_folder(found: Survey, jobs: list[ShardJob], output: Path) -> None:
         free = shutil.disk_usage(output).free
         missing = sum(pair.bytes for job in jobs if not job.path.exists() for pair in job.pairs)
         if missing > free:
-            raise InputError(f"{output}: the shards need {missing / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; choose a larger disk")
+            raise InputError(
+                f"{output}: the shards need {missing / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; choose a larger disk"
+            )
         marker.write_text(plan)
     except OSError as error:
         raise InputError(f"{output}: cannot write there ({error.strerror})") from None

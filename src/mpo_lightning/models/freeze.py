@@ -35,6 +35,7 @@ def freeze_parts(model: InternVLForConditionalGeneration, parts: Iterable[Part])
             module.requires_grad_(name not in frozen)
 
 
-def freeze(model: nn.Module) -> nn.Module:
+def freeze(model: InternVLForConditionalGeneration) -> InternVLForConditionalGeneration:
     """The whole model without gradients and in eval mode, as a reference is."""
-    return model.requires_grad_(False).eval()
+    model.requires_grad_(False)
+    return model.eval()

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, InternVLConfig, InternVLForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, InternVLForConditionalGeneration, PreTrainedTokenizerBase
 
 from mpo_lightning.data.encoding import IMAGE_TOKEN, Overlong, PairEncoder
 from mpo_lightning.data.templates import TEMPLATES, ChatTemplate, get_template
@@ -41,15 +41,17 @@ class Processor:
         return PairEncoder(self.tokenizer, self.template, self.tile_size, self.tokens_per_tile, max_tiles, max_length, overlong)
 
 
-def read_config(folder: str | Path) -> InternVLConfig:
-    """The config of a checkpoint folder.
+def read_config(folder: str | Path) -> Any:
+    """The config of a checkpoint folder, a transformers `InternVLConfig`.
 
     Raises:
         InputError: no such folder, no config.json, or a layout other than transformers' InternVL.
     """
     path = Path(folder) / "config.json"
     if not path.is_file():
-        raise InputError(f"{folder}: no model here (config.json is missing); give a checkpoint folder, or make one with 'mpo model tiny'")
+        raise InputError(
+            f"{folder}: no model here (config.json is missing); give a checkpoint folder, or make one with 'mpo model tiny'"
+        )
     try:
         model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
@@ -60,7 +62,9 @@ def read_config(folder: str | Path) -> InternVLConfig:
             "(model_type internvl, such as the '-hf' repositories)"
         )
     if model_type != "internvl":
-        raise InputError(f"{folder}: model_type is {model_type!r}; this package trains InternVL models in the transformers layout ('internvl')")
+        raise InputError(
+            f"{folder}: model_type is {model_type!r}; this package trains InternVL models in the transformers layout ('internvl')"
+        )
     return AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
 
 
@@ -73,8 +77,9 @@ def load_model(folder: str | Path) -> InternVLForConditionalGeneration:
     config = read_config(folder)
     if not any(Path(folder).glob("*.safetensors")):
         raise InputError(f"{folder}: the checkpoint folder has a config but no weights (*.safetensors); copy them there")
+    loaded: Any
     try:
-        model, report = InternVLForConditionalGeneration.from_pretrained(
+        loaded = InternVLForConditionalGeneration.from_pretrained(
             str(folder),
             config=config,
             dtype=torch.float32,
@@ -85,10 +90,13 @@ def load_model(folder: str | Path) -> InternVLForConditionalGeneration:
         )
     except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"{folder}: the weights cannot be loaded ({str(error).strip().splitlines()[0]})") from None
+    model, report = loaded
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report.get(problem):
             names = sorted(map(str, report[problem]))
-            raise InputError(f"{folder}: the weights do not fit the config: {problem.replace('_', ' ')} {names[0]} (and {len(names) - 1} more)")
+            raise InputError(
+                f"{folder}: the weights do not fit the config: {problem.replace('_', ' ')} {names[0]} (and {len(names) - 1} more)"
+            )
     return model.eval()
 
 
@@ -109,7 +117,9 @@ def load_processor(folder: str | Path, template: str = "auto") -> Processor:
         raise InputError(f"{folder}: the tokenizer cannot be loaded ({str(error).strip().splitlines()[0]})") from None
     token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     if token != config.image_token_id:
-        raise InputError(f"{folder}: the tokenizer has {IMAGE_TOKEN} at {token} but the config's image_token_id is {config.image_token_id}")
+        raise InputError(
+            f"{folder}: the tokenizer has {IMAGE_TOKEN} at {token} but the config's image_token_id is {config.image_token_id}"
+        )
     side, patch = config.vision_config.image_size[0], config.vision_config.patch_size[0]
     tokens = int(side // patch * config.downsample_ratio) ** 2
     return Processor(tokenizer, _template(folder, config, template), side, tokens)

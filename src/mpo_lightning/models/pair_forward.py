@@ -43,9 +43,10 @@ class PairForward(nn.Module):
 
     def _touch_vision(self, batch: PairBatch) -> Tensor:
         """Zero, computed from a blank tile, so that ranks without pictures take part in the vision tower's gradient exchange."""
-        if not (torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.model.model.vision_tower.parameters())):
-            if not any(parameter.requires_grad for parameter in self.model.model.multi_modal_projector.parameters()):
-                return torch.zeros((), device=batch.input_ids.device)
+        parts = (self.model.model.vision_tower, self.model.model.multi_modal_projector)
+        trained = any(parameter.requires_grad for part in parts for parameter in part.parameters())
+        if not (trained and torch.is_grad_enabled()):
+            return torch.zeros((), dtype=torch.float64, device=batch.input_ids.device)
         blank = torch.zeros(1, *batch.tiles.shape[1:], dtype=torch.uint8, device=batch.tiles.device)
         features = self.model.model.get_image_features(pixel_values=normalize_tiles(blank), return_dict=True).pooler_output
         return features.double().sum() * 0

@@ -7,7 +7,14 @@ that become 16 image tokens each, and the tokenizer that ships with this package
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, Qwen2Config
+from transformers import (
+    AutoTokenizer,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLVisionConfig,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+)
 
 from mpo_lightning.data.encoding import IMAGE_TOKEN
 from mpo_lightning.data.sample import tokenizer_folder
@@ -16,8 +23,8 @@ from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.loading import Processor
 
 
-def tiny_config(vocab_size: int, image_token_id: int, pad_token_id: int, eos_token_id: int) -> InternVLConfig:
-    """The tiny model's config: 1.1 M parameters."""
+def tiny_config(tokenizer: PreTrainedTokenizerBase) -> InternVLConfig:
+    """The tiny model's config: 1.2 M parameters."""
     vision = InternVLVisionConfig(
         hidden_size=96,
         num_hidden_layers=3,
@@ -29,7 +36,7 @@ def tiny_config(vocab_size: int, image_token_id: int, pad_token_id: int, eos_tok
         layer_scale_init_value=0.1,
     )
     text = Qwen2Config(
-        vocab_size=vocab_size,
+        vocab_size=len(tokenizer),
         hidden_size=128,
         num_hidden_layers=4,
         num_attention_heads=4,
@@ -37,25 +44,25 @@ def tiny_config(vocab_size: int, image_token_id: int, pad_token_id: int, eos_tok
         intermediate_size=256,
         max_position_embeddings=4096,
         tie_word_embeddings=False,
-        pad_token_id=pad_token_id,
-        eos_token_id=eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
+    image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    assert isinstance(image_token, int)
     return InternVLConfig(
         vision_config=vision,
         text_config=text,
-        image_token_id=image_token_id,
+        image_token_id=image_token,
         image_seq_length=16,
         tie_word_embeddings=False,
-        template="Hermes-2",
     )
 
 
 def tiny_model(seed: int) -> tuple[InternVLForConditionalGeneration, Processor]:
     """The model with random float32 weights and its processor. The caller's random state is left as it was."""
     tokenizer = AutoTokenizer.from_pretrained(str(tokenizer_folder()), local_files_only=True)
-    image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-    config = tiny_config(len(tokenizer), image_token, tokenizer.pad_token_id, tokenizer.eos_token_id)
+    config = tiny_config(tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = InternVLForConditionalGeneration(config)

@@ -3,8 +3,23 @@
 from mpo_lightning.objectives.logps import SequenceLogps
 from mpo_lightning.objectives.mpo import LossTerms, MPOObjective, TermWeights
 from mpo_lightning.objectives.preference import (
-    AOT, CDPO, DPO, EXO, IPO, NCA, ORPO, RSO, SPPO, TRDPO, AOTUnpaired, APODown, APOZero, DiscoPOP, NormalizedDPO,
-    PreferenceLoss, RobustDPO,
+    AOT,
+    CDPO,
+    DPO,
+    EXO,
+    IPO,
+    NCA,
+    ORPO,
+    RSO,
+    SPPO,
+    TRDPO,
+    AOTUnpaired,
+    APODown,
+    APOZero,
+    DiscoPOP,
+    NormalizedDPO,
+    PreferenceLoss,
+    RobustDPO,
 )  # fmt: skip
 from mpo_lightning.objectives.quality import PreviousSteps, RewardShift, RunningMicroBatches
 

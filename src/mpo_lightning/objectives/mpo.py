@@ -61,7 +61,7 @@ class MPOObjective:
     def __init__(
         self,
         preference: PreferenceLoss | None = None,
-        weights: TermWeights = TermWeights(),  # noqa: B008 (frozen)
+        weights: TermWeights = TermWeights(),
         beta: float = 0.1,
         generation_mean: GenerationMean = "sequence",
     ) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, relu, sigmoid
 
 from mpo_lightning.errors import InputError
-
 from mpo_lightning.objectives.logps import SequenceLogps
 
 

@@ -29,7 +29,11 @@ class MPOCLI(LightningCLI):
 def run(args: Any = None) -> MPOCLI:
     """Parses sys.argv (or `args`, in tests) and runs the verb."""
     # The policy's frozen parts and the reference are in eval mode on purpose; validation may have no shards.
-    for message in ("Found .* module\\(s\\) in eval mode", "Total length of `list` across ranks is zero", ".*your dataloader is not resumable"):
+    for message in (
+        "Found .* module\\(s\\) in eval mode",
+        "Total length of `list` across ranks is zero",
+        ".*your dataloader is not resumable",
+    ):
         warnings.filterwarnings("ignore", message=message)
     try:
         return MPOCLI(

@@ -56,7 +56,11 @@ class MMPRDataModule(L.LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("global_batch_size", global_batch_size), ("micro_batch_size", micro_batch_size), ("max_tiles", max_tiles)):
+        for name, value in (
+            ("global_batch_size", global_batch_size),
+            ("micro_batch_size", micro_batch_size),
+            ("max_tiles", max_tiles),
+        ):
             if value < 1:
                 raise InputError(f"data.{name} must be at least 1, got {value}")
         self.folders = {"train": train, "validation": validation, "test": test or validation}
@@ -147,12 +151,18 @@ class MMPRDataModule(L.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The place in the order: one integer, and what it was counted in."""
         assert self.trainer is not None
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        return {"step": done // self.trainer.accumulate_grad_batches, "global_batch_size": self.global_batch_size, "seed": self.seed}
+        done: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+        return {
+            "step": done // self.trainer.accumulate_grad_batches,
+            "global_batch_size": self.global_batch_size,
+            "seed": self.seed,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises InputError when the checkpoint's order was another one."""
         for name in ("global_batch_size", "seed"):
             if state_dict[name] != getattr(self, name):
-                raise InputError(f"the checkpoint was made with data.{name} {state_dict[name]}, not {getattr(self, name)}; a resumed run must keep it")
+                raise InputError(
+                    f"the checkpoint was made with data.{name} {state_dict[name]}, not {getattr(self, name)}; a resumed run must keep it"
+                )
         self._done_steps = state_dict["step"]

@@ -1,6 +1,7 @@
 """At the end of training: the policy as a folder that plain transformers loads, with a model card."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
@@ -27,7 +28,9 @@ class ExportPolicy(L.Callback):
         assert isinstance(pl_module, MPOModule) and isinstance(datamodule, MMPRDataModule) and pl_module.policy is not None
         output = Path(self.folder) if self.folder else Path(trainer.log_dir or trainer.default_root_dir) / "export"
         # Gathers the weights wherever they are sharded; every rank takes part.
-        weights = get_model_state_dict(pl_module.policy.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        weights: dict[str, Any] = get_model_state_dict(
+            pl_module.policy.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+        )
         if trainer.is_global_zero:
             save_folder(pl_module.policy.model, datamodule.processor, output, state_dict=weights)
             (output / "README.md").write_text(model_card(trainer, pl_module, datamodule), encoding="utf-8")
@@ -37,7 +40,9 @@ class ExportPolicy(L.Callback):
 def model_card(trainer: L.Trainer, module: MPOModule, datamodule: MMPRDataModule) -> str:
     """The exported folder's README.md: what was trained from what, on what, and how."""
     objective, weights = module.objective, module.objective.weights
-    metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items()) if name.startswith(("train/", "val/"))}
+    metrics = {
+        name: float(value) for name, value in sorted(trainer.callback_metrics.items()) if name.startswith(("train/", "val/"))
+    }
     rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in metrics.items())
     data = {name: folder for name, folder in datamodule.folders.items() if folder}
     return f"""---

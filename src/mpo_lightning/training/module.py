@@ -5,7 +5,6 @@ It composes; the arithmetic is in `objectives` and the forward pass in `models`.
 """
 
 import os
-import time
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -23,11 +22,19 @@ from mpo_lightning.models.freeze import Part, freeze, freeze_parts, part_modules
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.objectives import (
-    LossTerms, MPOObjective, PreferenceLoss, PreviousSteps, RewardShift, RunningMicroBatches, SequenceLogps, TermWeights, TRDPO,
+    TRDPO,
+    LossTerms,
+    MPOObjective,
+    PreferenceLoss,
+    PreviousSteps,
+    RewardShift,
+    RunningMicroBatches,
+    SequenceLogps,
+    TermWeights,
 )  # fmt: skip
 from mpo_lightning.objectives.generation import GenerationMean
 from mpo_lightning.training.parameter_groups import parameter_groups
-from mpo_lightning.training.step_metrics import NAMES, step_means, step_sums
+from mpo_lightning.training.step_metrics import NAMES, StepMeter, step_means, step_sums
 
 SHIFTS: dict[str, type[RewardShift]] = {"previous_steps": PreviousSteps, "micro_batches": RunningMicroBatches}
 
@@ -79,8 +86,8 @@ class MPOModule(L.LightningModule):
         self.warmup_ratio = warmup_ratio
         self.policy: PairForward | None = None
         self.reference: PairForward | None = None
-        self._step_sums: Tensor | None = None
-        self._step_started = time.perf_counter()
+        self._meter = StepMeter()
+        self._evaluation_sums: Tensor | None = None
 
     # -- models
 
@@ -110,7 +117,7 @@ class MPOModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         self.train()
-        self._step_started = time.perf_counter()
+        self._meter.restart()
 
     def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:
         """Seeds drop path by the place in the run, so that a resumed run draws the same numbers and no state is saved."""
@@ -144,31 +151,23 @@ class MPOModule(L.LightningModule):
         """The micro-batch's share of the step: its sum over pairs, scaled so that the division by accumulated micro-batches and
         the mean over ranks that follow make it the mean over the step's pairs."""
         terms, policy = self.losses(batch, training=True)
-        sums = step_sums(terms, policy, batch)
-        self._step_sums = sums if self._step_sums is None else self._step_sums + sums
+        self._meter.add(step_sums(terms, policy, batch))
         if batch.last_of_step:
             self._finish_step()
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         return terms.total.sum() * (parts / batch.step_pairs)
 
     def _finish_step(self) -> None:
-        assert self._step_sums is not None
         # delta as the step's loss used it: `micro_batches` has taken the step in by now, `previous_steps` has not.
-        delta = self.shift.mean
-        sums = self._reduce_sum(self._step_sums)
-        self._step_sums = None
+        delta = {"delta": self.shift.mean} if self.reference is not None else {}
+        sums, counts = self._meter.finish(self._reduce_sum)
         totals = dict(zip(NAMES, sums.tolist(), strict=True))
         if self.reference is not None:
             self.shift.after_step(totals["rewards_chosen"] + totals["rewards_rejected"], 2 * int(totals["pairs"]))
-        now = time.perf_counter()
-        seconds, self._step_started = now - self._step_started, now
         means = step_means(sums)
         shown = {name: means.pop(name) for name in ("loss", "margin", "accuracy") if name in means}
         self.log_dict({f"train/{name}": value for name, value in shown.items()}, prog_bar=True)
-        counts = {name: totals[name] for name in ("pairs", "set_aside", "cut_answers")}
-        rates = {f"{name}_per_second": totals[name] / seconds for name in ("pairs", "tokens")}
-        shift = {"delta": delta} if self.reference is not None else {}
-        self.log_dict({f"train/{name}": value for name, value in (means | counts | rates | shift).items()})
+        self.log_dict({f"train/{name}": value for name, value in (means | counts | delta).items()})
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
@@ -186,7 +185,7 @@ class MPOModule(L.LightningModule):
         self._evaluation_sums = self._evaluation_sums + sums if self._evaluation_sums is not None else sums
 
     def on_validation_epoch_start(self) -> None:
-        self._evaluation_sums: Tensor | None = None
+        self._evaluation_sums = None
 
     def on_test_epoch_start(self) -> None:
         self._evaluation_sums = None
@@ -212,7 +211,11 @@ class MPOModule(L.LightningModule):
         policy, reference = self.logps(batch)
         rows = []
         for pair, key in enumerate(key for key in batch.keys if key):
-            row: dict[str, Any] = {"key": key, "logp_chosen": policy.chosen[pair].item(), "logp_rejected": policy.rejected[pair].item()}
+            row: dict[str, Any] = {
+                "key": key,
+                "logp_chosen": policy.chosen[pair].item(),
+                "logp_rejected": policy.rejected[pair].item(),
+            }
             if reference is not None:
                 chosen, rejected = self.objective.rewards(policy, reference).chunk(2)
                 row |= {"reward_chosen": chosen[pair].item(), "reward_rejected": rejected[pair].item()}
@@ -231,7 +234,10 @@ class MPOModule(L.LightningModule):
             InputError: weights below float32 (updates of this size vanish in them), or a run of unknown length.
         """
         assert self.policy is not None
-        low = {parameter.dtype for parameter in self.policy.parameters() if parameter.requires_grad} - {torch.float32, torch.float64}
+        low = {parameter.dtype for parameter in self.policy.parameters() if parameter.requires_grad} - {
+            torch.float32,
+            torch.float64,
+        }
         if low:
             raise InputError(
                 f"trainer.precision {self.trainer.precision} keeps the weights in {low.pop()}, where updates of 5e-6 vanish; "
@@ -262,7 +268,7 @@ class MPOModule(L.LightningModule):
         """Whether the reference is part of the run's state (TR-DPO)."""
         return isinstance(self.objective.preference, TRDPO)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The policy; the reference only where it moves, since otherwise its folder has it."""
         state = super().state_dict(*args, **kwargs)
         return {name: value for name, value in state.items() if self.reference_moves or not name.startswith("reference.")}
@@ -273,7 +279,9 @@ class MPOModule(L.LightningModule):
         missing = [name for name in result.missing_keys if self.reference_moves or not name.startswith("reference.")]
         if strict and (missing or result.unexpected_keys):
             name = (missing + list(result.unexpected_keys))[0]
-            raise InputError(f"the checkpoint does not fit this model: {name} is {'missing' if missing else 'unknown'}; was it made with another one?")
+            raise InputError(
+                f"the checkpoint does not fit this model: {name} is {'missing' if missing else 'unknown'}; was it made with another one?"
+            )
         return result
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -288,7 +296,9 @@ def _refuse_untrainable(batch: PairBatch, policy: SequenceLogps) -> None:
     names = [key for key in batch.keys if key]
     for tokens, side in ((policy.chosen_tokens, "chosen"), (policy.rejected_tokens, "rejected")):
         if len(tokens) and int(tokens.min()) == 0:
-            raise InputError(f"record '{names[int(tokens.argmin())]}': its {side} answer has no trained token; check max_length and the data")
+            raise InputError(
+                f"record '{names[int(tokens.argmin())]}': its {side} answer has no trained token; check max_length and the data"
+            )
     chosen, rejected = (batch.input_ids * batch.attention_mask).chunk(2)
     same = (chosen == rejected).all(dim=1) & (batch.weights > 0)
     if bool(same.any()):

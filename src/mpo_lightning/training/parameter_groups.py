@@ -11,11 +11,12 @@ from torch import nn
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Two optimizer groups of the parameters that need a gradient: decayed, and with weight_decay 0."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for module in model.modules():
         is_norm = "norm" in type(module).__name__.lower()
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad:
                 (plain if is_norm or "bias" in name else decayed).append(parameter)
-    groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]

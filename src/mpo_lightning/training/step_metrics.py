@@ -3,6 +3,9 @@
 Every number is a mean over the pairs of a global step (or of a whole validation), however these were cut up.
 """
 
+import time
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -40,6 +43,32 @@ def step_sums(terms: LossTerms, policy: SequenceLogps, batch: PairBatch) -> Tens
     sums += [margin, accuracy, policy.chosen, policy.rejected, policy.chosen_tokens, policy.rejected_tokens]
     counts = [batch.weights.sum(), tokens.sum(), count(len(batch.tiles)), count(len(batch.set_aside)), count(batch.cut_answers)]
     return torch.stack([total(value) for value in sums] + [value.double() for value in counts])
+
+
+class StepMeter:
+    """Adds up a global step's micro-batches and measures its time."""
+
+    def __init__(self) -> None:
+        self._sums: Tensor | None = None
+        self._started = time.perf_counter()
+
+    def add(self, sums: Tensor) -> None:
+        """Takes in a micro-batch's `step_sums`."""
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def restart(self) -> None:
+        """Forgets what was added and starts the clock."""
+        self._sums, self._started = None, time.perf_counter()
+
+    def finish(self, reduce_sum: Callable[[Tensor], Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """The step's sums over all ranks, and its counts and rates by name; starts the next step."""
+        assert self._sums is not None
+        sums = reduce_sum(self._sums)
+        seconds = time.perf_counter() - self._started
+        self.restart()
+        totals = dict(zip(NAMES, sums.tolist(), strict=True))
+        counts = {name: totals[name] for name in ("pairs", "set_aside", "cut_answers")}
+        return sums, counts | {f"{name}_per_second": totals[name] / seconds for name in ("pairs", "tokens")}
 
 
 def step_means(sums: Tensor) -> dict[str, float]:

@@ -1,0 +1,93 @@
+"""The first pass over MMPR annotations: every line checked, every picture found and weighed, before anything is written."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpo_lightning.data.mmpr import AnnotationSet, parse_line, read_lines, read_meta
+from mpo_lightning.data.split import connected_groups
+from mpo_lightning.errors import BadRecord, InputError
+
+
+@dataclass(frozen=True)
+class PairPlace:
+    """Where a pair's line is, and what its sample will weigh."""
+
+    dataset: int
+    line: int
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A pair that was set aside: `where` is file and line."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first pass found."""
+
+    sets: list[AnnotationSet]
+    pairs: list[PairPlace]
+    groups: list[int]
+    rejected: list[Rejected]
+    picture_bytes: int
+    fingerprint: str
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(pair.bytes for pair in self.pairs)
+
+
+def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda done: None) -> Survey:
+    """The first pass: every line parsed and checked, every picture found and weighed.
+
+    Args:
+        meta: the meta.json.
+        strict: stop at the first bad line instead of setting it aside.
+        progress: called with the number of bytes of annotation read since the last call.
+
+    Raises:
+        InputError: the meta file cannot be used, nothing usable was found, or (strict) a line is bad.
+    """
+    sets = read_meta(meta)
+    pairs: list[PairPlace] = []
+    keys: list[list[tuple[str, str]]] = []
+    rejected: list[Rejected] = []
+    picture_sizes: dict[str, int] = {}
+    digest = hashlib.sha256()
+    for number, entry in enumerate(sets):
+        digest.update(repr(entry).encode())
+        for line_number, offset, line in read_lines(entry.annotation):
+            digest.update(line)
+            progress(len(line))
+            try:
+                parsed = parse_line(line, entry.root)
+            except BadRecord as error:
+                rejected.append(_reject(strict, entry, line_number, error))
+                continue
+            pictures = [str(path) for path in parsed.pictures]
+            for path in pictures:
+                if path not in picture_sizes:
+                    picture_sizes[path] = os.path.getsize(path)
+            sizes = [len(line), *(picture_sizes[path] for path in pictures)]
+            # A tar member takes its bytes rounded up to 512, behind a header of 512.
+            pairs.append(PairPlace(number, line_number, offset, sum(512 + (size + 511) // 512 * 512 for size in sizes)))
+            keys.append([("question", parsed.question), *(("picture", path) for path in pictures)])
+    if not pairs:
+        raise InputError(f"{meta}: no usable pair found ({len(rejected)} set aside)")
+    digest.update(repr(sorted(picture_sizes.items())).encode())
+    return Survey(sets, pairs, connected_groups(keys), rejected, sum(picture_sizes.values()), digest.hexdigest())
+
+
+def _reject(strict: bool, entry: AnnotationSet, line: int, error: BadRecord) -> Rejected:
+    where = f"{entry.annotation}:{line}"
+    if strict:
+        raise InputError(f"{where}: {error} (or set such pairs aside with --on_bad quarantine)") from None
+    return Rejected(where, str(error))

@@ -1,0 +1,175 @@
+"""The command: help, dispatch, overlays, and the traps of LightningCLI."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from mpo_lightning import cli, commands
+from mpo_lightning.errors import InputError
+from mpo_lightning.models.loading import load_model
+from mpo_lightning.training import cli as training_cli
+from support.runs import logged
+
+
+def mpo(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mpo_lightning", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300
+    )
+
+
+def test_help_is_quick_imports_no_torch_and_lists_every_verb() -> None:
+    probe = "import sys; from mpo_lightning.cli import run; run(['--help']); assert not {'torch', 'lightning', 'transformers'} & set(sys.modules)"
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - start < 30  # not a speed test: the imports above are what would make it slow
+    for verb in [*cli.TRAINER_VERBS, *(f"{group} {verb}" for group, verbs in cli.GROUPS.items() for verb in verbs)]:
+        assert f"  {verb} " in done.stdout
+
+
+def test_help_and_dispatch_agree() -> None:
+    assert {group: list(verbs) for group, verbs in cli.GROUPS.items()} == {
+        group: list(verbs) for group, verbs in commands.COMMANDS.items()
+    }
+    with pytest.raises(InputError, match="unknown verb 'train'"):
+        cli.run(["train"])
+
+
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+    done = mpo("data", "shard", "--meta", tmp_path / "no.json", "--output", tmp_path / "out")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"mpo: {tmp_path / 'no.json'}: cannot read the meta file")
+
+
+def test_verbs_take_a_config_and_teach_their_options(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(f"output: {tmp_path / 'model'}\nseed: 3\n")
+    commands.run("model", ["tiny", "--config", str(tmp_path / "tiny.yaml")])
+    assert (tmp_path / "model" / "model.safetensors").exists()
+    done = mpo("data", "shard", "--help")
+    assert done.returncode == 0 and "pairs of one question" in done.stdout and "--on_bad {strict,quarantine}" in done.stdout
+
+
+@pytest.fixture
+def fit_arguments(root: Path, shards: Path, tiny_folder: Path, tmp_path: Path) -> list[str]:
+    configs = [
+        argument
+        for name in ("base", "recipe/mpo", "model/tiny", "data/sample")
+        for argument in ("--config", str(root / f"configs/{name}.yaml"))
+    ]
+    return [*configs, f"--trainer.default_root_dir={tmp_path / 'run'}", "--trainer.accelerator=cpu", "--trainer.max_steps=2",
+            f"--model.policy={tiny_folder}", f"--data.train={shards / 'train'}", f"--data.validation={shards / 'validation'}", "--data.num_workers=0",
+            "--model.optimizer.lr=0.001"]  # fmt: skip
+
+
+def test_fit_runs_again_in_the_same_folder_and_from_its_own_saved_config(fit_arguments: list[str], tmp_path: Path) -> None:
+    training_cli.run(["fit", *fit_arguments])
+    training_cli.run(["fit", *fit_arguments])
+    saved = tmp_path / "run" / "version_0" / "config.yaml"
+    values = yaml.safe_load(saved.read_text())
+    assert values["model"]["weights"] == {"preference": 0.8, "quality": 0.2, "generation": 1.0}
+    assert values["model"]["optimizer"]["init_args"]["lr"] == 0.001 and "processor" not in values["data"]
+    training_cli.run(["fit", "--config", str(saved)])
+    assert logged(tmp_path / "run", "train/loss", 2) == logged(tmp_path / "run", "train/loss", 0)
+
+
+def test_the_command_line_wins_over_a_checkpoint(fit_arguments: list[str], tmp_path: Path) -> None:
+    """LightningCLI takes hyper-parameters out of a checkpoint over what the user says; ours has none in it."""
+    training_cli.run(["fit", *fit_arguments])
+    last = tmp_path / "run" / "version_0" / "checkpoints" / "last.ckpt"
+    made = training_cli.run(["validate", *fit_arguments, f"--ckpt_path={last}", "--model.beta=0.9"])
+    assert made.model.objective.beta == 0.9
+    loaded = torch.load(last, weights_only=True)["state_dict"]["policy.model.lm_head.weight"]
+    assert torch.equal(made.model.policy.model.lm_head.weight, loaded)
+
+
+def test_test_and_predict_run(fit_arguments: list[str], tmp_path: Path) -> None:
+    training_cli.run(["test", *fit_arguments])
+    assert logged(tmp_path / "run", "test/pairs") == [8]
+    training_cli.run(["predict", *fit_arguments, "--return_predictions=false"])
+    assert len((tmp_path / "run" / "version_1" / "scores-0.jsonl").read_text().splitlines()) == 8
+
+
+def test_the_export_is_the_trained_policy(fit_arguments: list[str], tmp_path: Path, tiny_folder: Path) -> None:
+    made = training_cli.run(["fit", *fit_arguments])
+    exported = load_model(tmp_path / "run" / "version_0" / "export").state_dict()
+    trained = made.model.policy.model.state_dict()
+    assert all(torch.equal(value, exported[name]) for name, value in trained.items())
+    assert not torch.equal(exported["lm_head.weight"], load_model(tiny_folder).lm_head.weight)
+    card = (tmp_path / "run" / "version_0" / "export" / "README.md").read_text()
+    assert "| preference loss | DPO, weight 0.8 |" in card and "| steps | 2 of 8 pairs |" in card
+
+
+def test_print_config_shows_overlays_in_order(fit_arguments: list[str], root: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        training_cli.run(
+            [
+                "fit",
+                *fit_arguments,
+                "--config",
+                str(root / "configs/recipe/ablation/orpo.yaml"),
+                "--model.weights.generation=0.5",
+                "--print_config",
+            ]
+        )
+    assert stopped.value.code == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert values["model"]["preference"]["class_path"] == "mpo_lightning.objectives.ORPO"
+    assert values["model"]["weights"] == {"preference": 0.1, "quality": 0.0, "generation": 0.5}
+    assert values["data"]["global_batch_size"] == 8 and values["data"]["max_tiles"] == 12
+
+
+@pytest.mark.parametrize(("argument", "words"), [
+    ("--model.betta=0.1", "betta"), ("--data.tilez=3", "tilez"), ("--model.beta=small", "model.beta"),
+    ("--model.freeze=[eyes]", "freeze"), ("--data.processor=x", "model.policy"),
+])  # fmt: skip
+def test_an_unknown_key_or_value_is_named(
+    fit_arguments: list[str], argument: str, words: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        training_cli.run(["fit", *fit_arguments, argument])
+    assert stopped.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_callbacks_can_be_added_to_the_bases(fit_arguments: list[str]) -> None:
+    made = training_cli.run(
+        ["fit", *fit_arguments, "--trainer.callbacks+=lightning.pytorch.callbacks.ModelSummary", "--trainer.max_steps=1"]
+    )
+    names = {type(callback).__name__ for callback in made.trainer.callbacks}
+    assert {
+        "ModelSummary",
+        "StartupCheck",
+        "ModelCheckpoint",
+        "ExportPolicy",
+        "Curves",
+        "RichProgressBar",
+        "LearningRateMonitor",
+    } <= names
+
+
+def test_a_users_own_loss_is_named_by_class_path(fit_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_losses.py").write_text(
+        "from mpo_lightning.objectives import PreferenceLoss\n\n\nclass Squared(PreferenceLoss):\n"
+        "    def __init__(self, target: float = 1.0):\n        self.target = target\n\n"
+        "    def __call__(self, policy, reference, beta):\n"
+        "        return (beta * (policy.chosen - reference.chosen) - self.target) ** 2\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = [
+        "--model.preference=my_losses.Squared",
+        "--model.preference.target=2.0",
+        "--model.weights.quality=0",
+        "--model.weights.generation=0",
+    ]
+    training_cli.run(["fit", *fit_arguments, *own])
+    assert logged(tmp_path / "run", "train/loss")[0] == pytest.approx(0.8 * 4, rel=1e-3)  # drop path is on
+
+
+def test_bad_input_of_a_run_is_one_sentence_too(tmp_path: Path, root: Path) -> None:
+    done = mpo("fit", "--config", root / "configs/base.yaml", "--model.policy", tmp_path / "nothing", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nothing: no model here (config.json is missing)" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr

@@ -1,0 +1,40 @@
+"""Every shipped config opens with the command that uses it, and that command parses."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mpo_lightning.training import cli as training_cli
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_command_in_the_head_parses(
+    path: Path, root: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    if path.stem == "wandb":
+        pytest.importorskip("wandb")
+    head = [line.removeprefix("#").strip() for line in path.read_text().splitlines() if line.startswith("#")]
+    (command,) = [line for line in head if re.match(r"mpo (fit|validate|test|predict) ", line)]
+    words = shlex.split(command.replace("MODEL", str(tiny_folder)).replace("SHARDS", str(tmp_path)))
+    assert f"configs/{path.relative_to(root / 'configs')}" in words or path.name == "base.yaml"
+    monkeypatch.chdir(root)
+    with pytest.raises(SystemExit) as stopped:
+        training_cli.run([*words[1:], *([] if "--model.policy" in words else [f"--model.policy={tiny_folder}"]), "--print_config"])
+    assert stopped.value.code == 0, capsys.readouterr().err
+    assert "weights" in capsys.readouterr().out
+
+
+def test_the_recipe_has_the_papers_values(root: Path, capsys: pytest.CaptureFixture, tiny_folder: Path) -> None:
+    import yaml
+
+    recipe = yaml.safe_load((root / "configs/recipe/mpo.yaml").read_text())
+    model, data, trainer = recipe["model"], recipe["data"], recipe["trainer"]
+    assert model["weights"] == {"preference": 0.8, "quality": 0.2, "generation": 1.0} and model["beta"] == 0.1
+    assert model["optimizer"]["init_args"] == {"lr": 5e-6, "betas": [0.9, 0.999], "weight_decay": 0.05}
+    assert (model["warmup_ratio"], model["drop_path"], model["freeze"]) == (0.05, 0.1, [])
+    assert (data["global_batch_size"], data["max_length"], data["max_tiles"]) == (256, 6144, 12)
+    assert (trainer["precision"], trainer["gradient_clip_val"], trainer["max_epochs"]) == ("bf16-mixed", 1.0, 1)
