@@ -103,6 +103,7 @@ class MPOModule(L.LightningModule):
         self.policy = PairForward(model)
         if self.objective.needs_reference:
             self.reference = PairForward(freeze(load_model(self.reference_folder)))
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> "MPOModule":
         """The policy's trained parts follow `mode`; its frozen parts and the reference stay in eval."""
