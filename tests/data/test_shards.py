@@ -15,7 +15,7 @@ from mpo_lightning import commands
 from mpo_lightning.data.check import check_folder, index_folder
 from mpo_lightning.data.index import open_index, scan_shard
 from mpo_lightning.data.reader import ShardReader
-from mpo_lightning.data.shards import plan_shards, unique_names, write_shards
+from mpo_lightning.data.shards import plan_fingerprint, plan_shards, unique_names, write_shards
 from mpo_lightning.data.survey import survey
 from mpo_lightning.errors import BadRecord, InputError
 
@@ -137,9 +137,7 @@ def test_a_killed_run_continues_with_the_tars_that_are_missing(tmp_path: Path) -
     (tmp_path / "again" / ".work").mkdir(parents=True)
     (tmp_path / "again" / "train").mkdir()
     jobs = plan_shards(found, tmp_path / "again", 0.0, 0, 20_000)
-    import hashlib
-
-    plan = hashlib.sha256(f"{found.fingerprint} {[(job.path.name, job.pairs) for job in jobs]}".encode()).hexdigest()
+    plan = plan_fingerprint(found, jobs)
     (tmp_path / "again" / ".work" / "plan").write_text(plan)
     (tmp_path / "again" / ".work" / f"train-{tars[0].name}.rejected.json").write_text("[]")
     shutil.copy(tars[0], tmp_path / "again" / "train")

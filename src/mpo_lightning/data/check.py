@@ -81,16 +81,18 @@ def index_folder(folder: Path, strict: bool, progress: Progress) -> tuple[int, i
     tars = sorted(folder.glob("*.tar"))
     if not tars:
         raise InputError(f"{folder}: no .tar files to index")
-    scans, refused, keys = [], [], set()
+    scans, refused = [], []
+    keys: set[bytes] = set()
     for path in tars:
         scan = scan_shard(path)
         if strict and scan.refused:
             key, reason = scan.refused[0]
             raise InputError(f"record '{key}' of {path}: {reason} (or leave such records out with --on_bad quarantine)")
-        for row in scan.rows:
-            if row["key"] in keys:
-                raise InputError(f"{path}: the key '{row['key']}' is in an earlier shard as well; keys must be unique in a folder")
-            keys.add(row["key"])
+        repeated = keys.intersection(scan.records["key"].tolist())
+        if repeated:
+            key = repeated.pop().decode()
+            raise InputError(f"{path}: the key '{key}' is in an earlier shard as well; keys must be unique in a folder")
+        keys.update(scan.records["key"].tolist())
         refused += [{"where": f"record '{key}' of {path}", "reason": reason} for key, reason in scan.refused]
         scans.append(scan)
         progress(1, len(tars))

@@ -26,14 +26,14 @@ from mpo_lightning.data.sample import decode_sample, record_cost
 from mpo_lightning.errors import BadRecord, InputError
 
 FORMAT = 1
+COSTS = ("tiles", "prompt_tokens", "chosen_tokens", "rejected_tokens")
 MEMBER = np.dtype([("offset", "<u8"), ("size", "<u8"), ("crc32", "<u4")])
 
 
 def record_dtype(key_bytes: int) -> np.dtype:
     """Columns of records.npy; the first member is the JSON, the pictures follow in order."""
-    counts = [(name, "<u4") for name in ("prompt_tokens", "chosen_tokens", "rejected_tokens")]
-    places = [("shard", "<u4"), ("dataset", "<u4"), ("first_member", "<u8"), ("members", "<u4"), ("tiles", "<u4")]
-    return np.dtype([("key", f"S{max(1, key_bytes)}"), *places, *counts])
+    places = [("shard", "<u4"), ("dataset", "<u4"), ("first_member", "<u8"), ("members", "<u4")]
+    return np.dtype([("key", f"S{max(1, key_bytes)}"), *places, *((name, "<u4") for name in COSTS)])
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,21 @@ class ShardIndex:
 
 @dataclass(frozen=True)
 class ScannedShard:
-    """What one pass over a tar finds, before data sets have numbers."""
+    """What one pass over a tar finds. Its rows count shards, data sets and members from 0, as if it were alone.
+
+    Attributes:
+        entry: the tar.
+        datasets: names of the data sets in it, by their numbers in `records`.
+        records: rows of `record_dtype`.
+        members: rows of `MEMBER`.
+        refused: key and reason of each record that breaks a rule.
+    """
 
     entry: ShardEntry
-    rows: list[dict[str, Any]]
-    members: list[tuple[int, int, int]]
-    refused: list[tuple[str, str]]
+    datasets: tuple[str, ...]
+    records: np.ndarray
+    members: np.ndarray
+    refused: tuple[tuple[str, str], ...]
 
 
 def scan_shard(path: Path) -> ScannedShard:
@@ -101,9 +110,10 @@ def scan_shard(path: Path) -> ScannedShard:
     Raises:
         InputError: the tar itself is broken: cut short, without its end mark, or with a member that comes twice.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
     members: list[tuple[int, int, int]] = []
     refused: list[tuple[str, str]] = []
+    datasets: dict[str, int] = {}
     for key, parts in _samples(path):
         try:
             fields, names = decode_sample(key, {extension: data for extension, (_, data) in parts.items()})
@@ -111,13 +121,14 @@ def scan_shard(path: Path) -> ScannedShard:
         except BadRecord as error:
             refused.append((key, str(error)))
             continue
-        rows.append({"key": key, "dataset": fields.dataset, "first_member": len(members), "members": 1 + len(names)} | cost)
+        dataset = datasets.setdefault(fields.dataset, len(datasets))
+        rows.append((key.encode(), 0, dataset, len(members), 1 + len(names), *(cost[name] for name in COSTS)))
         members += [(parts[name][0], len(parts[name][1]), zlib.crc32(parts[name][1])) for name in ("json", *names)]
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return ScannedShard(ShardEntry(path.name, len(rows), path.stat().st_size, digest.hexdigest()), rows, members, refused)
+        entry = ShardEntry(path.name, len(rows), path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+    key_bytes = max((len(row[0]) for row in rows), default=1)
+    records = np.array(rows, dtype=record_dtype(key_bytes))
+    return ScannedShard(entry, tuple(datasets), records, np.array(members, dtype=MEMBER), tuple(refused))
 
 
 def _samples(path: Path) -> list[tuple[str, dict[str, tuple[int, bytes]]]]:
@@ -168,19 +179,22 @@ def write_index(folder: Path, scanned: list[ScannedShard], datasets: list[Datase
         datasets: known data sets; ones that only the records name are added with repeat_time 1.
     """
     numbers = {entry.name: number for number, entry in enumerate(datasets)}
-    rows = [(shard, row) for shard, scan in enumerate(scanned) for row in scan.rows]
-    for _, row in rows:
-        if row["dataset"] not in numbers:
-            numbers[row["dataset"]] = len(numbers)
-            datasets = [*datasets, DatasetEntry(row["dataset"])]
-    key_bytes = max((len(row["key"].encode()) for _, row in rows), default=1)
-    records = np.zeros(len(rows), dtype=record_dtype(key_bytes))
-    first_members = np.cumsum([0, *(len(scan.members) for scan in scanned)])
-    for number, (shard, row) in enumerate(rows):
-        place = row["first_member"] + first_members[shard]
-        counts = (row["prompt_tokens"], row["chosen_tokens"], row["rejected_tokens"])
-        records[number] = (row["key"].encode(), shard, numbers[row["dataset"]], place, row["members"], row["tiles"], *counts)
-    members = np.array([member for scan in scanned for member in scan.members], dtype=MEMBER)
+    for name in (name for scan in scanned for name in scan.datasets):
+        if name not in numbers:
+            numbers[name] = len(numbers)
+            datasets = [*datasets, DatasetEntry(name)]
+    records = np.zeros(
+        sum(len(scan.records) for scan in scanned), record_dtype(max(scan.records["key"].itemsize for scan in scanned))
+    )
+    start = first_member = 0
+    for shard, scan in enumerate(scanned):
+        rows = records[start : start + len(scan.records)]
+        rows[:] = scan.records
+        rows["shard"] = shard
+        rows["dataset"] = np.array([numbers[name] for name in scan.datasets], dtype=np.uint32)[scan.records["dataset"]]
+        rows["first_member"] += first_member
+        start, first_member = start + len(rows), first_member + len(scan.members)
+    members = np.concatenate([scan.members for scan in scanned])
     target = folder / "index"
     target.mkdir(exist_ok=True)
     (target / "index.json").unlink(missing_ok=True)

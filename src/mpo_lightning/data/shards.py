@@ -140,7 +140,7 @@ def write_shards(
             write_index(output / split, scans, datasets)
     summary = ShardSummary(
         pairs={split: sum(scan.entry.records for job, scan, _ in finished if job.path.parent.name == split) for split in SPLITS},
-        datasets=dict(Counter(row["dataset"] for _, scan, _ in finished for row in scan.rows)),
+        datasets=dict(sum((Counter(_dataset_counts(scan)) for _, scan, _ in finished), Counter())),
         bytes=sum(scan.entry.bytes for _, scan, _ in finished),
         rejected=all_rejected,
     )
@@ -158,8 +158,20 @@ def write_shards(
     return summary
 
 
+def _dataset_counts(scan: ScannedShard) -> dict[str, int]:
+    return {name: int((scan.records["dataset"] == number).sum()) for number, name in enumerate(scan.datasets)}
+
+
+def plan_fingerprint(found: Survey, jobs: list[ShardJob]) -> str:
+    """Names what a run is about to write, so that another run's leftovers are not taken for its own."""
+    digest = hashlib.sha256(found.fingerprint.encode())
+    for job in jobs:
+        digest.update(repr((job.path.parent.name, job.path.name, job.pairs)).encode())
+    return digest.hexdigest()
+
+
 def _prepare_folder(found: Survey, jobs: list[ShardJob], output: Path) -> None:
-    plan = hashlib.sha256(f"{found.fingerprint} {[(job.path.name, job.pairs) for job in jobs]}".encode()).hexdigest()
+    plan = plan_fingerprint(found, jobs)
     marker = output / ".work" / "plan"
     if marker.is_file():
         if marker.read_text() != plan:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpo_lightning.data.mmpr import AnnotationSet, parse_line, read_lines, read_meta
+from mpo_lightning.data.records import IMAGE_MARK
 from mpo_lightning.data.split import connected_groups
 from mpo_lightning.errors import BadRecord, InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PairPlace:
     """Where a pair's line is, and what its sample will weigh."""
 
@@ -58,9 +59,10 @@ def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda do
     """
     sets = read_meta(meta)
     pairs: list[PairPlace] = []
-    keys: list[list[tuple[str, str]]] = []
+    keys: list[tuple[object, ...]] = []
     rejected: list[Rejected] = []
-    picture_sizes: dict[str, int] = {}
+    picture_numbers: dict[str, int] = {}
+    picture_sizes: list[int] = []
     digest = hashlib.sha256()
     for number, entry in enumerate(sets):
         digest.update(repr(entry).encode())
@@ -74,16 +76,19 @@ def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda do
                 continue
             pictures = [str(path) for path in parsed.pictures]
             for path in pictures:
-                if path not in picture_sizes:
-                    picture_sizes[path] = os.path.getsize(path)
-            sizes = [len(line), *(picture_sizes[path] for path in pictures)]
+                if path not in picture_numbers:
+                    picture_numbers[path] = len(picture_sizes)
+                    picture_sizes.append(os.path.getsize(path))
+            sizes = [len(line), *(picture_sizes[picture_numbers[path]] for path in pictures)]
             # A tar member takes its bytes rounded up to 512, behind a header of 512.
             pairs.append(PairPlace(number, line_number, offset, sum(512 + (size + 511) // 512 * 512 for size in sizes)))
-            keys.append([("question", parsed.question), *(("picture", path) for path in pictures)])
+            words = parsed.question.replace(IMAGE_MARK, "").strip()
+            question = hashlib.blake2b(words.encode(), digest_size=8).digest()
+            keys.append((question, *map(picture_numbers.__getitem__, pictures)))
     if not pairs:
         raise InputError(f"{meta}: no usable pair found ({len(rejected)} set aside)")
-    digest.update(repr(sorted(picture_sizes.items())).encode())
-    return Survey(sets, pairs, connected_groups(keys), rejected, sum(picture_sizes.values()), digest.hexdigest())
+    digest.update(repr(picture_sizes).encode())
+    return Survey(sets, pairs, connected_groups(keys), rejected, sum(picture_sizes), digest.hexdigest())
 
 
 def _reject(strict: bool, entry: AnnotationSet, line: int, error: BadRecord) -> Rejected:
