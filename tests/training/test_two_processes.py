@@ -15,9 +15,10 @@ from support.runs import logged
 
 
 def mixed_shards(folder: Path, root: Path) -> Path:
-    """Eleven pairs with one, two and no pictures: text-only ones meet others in a step, and the last step is partial."""
+    """Thirteen pairs with one, two and no pictures, and one that is too long: text-only pairs meet others in a step, a rank is
+    alone with the bad record, and the last step is partial."""
     rows = []
-    for number in range(11):
+    for number in range(13):
         picture = {0: ["photos/horse.jpg"], 1: [], 2: ["diagrams/clock0.png", "diagrams/shapes0.png"]}[number % 3]
         marks = "".join("<image>\n" for _ in picture)
         rows.append(
@@ -28,6 +29,7 @@ def mixed_shards(folder: Path, root: Path) -> Path:
                 "rejected": f"wrong {number}",
             }
         )
+    rows.insert(6, {"question": "why " * 3000, "chosen": "a", "rejected": "b"})
     folder.mkdir()
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     images = root / "examples" / "mmpr_sample" / "images"
@@ -51,7 +53,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, root: Path) -> dict[int, Path
                    f"--model.policy={folder / 'model0'}", f"--model.reference={folder / 'model1'}", "--model.drop_path=0", "--model.gradient_checkpointing=false",
                    "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.05", "--model.optimizer.weight_decay=0",
                    f"--data.train={train}", f"--data.validation={train}", "--data.global_batch_size=4", "--data.micro_batch_size=1",
-                   "--data.num_workers=0"]  # fmt: skip
+                   "--data.num_workers=0", "--data.max_length=1024", "--data.on_bad_record=quarantine"]  # fmt: skip
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         subprocess.run(command, check=True, env=environment, cwd=folder, timeout=300, stdin=subprocess.DEVNULL)
     return {devices: folder / str(devices) for devices in (1, 2)}
@@ -61,12 +63,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, root: Path) -> dict[int, Path
                                   "delta", "gradient_norm", "tokens_chosen", "pairs"])  # fmt: skip
 def test_every_step_is_the_same(runs: dict[int, Path], name: str) -> None:
     one, two = (logged(runs[devices], f"train/{name}") for devices in (1, 2))
-    assert len(one) == len(two) == 6  # two epochs of 4 + 4 + 3 pairs
+    assert len(one) == len(two) == 8  # two epochs of 4 + 4 + 4 + 2 planned pairs, one of them set aside
     assert two == pytest.approx(one, rel=1e-4, abs=1e-6)
     if name == "pairs":
-        assert one == [4, 4, 3, 4, 4, 3]
+        assert sum(one[:4]) == sum(one[4:]) == 13 and one[3] <= 2
     if name == "delta":
-        assert len(set(one)) == 6
+        assert len(set(one)) == 8
 
 
 @pytest.mark.parametrize("name", ["loss", "margin", "accuracy", "pairs", "delta"])
@@ -74,15 +76,21 @@ def test_validation_counts_every_pair_once(runs: dict[int, Path], name: str) -> 
     one, two = (logged(runs[devices], f"val/{name}") for devices in (1, 2))
     assert len(one) == 2 and two == pytest.approx(one, rel=1e-4, abs=1e-6)
     if name == "pairs":
-        assert one == [11, 11]
+        assert one == [13, 13]
 
 
 def test_weights_and_delta_of_the_checkpoints_are_the_same(runs: dict[int, Path]) -> None:
     one, two = (torch.load(next(runs[devices].rglob("last.ckpt")), weights_only=True) for devices in (1, 2))
-    assert one["reward_shift"]["count"] == two["reward_shift"]["count"] == 2 * 22
+    assert one["reward_shift"]["count"] == two["reward_shift"]["count"] == 2 * 26
     assert two["reward_shift"]["sum"] == pytest.approx(one["reward_shift"]["sum"], rel=1e-4)
     for key, value in one["state_dict"].items():
         torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_bad_record_is_written_down_by_the_rank_that_met_it(runs: dict[int, Path]) -> None:
+    for folder in runs.values():
+        lines = [line for path in folder.rglob("quarantine-*.jsonl") for line in path.read_text().splitlines()]
+        assert len(lines) == 4 and all("leaves no room" in line for line in lines)  # two epochs of training, two of validation
 
 
 def test_both_export_and_leave_a_config_and_a_picture(runs: dict[int, Path]) -> None:

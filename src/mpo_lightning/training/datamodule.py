@@ -73,6 +73,7 @@ class MMPRDataModule(L.LightningDataModule):
         self.encoder = self.processor.encoder(max_tiles, max_length, overlong)
         self.quarantined = 0
         self._done_steps = 0
+        self._run_folder = Path()
 
     def setup(self, stage: str) -> None:
         """Sets Lightning's accumulation to what the global batch needs on this many devices.
@@ -80,7 +81,11 @@ class MMPRDataModule(L.LightningDataModule):
         Raises:
             InputError: the user asked for another accumulation.
         """
-        if stage != "fit" or self.trainer is None:
+        if self.trainer is None:
+            return
+        # Asking for log_dir is a broadcast, so every rank asks here and none later, when it alone has a bad record.
+        self._run_folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        if stage != "fit":
             return
         wanted = self._plan("train").micro_batches_per_step
         if self.trainer.accumulate_grad_batches not in (1, wanted):
@@ -137,9 +142,8 @@ class MMPRDataModule(L.LightningDataModule):
             if self.on_bad_record == "strict":
                 raise InputError(f"{item.where}: {item.reason} (or set such records aside with --data.on_bad_record quarantine)")
             assert self.trainer is not None
-            folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            with (folder / f"quarantine-{self.trainer.global_rank}.jsonl").open("a", encoding="utf-8") as file:
+            self._run_folder.mkdir(parents=True, exist_ok=True)
+            with (self._run_folder / f"quarantine-{self.trainer.global_rank}.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"where": item.where, "reason": item.reason}, ensure_ascii=False) + "\n")
             self.quarantined += 1
         return batch

@@ -19,14 +19,13 @@ class ScoreWriter(BasePredictionWriter):
     def __init__(self, folder: str | None = None) -> None:
         super().__init__(write_interval="batch")
         self.folder = folder
-
-    def _path(self, trainer: L.Trainer) -> Path:
-        folder = Path(self.folder or trainer.log_dir or trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"scores-{trainer.global_rank}.jsonl"
+        self._path = Path()
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._path(trainer).write_text("", encoding="utf-8")
+        folder = Path(self.folder or trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"scores-{trainer.global_rank}.jsonl"
+        self._path.write_text("", encoding="utf-8")
 
     def write_on_batch_end(
         self,
@@ -38,8 +37,8 @@ class ScoreWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        with self._path(trainer).open("a", encoding="utf-8") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in prediction)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        print(f"scores: {self._path(trainer)}")
+        print(f"scores: {self._path}")
