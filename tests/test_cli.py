@@ -169,6 +169,23 @@ def test_a_users_own_loss_is_named_by_class_path(fit_arguments: list[str], tmp_p
     assert logged(tmp_path / "run", "train/loss")[0] == pytest.approx(0.8 * 4, rel=1e-3)  # drop path is on
 
 
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--model.preference=EXO", "--model.preference.label_smoothing=0"], "EXO needs a label_smoothing"),
+    (["--ckpt_path=nowhere.ckpt"], "no such checkpoint"),
+    (["--trainer.max_epochs=-1", "--trainer.max_steps=-1"], "the run has no end"),
+    (["--data.micro_batch_size=0"], "micro_batch_size must be at least 1"),
+    (["--data.template=chatml"], "unknown chat template"),
+])  # fmt: skip
+def test_an_impossible_setting_is_one_sentence(fit_arguments: list[str], arguments: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        training_cli.run(["fit", *fit_arguments, *arguments])
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(shards: Path) -> None:
+    with pytest.raises(InputError, match=r"/proc/.*: cannot read or write there"):
+        commands.run("data", ["show", str(shards / "train"), "--output", "/proc/none/page.html"])
+
+
 def test_bad_input_of_a_run_is_one_sentence_too(tmp_path: Path, root: Path) -> None:
     done = mpo("fit", "--config", root / "configs/base.yaml", "--model.policy", tmp_path / "nothing", cwd=tmp_path)
     assert done.returncode == 2

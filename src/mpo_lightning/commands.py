@@ -203,4 +203,7 @@ def run(group: str, arguments: Sequence[str]) -> None:
     values = parser.parse_args(list(arguments)).as_dict()
     chosen = values[values["verb"]]
     chosen.pop("config")
-    COMMANDS[group][values["verb"]](**chosen)
+    try:
+        COMMANDS[group][values["verb"]](**chosen)
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot read or write there ({error.strerror})") from None

@@ -1,8 +1,11 @@
 """The two kinds of bad input: one that stops a command, and one that concerns a single record."""
 
 
-class InputError(ValueError):
-    """What the user gave cannot be used. The message is one sentence: what, where, and the way out."""
+class InputError(Exception):
+    """What the user gave cannot be used. The message is one sentence: what, where, and the way out.
+
+    Not a ValueError: those are taken for a value of the wrong type by the parsers of arguments and of JSON.
+    """
 
 
 class BadRecord(ValueError):

@@ -71,6 +71,7 @@ def write_page(
         f"<title>{html.escape(str(folder))}</title><style>{STYLE}</style></head><body><h1>{html.escape(str(folder))}</h1>"
         f"<p>{len(chosen)} of {len(index):,} pairs in {len(index.shards)} shards; data sets: {sets}.</p>{''.join(articles)}</body></html>\n"
     )
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")
     return len(chosen)
 

@@ -1,6 +1,7 @@
 """LightningCLI for `mpo fit|validate|test|predict`."""
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -8,6 +9,7 @@ import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
+from mpo_lightning.errors import InputError
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
 
@@ -17,6 +19,12 @@ class MPOCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("model.policy", "data.processor")
+
+    def before_instantiate_classes(self) -> None:
+        """Refuses a checkpoint that is not there before any model is loaded."""
+        path = self._get(self.config, "ckpt_path")
+        if path and path not in ("best", "last", "hpc", "registry") and not Path(path).exists():
+            raise InputError(f"--ckpt_path {path}: no such checkpoint; a run keeps its own in RUN/version_N/checkpoints")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Without a logger of the user's own, metrics.csv goes into the run folder."""
@@ -44,6 +52,11 @@ def run(args: Any = None) -> MPOCLI:
             save_config_kwargs={"overwrite": True},
             args=args,
         )
+    except ValueError as error:
+        # jsonargparse buries what an optional class says when it is built.
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise
     finally:
         if torch.distributed.is_initialized():
             # A gloo rank that exits with its group alive may abort.
