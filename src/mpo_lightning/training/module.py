@@ -124,7 +124,7 @@ class MPOModule(L.LightningModule):
         """Seeds drop path by the place in the run, so that a resumed run draws the same numbers and no state is saved."""
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         place = self.trainer.fit_loop.epoch_loop.total_batch_idx
-        torch.manual_seed((seed * 1_000_003 + place) * 65_537 + self.global_rank)
+        torch.manual_seed(((seed * 1_000_003 + place) * 65_537 + self.global_rank) % 2**63)
 
     # -- steps
 
