@@ -63,6 +63,8 @@ def test_missing_shards_are_asked_for(tmp_path: Path, tiny_folder: Path, shards:
     trainer, module, data = make_run(tmp_path, tiny_folder, shards / "train")
     with pytest.raises(InputError, match=r"give --data\.test FOLDER"):
         trainer.test(module, data)
+    with pytest.raises(InputError, match=r"give --data\.validation FOLDER"):
+        trainer.validate(module, data)
     trainer, module, data = make_run(tmp_path, tiny_folder, shards)
     with pytest.raises(InputError, match="this folder holds splits"):
         trainer.fit(module, data)

@@ -85,6 +85,8 @@ class MMPRDataModule(L.LightningDataModule):
             return
         # Asking for log_dir is a broadcast, so every rank asks here and none later, when it alone has a bad record.
         self._run_folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        if stage == "validate" and self.folders["validation"] is None:
+            raise InputError("no shards to evaluate; give --data.validation FOLDER")
         if stage != "fit":
             return
         wanted = self._plan("train").micro_batches_per_step
