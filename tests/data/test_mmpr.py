@@ -46,7 +46,7 @@ def test_a_bad_meta_entry_is_one_sentence(folder: Path, entry: object, words: st
     assert "meta.json" in str(raised.value) and "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", "[1]"])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "[1]", '{"set": {"root": "images"}, "set": {}}'])
 def test_a_malformed_meta_is_refused(folder: Path, text: str) -> None:
     (folder / "meta.json").write_text(text)
     with pytest.raises(InputError, match=r"meta\.json"):
@@ -69,6 +69,9 @@ def test_a_missing_meta_is_refused(folder: Path) -> None:
     (line(rejected="a "), "same answer"),
     (line(chosen="a<|im_end|>"), "reserved mark"),
     (line(chosen="\ud800"), "surrogate"),
+    (line(note="\udc00"), "surrogate"),
+    (b'{"question": "Q?", "chosen": "a", "rejected": "b", "chosen": "c"}', "'chosen' comes twice"),
+    (b'{"question": "Q?", "chosen": "a", "rejected": "b", "score": 1e999}', "1e999 is too large"),
     (line(video="v.mp4"), "video"),
     (line(image="b.png"), "does not exist"),
     (line(image="../secret.png"), "outside its root"),

@@ -169,12 +169,31 @@ def picture_path(root: Path, name: str) -> Path:
 
 
 def parse_json(text: str) -> Any:
-    """JSON as the standard has it: NaN and infinities, which Python's reader lets through, are refused with ValueError."""
+    """JSON as the standard has it. What Python's reader lets through in silence is refused with ValueError: NaN, infinities, a key
+    that comes twice (the first value would be lost), and half of a surrogate pair."""
 
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not a JSON value")
+    def constant(name: str) -> None:
+        raise ValueError(f"{name} is not a JSON value")
+
+    def finite(digits: str) -> float:
+        number = float(digits)
+        if not math.isfinite(number):
+            raise ValueError(f"{digits} is too large for a number")
+        return number
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) != len(pairs):
+            names = [name for name, _ in pairs]
+            raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)}' comes twice")
+        return fields
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        value = json.loads(text, parse_constant=constant, parse_float=finite, object_pairs_hook=unique)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair, which is no character") from None
+    return value
