@@ -49,16 +49,21 @@ def shard(
         found = survey(Path(meta), strict, advance)
     jobs = plan_shards(found, Path(output), validation, seed, int(shard_megabytes * 1e6))
     print(
-        f"{len(found.pairs):,} pairs; pictures {found.picture_bytes / 1e6:,.1f} MB, shards about {found.total_bytes / 1e6:,.1f} MB "
-        f"({found.total_bytes / max(1, found.picture_bytes):.1f}x, since every pair carries its own pictures)"
+        f"{len(found.pairs):,} pairs; pictures {found.picture_bytes / 1e6:,.1f} MB, shards about {found.total_bytes / 1e6:,.1f} MB"
+        + (
+            f" ({found.total_bytes / found.picture_bytes:.1f}x, since every pair carries its own pictures)"
+            if found.pictures
+            else ""
+        )
     )
     with _progress("pairs", total=len(found.pairs)) as advance:
         summary = write_shards(found, jobs, Path(output), strict, workers or min(len(jobs), os.cpu_count() or 1), advance)
     for split, pairs in summary.pairs.items():
         if pairs:
             print(f"  {Path(output) / split}: {pairs:,} pairs")
-    if validation:
-        share = summary.pairs["validation"] / sum(summary.pairs.values())
+    written = sum(summary.pairs.values())
+    if validation and written:
+        share = summary.pairs["validation"] / written
         print(
             f"  held out: {share:.1%} of the pairs, {validation:.1%} asked for; whole groups of shared questions or pictures only"
         )
@@ -66,6 +71,8 @@ def shard(
         print(f"  data set {dataset}: {pairs:,} pairs")
     if summary.rejected:
         print(f"  set aside: {len(summary.rejected):,} pairs, reasons in {Path(output) / 'quarantine.jsonl'}")
+        if not written:
+            raise InputError(f"{meta}: every pair was set aside, so there is nothing to train on")
         raise SystemExit(3)
 
 
@@ -99,6 +106,8 @@ def show(
 ) -> None:
     """Writes a self-contained HTML page of pairs: pictures with their tiles, question, answers with their difference, token counts.
 
+    A pair that cannot be read is shown with the reason, and the exit code is then 1.
+
     Args:
         folder: a shard folder.
         output: the page.
@@ -109,23 +118,20 @@ def show(
     """
     from mpo_lightning.data.show import write_page
 
-    if model is None:
-        count = write_page(Path(folder), Path(output), pairs, seed, max_tiles)
-    else:
+    if pairs < 1 or max_tiles < 1:
+        raise InputError("--pairs and --max_tiles must be at least 1")
+    options: dict[str, Any] = {}
+    if model is not None:
         from mpo_lightning.models.loading import load_processor
 
         processor = load_processor(model)
         encode = processor.tokenizer.encode
-        count = write_page(
-            Path(folder),
-            Path(output),
-            pairs,
-            seed,
-            max_tiles,
-            processor.tile_size,
-            lambda text: len(encode(text, add_special_tokens=False)),
-        )
+        options = {"tile_size": processor.tile_size, "count_tokens": lambda text: len(encode(text, add_special_tokens=False))}
+    count, damaged = write_page(Path(folder), Path(output), pairs, seed, max_tiles, **options)
     print(f"{output}: {count} pairs; open it in a browser")
+    if damaged:
+        print(f"  {damaged} of them cannot be read; the page says why, 'mpo data check {folder}' lists all")
+        raise SystemExit(1)
 
 
 def index(folder: str, on_bad: OnBad = "strict") -> None:
@@ -139,9 +145,11 @@ def index(folder: str, on_bad: OnBad = "strict") -> None:
     from mpo_lightning.data.check import index_folder
 
     with _progress("shards") as advance:
-        records, refused = index_folder(Path(folder), on_bad == "strict", advance)
-    print(f"{folder}: {records:,} records indexed, {refused:,} set aside")
-    if refused:
+        report = index_folder(Path(folder), on_bad == "strict", advance)
+    print(f"{folder}: {report.records:,} records indexed, {report.refused:,} set aside")
+    for entry in report.datasets:
+        print(f"  data set {entry.name or '(no name)'}: repeat_time {entry.repeat_time:g}")
+    if report.refused:
         raise SystemExit(3)
 
 

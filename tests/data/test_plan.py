@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mpo_lightning.data.index import DatasetEntry, ShardEntry, ShardIndex, record_dtype
-from mpo_lightning.data.plan import Plan, PlanSampler, balance, copies_of_records
+from mpo_lightning.data.plan import Plan, PlanSampler, balance
+from mpo_lightning.errors import InputError
 
 
 def index_of(shard_sizes: list[int], repeats: tuple[float, ...] = (1.0,)) -> ShardIndex:
@@ -69,7 +70,7 @@ def test_starting_in_the_middle_continues_the_same_order() -> None:
 
 def test_repeat_time_counts_whole_occurrences_and_one_fixed_subset() -> None:
     index = index_of([40, 20], repeats=(2.5, 0.3, 1.0))
-    copies = copies_of_records(index, seed=0)
+    copies = Plan(index, 0, 8, 2).copies
     per_set = [copies[index.records["dataset"] == number] for number in range(3)]
     assert sorted(per_set[0].tolist()) == [2] * 10 + [3] * 10
     assert per_set[1].sum() == 6 and per_set[1].max() == 1 and (per_set[2] == 1).all()
@@ -78,6 +79,20 @@ def test_repeat_time_counts_whole_occurrences_and_one_fixed_subset() -> None:
     chosen = [set(plan.epoch_order(epoch)[:, 0][index.records["dataset"][plan.epoch_order(epoch)[:, 0]] == 1]) for epoch in (0, 5)]
     assert chosen[0] == chosen[1]
     assert len({tuple(row) for row in plan.epoch_order(0)}) == copies.sum()  # each occurrence is new
+
+
+def test_a_repeat_time_that_selects_nothing_is_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"a repeat_time of 0.01 selects none of the 30 records of the data set 'set1'; raise it to at least 0.033"
+    ):
+        Plan(index_of([60], repeats=(1.0, 0.01)), 0, 8, 2)
+
+
+def test_an_epoch_can_be_cut_to_whole_steps() -> None:
+    plan = Plan(index_of([20]), 0, 4, 2)
+    short = Plan(plan.index, 0, 4, 2, max_steps=3)
+    assert (plan.steps, short.steps, len(PlanSampler(short, 0))) == (5, 3, 6)
+    assert list(short.rank_micro_batches(0, 0)) == list(plan.rank_micro_batches(0, 0))[:6]
 
 
 def test_records_are_shuffled_within_a_window_of_shards_only() -> None:

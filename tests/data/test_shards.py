@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -236,7 +237,7 @@ def test_foreign_shards_are_indexed_by_one_scan(tmp_path: Path) -> None:
     body = json.dumps(pair(1)).encode()
     foreign(tmp_path / "x.tar", [("dir/a.json", body), ("dir/a.jpg", jpeg()), ("dir/b.1.jpg", jpeg()), ("dir/b.0.jpg", jpeg()),
                                  ("dir/b.json", json.dumps(pair(2, question="<image> <image>?")).encode())])  # fmt: skip
-    assert index_folder(tmp_path, True, lambda *_: None) == (2, 0)
+    assert index_folder(tmp_path, True, lambda *_: None).records == 2
     index = open_index(tmp_path)
     assert [index.key(0), index.key(1)] == ["dir/a", "dir/b"]
     assert ShardReader(index).read(0).question == "<image>\nQuestion 1?" and len(ShardReader(index).read(1).images) == 2
@@ -247,6 +248,88 @@ def test_indexing_again_keeps_repeat_time(tmp_path: Path) -> None:
     commands.shard(str(meta), str(tmp_path / "out"), workers=1)
     index_folder(tmp_path / "out" / "train", True, lambda *_: None)
     assert open_index(tmp_path / "out" / "train").datasets[0].repeat_time == 2.5
+
+
+def test_indexing_again_refuses_to_lose_repeat_time(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    meta = write_set(tmp_path / "set", [pair(1), pair(2)], repeat_time=2.5)
+    commands.shard(str(meta), str(tmp_path / "out"), workers=1)
+    folder = tmp_path / "out" / "train"
+    (folder / "index" / "index.json").write_text("{")
+    with pytest.raises(InputError, match=r"repeat_time of its data sets would be lost; put index\.json back, or delete"):
+        index_folder(folder, True, lambda *_: None)
+    shutil.rmtree(folder / "index")
+    commands.index(str(folder))
+    assert "data set set: repeat_time 1\n" in capsys.readouterr().out
+
+
+def test_a_writer_killed_before_the_last_move_leaves_the_old_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign(tmp_path / "x.tar", [("a.json", json.dumps(pair(1)).encode())])
+    index_folder(tmp_path, True, lambda *_: None)
+    foreign(tmp_path / "y.tar", [("b.json", json.dumps(pair(2)).encode())])
+    move = Path.rename
+
+    def killed(self: Path, target: Path) -> Path:
+        if self.name == "index.json.partial":
+            raise KeyboardInterrupt
+        return move(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", killed)
+        index_folder(tmp_path, True, lambda *_: None)
+    assert len(open_index(tmp_path)) == 1 and ShardReader(open_index(tmp_path)).read(0).chosen == "right 1"
+    index_folder(tmp_path, True, lambda *_: None)
+    assert len(open_index(tmp_path)) == 2 and len(list((tmp_path / "index").glob("*.npy"))) == 2
+
+
+def test_an_index_whose_names_lead_out_of_the_folder_is_refused(copied: Path) -> None:
+    path = copied / "index" / "index.json"
+    summary = json.loads(path.read_text())
+    summary["shards"][0]["name"] = "../x.tar"
+    path.write_text(json.dumps(summary))
+    with pytest.raises(InputError, match="leads out of the folder"):
+        open_index(copied)
+
+
+def test_fields_of_foreign_records_are_kept(tmp_path: Path) -> None:
+    foreign(tmp_path / "x.tar", [("a.json", json.dumps(pair(1, answer="7", extra={"level": 2})).encode())])
+    index_folder(tmp_path, True, lambda *_: None)
+    assert ShardReader(open_index(tmp_path)).read(0).extra == {"answer": "7", "level": 2}
+
+
+def test_the_scan_holds_one_sample_at_a_time(tmp_path: Path) -> None:
+    """Twenty samples of a megabyte: the peak is of the order of one."""
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    members = [item for n in range(20) for item in ((f"{n}.json", json.dumps(pair(n)).encode()), (f"{n}.png", buffer.getvalue()))]
+    path = foreign(tmp_path / "x.tar", members)
+    scan_shard(path)
+    tracemalloc.start()
+    assert scan_shard(path).entry.records == 20
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(buffer.getvalue()) > 1_000_000 and peak < 4 * len(buffer.getvalue())
+
+
+def test_every_pair_set_aside_is_said(tmp_path: Path) -> None:
+    meta = write_set(tmp_path, [pair(1, image="broken.png"), pair(2, image="broken.png", question="b?")])
+    (tmp_path / "images" / "other.png").write_bytes(b"no picture either")
+    with (tmp_path / "pairs.jsonl").open("a") as file:
+        file.write(json.dumps(pair(3, image="other.png")) + "\n")
+    with pytest.raises(InputError, match="every pair was set aside"):
+        commands.shard(str(meta), str(tmp_path / "out"), validation=0.4, on_bad="quarantine", workers=1)
+
+
+def test_copies_of_a_picture_under_other_names_stay_on_one_side(tmp_path: Path) -> None:
+    meta = write_set(tmp_path, [pair(number, image=f"{number % 5}-{number}.png") for number in range(20)])
+    for number in range(20):
+        Image.new("RGB", (40, 30), (number % 5, 0, 0)).save(tmp_path / "images" / f"{number % 5}-{number}.png")
+    commands.shard(str(meta), str(tmp_path / "out"), validation=0.25, workers=1)
+    sides = []
+    for split in ("train", "validation"):
+        index = open_index(tmp_path / "out" / split)
+        sides.append({data for number in range(len(index)) for data in ShardReader(index).read(number).images})
+    assert len(sides[0]) == 4 and len(sides[1]) == 1 and not sides[0] & sides[1]
 
 
 @pytest.mark.parametrize(("members", "words"), [
@@ -262,11 +345,13 @@ def test_foreign_records_that_break_a_rule_are_named(tmp_path: Path, members: li
     foreign(tmp_path / "x.tar", members)
     with pytest.raises(InputError, match=f"record 'a' of .*x.tar: .*{words}"):
         index_folder(tmp_path, True, lambda *_: None)
-    assert index_folder(tmp_path, False, lambda *_: None) == (0, 1)
+    report = index_folder(tmp_path, False, lambda *_: None)
+    assert (report.records, report.refused) == (0, 1)
 
 
 @pytest.mark.parametrize(("members", "words"), [
     ([("../a.json", b"{}")], "leads out of the archive"),
+    ([("caf\udce9.json", b"{}")], r"b'caf.xe9.json' is not UTF-8"),
     ([("a.json", b"{}"), ("b.json", b"{}"), ("a.jpg", b"")], "is split or comes twice"),
     ([("a.json", b"{}"), ("a.json", b"{}")], "comes twice"),
 ])  # fmt: skip

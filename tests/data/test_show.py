@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mpo_lightning import commands
+from mpo_lightning.data.index import open_index
 from mpo_lightning.data.show import marked_difference
 
 
@@ -29,6 +30,20 @@ def test_the_page_shows_every_pair_and_nothing_from_outside(page: Path) -> None:
 def test_the_difference_is_marked_and_texts_are_escaped() -> None:
     left, right = marked_difference("a <b> is 3", "a <b> is 4 & more")
     assert left == "a &lt;b&gt; is <mark>3</mark>" and right == "a &lt;b&gt; is <mark>4 &amp; more</mark>"
+
+
+def test_a_damaged_record_is_shown_with_its_reason(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = Path(shutil.copytree(shards / "validation", tmp_path / "damaged"))
+    index = open_index(folder)
+    tar = folder / index.shards[0].name
+    data = bytearray(tar.read_bytes())
+    data[int(index.members[int(index.records[2]["first_member"])]["offset"]) + 5] ^= 1
+    tar.write_bytes(data)
+    with pytest.raises(SystemExit) as stopped:
+        commands.show(str(folder), str(tmp_path / "page.html"))
+    text = (tmp_path / "page.html").read_text()
+    assert stopped.value.code == 1 and "1 of them cannot be read" in capsys.readouterr().out
+    assert text.count("<article>") == 7 and text.count('<article class="damaged">') == 1 and f"{index.key(2)}&#x27; of" in text
 
 
 def test_a_browser_shows_the_page(page: Path, tmp_path: Path) -> None:

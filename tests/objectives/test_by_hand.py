@@ -33,6 +33,23 @@ def test_orpo_is_the_log_odds_ratio_of_mean_token_probabilities() -> None:
     assert ORPO()(policy, policy, 0.1).item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_orpo_of_an_answer_that_is_certain_is_finite() -> None:
+    policy = logps([0.0, 0.0, -1e-12], [-10.0, 0.0, 0.0])
+    policy.chosen.requires_grad_()
+    losses = ORPO()(policy, policy, 0.1)
+    losses.sum().backward()
+    assert torch.isfinite(losses).all() and torch.isfinite(policy.chosen.grad).all()
+    assert losses[0].item() < 1e-6 and losses[1].item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_impossible_weights_and_betas_are_refused(value: float) -> None:
+    with pytest.raises(InputError, match="weights must be numbers"):
+        MPOObjective(weights=TermWeights(value, 0.2, 1.0))
+    with pytest.raises(InputError, match="beta must be a number above 0"):
+        MPOObjective(beta=value)
+
+
 def test_orpo_objective_needs_no_reference_and_adds_the_generation_loss() -> None:
     objective = MPOObjective(ORPO(), TermWeights(0.1, 0.0, 1.0))
     assert not objective.needs_reference

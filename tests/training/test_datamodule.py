@@ -1,8 +1,10 @@
 """Bad records, wrong settings, validation that counts every pair once."""
 
 import json
+import math
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 
@@ -42,7 +44,88 @@ def test_quarantine_writes_it_down_counts_it_and_goes_on(tmp_path: Path, tiny_fo
     (row,) = [json.loads(line) for line in (tmp_path / "version_0" / "quarantine-0.jsonl").read_text().splitlines()]
     assert "set-00000004" in row["where"] and "leaves no room" in row["reason"]
     assert sum(logged(tmp_path, "train/set_aside")) == 1 and sum(logged(tmp_path, "train/pairs")) == 7
-    assert data.quarantined == 1
+    assert data.quarantine.count() == 1
+
+
+def test_a_set_aside_record_is_written_once_and_logged_in_evaluation(tmp_path: Path, tiny_folder: Path, long_shards: Path) -> None:
+    trainer, module, data = make_run(
+        tmp_path,
+        tiny_folder,
+        long_shards,
+        data={"on_bad_record": "quarantine", "validation": str(long_shards)},
+        trainer={"max_epochs": 3},
+    )
+    trainer.fit(module, data)
+    assert len((tmp_path / "version_0" / "quarantine-0.jsonl").read_text().splitlines()) == data.quarantine.count() == 1
+    assert logged(tmp_path, "val/set_aside") == [1, 1, 1] and logged(tmp_path, "val/pairs") == [7, 7, 7]
+
+
+def test_strict_evaluation_stops_too(tmp_path: Path, tiny_folder: Path, long_shards: Path) -> None:
+    for verb in ("validate", "test", "predict"):
+        trainer, module, data = make_run(tmp_path, tiny_folder, long_shards, data={"validation": str(long_shards)})
+        with pytest.raises(InputError, match=r"record 'set-00000004' of .* the prompt has"):
+            getattr(trainer, verb)(module, data)
+
+
+def test_the_gradient_is_the_mean_over_the_pairs_that_are_left(tmp_path: Path, tiny_folder: Path, long_shards: Path) -> None:
+    """One step of eight planned pairs, one of them bad, against a step of the seven good ones."""
+    folder = tmp_path / "seven"
+    folder.mkdir()
+    lines = (long_shards.parent.parent / "pairs.jsonl").read_text().splitlines()
+    (folder / "pairs.jsonl").write_text("".join(line + "\n" for number, line in enumerate(lines) if number != 3))
+    (folder / "meta.json").write_text(json.dumps({"set": {"root": ".", "annotation": "pairs.jsonl"}}))
+    commands.shard(str(folder / "meta.json"), str(folder / "out"), workers=1)
+    norms = []
+    for name, train in (("eight", long_shards), ("good", folder / "out" / "train")):
+        trainer, module, data = make_run(
+            tmp_path / name, tiny_folder, train, data={"on_bad_record": "quarantine", "global_batch_size": 8},
+            trainer={"gradient_clip_val": 0.5}, warmup_ratio=0.0,
+        )  # fmt: skip
+        trainer.fit(module, data)
+        norms.append(logged(tmp_path / name, "train/gradient_norm"))
+        weights = module.policy.model.lm_head.weight.detach()
+        assert norms[-1][0] > 1  # clipped, so the scale must be right before
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+    torch.testing.assert_close(weights, module.policy.model.lm_head.weight)
+
+
+def test_a_step_without_any_pair_changes_nothing_and_logs_no_loss(tmp_path: Path, tiny_folder: Path, long_shards: Path) -> None:
+    trainer, module, data = make_run(
+        tmp_path, tiny_folder, long_shards, data={"on_bad_record": "quarantine", "global_batch_size": 1, "micro_batch_size": 1}, warmup_ratio=0.0,
+        optimizer=lambda groups: torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1),
+    )  # fmt: skip
+    weights = []
+
+    class Look(L.Callback):
+        def on_train_batch_end(
+            self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, *_: object
+        ) -> None:
+            weights.append((bool(batch.set_aside), pl_module.policy.model.lm_head.weight.detach().clone()))
+
+    trainer.callbacks.append(Look())
+    trainer.fit(module, data)
+    (empty,) = [number for number, (aside, _) in enumerate(weights) if aside]
+    assert empty > 0
+    moved = [not torch.equal(weights[number][1], weights[number - 1][1]) for number in range(1, 8)]
+    assert moved == [number != empty for number in range(1, 8)]
+    assert [math.isnan(loss) for loss in logged(tmp_path, "train/loss")] == [number == empty for number in range(8)]
+    assert logged(tmp_path, "train/set_aside") == [float(n == empty) for n in range(8)]
+
+
+@pytest.mark.parametrize(("limit", "steps"), [(3, 2), (4, 2), (0.5, 7), (1.0, 14), (1, 1)])
+def test_a_limit_of_batches_keeps_steps_whole(tmp_path: Path, tiny_folder: Path, shards: Path, limit: float, steps: int) -> None:
+    trainer, module, data = make_run(tmp_path, tiny_folder, shards / "train", trainer={"limit_train_batches": limit})
+    trainer.fit(module, data)
+    assert logged(tmp_path, "train/pairs") == [4] * steps and trainer.global_step == steps
+
+
+def test_fast_dev_run_runs_and_overfit_batches_is_refused(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    trainer, module, data = make_run(tmp_path, tiny_folder, shards / "train", trainer={"fast_dev_run": True})
+    trainer.fit(module, data)
+    assert trainer.global_step == 1
+    trainer, module, data = make_run(tmp_path, tiny_folder, shards / "train", trainer={"overfit_batches": 2})
+    with pytest.raises(InputError, match=r"use trainer\.limit_train_batches"):
+        trainer.fit(module, data)
 
 
 def test_cut_answers_are_counted(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:

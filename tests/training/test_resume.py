@@ -1,5 +1,7 @@
-"""What is saved, and that a resumed run continues exactly."""
+"""What is saved, and that a resumed run continues exactly: the same losses of the same pairs, whatever else changed."""
 
+import os
+import shutil
 from pathlib import Path
 
 import lightning as L
@@ -8,6 +10,10 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.models.loading import load_model
+from mpo_lightning.objectives import TRDPO, TermWeights
+from mpo_lightning.training import StepCheckpoint
+from mpo_lightning.training.checkpoints import find_checkpoint
 from support.runs import logged, make_run
 
 
@@ -40,7 +46,7 @@ def run(
     callbacks = [checkpointer(folder), *([StopAfter(stop)] if stop else [])]
     trainer, model, data = make_run(
         folder, tiny_folder, shards / "train", data={"num_workers": workers, "global_batch_size": 8, "micro_batch_size": 4},
-        trainer={"max_epochs": 2, "callbacks": callbacks}, drop_path=0.2, **module,
+        trainer={"max_epochs": 2, "callbacks": callbacks}, **{"drop_path": 0.2, **module},
     )  # fmt: skip
     if stop:
         with pytest.raises(ZeroDivisionError):
@@ -66,12 +72,160 @@ def test_a_resumed_run_has_the_same_losses_and_weights(tmp_path: Path, tiny_fold
     assert (resumed.shift.sum, resumed.shift.count) == (whole.shift.sum, whole.shift.count) and whole.shift.count == 2 * 2 * 56
 
 
+def short_run(
+    folder: Path,
+    tiny_folder: Path,
+    shards: Path,
+    micro_batch_size: int = 2,
+    stop: int | None = None,
+    resume: Path | None = None,
+    **limits: object,
+):
+    """Three epochs of two steps of four pairs, without drop path; a constant rate, since a longer run has another cosine."""
+    callbacks = [checkpointer(folder), *([StopAfter(stop)] if stop else [])]
+    trainer, model, data = make_run(
+        folder, tiny_folder, shards / "validation", data={"global_batch_size": 4, "micro_batch_size": micro_batch_size},
+        trainer={"max_epochs": 3, "callbacks": callbacks} | limits, optimizer=lambda groups: torch.optim.SGD(groups, lr=0.0),
+    )  # fmt: skip
+    if stop:
+        with pytest.raises(ZeroDivisionError):
+            trainer.fit(model, data, ckpt_path=resume)
+    else:
+        trainer.fit(model, data, ckpt_path=resume)
+    return model
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, shards: Path) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    short_run(folder, tiny_folder, shards)
+    return folder
+
+
+@pytest.mark.parametrize(("stop", "before", "after"), [(3, 2, 1), (5, 2, 4), (13, 1, 3)])
+def test_another_micro_batch_size_continues_with_the_same_pairs(
+    tmp_path: Path, tiny_folder: Path, shards: Path, undisturbed: Path, stop: int, before: int, after: int
+) -> None:
+    """In the middle of an epoch and at its end, cut finer and coarser: every step's pairs and losses stay what they were."""
+    short_run(tmp_path / "killed", tiny_folder, shards, stop=stop, micro_batch_size=before)
+    last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
+    steps_done = stop // (4 // before)
+    assert torch.load(last, weights_only=True)["global_step"] == steps_done
+    short_run(tmp_path / "resumed", tiny_folder, shards, resume=last, micro_batch_size=after)
+    for name in ("train/loss", "train/tokens_chosen", "train/pairs"):
+        expected = logged(undisturbed, name)[steps_done:]
+        assert logged(tmp_path / "resumed", name) == pytest.approx(expected, rel=1e-5) and len(expected) == 6 - steps_done
+
+
+@pytest.mark.parametrize("max_steps", [1, 2, 3])
+def test_a_run_that_max_steps_ended_goes_on_where_it_stopped(
+    tmp_path: Path, tiny_folder: Path, shards: Path, undisturbed: Path, max_steps: int
+) -> None:
+    """Lightning calls an epoch done that max_steps ended early; its other pairs would be lost."""
+    short_run(tmp_path / "first", tiny_folder, shards, max_epochs=None, max_steps=max_steps)
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    resumed = short_run(tmp_path / "second", tiny_folder, shards, resume=last, max_epochs=None, max_steps=6)
+    assert logged(tmp_path / "second", "train/tokens_chosen") == logged(undisturbed, "train/tokens_chosen")[max_steps:]
+    assert resumed.shift.count == 2 * 4 * 6
+
+
+def test_a_checkpoint_saved_in_the_middle_of_a_step_repeats_the_step(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    class SaveNow(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
+            if trainer.fit_loop.epoch_loop.total_batch_idx + 1 == 7:
+                trainer.save_checkpoint(tmp_path / "middle.ckpt")
+
+    def fit(folder: Path, resume: Path | None = None, **limits: object):
+        trainer, model, data = make_run(
+            tmp_path / folder, tiny_folder, shards / "train", data={"global_batch_size": 8, "micro_batch_size": 4}, drop_path=0.2,
+            reward_shift="micro_batches", trainer={"callbacks": [SaveNow()]},
+        )  # fmt: skip
+        trainer.fit(model, data, ckpt_path=resume)
+        return model
+
+    whole = fit("whole")
+    (tmp_path / "middle.ckpt").rename(tmp_path / "kept.ckpt")
+    resumed = fit("resumed", tmp_path / "kept.ckpt")
+    for name in ("train/loss", "train/delta"):
+        assert logged(tmp_path / "resumed", name) == logged(tmp_path / "whole", name)[3:]
+    assert (resumed.shift.sum, resumed.shift.count) == (whole.shift.sum, whole.shift.count)
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
+
+
+def test_the_end_of_a_run_is_saved(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    """Seven steps, a checkpoint every five."""
+    trainer, model, data = make_run(
+        tmp_path, tiny_folder, shards / "train", data={"global_batch_size": 8},
+        trainer={"callbacks": [StepCheckpoint(tmp_path / "checkpoints", every_n_train_steps=5, save_last="link")]},
+    )  # fmt: skip
+    trainer.fit(model, data)
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == saved["MMPRDataModule"]["step"] == 7
+    assert torch.equal(saved["state_dict"]["policy.model.lm_head.weight"], model.policy.model.lm_head.weight)
+
+
+def test_last_is_the_newest_one_and_is_never_guessed(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    with pytest.raises(InputError, match=r"no last\.ckpt below .*; leave --ckpt_path out to start a new run"):
+        find_checkpoint("last", tmp_path)
+    with pytest.raises(InputError, match="does not know which one that is"):
+        find_checkpoint("best", tmp_path)
+    run(tmp_path / "version_0", tiny_folder, shards, stop=3)
+    saved = tmp_path / "version_0" / "checkpoints" / "last.ckpt"
+    newer = tmp_path / "version_1" / "checkpoints" / "last.ckpt"
+    newer.parent.mkdir(parents=True)
+    shutil.copy(saved, newer)
+    os.utime(saved, (1, 1))
+    assert find_checkpoint("last", tmp_path) == str(newer)
+    os.utime(newer, (0, 0))
+    assert find_checkpoint("last", tmp_path) == str(saved)
+
+
+def test_a_file_that_is_no_whole_checkpoint_is_named(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    run(tmp_path, tiny_folder, shards, stop=3)
+    saved = tmp_path / "checkpoints" / "last.ckpt"
+    cut = tmp_path / "cut.ckpt"
+    cut.write_bytes(saved.read_bytes()[: saved.stat().st_size // 2])
+    (tmp_path / "text.ckpt").write_text("hello")
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "other.ckpt")
+    for name, words in (("cut", "damaged, cut short"), ("text", "damaged, cut short"), ("other", "not a checkpoint of 'mpo fit'")):
+        with pytest.raises(InputError, match=words) as raised:
+            find_checkpoint(str(tmp_path / f"{name}.ckpt"), tmp_path)
+        assert "\n" not in str(raised.value)
+
+
+def test_other_pairs_are_refused_on_resume(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    run(tmp_path, tiny_folder, shards, stop=5)
+    trainer, model, data = make_run(tmp_path / "again", tiny_folder, shards / "validation", data={"global_batch_size": 8})
+    with pytest.raises(InputError, match="made on other pairs"):
+        trainer.fit(model, data, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+
+
+def test_evaluating_a_checkpoint_does_not_ask_for_its_batch_size(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    run(tmp_path, tiny_folder, shards, stop=5)
+    change = {"global_batch_size": 3, "seed": 5, "validation": str(shards / "validation")}
+    trainer, model, data = make_run(tmp_path / "again", tiny_folder, shards / "train", data=change)
+    trainer.validate(model, data, ckpt_path=tmp_path / "checkpoints" / "last.ckpt", verbose=False)
+    assert logged(tmp_path / "again", "val/pairs") == [8] and model.shift.count == 2 * 16
+
+
+def test_a_moved_reference_does_not_become_anothers(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    run(tmp_path, tiny_folder, shards, stop=5, preference=TRDPO(alpha=0.5, every_n_steps=1))
+    with pytest.raises(InputError, match="a reference that moved"):
+        run(tmp_path / "dpo", tiny_folder, shards, resume=tmp_path / "checkpoints" / "last.ckpt")
+    # A preference term without weight moves nothing.
+    unweighted = run(
+        tmp_path / "bco", tiny_folder, shards, stop=5, preference=TRDPO(alpha=0.5, every_n_steps=1), weights=TermWeights(0, 1, 1)
+    )
+    assert torch.equal(unweighted.reference.model.lm_head.weight, load_model(tiny_folder).lm_head.weight)
+
+
 def test_a_checkpoint_has_the_policy_and_delta_but_no_reference(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     run(tmp_path, tiny_folder, shards, stop=5)
     saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert {name.split(".")[0] for name in saved["state_dict"]} == {"policy"}
     assert saved["reward_shift"]["count"] == 2 * 16 and "hyper_parameters" not in saved
-    assert saved["MMPRDataModule"] == {"step": 2, "global_batch_size": 8, "seed": 0}
+    order = saved["MMPRDataModule"]
+    assert (order["step"], order["global_batch_size"], order["seed"], order["steps_per_epoch"]) == (2, 8, 0, 7)
 
 
 def test_a_changed_global_batch_or_seed_is_refused_on_resume(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:

@@ -74,6 +74,13 @@ def test_it_is_skipped_without_a_reference_or_with_another_one(tmp_path: Path, t
         assert spy.words == []
 
 
+def test_another_spelling_of_the_same_folder_is_the_same(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    spy = Spy()
+    (tmp_path / "link").symlink_to(tiny_folder)
+    fit(tmp_path, tiny_folder, shards, spy, reference=str(tmp_path / "link"))
+    assert len(spy.words) == 1
+
+
 def test_it_leaves_the_policy_training_and_delta_alone(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     built, model, data = make_run(
         tmp_path, tiny_folder, shards / "train", reward_shift="micro_batches",

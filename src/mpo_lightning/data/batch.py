@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mpo_lightning.data.encoding import EncodedPair
+from mpo_lightning.errors import InputError
 
 IGNORE = -100
 """Label of a position that is not trained."""
@@ -117,3 +118,21 @@ def collate(
         cut_answers=sum(pair.cut for pair in pairs),
         set_aside=set_aside,
     )
+
+
+def refuse_untrainable(batch: PairBatch) -> None:
+    """Stops at a pair that would teach nothing, whoever made the batch.
+
+    Raises:
+        InputError: an answer without a trained token, or two answers of the same tokens.
+    """
+    real = batch.weights > 0
+    for labels, side in zip(batch.labels.chunk(2), ("chosen", "rejected"), strict=True):
+        empty = (labels[:, 1:] == IGNORE).all(dim=1) & real
+        if bool(empty.any()):
+            key = batch.keys[int(empty.nonzero()[0])]
+            raise InputError(f"record '{key}': its {side} answer has no trained token; check max_length and the data")
+    chosen, rejected = (batch.input_ids * batch.attention_mask).chunk(2)
+    same = (chosen == rejected).all(dim=1) & real
+    if bool(same.any()):
+        raise InputError(f"record '{batch.keys[int(same.nonzero()[0])]}': chosen and rejected are the same tokens; check the data")

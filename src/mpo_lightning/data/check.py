@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import file_digest
 from pathlib import Path
 
-from mpo_lightning.data.index import DatasetEntry, ShardIndex, open_index, scan_shard, write_index
+from mpo_lightning.data.index import DatasetEntry, open_index, scan_shard, write_index
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.processes import process_map
 from mpo_lightning.data.reader import ShardReader
@@ -38,7 +39,7 @@ def check_folder(folder: Path, workers: int, progress: Progress) -> CheckReport:
         InputError: the index itself cannot be used.
     """
     index = open_index(folder)
-    jobs = [(index, shard) for shard in range(len(index.shards))]
+    jobs = [(folder, shard) for shard in range(len(index.shards))]
     problems: list[str] = []
     pictures = 0
     with process_map(_check_shard, jobs, workers) as results:
@@ -49,8 +50,12 @@ def check_folder(folder: Path, workers: int, progress: Progress) -> CheckReport:
     return CheckReport(len(index), len(index.shards), pictures, problems)
 
 
-def _check_shard(job: tuple[ShardIndex, int]) -> tuple[list[str], int]:
-    index, shard = job
+_opened = lru_cache(maxsize=1)(open_index)  # once a process, not once a shard
+
+
+def _check_shard(job: tuple[Path, int]) -> tuple[list[str], int]:
+    folder, shard = job
+    index = _opened(folder)
     entry = index.shards[shard]
     path = index.folder / entry.name
     problems: list[str] = []
@@ -59,28 +64,39 @@ def _check_shard(job: tuple[ShardIndex, int]) -> tuple[list[str], int]:
             problems.append(f"{path}: its sha256 differs from the index; the file changed after it was indexed, copy it again")
     reader = ShardReader(index)
     pictures = 0
-    for record in (index.records["shard"] == shard).nonzero()[0]:
+    for record in range(int(index.first_records[shard]), int(index.first_records[shard + 1])):
         try:
-            for number, data in enumerate(reader.read(int(record)).images):
+            for number, data in enumerate(reader.read(record).images):
                 pictures += 1
                 try:
                     open_picture(data)
                 except BadRecord as error:
                     raise BadRecord(f"picture {number}: {error}") from None
         except BadRecord as error:
-            problems.append(f"{index.where(int(record))}: {error}")
+            problems.append(f"{index.where(record)}: {error}")
     return problems, pictures
 
 
-def index_folder(folder: Path, strict: bool, progress: Progress) -> tuple[int, int]:
-    """Scans every tar of a folder and writes the index. Returns the numbers of records indexed and set aside.
+@dataclass(frozen=True)
+class IndexReport:
+    """What an index was made of: records, records left out, and the data sets with the repeat_time each keeps."""
+
+    records: int
+    refused: int
+    datasets: list[DatasetEntry]
+
+
+def index_folder(folder: Path, strict: bool, progress: Progress) -> IndexReport:
+    """Scans every tar of a folder and writes the index.
 
     Raises:
-        InputError: no tars, a broken tar, a key that two shards share, or (strict) a record that breaks a rule.
+        InputError: no tars, a broken tar, a key that two shards share, (strict) a record that breaks a rule, or an earlier index
+            that cannot be read, since the repeat_time of its data sets would be lost.
     """
     tars = sorted(folder.glob("*.tar"))
     if not tars:
         raise InputError(f"{folder}: no .tar files to index")
+    known = _known_datasets(folder)
     scans, refused = [], []
     keys: set[bytes] = set()
     for path in tars:
@@ -96,17 +112,22 @@ def index_folder(folder: Path, strict: bool, progress: Progress) -> tuple[int, i
         refused += [{"where": f"record '{key}' of {path}", "reason": reason} for key, reason in scan.refused]
         scans.append(scan)
         progress(1, len(tars))
-    write_index(folder, scans, _known_datasets(folder))
+    datasets = write_index(folder, scans, known)
     if refused:
         lines = (json.dumps(item, ensure_ascii=False) + "\n" for item in refused)
         (folder / "index" / "quarantine.jsonl").write_text("".join(lines), encoding="utf-8")
-    return len(keys), len(refused)
+    return IndexReport(len(keys), len(refused), datasets)
 
 
 def _known_datasets(folder: Path) -> list[DatasetEntry]:
-    """The data sets of an earlier index, so that indexing again keeps their repeat_time."""
-    try:
-        summary = json.loads((folder / "index" / "index.json").read_text(encoding="utf-8"))
-        return [DatasetEntry(**entry) for entry in summary["datasets"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    """The data sets of an earlier index, so that indexing again keeps their repeat_time; none where there was no index."""
+    path = folder / "index" / "index.json"
+    if not path.parent.exists():
         return []
+    try:
+        return [DatasetEntry(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))["datasets"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: the earlier index cannot be read ({error}), so the repeat_time of its data sets would be lost; put index.json "
+            f"back, or delete {path.parent} to index anew with a repeat_time of 1"
+        ) from None

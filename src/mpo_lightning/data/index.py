@@ -2,12 +2,13 @@
 
 Beside the tars of a folder lies `index/`:
 
-    index.json    format, data sets with repeat_time, shards with records, bytes and sha256
-    records.npy   one row a record: shard, first member, key, token and tile counts
-    members.npy   one row a tar member: offset, size and crc32 of its bytes
+    index.json          format, data sets with repeat_time, shards with records, bytes and sha256, names of the arrays
+    records-HASH.npy    one row a record: shard, first member, key, token and tile counts
+    members-HASH.npy    one row a tar member: offset, size and crc32 of its bytes
 
-The two arrays are memory-mapped, so a set of millions of records opens at once and without parsing. Counts are taken with
-the tokenizer that ships in this package and a limit of 12 tiles; they serve to balance work, not to cut sequences.
+The two arrays are memory-mapped, so a set of millions of records opens at once and without parsing. They are named by their
+contents and index.json replaces its predecessor in one move, so a killed writer leaves the old index or the new one. Counts are
+taken with the tokenizer that ships in this package and a limit of 12 tiles; they serve to balance work, not to cut sequences.
 """
 
 import hashlib
@@ -16,7 +17,9 @@ import json
 import os
 import tarfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ import numpy as np
 from mpo_lightning.data.sample import decode_sample, record_cost
 from mpo_lightning.errors import BadRecord, InputError
 
-FORMAT = 1
+FORMAT = 2
 COSTS = ("tiles", "prompt_tokens", "chosen_tokens", "rejected_tokens")
 MEMBER = np.dtype([("offset", "<u8"), ("size", "<u8"), ("crc32", "<u4")])
 
@@ -74,6 +77,17 @@ class ShardIndex:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    @cached_property
+    def first_records(self) -> np.ndarray:
+        """int64 [shards + 1]: number of the first record of each shard; the last entry is the number of records."""
+        return np.cumsum([0, *(shard.records for shard in self.shards)])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the records, their order and how often they come, wherever the folder lies."""
+        content = [[shard.records, shard.sha256] for shard in self.shards], [asdict(entry) for entry in self.datasets]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def key(self, record: int) -> str:
         return bytes(self.records[record]["key"]).decode("utf-8")
@@ -131,26 +145,24 @@ def scan_shard(path: Path) -> ScannedShard:
     return ScannedShard(entry, tuple(datasets), records, np.array(members, dtype=MEMBER), tuple(refused))
 
 
-def _samples(path: Path) -> list[tuple[str, dict[str, tuple[int, bytes]]]]:
-    """Key and {extension: (offset, bytes)} of each sample, in the order of the tar."""
-    samples: dict[str, dict[str, tuple[int, bytes]]] = {}
-    last_key, end = None, 0
+def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
+    """Key and {extension: (offset, bytes)} of each sample, in the order of the tar, one sample in memory at a time."""
+    keys: set[str] = set()
+    parts: dict[str, tuple[int, bytes]] = {}
+    key, end = None, 0
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
+                tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
                 end = member.offset_data + (member.size + 511) // 512 * 512
-                if not member.isfile():
-                    raise InputError(
-                        f"{path}: the member '{member.name}' is a link or a special file; shards hold plain files only"
-                    )
-                folder, base = os.path.split(member.name)
-                stem, _, extension = base.partition(".")
-                key = os.path.join(folder, stem)
-                if key.startswith(("/", "..")) or "/../" in key:
-                    raise InputError(f"{path}: the member name '{member.name}' leads out of the archive; make the shard again")
-                if key in samples and key != last_key:
-                    raise InputError(f"{path}: the sample '{key}' is split or comes twice; make the shard again")
-                parts = samples.setdefault(key, {})
+                member_key, extension = _key_and_extension(path, member)
+                if member_key != key:
+                    if key is not None:
+                        yield key, parts
+                    if member_key in keys:
+                        raise InputError(f"{path}: the sample '{member_key}' is split or comes twice; make the shard again")
+                    key, parts = member_key, {}
+                    keys.add(key)
                 if extension in parts:
                     raise InputError(f"{path}: the member '{member.name}' comes twice; make the shard again")
                 data = tar.extractfile(member)
@@ -158,7 +170,6 @@ def _samples(path: Path) -> list[tuple[str, dict[str, tuple[int, bytes]]]]:
                 if len(body) != member.size:
                     raise tarfile.ReadError("unexpected end of data")
                 parts[extension] = (member.offset_data, body)
-                last_key = key
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: the shard is damaged or cut short ({error}); make or copy it again") from None
     except OSError as error:
@@ -167,11 +178,29 @@ def _samples(path: Path) -> list[tuple[str, dict[str, tuple[int, bytes]]]]:
         file.seek(end)
         if file.read(1024) != bytes(1024):
             raise InputError(f"{path}: the shard is cut short (its end mark is missing); make or copy it again")
-    return list(samples.items())
+    if key is not None:
+        yield key, parts
 
 
-def write_index(folder: Path, scanned: list[ScannedShard], datasets: list[DatasetEntry]) -> None:
-    """Writes `index/` for a folder, index.json last, so that a killed writer leaves no index that looks whole.
+def _key_and_extension(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
+    """A member's sample and its part in it, as WebDataset names them: up to the first dot of the file's name, and behind it."""
+    name = member.name
+    if not member.isfile():
+        raise InputError(f"{path}: the member '{name}' is a link or a special file; shards hold plain files only")
+    folder, base = os.path.split(name)
+    stem, _, extension = base.partition(".")
+    key = os.path.join(folder, stem)
+    if key.startswith(("/", "..")) or "/../" in key:
+        raise InputError(f"{path}: the member name '{name}' leads out of the archive; make the shard again")
+    if any(0xD800 <= ord(char) <= 0xDFFF or char == "\0" for char in name):
+        raise InputError(
+            f"{path}: the member name {name.encode('utf-8', 'surrogateescape')!r} is not UTF-8 text; make the shard again"
+        )
+    return key, extension
+
+
+def write_index(folder: Path, scanned: list[ScannedShard], datasets: list[DatasetEntry]) -> list[DatasetEntry]:
+    """Writes `index/` for a folder and returns its data sets. Killed at any moment it leaves the old index or the new one.
 
     Args:
         folder: where the tars are.
@@ -197,18 +226,29 @@ def write_index(folder: Path, scanned: list[ScannedShard], datasets: list[Datase
     members = np.concatenate([scan.members for scan in scanned])
     target = folder / "index"
     target.mkdir(exist_ok=True)
-    (target / "index.json").unlink(missing_ok=True)
-    np.save(target / "records.npy", records)
-    np.save(target / "members.npy", members)
+    arrays = {name: _save_array(target, name, rows) for name, rows in (("records", records), ("members", members))}
     summary = {
         "format": FORMAT,
         "records": len(records),
+        "arrays": arrays,
         "datasets": [asdict(entry) for entry in datasets],
         "shards": [asdict(scan.entry) for scan in scanned],
     }
     partial = target / "index.json.partial"
     partial.write_text(json.dumps(summary, indent=1), encoding="utf-8")
     partial.rename(target / "index.json")
+    for old in target.glob("*.npy"):
+        if old.name not in arrays.values():
+            old.unlink()
+    return datasets
+
+
+def _save_array(target: Path, name: str, rows: np.ndarray) -> str:
+    file_name = f"{name}-{hashlib.sha256(rows.view(np.uint8).data).hexdigest()[:16]}.npy"
+    with (target / f"{file_name}.partial").open("wb") as file:
+        np.save(file, rows)
+    (target / f"{file_name}.partial").rename(target / file_name)
+    return file_name
 
 
 def open_index(folder: Path) -> ShardIndex:
@@ -227,14 +267,22 @@ def open_index(folder: Path) -> ShardIndex:
         raise InputError(f"{folder}: no shards here; make them with 'mpo data shard --meta META --output {folder.parent}'")
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-        records = np.load(path.with_name("records.npy"), mmap_mode="r" if summary["records"] else None, allow_pickle=False)
-        members = np.load(path.with_name("members.npy"), mmap_mode="r" if summary["records"] else None, allow_pickle=False)
+        if summary["format"] != FORMAT:
+            raise ValueError(f"it has format {summary['format']}, this version reads {FORMAT}")
         shards = tuple(ShardEntry(**entry) for entry in summary["shards"])
         datasets = tuple(DatasetEntry(**entry) for entry in summary["datasets"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for name in (*summary["arrays"].values(), *(shard.name for shard in shards)):
+            if Path(name).name != name:
+                raise ValueError(f"the name {name!r} leads out of the folder")
+        mode: Any = "r" if summary["records"] else None
+        records, members = (
+            np.load(path.with_name(summary["arrays"][name]), mode, allow_pickle=False) for name in ("records", "members")
+        )
+        key_bytes = records.dtype["key"].itemsize if "key" in (records.dtype.names or ()) else 0
+        if records.dtype != record_dtype(key_bytes) or members.dtype != MEMBER or len(records) != summary["records"]:
+            raise ValueError("its arrays do not fit together")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path.parent}: the index cannot be read ({error}); run 'mpo data index {folder}' again") from None
-    if summary["format"] != FORMAT or len(records) != summary["records"]:
-        raise InputError(f"{path.parent}: the index is of another format or incomplete; run 'mpo data index {folder}' again")
     for shard in shards:
         tar = folder / shard.name
         size = tar.stat().st_size if tar.is_file() else None
@@ -251,7 +299,10 @@ def read_member(file: io.FileIO, offset: int, size: int, crc32: int) -> bytes:
     Raises:
         BadRecord: short read or another checksum: the shard changed or was damaged after it was indexed.
     """
-    data = os.pread(file.fileno(), size, offset)
+    try:
+        data = os.pread(file.fileno(), size, offset)
+    except OSError as error:
+        raise BadRecord(f"its shard cannot be read ({error.strerror or error})") from None
     if len(data) != size or zlib.crc32(data) != crc32:
         raise BadRecord("its bytes differ from the checksum in the index; the shard is damaged, copy it again")
     return data

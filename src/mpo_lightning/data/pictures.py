@@ -5,6 +5,7 @@ an oversized picture is refused before it costs memory.
 """
 
 import io
+import struct
 import warnings
 
 from PIL import Image, UnidentifiedImageError
@@ -22,6 +23,13 @@ EXTENSIONS = {
 }  # fmt: skip
 
 
+# What Pillow's readers let out on damaged files.
+DAMAGE = (
+    OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError,
+    struct.error,
+)  # fmt: skip
+
+
 def open_picture(data: bytes) -> Image.Image:
     """The decoded picture in its own mode.
 
@@ -34,7 +42,7 @@ def open_picture(data: bytes) -> Image.Image:
     image = _header(data)
     try:
         image.load()
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+    except DAMAGE as error:
         raise BadRecord(f"the picture is damaged or cut short ({error})") from None
     return image
 
@@ -52,7 +60,7 @@ def _header(data: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise BadRecord(f"the picture has more than {MAX_PIXELS:,} pixels; shrink it") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+    except (UnidentifiedImageError, *DAMAGE):
         raise BadRecord(f"the file is not a picture in a known format ({', '.join(sorted(set(EXTENSIONS.values())))})") from None
     if image.width * image.height > MAX_PIXELS:
         raise BadRecord(f"the picture has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}; shrink it")

@@ -2,21 +2,23 @@
 
 An epoch is: shards in a seeded permutation, the records of a window of shards shuffled together, cut into global steps. A
 global step is a set of pairs, and each rank gets its micro-batches of them, balanced by cost. Nothing depends on loader
-workers or timing, so the whole state of the order is one integer: how many micro-batches a rank has done.
+workers or timing, so the whole state of the order is one integer: how many global steps are done.
 
-repeat_time belongs to the order: 2.5 means two occurrences of every record in an epoch, and a third of one fixed, seeded half.
+repeat_time belongs to the order: 2.5 means two occurrences of every record in an epoch, and a third of one fixed, seeded half
+(the reference rounds numbers above 1 down).
 Every rank gets the same number of micro-batches in a step; in the last, partial step some of them may be empty.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from torch.utils.data import DistributedSampler
 
 from mpo_lightning.data.index import ShardIndex
+from mpo_lightning.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class Plan:
         world_size: ranks.
         shuffle: False keeps the order of the shards and ignores repeat_time (validation).
         window: shards whose records are shuffled together.
+        max_steps: most global steps in an epoch; None is all of them.
+
+    Raises:
+        InputError: a data set whose repeat_time selects none of its records.
     """
 
     index: ShardIndex
@@ -64,6 +70,35 @@ class Plan:
     world_size: int = 1
     shuffle: bool = True
     window: int = 16
+    max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for number, entry in enumerate(self.index.datasets):
+            members = np.asarray(self.index.records["dataset"]) == number
+            if members.any() and not self.copies[members].any():
+                raise InputError(
+                    f"{self.index.folder}: a repeat_time of {entry.repeat_time:g} selects none of the {members.sum():,} records of the "
+                    f"data set '{entry.name}'; raise it to at least {1 / members.sum():.2g}, or leave the data set out"
+                )
+
+    @cached_property
+    def copies(self) -> np.ndarray:
+        """int64 [records]: how often each record occurs in an epoch.
+
+        A whole repeat_time repeats every record; a fraction adds int(fraction * records) of them, always the same ones, as many
+        as the reference draws.
+        """
+        copies = np.ones(len(self.index), dtype=np.int64)
+        if not self.shuffle:
+            return copies
+        dataset_of = np.asarray(self.index.records["dataset"])
+        for number, entry in enumerate(self.index.datasets):
+            members = np.flatnonzero(dataset_of == number)
+            whole = int(entry.repeat_time)
+            copies[members] = whole
+            extra = int((entry.repeat_time - whole) * len(members) + 1e-6)
+            copies[np.random.default_rng([self.seed, number]).permutation(members)[:extra]] += 1
+        return copies
 
     @property
     def micro_batches_per_step(self) -> int:
@@ -73,13 +108,13 @@ class Plan:
     @property
     def steps(self) -> int:
         """Global steps in an epoch, the last partial one counted."""
-        return -(-int(copies_of_records(self.index, self.seed, self.shuffle).sum()) // self.global_batch_size)
+        steps = -(-int(self.copies.sum()) // self.global_batch_size)
+        return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def epoch_order(self, epoch: int) -> np.ndarray:
         """int64 [occurrences, 2]: record and copy, in order."""
-        copies = copies_of_records(self.index, self.seed, self.shuffle)
-        records = np.repeat(np.arange(len(self.index)), copies)
-        copy = np.arange(len(records)) - np.repeat(np.cumsum(copies) - copies, copies)
+        records = np.repeat(np.arange(len(self.index)), self.copies)
+        copy = np.arange(len(records)) - np.repeat(np.cumsum(self.copies) - self.copies, self.copies)
         order = np.stack([records, copy], axis=1)
         if not self.shuffle:
             return order
@@ -112,31 +147,6 @@ class Plan:
         return (2 * (256 * rows["tiles"] + rows["prompt_tokens"]) + rows["chosen_tokens"] + rows["rejected_tokens"]).astype(
             np.int64
         )
-
-
-@lru_cache(maxsize=4)
-def _copies(dataset_numbers: bytes, repeats: tuple[float, ...], seed: int) -> np.ndarray:
-    dataset_of = np.frombuffer(dataset_numbers, dtype=np.uint32)
-    copies = np.zeros(len(dataset_of), dtype=np.int64)
-    for number, repeat in enumerate(repeats):
-        members = np.flatnonzero(dataset_of == number)
-        whole = int(repeat)
-        copies[members] = whole
-        extra = int((repeat - whole) * len(members) + 1e-6)
-        copies[np.random.default_rng([seed, number]).permutation(members)[:extra]] += 1
-    return copies
-
-
-def copies_of_records(index: ShardIndex, seed: int, repeat: bool = True) -> np.ndarray:
-    """int64 [records]: how often each record occurs in an epoch.
-
-    A whole repeat_time repeats every record; a fraction adds int(fraction * records) of them, always the same ones, as many
-    as the reference draws.
-    """
-    if not repeat:
-        return np.ones(len(index), dtype=np.int64)
-    dataset_of = np.ascontiguousarray(index.records["dataset"], dtype=np.uint32)
-    return _copies(dataset_of.tobytes(), tuple(entry.repeat_time for entry in index.datasets), seed)
 
 
 def balance(costs: np.ndarray, num_bins: int, capacity: int) -> list[list[int]]:

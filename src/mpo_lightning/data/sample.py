@@ -23,7 +23,7 @@ from mpo_lightning.data.tiling import count_tiles
 from mpo_lightning.errors import BadRecord
 
 PICTURE_NAME = re.compile(r"(?:(\d+)\.)?(?:{})".format("|".join(sorted({*EXTENSIONS.values(), "jpeg"}))), re.IGNORECASE)
-KNOWN_FIELDS = {"question", "chosen", "rejected", "dataset", "source", "max_tiles", "augment"}
+KNOWN_FIELDS = {"question", "chosen", "rejected", "dataset", "source", "max_tiles", "augment", "extra"}
 DEFAULT_MAX_TILES = 12
 
 
@@ -90,6 +90,8 @@ def _record(key: str, body: bytes, num_images: int) -> PreferenceRecord:
     if max_tiles is not None and (isinstance(max_tiles, bool) or not isinstance(max_tiles, int) or max_tiles < 1):
         raise BadRecord(f"'max_tiles' is {max_tiles!r}; it must be a whole number, at least 1")
     extra = fields.get("extra", {})
+    # Shards made elsewhere keep their other fields at the top.
+    others = {name: value for name, value in fields.items() if name not in KNOWN_FIELDS}
     return PreferenceRecord(
         key=key,
         question=checked_question(fields["question"], num_images),
@@ -99,7 +101,7 @@ def _record(key: str, body: bytes, num_images: int) -> PreferenceRecord:
         source=str(fields.get("source", "")),
         max_tiles=max_tiles,
         augment=fields.get("augment") is True,
-        extra=extra if isinstance(extra, dict) else {"extra": extra},
+        extra=others | (extra if isinstance(extra, dict) else {"extra": extra}),
     )
 
 

@@ -46,11 +46,10 @@ class ShardJob:
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """What the second pass made: pairs by split and by data set, the tars' bytes, and what was set aside."""
+    """What the second pass made: pairs by split and by data set, and what was set aside."""
 
     pairs: dict[str, int]
     datasets: dict[str, int]
-    bytes: int
     rejected: list[Rejected]
 
 
@@ -60,7 +59,7 @@ def plan_shards(found: Survey, output: Path, validation: float, seed: int, shard
     Raises:
         InputError: the validation split would be empty though a fraction was asked for.
     """
-    held_out = validation_pairs(found.groups, validation, seed)
+    held_out = validation_pairs(found.groups(), validation, seed) if validation > 0 else set()
     if validation > 0 and not held_out:
         raise InputError(
             f"a validation fraction of {validation} holds out no pair: the smallest group that shares questions or pictures is "
@@ -141,7 +140,6 @@ def write_shards(
     summary = ShardSummary(
         pairs={split: sum(scan.entry.records for job, scan, _ in finished if job.path.parent.name == split) for split in SPLITS},
         datasets=dict(sum((Counter(_dataset_counts(scan)) for _, scan, _ in finished), Counter())),
-        bytes=sum(scan.entry.bytes for _, scan, _ in finished),
         rejected=all_rejected,
     )
     if all_rejected:

@@ -17,6 +17,7 @@ from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.records import PreferenceRecord
 from mpo_lightning.data.sample import packaged_tokenizer
 from mpo_lightning.data.tiling import choose_grid, cut_tiles
+from mpo_lightning.errors import BadRecord
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -25,6 +26,7 @@ article { border: 1px solid #8886; border-radius: 8px; padding: 1rem 1.2rem; mar
 h2 { font-size: 1rem; margin: 0 0 .6rem; } .meta { color: #888; font-weight: normal; }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; }
 .sides { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; margin-top: .8rem; }
+.damaged { border-color: #c33; }
 .side { border-radius: 6px; padding: .6rem .8rem; } .side h3 { font-size: .85rem; margin: 0 0 .3rem; }
 .chosen { background: #2a92; } .rejected { background: #c332; }
 .chosen mark { background: #2a97; color: inherit; } .rejected mark { background: #c337; color: inherit; }
@@ -49,8 +51,8 @@ def write_page(
     max_tiles: int,
     tile_size: int = 448,
     count_tokens: Callable[[str], int] = packaged_count,
-) -> int:
-    """Writes the page and returns how many pairs are on it.
+) -> tuple[int, int]:
+    """Writes the page and returns how many pairs are on it, and how many of them could not be read.
 
     Args:
         folder: a shard folder.
@@ -64,7 +66,14 @@ def write_page(
     index = open_index(folder)
     chosen = sorted(np.random.default_rng(seed).permutation(len(index))[:pairs].tolist())
     reader = ShardReader(index)
-    articles = [_article(reader.read(record), max_tiles, tile_size, count_tokens) for record in chosen]
+    articles, damaged = [], 0
+    for record in chosen:
+        try:
+            articles.append(_article(reader.read(record), max_tiles, tile_size, count_tokens))
+        except BadRecord as error:
+            damaged += 1
+            reason = html.escape(f"{index.where(record)}: {error}")
+            articles.append(f'<article class="damaged"><h2>{html.escape(index.key(record))}</h2><p>{reason}</p></article>')
     sets = ", ".join(html.escape(entry.name) for entry in index.datasets)
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -73,7 +82,7 @@ def write_page(
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")
-    return len(chosen)
+    return len(chosen), damaged
 
 
 def _article(record: PreferenceRecord, max_tiles: int, tile_size: int, count_tokens: Callable[[str], int]) -> str:

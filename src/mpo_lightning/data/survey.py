@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mpo_lightning.data.mmpr import AnnotationSet, parse_line, read_lines, read_meta
 from mpo_lightning.data.records import IMAGE_MARK
+from mpo_lightning.data.same_pictures import same_pictures
 from mpo_lightning.data.split import connected_groups
 from mpo_lightning.errors import BadRecord, InputError
 
@@ -36,14 +37,24 @@ class Survey:
 
     sets: list[AnnotationSet]
     pairs: list[PairPlace]
-    groups: list[int]
+    keys: list[tuple[bytes, tuple[int, ...]]]
+    pictures: list[str]
+    picture_sizes: list[int]
     rejected: list[Rejected]
-    picture_bytes: int
     fingerprint: str
+
+    @property
+    def picture_bytes(self) -> int:
+        return sum(self.picture_sizes)
 
     @property
     def total_bytes(self) -> int:
         return sum(pair.bytes for pair in self.pairs)
+
+    def groups(self) -> list[int]:
+        """The group of each pair: pairs that share a question, or a picture's bytes under whatever name, must not be separated."""
+        first = same_pictures(self.pictures, self.picture_sizes)
+        return connected_groups([(question, *(first[number] for number in pictures)) for question, pictures in self.keys])
 
 
 def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda done: None) -> Survey:
@@ -59,7 +70,7 @@ def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda do
     """
     sets = read_meta(meta)
     pairs: list[PairPlace] = []
-    keys: list[tuple[object, ...]] = []
+    keys: list[tuple[bytes, tuple[int, ...]]] = []
     rejected: list[Rejected] = []
     picture_numbers: dict[str, int] = {}
     picture_sizes: list[int] = []
@@ -84,11 +95,11 @@ def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda do
             pairs.append(PairPlace(number, line_number, offset, sum(512 + (size + 511) // 512 * 512 for size in sizes)))
             words = parsed.question.replace(IMAGE_MARK, "").strip()
             question = hashlib.blake2b(words.encode(), digest_size=8).digest()
-            keys.append((question, *map(picture_numbers.__getitem__, pictures)))
+            keys.append((question, tuple(map(picture_numbers.__getitem__, pictures))))
     if not pairs:
         raise InputError(f"{meta}: no usable pair found ({len(rejected)} set aside)")
     digest.update(repr(picture_sizes).encode())
-    return Survey(sets, pairs, connected_groups(keys), rejected, sum(picture_sizes), digest.hexdigest())
+    return Survey(sets, pairs, keys, list(picture_numbers), picture_sizes, rejected, digest.hexdigest())
 
 
 def _reject(strict: bool, entry: AnnotationSet, line: int, error: BadRecord) -> Rejected:

@@ -6,6 +6,7 @@ With other weights it is every row of the paper's ablation: 1/0/0 is the prefere
 reference. Source: Wang et al. 2024, arXiv 2411.10442, section 3.2.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -66,10 +67,10 @@ class MPOObjective:
         generation_mean: GenerationMean = "sequence",
     ) -> None:
         values = (weights.preference, weights.quality, weights.generation)
-        if min(values) < 0 or max(values) == 0:
-            raise InputError(f"weights must not be negative and not all 0, got {values}")
-        if beta <= 0:
-            raise InputError(f"beta must be above 0, got {beta}")
+        if not all(0 <= value < math.inf for value in values) or not any(values):
+            raise InputError(f"weights must be numbers of at least 0 and not all 0, got {values}")
+        if not 0 < beta < math.inf:
+            raise InputError(f"beta must be a number above 0, got {beta}")
         self.preference = preference or DPO()
         self.weights = weights
         self.beta = beta

@@ -175,6 +175,8 @@ class DiscoPOP(PreferenceLoss):
     """
 
     def __init__(self, tau: float = 0.05) -> None:
+        if not 0 < tau < float("inf"):
+            raise InputError(f"DiscoPOP needs a tau above 0, got {tau}")
         self.tau = tau
 
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
@@ -241,8 +243,8 @@ class ORPO(PreferenceLoss):
 
 
 def _log1mexp(value: Tensor) -> Tensor:
-    """log(1 - exp(value)) for value < 0."""
-    return torch.log(-torch.expm1(value))
+    """log(1 - exp(value)) for value <= 0; a log-prob within float32 rounding of 0 counts as -1e-7, whose odds are finite."""
+    return torch.log(-torch.expm1(value.clamp(max=-1e-7)))
 
 
 def _check_smoothing(share: float) -> float:

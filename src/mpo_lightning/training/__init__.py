@@ -1,5 +1,6 @@
 """Training with Lightning: the module, the data, and the callbacks that a config names."""
 
+from mpo_lightning.training.checkpoints import StepCheckpoint
 from mpo_lightning.training.curves import Curves
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.export import ExportPolicy
@@ -7,4 +8,4 @@ from mpo_lightning.training.module import MPOModule
 from mpo_lightning.training.score_writer import ScoreWriter
 from mpo_lightning.training.startup_check import StartupCheck
 
-__all__ = ["Curves", "ExportPolicy", "MMPRDataModule", "MPOModule", "ScoreWriter", "StartupCheck"]
+__all__ = ["Curves", "ExportPolicy", "MMPRDataModule", "MPOModule", "ScoreWriter", "StartupCheck", "StepCheckpoint"]

@@ -6,12 +6,17 @@ from typing import Any
 
 import lightning as L
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.training.checkpoints import find_checkpoint
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
+
+RUN_FOLDER = "RUN_FOLDER"
+"""A logger's save_dir that stands for trainer.default_root_dir."""
 
 
 class MPOCLI(LightningCLI):
@@ -20,11 +25,23 @@ class MPOCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("model.policy", "data.processor")
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            # ScoreWriter has written each row by then; kept ones would fill the memory.
+            parser.set_defaults({"return_predictions": False})
+        return parser
+
     def before_instantiate_classes(self) -> None:
-        """Refuses a checkpoint that is not there before any model is loaded."""
-        path = self._get(self.config, "ckpt_path")
-        if path and path not in ("best", "last", "hpc", "registry") and not Path(path).exists():
-            raise InputError(f"--ckpt_path {path}: no such checkpoint; a run keeps its own in RUN/version_N/checkpoints")
+        """Finds the checkpoint before any model is loaded, and gives loggers the run folder."""
+        config = self.config[self.subcommand]
+        run_folder = config.trainer.default_root_dir or "runs"
+        if config.get("ckpt_path"):
+            config.ckpt_path = find_checkpoint(str(config.ckpt_path), Path(run_folder))
+        loggers = config.trainer.get("logger")
+        for logger in loggers if isinstance(loggers, list) else [loggers]:
+            if isinstance(logger, Namespace) and logger.init_args.get("save_dir") == RUN_FOLDER:
+                logger.init_args.save_dir = run_folder
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Without a logger of the user's own, metrics.csv goes into the run folder."""
@@ -44,7 +61,7 @@ def run(args: Any = None) -> MPOCLI:
     ):
         warnings.filterwarnings("ignore", message=message)
     try:
-        return MPOCLI(
+        made = MPOCLI(
             MPOModule,
             MMPRDataModule,
             # The optimizer is MPOModule's own: built after configure_model, over trained parameters only, stepping per step.
@@ -52,6 +69,11 @@ def run(args: Any = None) -> MPOCLI:
             save_config_kwargs={"overwrite": True},
             args=args,
         )
+        set_aside = made.datamodule.quarantine.count()
+        if set_aside and made.trainer.is_global_zero:
+            print(f"{set_aside} records were set aside; quarantine-*.jsonl in the run folder says why")
+            raise SystemExit(3)
+        return made
     except ValueError as error:
         # jsonargparse buries what an optional class says when it is built.
         if isinstance(error.__cause__, InputError):

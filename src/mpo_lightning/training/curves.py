@@ -4,9 +4,9 @@ import csv
 from pathlib import Path
 
 import lightning as L
-import matplotlib
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
+from matplotlib.figure import Figure
 
 Curve = tuple[list[int], list[float]]
 
@@ -57,17 +57,14 @@ def summary_table(curves: dict[str, Curve], rows: int = 6) -> str:
 
 def draw_curves(curves: dict[str, Curve], target: Path) -> None:
     """Four panels, training as lines and validation as dots, over optimizer steps."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     panels = {
         "loss (nats)": ("loss", "loss_preference", "loss_quality", "loss_generation"),
         "rewards and delta": ("rewards_chosen", "rewards_rejected", "delta"),
         "margin": ("margin",),
         "accuracy": ("accuracy",),
     }
-    figure, axes = pyplot.subplots(2, 2, figsize=(11, 7), layout="constrained")
-    for axis, (title, names) in zip(axes.flat, panels.items(), strict=True):
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    for axis, (title, names) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
         for name in names:
             if f"train/{name}" in curves:
                 (line,) = axis.plot(*curves[f"train/{name}"], label=name, linewidth=1.5)
@@ -79,4 +76,3 @@ def draw_curves(curves: dict[str, Curve], target: Path) -> None:
         if axis.lines:
             axis.legend(fontsize=8)
     figure.savefig(target, dpi=110)
-    pyplot.close(figure)

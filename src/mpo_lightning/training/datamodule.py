@@ -1,7 +1,8 @@
 """The LightningDataModule: shards, the plan, and loaders of PairBatches."""
 
-import json
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from mpo_lightning.data.plan import Plan, PlanSampler
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_processor
+from mpo_lightning.training.quarantine import Quarantine
 
 
 class MMPRDataModule(L.LightningDataModule):
@@ -34,7 +36,7 @@ class MMPRDataModule(L.LightningDataModule):
         overlong: "truncate" cuts an answer that does not fit from the right, without its end token; "set_aside" treats the
             pair as a bad record. A prompt that leaves no room is a bad record either way.
         on_bad_record: "strict" stops at the first; "quarantine" writes it to quarantine-RANK.jsonl in the run folder, counts it
-            and goes on without it.
+            and goes on without it; the command then ends with exit code 3.
         num_workers: loader processes a device.
         seed: of the order and of augmentation; None takes seed_everything's.
     """
@@ -66,36 +68,51 @@ class MMPRDataModule(L.LightningDataModule):
         self.folders = {"train": train, "validation": validation, "test": test or validation}
         self.global_batch_size = global_batch_size
         self.micro_batch_size = micro_batch_size
-        self.on_bad_record = on_bad_record
+        self.quarantine = Quarantine(strict=on_bad_record == "strict")
         self.num_workers = num_workers
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self.processor = load_processor(processor, template)
         self.encoder = self.processor.encoder(max_tiles, max_length, overlong)
-        self.quarantined = 0
+        self.train_plan: Plan | None = None
         self._done_steps = 0
-        self._run_folder = Path()
 
     def setup(self, stage: str) -> None:
-        """Sets Lightning's accumulation to what the global batch needs on this many devices.
+        """Plans the order, and sets Lightning's accumulation to what the global batch needs on this many devices.
 
         Raises:
-            InputError: the user asked for another accumulation.
+            InputError: the user asked for another accumulation, or to repeat some batches out of the order.
         """
         if self.trainer is None:
             return
         # Asking for log_dir is a broadcast, so every rank asks here and none later, when it alone has a bad record.
-        self._run_folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        self.quarantine.open(folder, self.trainer.global_rank, self.trainer.world_size)
         if stage == "validate" and self.folders["validation"] is None:
             raise InputError("no shards to evaluate; give --data.validation FOLDER")
         if stage != "fit":
             return
-        wanted = self._plan("train").micro_batches_per_step
+        if self.trainer.overfit_batches:  # type: ignore[attr-defined]
+            raise InputError("trainer.overfit_batches would replace the order; use trainer.limit_train_batches with several epochs")
+        plan = self._plan("train")
+        self.train_plan = replace(plan, max_steps=self._most_steps(plan))
+        # The plan keeps to the limit in whole steps; Lightning's own would cut one in two.
+        self.trainer.limit_train_batches = self.trainer.limit_train_batches and 1.0
+        self._done_steps = 0
+        wanted = plan.micro_batches_per_step
         if self.trainer.accumulate_grad_batches not in (1, wanted):
             raise InputError(
                 f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}, but data.global_batch_size {self.global_batch_size} on "
                 f"{self.trainer.world_size} devices with micro-batches of {self.micro_batch_size} takes {wanted}; leave it out"
             )
         self.trainer.accumulate_grad_batches = wanted
+
+    def _most_steps(self, plan: Plan) -> int | None:
+        """Steps of an epoch under `trainer.limit_train_batches`, a share or a number of micro-batches, rounded up to whole steps."""
+        assert self.trainer is not None
+        limit = self.trainer.limit_train_batches
+        if isinstance(limit, float):
+            return None if limit == 1.0 else math.ceil(limit * plan.steps)
+        return -(-limit // plan.micro_batches_per_step)
 
     def _plan(self, split: str) -> Plan:
         folder = self.folders[split]
@@ -110,7 +127,7 @@ class MMPRDataModule(L.LightningDataModule):
         return Plan(index, self.seed, size, self.micro_batch_size, world, shuffle=train)
 
     def _loader(self, split: str) -> DataLoader[PairBatch]:
-        plan = self._plan(split)
+        plan = self.train_plan if split == "train" and self.train_plan else self._plan(split)
         done_steps = self._done_steps if split == "train" else 0
         sampler = PlanSampler(plan, self.trainer.global_rank if self.trainer else 0, done_steps)
         return DataLoader(
@@ -135,40 +152,40 @@ class MMPRDataModule(L.LightningDataModule):
         return self._loader("test")
 
     def on_before_batch_transfer(self, batch: PairBatch, dataloader_idx: int) -> PairBatch:
-        """Stops at bad records, or sets them aside in a file.
-
-        Raises:
-            InputError: a bad record, in strict mode.
-        """
-        for item in batch.set_aside:
-            if self.on_bad_record == "strict":
-                raise InputError(f"{item.where}: {item.reason} (or set such records aside with --data.on_bad_record quarantine)")
-            assert self.trainer is not None
-            self._run_folder.mkdir(parents=True, exist_ok=True)
-            with (self._run_folder / f"quarantine-{self.trainer.global_rank}.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"where": item.where, "reason": item.reason}, ensure_ascii=False) + "\n")
-            self.quarantined += 1
+        """Stops at bad records, or sets them aside in a file; see `Quarantine`."""
+        self.quarantine.take(batch)
         return batch
 
-    def teardown(self, stage: str) -> None:
-        if self.quarantined:
-            print(f"{self.quarantined} records were set aside; quarantine-*.jsonl in the run folder says why")
-
     def state_dict(self) -> dict[str, Any]:
-        """The place in the order: one integer, and what it was counted in."""
-        assert self.trainer is not None
-        done: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+        """The place in the order: one integer, and what the order was made of."""
+        assert self.trainer is not None and self.train_plan is not None
+        return {"step": self.trainer.global_step} | self._order()
+
+    def _order(self) -> dict[str, Any]:
+        assert self.train_plan is not None
         return {
-            "step": done // self.trainer.accumulate_grad_batches,
+            "records": self.train_plan.index.fingerprint,
             "global_batch_size": self.global_batch_size,
             "seed": self.seed,
+            "steps_per_epoch": self.train_plan.steps,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises InputError when the checkpoint's order was another one."""
-        for name in ("global_batch_size", "seed"):
-            if state_dict[name] != getattr(self, name):
+        """Takes a training run's place; the number of devices, workers and the micro-batch size may have changed.
+
+        Raises:
+            InputError: the checkpoint's order was another one.
+        """
+        if self.trainer is None or self.train_plan is None:
+            return
+        what = {"global_batch_size": "data.global_batch_size", "seed": "data.seed", "steps_per_epoch": "steps in an epoch"}
+        for name, value in self._order().items():
+            if name == "records" and state_dict[name] != value:
                 raise InputError(
-                    f"the checkpoint was made with data.{name} {state_dict[name]}, not {getattr(self, name)}; a resumed run must keep it"
+                    f"the checkpoint was made on other pairs than those of {self.folders['train']}; a resumed run must keep them"
+                )
+            if state_dict[name] != value:
+                raise InputError(
+                    f"the checkpoint was made with {what[name]} {state_dict[name]}, not {value}; a resumed run must keep it"
                 )
         self._done_steps = state_dict["step"]

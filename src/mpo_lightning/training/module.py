@@ -13,9 +13,8 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.optim import AdamW
-from transformers import get_cosine_schedule_with_warmup
 
-from mpo_lightning.data.batch import PairBatch
+from mpo_lightning.data.batch import PairBatch, refuse_untrainable
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.drop_path import add_drop_path
 from mpo_lightning.models.freeze import Part, freeze, freeze_parts, part_modules
@@ -33,7 +32,8 @@ from mpo_lightning.objectives import (
     TermWeights,
 )  # fmt: skip
 from mpo_lightning.objectives.generation import GenerationMean
-from mpo_lightning.training.parameter_groups import parameter_groups
+from mpo_lightning.training.optimizer import make_optimizer, warmup_cosine
+from mpo_lightning.training.resume import align_loops
 from mpo_lightning.training.step_metrics import NAMES, StepMeter, step_means, step_sums
 
 SHIFTS: dict[str, type[RewardShift]] = {"previous_steps": PreviousSteps, "micro_batches": RunningMicroBatches}
@@ -86,10 +86,19 @@ class MPOModule(L.LightningModule):
         self.warmup_ratio = warmup_ratio
         self.policy: PairForward | None = None
         self.reference: PairForward | None = None
+        if not 0 <= warmup_ratio <= 1:
+            raise InputError(f"warmup_ratio must be between 0 and 1, got {warmup_ratio}")
         self._meter = StepMeter()
+        self._gradient_scale = 1.0
+        self._shift_before_step: dict[str, float | int] | None = None
         self._evaluation_sums: Tensor | None = None
 
     # -- models
+
+    def setup(self, stage: str) -> None:
+        """Raises InputError for a device that has no float64."""
+        if self.trainer.strategy.root_device.type == "mps":
+            raise InputError("log-probs are summed in float64, which Apple's GPU does not have; add --trainer.accelerator cpu")
 
     def configure_model(self) -> None:
         """Loads both models, once."""
@@ -122,6 +131,8 @@ class MPOModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:
         """Seeds drop path by the place in the run, so that a resumed run draws the same numbers and no state is saved."""
+        if self._shift_before_step is None:
+            self._shift_before_step = self.shift.state_dict()
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         place = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed(((seed * 1_000_003 + place) * 65_537 + self.global_rank) % 2**63)
@@ -141,7 +152,7 @@ class MPOModule(L.LightningModule):
     def losses(self, batch: PairBatch, training: bool) -> tuple[LossTerms, SequenceLogps]:
         """The loss terms of the batch's real pairs, and their log-probs under the policy."""
         policy, reference = self.logps(batch)
-        _refuse_untrainable(batch, policy)
+        refuse_untrainable(batch)
         delta = 0.0
         if reference is not None:
             rewards = self.objective.rewards(policy, reference)
@@ -154,15 +165,19 @@ class MPOModule(L.LightningModule):
         terms, policy = self.losses(batch, training=True)
         self._meter.add(step_sums(terms, policy, batch))
         if batch.last_of_step:
-            self._finish_step()
+            self._finish_step(batch.step_pairs)
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         return terms.total.sum() * (parts / batch.step_pairs)
 
-    def _finish_step(self) -> None:
+    def _finish_step(self, planned_pairs: int) -> None:
+        self._shift_before_step = None
         # delta as the step's loss used it: `micro_batches` has taken the step in by now, `previous_steps` has not.
         delta = {"delta": self.shift.mean} if self.reference is not None else {}
         sums, counts = self._meter.finish(self._reduce_sum)
         totals = dict(zip(NAMES, sums.tolist(), strict=True))
+        if totals["set_aside"]:
+            self._stop_at_bad_records()
+        self._gradient_scale = planned_pairs / totals["pairs"] if totals["pairs"] else 0.0
         if self.reference is not None:
             self.shift.after_step(totals["rewards_chosen"] + totals["rewards_rejected"], 2 * int(totals["pairs"]))
         means = step_means(sums)
@@ -171,6 +186,15 @@ class MPOModule(L.LightningModule):
         self.log_dict({f"train/{name}": value for name, value in (means | counts | delta).items()})
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Makes the gradient, summed over the step's planned size, the mean over the pairs that were not set aside.
+
+        Without any pair the optimizer gets no gradients at all, so that neither momentum nor weight decay moves a weight.
+        """
+        for parameter in self.parameters():
+            if parameter.grad is not None and self._gradient_scale == 0:
+                parameter.grad = None
+            elif parameter.grad is not None and self._gradient_scale != 1:
+                parameter.grad.mul_(self._gradient_scale)
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
         self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
 
@@ -185,6 +209,12 @@ class MPOModule(L.LightningModule):
         sums = step_sums(terms, policy, batch)
         self._evaluation_sums = self._evaluation_sums + sums if self._evaluation_sums is not None else sums
 
+    def on_validation_start(self) -> None:
+        self._meter.pause()
+
+    def on_validation_end(self) -> None:
+        self._meter.go_on()
+
     def on_validation_epoch_start(self) -> None:
         self._evaluation_sums = None
 
@@ -197,11 +227,21 @@ class MPOModule(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_evaluation("test")
 
+    def on_predict_epoch_end(self) -> None:
+        self._stop_at_bad_records()
+
+    def _stop_at_bad_records(self) -> None:
+        quarantine = getattr(getattr(self.trainer, "datamodule", None), "quarantine", None)
+        if quarantine is not None:
+            quarantine.stop_together()
+
     def _log_evaluation(self, stage: str) -> None:
         if self._evaluation_sums is None:
             return
         sums = self._reduce_sum(self._evaluation_sums)
-        means = step_means(sums) | {"pairs": sums[NAMES.index("pairs")].item()}
+        means = step_means(sums) | {name: sums[NAMES.index(name)].item() for name in ("pairs", "set_aside")}
+        if means["set_aside"]:
+            self._stop_at_bad_records()
         if self.reference is not None:
             means["delta"] = self.shift.mean
         # Already reduced over ranks, so that ranks with fewer pairs do not weigh more.
@@ -232,30 +272,20 @@ class MPOModule(L.LightningModule):
         """The optimizer over the trained parameters, and warm-up with a cosine to 0, stepped every optimizer step.
 
         Raises:
-            InputError: weights below float32 (updates of this size vanish in them), or a run of unknown length.
+            InputError: weights below float32, an optimizer's option it refuses, or a run of unknown length.
         """
         assert self.policy is not None
-        low = {parameter.dtype for parameter in self.policy.parameters() if parameter.requires_grad} - {
-            torch.float32,
-            torch.float64,
-        }
-        if low:
-            raise InputError(
-                f"trainer.precision {self.trainer.precision} keeps the weights in {low.pop()}, where updates of 5e-6 vanish; "
-                "use bf16-mixed (float32 master weights, bf16 arithmetic) or 32-true"
-            )
-        optimizer = self.make_optimizer(parameter_groups(self.policy.model))
+        optimizer = make_optimizer(self.policy.model, self.make_optimizer, str(self.trainer.precision))
         steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf") or steps < 1:
-            raise InputError("the run has no end, so the cosine has none either; set trainer.max_epochs or trainer.max_steps")
-        warmup = -(-int(steps * self.warmup_ratio * 1_000_000) // 1_000_000)
-        scheduler = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=warmup, num_training_steps=int(steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": warmup_cosine(optimizer, steps, self.warmup_ratio), "interval": "step"},
+        }
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         rule = self.objective.preference
-        if isinstance(rule, TRDPO) and self.reference is not None and (self.global_step + 1) % rule.every_n_steps == 0:
+        if self.reference_moves and isinstance(rule, TRDPO) and (self.global_step + 1) % rule.every_n_steps == 0:
             self._move_reference(rule.alpha)
 
     @torch.no_grad()
@@ -267,7 +297,7 @@ class MPOModule(L.LightningModule):
     @property
     def reference_moves(self) -> bool:
         """Whether the reference is part of the run's state (TR-DPO)."""
-        return isinstance(self.objective.preference, TRDPO)
+        return isinstance(self.objective.preference, TRDPO) and self.objective.weights.preference > 0
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The policy; the reference only where it moves, since otherwise its folder has it."""
@@ -275,7 +305,9 @@ class MPOModule(L.LightningModule):
         return {name: value for name, value in state.items() if self.reference_moves or not name.startswith("reference.")}
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Loads a checkpoint of `state_dict`; everything but an unmoving reference must be in it."""
+        """Loads a checkpoint of `state_dict`; everything but an unmoving reference must be in it, and nothing else."""
+        if not self.reference_moves and any(name.startswith("reference.") for name in state_dict):
+            raise InputError("the checkpoint holds a reference that moved (TR-DPO); go on with that preference loss")
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
         missing = [name for name in result.missing_keys if self.reference_moves or not name.startswith("reference.")]
         if strict and (missing or result.unexpected_keys):
@@ -286,21 +318,11 @@ class MPOModule(L.LightningModule):
         return result
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["reward_shift"] = self.shift.state_dict()
+        # In the middle of a step: as it was before, since a resumed run computes the step again.
+        checkpoint["reward_shift"] = self._shift_before_step or self.shift.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.shift.load_state_dict(checkpoint["reward_shift"])
-
-
-def _refuse_untrainable(batch: PairBatch, policy: SequenceLogps) -> None:
-    """Stops on a pair that would teach nothing, whoever made the batch."""
-    names = [key for key in batch.keys if key]
-    for tokens, side in ((policy.chosen_tokens, "chosen"), (policy.rejected_tokens, "rejected")):
-        if len(tokens) and int(tokens.min()) == 0:
-            raise InputError(
-                f"record '{names[int(tokens.argmin())]}': its {side} answer has no trained token; check max_length and the data"
-            )
-    chosen, rejected = (batch.input_ids * batch.attention_mask).chunk(2)
-    same = (chosen == rejected).all(dim=1) & (batch.weights > 0)
-    if bool(same.any()):
-        raise InputError(f"record '{batch.keys[int(same.nonzero()[0])]}': chosen and rejected are the same tokens; check the data")
+        plan = getattr(getattr(self._trainer, "datamodule", None), "train_plan", None)
+        if plan is not None:
+            align_loops(checkpoint, checkpoint["global_step"], plan.steps, plan.micro_batches_per_step)

@@ -5,6 +5,7 @@ At the start policy and reference are the same, so every reward is 0 and each te
 loss curve would not show for hours: dropout that is on in evaluation, a reference loaded from elsewhere, weights in another dtype.
 """
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -31,7 +32,7 @@ class StartupCheck(L.Callback):
         assert isinstance(pl_module, MPOModule) and isinstance(batch, PairBatch)
         if pl_module.reference is None:
             rank_zero_info("start-up check: skipped, the objective has no reference to compare with")
-        elif pl_module.reference_folder != pl_module.policy_folder:
+        elif Path(pl_module.reference_folder).resolve() != Path(pl_module.policy_folder).resolve():
             rank_zero_info("start-up check: skipped, policy and reference are different folders")
         elif bool((batch.weights > 0).any()):
             rank_zero_info(self.check(trainer, pl_module, batch))

@@ -46,11 +46,12 @@ def step_sums(terms: LossTerms, policy: SequenceLogps, batch: PairBatch) -> Tens
 
 
 class StepMeter:
-    """Adds up a global step's micro-batches and measures its time."""
+    """Adds up a global step's micro-batches and measures its time, validation left out."""
 
     def __init__(self) -> None:
         self._sums: Tensor | None = None
         self._started = time.perf_counter()
+        self._paused = 0.0
 
     def add(self, sums: Tensor) -> None:
         """Takes in a micro-batch's `step_sums`."""
@@ -59,6 +60,14 @@ class StepMeter:
     def restart(self) -> None:
         """Forgets what was added and starts the clock."""
         self._sums, self._started = None, time.perf_counter()
+
+    def pause(self) -> None:
+        """Stops the clock."""
+        self._paused = time.perf_counter()
+
+    def go_on(self) -> None:
+        """Starts the clock again; what passed since `pause` does not count."""
+        self._started += time.perf_counter() - self._paused
 
     def finish(self, reduce_sum: Callable[[Tensor], Tensor]) -> tuple[Tensor, dict[str, float]]:
         """The step's sums over all ranks, and its counts and rates by name; starts the next step."""
@@ -72,8 +81,9 @@ class StepMeter:
 
 
 def step_means(sums: Tensor) -> dict[str, float]:
-    """Means over pairs by name; NaN ones left out. Counts other than pairs are not in it."""
+    """Means over pairs by name, without the terms that the objective does not have; NaN where every pair was set aside."""
     values = dict(zip(NAMES, sums.tolist(), strict=True))
-    pairs = max(1.0, values["pairs"])
-    means = {name: values[name] / pairs for name in MEANS}
+    if not values["pairs"]:
+        return dict.fromkeys(MEANS, float("nan"))
+    means = {name: values[name] / values["pairs"] for name in MEANS}
     return {name: value for name, value in means.items() if value == value}

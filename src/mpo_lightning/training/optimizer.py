@@ -1,0 +1,65 @@
+"""The optimizer and its schedule: what is decayed, in which precision, and how the learning rate moves.
+
+Weight decay follows Hugging Face's rule, the one the reference trains with: biases and the weights of norms are not decayed;
+everything else is. The reference's Transformers (4.37) knew nn.LayerNorm and
+LlamaRMSNorm only, so it also decayed the norms of InternLM2, Qwen2, Phi-3 and the 6B tower; here all norms count as norms.
+"""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import get_cosine_schedule_with_warmup
+
+from mpo_lightning.errors import InputError
+
+
+def make_optimizer(model: nn.Module, make: OptimizerCallable, precision: str) -> Optimizer:
+    """The optimizer over the parameters that need a gradient.
+
+    Args:
+        model: the policy.
+        make: the configured optimizer.
+        precision: the trainer's, for the message.
+
+    Raises:
+        InputError: weights below float32 (updates of 5e-6 vanish in them), or an option that the optimizer refuses.
+    """
+    low = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad} - {torch.float32, torch.float64}
+    if low:
+        raise InputError(
+            f"trainer.precision {precision} keeps the weights in {low.pop()}, where updates of 5e-6 vanish; "
+            "use bf16-mixed (float32 master weights, bf16 arithmetic) or 32-true"
+        )
+    try:
+        return make(parameter_groups(model))
+    except ValueError as error:
+        raise InputError(f"model.optimizer: {error}") from None
+
+
+def warmup_cosine(optimizer: Optimizer, steps: float, warmup_ratio: float) -> LRScheduler:
+    """A linear rise over `warmup_ratio` of the steps (rounded up), then a cosine to 0.
+
+    Raises:
+        InputError: a run without an end.
+    """
+    if steps == float("inf") or steps < 1:
+        raise InputError("the run has no end, so the cosine has none either; set trainer.max_epochs or trainer.max_steps")
+    warmup = -(-int(steps * warmup_ratio * 1_000_000) // 1_000_000)
+    return get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=warmup, num_training_steps=int(steps))
+
+
+def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Two optimizer groups of the parameters that need a gradient: decayed, and with weight_decay 0."""
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for module in model.modules():
+        is_norm = "norm" in type(module).__name__.lower()
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                (plain if is_norm or "bias" in name else decayed).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
