@@ -8,7 +8,7 @@ PIP    ?= $(VENV)/bin/pip
 TORCH_INDEX ?=
 TORCH  ?= $(shell grep '^torch==' constraints.txt)
 BIN    := $(VENV)/bin
-RUN    ?= runs/quickstart
+override RUN := runs/quickstart
 CONFIGS := --config configs/base.yaml --config configs/recipe/mpo.yaml --config configs/recipe/quickstart.yaml
 
 .PHONY: setup quickstart test test-fast lint types notebooks benchmark clean
@@ -56,5 +56,6 @@ notebooks: setup
 benchmark: setup
 	$(BIN)/python benchmarks/loader.py
 
+# What was installed and built; runs/, with what was trained, stays.
 clean:
-	rm -rf $(VENV) runs build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

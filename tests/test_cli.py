@@ -87,10 +87,38 @@ def test_the_command_line_wins_over_a_checkpoint(fit_arguments: list[str], tmp_p
     assert torch.equal(made.model.policy.model.lm_head.weight, loaded)
 
 
+def test_last_resumes_the_newest_run_and_says_where_it_stands(fit_arguments: list[str], tmp_path: Path, shards: Path) -> None:
+    training_cli.run(["fit", *fit_arguments, "--trainer.max_steps=1"])
+    made = training_cli.run(["fit", *fit_arguments, "--ckpt_path=last"])
+    assert made.trainer.ckpt_path == str(tmp_path / "run" / "version_0" / "checkpoints" / "last.ckpt")
+    assert len(logged(tmp_path / "run", "train/loss", 0)) == len(logged(tmp_path / "run", "train/loss", 1)) == 1
+    assert made.trainer.global_step == 2
+
+
+def test_loggers_write_into_the_run_folder(fit_arguments: list[str], root: Path, tmp_path: Path) -> None:
+    training_cli.run(["fit", *fit_arguments, "--config", str(root / "configs/logger/tensorboard.yaml")])
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.out.*")) and logged(tmp_path / "run", "train/loss")
+
+
+def test_set_aside_records_end_in_exit_code_3(fit_arguments: list[str], shards: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        training_cli.run(
+            [
+                "validate",
+                *fit_arguments,
+                "--data.on_bad_record=quarantine",
+                "--data.max_length=250",
+                f"--data.validation={shards / 'train'}",
+            ]
+        )
+    assert stopped.value.code == 3 and "records were set aside; quarantine-*.jsonl" in capsys.readouterr().out
+
+
 def test_test_and_predict_run(fit_arguments: list[str], tmp_path: Path) -> None:
     training_cli.run(["test", *fit_arguments])
     assert logged(tmp_path / "run", "test/pairs") == [8]
-    training_cli.run(["predict", *fit_arguments, "--return_predictions=false"])
+    made = training_cli.run(["predict", *fit_arguments])
+    assert made.trainer.predict_loop.predictions == []  # written, not kept
     assert len((tmp_path / "run" / "version_1" / "scores-0.jsonl").read_text().splitlines()) == 8
 
 
@@ -143,7 +171,7 @@ def test_callbacks_can_be_added_to_the_bases(fit_arguments: list[str]) -> None:
     assert {
         "ModelSummary",
         "StartupCheck",
-        "ModelCheckpoint",
+        "StepCheckpoint",
         "ExportPolicy",
         "Curves",
         "RichProgressBar",
@@ -172,6 +200,10 @@ def test_a_users_own_loss_is_named_by_class_path(fit_arguments: list[str], tmp_p
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--model.preference=EXO", "--model.preference.label_smoothing=0"], "EXO needs a label_smoothing"),
     (["--ckpt_path=nowhere.ckpt"], "no such checkpoint"),
+    (["--ckpt_path=last"], "leave --ckpt_path out to start a new run"),
+    (["--model.weights.quality=.nan"], "weights must be numbers"),
+    (["--model.warmup_ratio=.nan"], "warmup_ratio must be between 0 and 1"),
+    (["--model.optimizer.lr=-1"], "model.optimizer: Invalid learning rate"),
     (["--trainer.max_epochs=-1", "--trainer.max_steps=-1"], "the run has no end"),
     (["--data.micro_batch_size=0"], "micro_batch_size must be at least 1"),
     (["--data.template=chatml"], "unknown chat template"),

@@ -1,10 +1,13 @@
 """Every shipped config opens with the command that uses it, and that command parses."""
 
+import importlib
+import inspect
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mpo_lightning.training import cli as training_cli
 
@@ -28,9 +31,17 @@ def test_the_command_in_the_head_parses(
     assert "weights" in capsys.readouterr().out
 
 
-def test_the_recipe_has_the_papers_values(root: Path, capsys: pytest.CaptureFixture, tiny_folder: Path) -> None:
-    import yaml
+@pytest.mark.parametrize("path", [path for path in CONFIGS if "ablation" in path.parts], ids=lambda path: path.stem)
+def test_an_ablation_overlay_leaves_nothing_of_an_earlier_one(path: Path) -> None:
+    """jsonargparse keeps options of the same name when a later overlay changes the class, so each overlay names all it has."""
+    model = yaml.safe_load(path.read_text())["model"]
+    module, _, name = model["preference"]["class_path"].rpartition(".")
+    parameters = set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    assert set(model["preference"].get("init_args", {})) == parameters
+    assert set(model["weights"]) == {"preference", "quality", "generation"}
 
+
+def test_the_recipe_has_the_papers_values(root: Path, capsys: pytest.CaptureFixture, tiny_folder: Path) -> None:
     recipe = yaml.safe_load((root / "configs/recipe/mpo.yaml").read_text())
     model, data, trainer = recipe["model"], recipe["data"], recipe["trainer"]
     assert model["weights"] == {"preference": 0.8, "quality": 0.2, "generation": 1.0} and model["beta"] == 0.1
