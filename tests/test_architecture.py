@@ -10,7 +10,7 @@ ALLOWED = {
     "objectives": {"errors", "objectives"},
     "models": {"errors", "data", "objectives", "models"},
     "training": {"errors", "data", "objectives", "models", "training"},
-    "commands": {"errors", "data", "models", "cli"},
+    "commands": {"errors", "data", "models", "training", "cli"},
     "cli": {"errors"},
 }
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "lightning"}

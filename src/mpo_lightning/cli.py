@@ -24,6 +24,7 @@ GROUPS = {
         "check": "read every record of a shard folder and say what is wrong",
         "show": "an HTML page of pairs: pictures, tiles, answers, their difference",
         "index": "index a folder of WebDataset shards made elsewhere",
+        "reference": "compute reference log-probs once, for training without a reference model",
     },
     "model": {
         "tiny": "write a tiny InternVL2 with random weights, for trying things out",

@@ -153,6 +153,60 @@ def index(folder: str, on_bad: OnBad = "strict") -> None:
         raise SystemExit(3)
 
 
+def reference(
+    model: str,
+    shards: str,
+    precision: str = "bf16-mixed",
+    accelerator: str = "auto",
+    devices: str = "auto",
+    num_nodes: int = 1,
+    micro_batch_size: int = 4,
+    max_tiles: int = 12,
+    max_length: int = 6144,
+    overlong: Literal["truncate", "set_aside"] = "truncate",
+    template: str = "auto",
+    on_bad: OnBad = "strict",
+    num_workers: int = 4,
+    attention: Literal["auto", "flash-attn", "varlen", "sdpa"] = "auto",
+) -> None:
+    """Runs the reference once over the shards and keeps its log-probs beside them; `mpo fit --model.reference_source cache` uses them.
+
+    Whatever decides a log-prob (weights, precision, limits, template, the shards) is part of the cache's name, and training refuses one
+    that was made for anything else. Started again after a kill, it continues, on any number of devices.
+
+    Args:
+        model: checkpoint folder of the reference.
+        shards: a shard folder, or one with train/ and validation/ in it.
+        precision: that of training (trainer.precision).
+        accelerator: as in Lightning's Trainer.
+        devices: as in Lightning's Trainer.
+        num_nodes: machines; start the same command on each with torchrun or srun.
+        micro_batch_size: pairs that a device computes at once.
+        max_tiles: as in training.
+        max_length: as in training.
+        overlong: as in training.
+        template: as in training.
+        on_bad: strict stops at the first record that cannot be used; quarantine leaves it without log-probs and goes on (exit code 3).
+        num_workers: loader processes a device.
+        attention: back end of the language model's attention.
+    """
+    from mpo_lightning.data.check import split_folders
+    from mpo_lightning.models.loading import load_processor
+    from mpo_lightning.training.reference_pass import run_reference_pass
+
+    encoder = load_processor(model, template).encoder(max_tiles, max_length, overlong)
+    options = {"precision": precision, "accelerator": accelerator, "devices": devices, "num_nodes": num_nodes}
+    missing = 0
+    for folder in split_folders(Path(shards)):
+        target, records, without = run_reference_pass(
+            folder, model, encoder, options, on_bad == "strict", micro_batch_size, num_workers, attention
+        )
+        print(f"{target}: {records:,} records, {without:,} without log-probs")
+        missing += without
+    if missing:
+        raise SystemExit(3)
+
+
 def tiny(output: str, seed: int = 0) -> None:
     """Writes a tiny InternVL2 with random weights: the real architecture, 1.2 M parameters, with its tokenizer.
 
@@ -193,7 +247,7 @@ class _progress:
 
 
 COMMANDS: dict[str, dict[str, Any]] = {
-    "data": {"shard": shard, "check": check, "show": show, "index": index},
+    "data": {"shard": shard, "check": check, "show": show, "index": index, "reference": reference},
     "model": {"tiny": tiny},
 }
 

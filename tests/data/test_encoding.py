@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from mpo_lightning.data.batch import IGNORE, collate
+from mpo_lightning.data.batch import collate
 from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.plan import Occurrence
 from mpo_lightning.data.records import PreferenceRecord, checked_question
@@ -18,6 +18,7 @@ from mpo_lightning.data.templates import TEMPLATES, get_template
 from mpo_lightning.data.tiling import normalize_tiles
 from mpo_lightning.errors import BadRecord, InputError
 
+IGNORE = -100  # the reference's label of a position that is not trained
 LOADABLE = ("qwen2_bias", "llama_vit6b", "phi3_fused")
 
 
@@ -109,11 +110,10 @@ def test_the_exclamation_mark_of_qwen_keeps_its_attention(golden: Path, tokenize
     collated = json.loads((golden / "prompts" / "preference_items.json").read_text())["Hermes-2|qwen2_bias|collated_ids_0_1_3"]
     encoder = encoder_for(tokenizers["qwen2_bias"], "Hermes-2")
     records = golden_records(golden)
-    batch = collate([encoder.encode(records[number]) for number in (0, 1, 3)], encoder.tokenizer.pad_token_id, 56)
-    exclamations = (batch.input_ids == 0) & (batch.labels == 0)
-    assert exclamations.sum() == 1 and bool(batch.attention_mask[exclamations].all())
-    theirs = torch.tensor(collated["rejected_attention_mask"])[2]
-    assert int(theirs.sum()) == int(batch.attention_mask[5].sum()) - 1
+    batch = collate([encoder.encode(records[number]) for number in (0, 1, 3)], 56)
+    assert int((batch.targets == 0).sum()) == 1  # a target like any other, and every token of a row is attended
+    prompt, _, rejected = batch.lengths[2]
+    assert int(torch.tensor(collated["rejected_attention_mask"])[2].sum()) == prompt + rejected - 1
 
 
 def test_a_cut_answer_loses_its_end_and_a_prompt_is_never_cut(golden: Path, tokenizers: dict) -> None:
@@ -159,19 +159,27 @@ def test_an_unknown_template_is_named() -> None:
         get_template("chatml")
 
 
-def test_collate_pads_on_the_right_and_labels_answers_only(golden: Path, tokenizers: dict) -> None:
+def test_a_row_holds_each_prompt_once_and_scores_answers_only(golden: Path, tokenizers: dict) -> None:
     encoder = encoder_for(tokenizers["llama_vit6b"], "Hermes-2")
     pairs = [encoder.encode(record) for record in golden_records(golden)[:3]]
-    batch = collate(pairs, pad_id=7, tile_size=56)
-    for row, pair in enumerate(pairs + pairs):
-        answer = pair.chosen_ids if row < 3 else pair.rejected_ids
-        ids = torch.cat([pair.prompt_ids, answer])
-        assert torch.equal(batch.input_ids[row, : len(ids)], ids)
-        assert batch.attention_mask[row].sum() == len(ids) and bool((batch.input_ids[row, len(ids) :] == 7).all())
-        assert torch.equal(batch.labels[row][batch.labels[row] != IGNORE], answer)
-    assert len(batch.tiles) == sum(len(pair.tiles) for pair in pairs)
+    batch = collate(pairs, tile_size=56)
+    start = 0
+    for number, pair in enumerate(pairs):
+        prompt, chosen, rejected = batch.lengths[number]
+        row = batch.input_ids[start : start + prompt + chosen + rejected]
+        assert torch.equal(row, torch.cat([pair.prompt_ids, pair.chosen_ids, pair.rejected_ids]))
+        positions = batch.position_ids[start : start + len(row)].tolist()
+        assert positions == [*range(prompt + chosen), *range(prompt, prompt + rejected)]
+        for answer, ids in ((number, pair.chosen_ids), (len(pairs) + number, pair.rejected_ids)):
+            mine = batch.answers == answer
+            assert torch.equal(batch.targets[mine], ids)
+            # The predictor stands one position before its target.
+            assert (batch.position_ids[batch.predictors[mine]] + 1).tolist() == [*range(prompt, prompt + len(ids))]
+            assert int(batch.predictors[mine][0]) == start + prompt - 1
+        start += len(row)
+    assert start == len(batch.input_ids) and len(batch.tiles) == sum(len(pair.tiles) for pair in pairs)
 
 
 def test_an_empty_micro_batch_is_one_blank_pair_of_no_weight() -> None:
-    batch = collate([], pad_id=5, tile_size=56, step_pairs=3, last_of_step=False)
+    batch = collate([], tile_size=56, step_pairs=3, last_of_step=False)
     assert batch.pairs == 1 and batch.weights.tolist() == [0.0] and batch.step_pairs == 3 and len(batch.tiles) == 0

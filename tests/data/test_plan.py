@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mpo_lightning.data.index import DatasetEntry, ShardEntry, ShardIndex, record_dtype
-from mpo_lightning.data.plan import Plan, PlanSampler, balance
+from mpo_lightning.data.plan import Plan, PlanSampler, balance, pack
 from mpo_lightning.errors import InputError
 
 
@@ -116,6 +116,34 @@ def test_balance_is_near_the_best_of_brute_force() -> None:
         ours = max(costs[items].sum() for items in bins)
         best = min(max(costs[list(pair)].sum() for pair in pairing) for pairing in pairings(list(range(8))))
         assert ours <= 1.34 * best
+
+
+@pytest.mark.parametrize(("world", "budget"), [(1, 4000), (2, 4000), (3, 2500), (2, 100_000)])
+def test_rows_keep_to_the_budget_and_every_rank_has_as_many(world: int, budget: int) -> None:
+    index = index_of([30, 25])
+    plan = Plan(index, 0, 16, 6, world, max_row_tokens=budget, epochs=2)
+    free = Plan(index, 0, 16, 6, world)
+    for epoch in (0, 1):
+        assert steps_of(plan, epoch) == steps_of(free, epoch)
+        for rank in range(world):
+            rows = list(plan.rank_micro_batches(epoch, rank))
+            assert len(rows) == plan.steps * plan.micro_batches_per_step
+            for row in rows:
+                tokens = plan.costs(np.array([item.record for item in row.occurrences], dtype=int)).sum()
+                assert tokens <= budget or len(row.occurrences) == 1
+    assert (plan.micro_batches_per_step > free.micro_batches_per_step) == (budget < 100_000)
+
+
+def test_packing_needs_few_more_bins_than_the_sum_does() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        costs = rng.integers(1, 60, 40)
+        bins = pack(costs, 40, 100)
+        assert sorted(item for items in bins for item in items) == list(range(40)) and all(
+            costs[items].sum() <= 100 for items in bins
+        )
+        assert len(bins) <= 11 / 9 * np.ceil(costs.sum() / 100) + 1  # Dosa 2007: 11/9 of the best, plus 6/9
+    assert pack(np.array([500, 3, 3, 3]), 2, 10) == [[0], [1, 2], [3]]
 
 
 def pairings(items: list[int]) -> list[list[tuple[int, int]]]:

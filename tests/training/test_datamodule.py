@@ -182,13 +182,11 @@ def test_predict_writes_one_line_a_pair(tmp_path: Path, tiny_folder: Path, shard
 
 
 def test_a_batch_without_trained_tokens_or_with_equal_answers_stops(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
-    _, module, _ = make_run(tmp_path, tiny_folder, shards / "train")
-    module.configure_model()
+    _, _, data = make_run(tmp_path, tiny_folder, shards / "train")
     prompt, answer, tiles = torch.tensor([5, 6]), torch.tensor([7, 8]), torch.empty(0, 3, 112, 112, dtype=torch.uint8)
-    same = collate([EncodedPair("k1", prompt, answer, answer, tiles)], 0, 112)
+    good = EncodedPair("k0", prompt, answer, torch.tensor([9]), tiles)
     with pytest.raises(InputError, match="record 'k1': chosen and rejected are the same tokens"):
-        module.losses(same, training=True)
-    other = collate([EncodedPair("k2", prompt, answer, torch.tensor([9]), tiles)], 0, 112)
-    other.labels[0] = -100
-    with pytest.raises(InputError, match="record 'k2': its chosen answer has no trained token"):
-        module.losses(other, training=True)
+        data.on_before_batch_transfer(collate([good, EncodedPair("k1", prompt, answer, answer, tiles)], 112), 0)
+    with pytest.raises(InputError, match="record 'k2': its rejected answer has no trained token"):
+        data.on_before_batch_transfer(collate([good, EncodedPair("k2", prompt, answer, answer[:0], tiles)], 112), 0)
+    assert data.on_before_batch_transfer(collate([good], 112), 0).keys == ("k0",)

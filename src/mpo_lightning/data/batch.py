@@ -1,6 +1,9 @@
-"""Several encoded pairs as one padded batch of two sequences a pair.
+"""Several encoded pairs as one row without padding: [prompt | chosen | rejected], pair after pair.
 
-Shape letters: P pairs, T tokens, N tiles, S tile side in pixels.
+A prompt stands in the row once, with its pictures, and both answers continue it: rejected restarts its positions behind the prompt.
+So what the two sequences of a pair share is read, encoded and computed once.
+
+Shape letters: P pairs, T tokens of the row, R response tokens, N tiles, S tile side in pixels.
 """
 
 from collections.abc import Sequence
@@ -13,9 +16,6 @@ from torch import Tensor
 from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.errors import InputError
 
-IGNORE = -100
-"""Label of a position that is not trained."""
-
 
 @dataclass(frozen=True)
 class SetAside:
@@ -27,26 +27,34 @@ class SetAside:
 
 @dataclass(frozen=True)
 class PairBatch:
-    """A micro-batch. Rows 0..P-1 are prompt + chosen, rows P..2P-1 prompt + rejected, padded on the right.
+    """A micro-batch as one row.
 
     A micro-batch without pairs holds one blank pair of weight 0, so that every rank does the same forwards.
 
     Attributes:
-        input_ids: int64 [2P, T].
-        attention_mask: int64 [2P, T], 1 for tokens, 0 for padding.
-        labels: int64 [2P, T], the token itself on trained answer positions and -100 elsewhere.
-        tiles: uint8 [N, 3, S, S] of all pairs, once; both rows of a pair use the same tiles.
+        input_ids: int64 [T].
+        position_ids: int64 [T], from 0 in each pair; rejected starts where chosen does.
+        lengths: tokens of prompt, chosen and rejected of each pair.
+        predictors: int64 [R], places in the row whose hidden state predicts a response token; both answers' first tokens are predicted by
+            the prompt's last.
+        targets: int64 [R], those response tokens, pair after pair, chosen first.
+        answers: int64 [R], the answer each belongs to: pair p's chosen is p, its rejected P + p.
+        tiles: uint8 [N, 3, S, S] of all pairs, in the order of their image tokens.
         weights: float64 [P], 1 for a pair and 0 for the blank one.
         keys: P record keys, empty for the blank pair.
         step_pairs: pairs in the whole global step.
         last_of_step: whether the optimizer steps after this micro-batch.
         cut_answers: answers that were cut to max_length.
         set_aside: records of this micro-batch that could not be used.
+        reference: float64 [P, 2], cached reference log-probs of chosen and rejected, or None.
     """
 
     input_ids: Tensor
-    attention_mask: Tensor
-    labels: Tensor
+    position_ids: Tensor
+    lengths: tuple[tuple[int, int, int], ...]
+    predictors: Tensor
+    targets: Tensor
+    answers: Tensor
     tiles: Tensor
     weights: Tensor
     keys: tuple[str, ...]
@@ -54,11 +62,12 @@ class PairBatch:
     last_of_step: bool
     cut_answers: int = 0
     set_aside: tuple[SetAside, ...] = ()
+    reference: Tensor | None = None
 
     @property
     def pairs(self) -> int:
         """P, the blank pair counted."""
-        return len(self.weights)
+        return len(self.lengths)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PairBatch":
         """The batch on a device; Lightning calls it."""
@@ -75,41 +84,45 @@ class PairBatch:
 
 def collate(
     pairs: Sequence[EncodedPair],
-    pad_id: int,
     tile_size: int,
     step_pairs: int | None = None,
     last_of_step: bool = True,
     set_aside: tuple[SetAside, ...] = (),
+    reference: Sequence[tuple[float, float]] | None = None,
 ) -> PairBatch:
-    """Pads pairs into one batch.
+    """Puts pairs into one row.
 
     Args:
         pairs: the micro-batch; may be empty.
-        pad_id: token id on padded positions, where the attention mask is 0 (whatever the id means elsewhere).
         tile_size: side of a tile in pixels.
         step_pairs: pairs in the whole global step; default: these.
         last_of_step: whether the optimizer steps after this micro-batch.
         set_aside: records that were left out.
+        reference: cached reference log-probs of each pair.
     """
     real = len(pairs)
     if not pairs:
-        token, other = torch.tensor([pad_id]), torch.tensor([pad_id, pad_id])
-        pairs = [EncodedPair("", other, token, other, torch.empty(0, 3, tile_size, tile_size, dtype=torch.uint8))]
-    answers = [pair.chosen_ids for pair in pairs] + [pair.rejected_ids for pair in pairs]
-    prompts = [pair.prompt_ids for pair in pairs] * 2
-    length = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
-    input_ids = torch.full((2 * len(pairs), length), pad_id)
-    attention_mask = torch.zeros_like(input_ids)
-    labels = torch.full_like(input_ids, IGNORE)
-    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        end = len(prompt) + len(answer)
-        input_ids[row, :end] = torch.cat([prompt, answer])
-        attention_mask[row, :end] = 1
-        labels[row, len(prompt) : end] = answer
+        token = torch.zeros(1, dtype=torch.int64)
+        pairs = [EncodedPair("", token, token, token, torch.empty(0, 3, tile_size, tile_size, dtype=torch.uint8))]
+    lengths = tuple((len(pair.prompt_ids), len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs)
+    positions, predictors, answers = [], [], []
+    start = 0
+    for number, (prompt, chosen, rejected) in enumerate(lengths):
+        positions += [torch.arange(prompt + chosen), torch.arange(prompt, prompt + rejected)]
+        last = start + prompt - 1  # the prompt's last token
+        # Each answer is predicted from the place in front of it on, but rejected's first token by the prompt's last.
+        ahead_of_rejected = torch.arange(last + chosen, last + chosen + rejected)
+        ahead_of_rejected[:1] = last
+        predictors += [torch.arange(last, last + chosen), ahead_of_rejected]
+        answers += [torch.full((chosen,), number), torch.full((rejected,), len(pairs) + number)]
+        start += prompt + chosen + rejected
     return PairBatch(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        labels=labels,
+        input_ids=torch.cat([part for pair in pairs for part in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)]),
+        position_ids=torch.cat(positions),
+        lengths=lengths,
+        predictors=torch.cat(predictors),
+        targets=torch.cat([part for pair in pairs for part in (pair.chosen_ids, pair.rejected_ids)]),
+        answers=torch.cat(answers),
         tiles=torch.cat([pair.tiles for pair in pairs]),
         weights=torch.tensor([1.0] * real or [0.0], dtype=torch.float64),
         keys=tuple(pair.key for pair in pairs),
@@ -117,22 +130,22 @@ def collate(
         last_of_step=last_of_step,
         cut_answers=sum(pair.cut for pair in pairs),
         set_aside=set_aside,
+        reference=None if reference is None else torch.tensor(reference or [(0.0, 0.0)], dtype=torch.float64),
     )
 
 
 def refuse_untrainable(batch: PairBatch) -> None:
-    """Stops at a pair that would teach nothing, whoever made the batch.
+    """Stops at a pair that would teach nothing, whoever made the batch. Called where the batch is still on the CPU.
 
     Raises:
         InputError: an answer without a trained token, or two answers of the same tokens.
     """
-    real = batch.weights > 0
-    for labels, side in zip(batch.labels.chunk(2), ("chosen", "rejected"), strict=True):
-        empty = (labels[:, 1:] == IGNORE).all(dim=1) & real
-        if bool(empty.any()):
-            key = batch.keys[int(empty.nonzero()[0])]
-            raise InputError(f"record '{key}': its {side} answer has no trained token; check max_length and the data")
-    chosen, rejected = (batch.input_ids * batch.attention_mask).chunk(2)
-    same = (chosen == rejected).all(dim=1) & real
-    if bool(same.any()):
-        raise InputError(f"record '{batch.keys[int(same.nonzero()[0])]}': chosen and rejected are the same tokens; check the data")
+    start = 0
+    for key, weight, (_, chosen, rejected) in zip(batch.keys, batch.weights.tolist(), batch.lengths, strict=True):
+        for tokens, side in ((chosen, "chosen"), (rejected, "rejected")):
+            if weight and not tokens:
+                raise InputError(f"record '{key}': its {side} answer has no trained token; check max_length and the data")
+        answers = batch.targets[start : start + chosen + rejected]
+        if weight and torch.equal(answers[:chosen], answers[chosen:]):
+            raise InputError(f"record '{key}': chosen and rejected are the same tokens; check the data")
+        start += chosen + rejected

@@ -10,6 +10,7 @@ from mpo_lightning.data.batch import PairBatch, SetAside, collate
 from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.plan import MicroBatch
 from mpo_lightning.data.reader import ShardReader
+from mpo_lightning.data.reference_cache import ReferenceCache
 from mpo_lightning.errors import BadRecord
 
 
@@ -21,28 +22,34 @@ class PairDataset(Dataset[PairBatch]):
         encoder: of the model.
         seed: of random augmentation.
         augment: whether `data_augment` records are degraded (training) or not (validation).
+        cache: reference log-probs that go with each pair.
     """
 
-    def __init__(self, reader: ShardReader, encoder: PairEncoder, seed: int = 0, augment: bool = False) -> None:
+    def __init__(
+        self, reader: ShardReader, encoder: PairEncoder, seed: int = 0, augment: bool = False, cache: ReferenceCache | None = None
+    ) -> None:
         self.reader = reader
         self.encoder = encoder
         self.seed = seed
         self.augment = augment
+        self.cache = cache
 
     def __getitem__(self, micro_batch: MicroBatch) -> PairBatch:
-        pairs, set_aside = [], []
+        pairs, reference, set_aside = [], [], []
         for occurrence in micro_batch.occurrences:
             try:
                 record = self.reader.read(occurrence.record)
-                pairs.append(self.encoder.encode(record, occurrence if self.augment else None, self.seed))
+                pair = self.encoder.encode(record, occurrence if self.augment else None, self.seed)
+                if self.cache is not None:
+                    reference.append(self.cache.logps(occurrence.record, pair))
+                pairs.append(pair)
             except BadRecord as error:
                 set_aside.append(SetAside(self.reader.index.where(occurrence.record), str(error)))
-        pad_id = self.encoder.tokenizer.pad_token_id
         return collate(
             pairs,
-            pad_id=0 if pad_id is None else pad_id,
             tile_size=self.encoder.tile_size,
             step_pairs=micro_batch.step_pairs,
             last_of_step=micro_batch.last_of_step,
             set_aside=tuple(set_aside),
+            reference=None if self.cache is None else reference,
         )

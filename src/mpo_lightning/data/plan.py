@@ -6,7 +6,8 @@ workers or timing, so the whole state of the order is one integer: how many glob
 
 repeat_time belongs to the order: 2.5 means two occurrences of every record in an epoch, and a third of one fixed, seeded half
 (the reference rounds numbers above 1 down).
-Every rank gets the same number of micro-batches in a step; in the last, partial step some of them may be empty.
+A micro-batch is one row of pairs: at most `micro_batch_size` of them, and at most `max_row_tokens` tokens unless a single pair has
+more. Every rank gets the same number of rows in every step, so that ranks stay in step; some rows may be empty.
 """
 
 from collections.abc import Iterator
@@ -53,11 +54,14 @@ class Plan:
         index: the records.
         seed: of shuffling and of fractional repeats.
         global_batch_size: pairs in a global step.
-        micro_batch_size: most pairs that a rank computes at once.
+        micro_batch_size: most pairs in a row.
         world_size: ranks.
         shuffle: False keeps the order of the shards and ignores repeat_time (validation).
         window: shards whose records are shuffled together.
         max_steps: most global steps in an epoch; None is all of them.
+        max_row_tokens: most tokens in a row, as the index counts them; None is no limit.
+        tokens_per_tile: image tokens of a tile.
+        epochs: epochs whose steps must fit into the rows, where there is a limit of tokens.
 
     Raises:
         InputError: a data set whose repeat_time selects none of its records.
@@ -71,6 +75,9 @@ class Plan:
     shuffle: bool = True
     window: int = 16
     max_steps: int | None = None
+    max_row_tokens: int | None = None
+    tokens_per_tile: int = 256
+    epochs: int = 1
 
     def __post_init__(self) -> None:
         for number, entry in enumerate(self.index.datasets):
@@ -100,10 +107,26 @@ class Plan:
             copies[np.random.default_rng([self.seed, number]).permutation(members)[:extra]] += 1
         return copies
 
-    @property
+    @cached_property
     def micro_batches_per_step(self) -> int:
-        """How many micro-batches each rank computes in a global step."""
-        return -(-self.global_batch_size // (self.world_size * self.micro_batch_size))
+        """How many rows each rank computes in a global step: as many as the fullest step of the run needs."""
+        rows = -(-self.global_batch_size // self.micro_batch_size)
+        if self.max_row_tokens is not None:
+            for epoch in range(self.epochs if self.shuffle else 1):
+                costs = self.costs(self.epoch_order(epoch)[:, 0])
+                for step in range(self.steps):
+                    part = costs[step * self.global_batch_size : (step + 1) * self.global_batch_size]
+                    rows = max(rows, len(pack(part, self.micro_batch_size, self.max_row_tokens)))
+        return -(-rows // self.world_size)
+
+    def rows_of_step(self, costs: np.ndarray) -> list[list[int]]:
+        """A step's pairs, by their places in it, as world_size * micro_batches_per_step rows; neighbours are alike in cost."""
+        count = self.world_size * self.micro_batches_per_step
+        rows = balance(costs, count, self.micro_batch_size)
+        if self.max_row_tokens is not None and any(len(row) > 1 and costs[row].sum() > self.max_row_tokens for row in rows):
+            rows = pack(costs, self.micro_batch_size, self.max_row_tokens)
+            rows += [[]] * (count - len(rows))
+        return sorted(rows, key=lambda row: -int(costs[row].sum()))
 
     @property
     def steps(self) -> int:
@@ -134,19 +157,18 @@ class Plan:
         per_step = self.micro_batches_per_step
         for step in range(start // per_step, self.steps):
             pairs = order[step * self.global_batch_size : (step + 1) * self.global_batch_size]
-            bins = balance(self.costs(pairs[:, 0]), self.world_size * per_step, self.micro_batch_size)
+            rows = self.rows_of_step(self.costs(pairs[:, 0]))
             skip = start % per_step if step == start // per_step else 0
             for micro in range(skip, per_step):
-                chosen = bins[micro * self.world_size + rank]
+                chosen = rows[micro * self.world_size + rank]
                 occurrences = tuple(Occurrence(int(pairs[pair, 0]), epoch, int(pairs[pair, 1])) for pair in chosen)
                 yield MicroBatch(occurrences, step_pairs=len(pairs), last_of_step=micro == per_step - 1)
 
     def costs(self, records: np.ndarray) -> np.ndarray:
-        """Tokens that each record takes through the language model: both sides, 256 image tokens a tile."""
+        """int64 [records]: tokens that each takes through the language model, the prompt and its pictures once."""
         rows = self.index.records[records]
-        return (2 * (256 * rows["tiles"] + rows["prompt_tokens"]) + rows["chosen_tokens"] + rows["rejected_tokens"]).astype(
-            np.int64
-        )
+        counts = rows["prompt_tokens"] + rows["chosen_tokens"] + rows["rejected_tokens"] + self.tokens_per_tile * rows["tiles"]
+        return np.asarray(counts, dtype=np.int64)
 
 
 def balance(costs: np.ndarray, num_bins: int, capacity: int) -> list[list[int]]:
@@ -166,6 +188,32 @@ def balance(costs: np.ndarray, num_bins: int, capacity: int) -> list[list[int]]:
         lightest = int(np.argmin(loads))
         bins[lightest].append(int(item))
         loads[lightest] = loads[lightest] + costs[item] if len(bins[lightest]) < capacity else np.inf
+    return [sorted(items) for items in bins]
+
+
+def pack(costs: np.ndarray, capacity: int, budget: int) -> list[list[int]]:
+    """Items in few bins of limited capacity and budget: largest first, into the first bin with room (first-fit decreasing).
+
+    Args:
+        costs: [items].
+        capacity: most items in a bin.
+        budget: most cost in a bin; an item that costs more is alone.
+
+    Returns:
+        For each bin its items, in ascending order.
+    """
+    bins: list[list[int]] = []
+    room = np.zeros(len(costs), dtype=np.int64)
+    for item in np.argsort(-costs, kind="stable"):
+        fits = np.flatnonzero(room[: len(bins)] >= costs[item])
+        if len(fits):
+            target = int(fits[0])
+        else:
+            target = len(bins)
+            bins.append([])
+            room[target] = budget
+        bins[target].append(int(item))
+        room[target] = room[target] - costs[item] if len(bins[target]) < capacity else -1
     return [sorted(items) for items in bins]
 
 

@@ -1,45 +1,93 @@
-"""From a batch of pairs to the log-probabilities of their answers: the straightforward way.
+"""From a row of pairs to the log-probabilities of their answers, each distinct thing computed once.
 
-Chosen and rejected are two full sequences, as in the reference code: the pictures of a pair are encoded once for each, and
-logits are built for every position. It is the plainest correct step, and the oracle for faster ones.
+Pictures are encoded once a pair, the prompt goes through the language model once (see `shared_prefix`), and the head sees response
+tokens only (see `answer_head`). The two-sequence step of the reference code gives the same numbers and gradients; the tests hold it
+as the oracle.
 
-Shape letters: P pairs, T tokens, V vocabulary.
+Shape letters: P pairs, T tokens of the row, R response tokens, N tiles, E hidden size.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
-from mpo_lightning.data.batch import IGNORE, PairBatch
+from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.data.tiling import normalize_tiles
+from mpo_lightning.models.answer_head import AnswerHead
+from mpo_lightning.models.pair_rope import PairRope
+from mpo_lightning.models.shared_prefix import NAME, Backend, PrefixLayout, choose_backend
 from mpo_lightning.objectives.logps import SequenceLogps
 
 
 class PairForward(nn.Module):
-    """One model's pass over a batch, called through `forward` so that wrappers (DDP, FSDP, compile) see every parameter.
+    """One model's pass over a row, called through `forward` so that wrappers (DDP, FSDP, compile) see every parameter.
+
+    The model's names and weights stay as they are; its language model attends by `shared_prefix` from now on.
 
     Args:
         model: a policy or a reference.
+        backend: of the attention; "auto" takes the fastest that device and dtype allow.
+        keep_logits_bytes: most bytes of a row's logits that are kept for the backward pass instead of being computed again.
     """
 
-    def __init__(self, model: InternVLForConditionalGeneration) -> None:
+    def __init__(self, model: InternVLForConditionalGeneration, backend: Backend = "auto", keep_logits_bytes: int = 2**30) -> None:
         super().__init__()
         self.model = model
+        self.backend = backend
+        text_config: Any = model.config.text_config
+        text_config._attn_implementation = NAME
+        if not isinstance(model.lm_head, AnswerHead):
+            model.lm_head = AnswerHead(model.lm_head, keep_logits_bytes)
+        language_model = model.model.language_model
+        if not isinstance(language_model.rotary_emb, PairRope):
+            language_model.rotary_emb = PairRope(language_model.rotary_emb)
 
-    def forward(self, batch: PairBatch) -> SequenceLogps:
-        """Log-probs of both answers of each pair, summed in float64."""
-        tiles = normalize_tiles(batch.tiles)
-        logits = self.model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            pixel_values=torch.cat([tiles, tiles]) if len(tiles) else None,
-            use_cache=False,
-        ).logits
-        sums, tokens = answer_logps(logits, batch.labels)
-        if not len(tiles):
+    def forward(self, batch: PairBatch, features: Tensor | None = None) -> tuple[SequenceLogps, Tensor | None]:
+        """Log-probs of both answers of each pair, summed in float64, and the pictures' features.
+
+        Args:
+            batch: the row.
+            features: [N, tokens a tile, E] from another model's pass over the same row, where tower and projector are the same.
+        """
+        if features is None and len(batch.tiles):
+            features = self._features(batch.tiles)
+        embeddings = self.model.model.language_model.embed_tokens(batch.input_ids)
+        if features is not None:
+            places = (batch.input_ids == self.model.config.image_token_id).unsqueeze(1)
+            embeddings = embeddings.masked_scatter(places, features.to(embeddings.dtype))
+        hidden = self._language_model(embeddings, batch)
+        token_logps = self.model.lm_head(hidden.index_select(0, batch.predictors), batch.targets)
+        sums = torch.zeros(2 * batch.pairs, dtype=torch.float64, device=hidden.device).index_add(
+            0, batch.answers, token_logps.double()
+        )
+        if not len(batch.tiles):
             sums = sums + self._touch_vision(batch)
-        (chosen, rejected), (chosen_tokens, rejected_tokens) = sums.chunk(2), tokens.chunk(2)
-        return SequenceLogps(chosen, rejected, chosen_tokens, rejected_tokens)
+        chosen, rejected = sums.chunk(2)
+        counts = torch.tensor(batch.lengths, device=hidden.device)
+        return SequenceLogps(chosen, rejected, counts[:, 1], counts[:, 2]), features
+
+    def _features(self, tiles: Tensor) -> Tensor:
+        output = self.model.model.get_image_features(pixel_values=normalize_tiles(tiles), return_dict=True)
+        features: Tensor = output.pooler_output
+        return features
+
+    def _language_model(self, embeddings: Tensor, batch: PairBatch) -> Tensor:
+        """[T, E] hidden states."""
+        device = embeddings.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else embeddings.dtype
+        layout = PrefixLayout(batch.lengths, choose_backend(self.backend, embeddings.device, dtype), embeddings.device)
+        language_model = self.model.model.language_model
+        language_model.rotary_emb.tokens_of_pairs = tuple(map(sum, batch.lengths))
+        output = language_model(
+            inputs_embeds=embeddings.unsqueeze(0),
+            position_ids=batch.position_ids.unsqueeze(0),
+            use_cache=False,
+            prefix_layout=layout,
+        )
+        hidden: Tensor = output.last_hidden_state[0]
+        return hidden
 
     def _touch_vision(self, batch: PairBatch) -> Tensor:
         """Zero, computed from a blank tile, so that ranks without pictures take part in the vision tower's gradient exchange."""
@@ -48,23 +96,4 @@ class PairForward(nn.Module):
         if not (trained and torch.is_grad_enabled()):
             return torch.zeros((), dtype=torch.float64, device=batch.input_ids.device)
         blank = torch.zeros(1, *batch.tiles.shape[1:], dtype=torch.uint8, device=batch.tiles.device)
-        features = self.model.model.get_image_features(pixel_values=normalize_tiles(blank), return_dict=True).pooler_output
-        return features.double().sum() * 0
-
-
-def answer_logps(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The log-prob of each row's labelled tokens.
-
-    Args:
-        logits: [rows, T, V] in any dtype; position t predicts token t + 1.
-        labels: int64 [rows, T], -100 where nothing is scored.
-
-    Returns:
-        float64 [rows] sums in nats, and int64 [rows] counts of tokens.
-    """
-    targets = labels[:, 1:]
-    scored = targets != IGNORE
-    rows = scored.nonzero()[:, 0]
-    token_logps = torch.log_softmax(logits[:, :-1][scored].float(), dim=-1).gather(1, targets[scored].unsqueeze(1)).squeeze(1)
-    sums = torch.zeros(len(labels), dtype=torch.float64, device=logits.device).index_add(0, rows, token_logps.double())
-    return sums, scored.sum(dim=1)
+        return self._features(blank).double().sum() * 0

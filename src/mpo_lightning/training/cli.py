@@ -15,6 +15,11 @@ from mpo_lightning.training.checkpoints import find_checkpoint
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
 
+
+def _is_cache(source: str) -> bool:
+    return source == "cache"
+
+
 RUN_FOLDER = "RUN_FOLDER"
 """A logger's save_dir that stands for trainer.default_root_dir."""
 
@@ -24,6 +29,8 @@ class MPOCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("model.policy", "data.processor")
+        parser.link_arguments("model.reference", "data.reference")
+        parser.link_arguments("model.reference_source", "data.cached_reference", compute_fn=_is_cache)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)

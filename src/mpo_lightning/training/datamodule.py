@@ -9,15 +9,17 @@ from typing import Any, Literal
 import lightning as L
 from torch.utils.data import DataLoader
 
-from mpo_lightning.data.batch import PairBatch
+from mpo_lightning.data.batch import PairBatch, refuse_untrainable
 from mpo_lightning.data.dataset import PairDataset
 from mpo_lightning.data.encoding import Overlong
 from mpo_lightning.data.index import open_index
 from mpo_lightning.data.plan import Plan, PlanSampler
 from mpo_lightning.data.reader import ShardReader
+from mpo_lightning.data.reference_cache import open_cache, weights_fingerprint
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_processor
 from mpo_lightning.training.quarantine import Quarantine
+from mpo_lightning.training.reference_pass import cache_meta
 
 
 class MMPRDataModule(L.LightningDataModule):
@@ -30,7 +32,9 @@ class MMPRDataModule(L.LightningDataModule):
         test: shard folder for `mpo test` and `mpo predict`; None takes `validation`.
         template: chat template; "auto" is the one that the model's config names or its language model implies.
         global_batch_size: pairs in an optimizer step, over all devices. Accumulation follows from it.
-        micro_batch_size: pairs that a device computes at once.
+        micro_batch_size: most pairs that a device computes at once, as one row without padding.
+        max_row_tokens: most tokens in such a row, as the index counts them; a step then takes as many rows as its fullest one needs, and
+            short pairs share rows up to micro_batch_size. null is no limit.
         max_tiles: tiles of a pair's pictures together, thumbnails not counted; a data set's max_dynamic_patch replaces it.
         max_length: most tokens of prompt plus answer.
         overlong: "truncate" cuts an answer that does not fit from the right, without its end token; "set_aside" treats the
@@ -39,6 +43,9 @@ class MMPRDataModule(L.LightningDataModule):
             and goes on without it; the command then ends with exit code 3.
         num_workers: loader processes a device.
         seed: of the order and of augmentation; None takes seed_everything's.
+        cached_reference: take reference log-probs from what `mpo data reference` left beside the shards; the command sets it from
+            model.reference_source.
+        reference: the reference's folder, for the cache; None is `processor`. The command sets it to model.reference.
     """
 
     def __init__(
@@ -50,29 +57,36 @@ class MMPRDataModule(L.LightningDataModule):
         template: str = "auto",
         global_batch_size: int = 256,
         micro_batch_size: int = 1,
+        max_row_tokens: int | None = None,
         max_tiles: int = 12,
         max_length: int = 6144,
         overlong: Overlong = "truncate",
         on_bad_record: Literal["strict", "quarantine"] = "strict",
         num_workers: int = 8,
         seed: int | None = None,
+        cached_reference: bool = False,
+        reference: str | None = None,
     ) -> None:
         super().__init__()
         for name, value in (
             ("global_batch_size", global_batch_size),
             ("micro_batch_size", micro_batch_size),
             ("max_tiles", max_tiles),
+            ("max_row_tokens", max_row_tokens if max_row_tokens is not None else 1),
         ):
             if value < 1:
                 raise InputError(f"data.{name} must be at least 1, got {value}")
         self.folders = {"train": train, "validation": validation, "test": test or validation}
         self.global_batch_size = global_batch_size
         self.micro_batch_size = micro_batch_size
+        self.max_row_tokens = max_row_tokens
         self.quarantine = Quarantine(strict=on_bad_record == "strict")
         self.num_workers = num_workers
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self.processor = load_processor(processor, template)
         self.encoder = self.processor.encoder(max_tiles, max_length, overlong)
+        self.reference_folder = (reference or processor) if cached_reference else None
+        self._reference_fingerprint = ""
         self.train_plan: Plan | None = None
         self._done_steps = 0
 
@@ -87,6 +101,10 @@ class MMPRDataModule(L.LightningDataModule):
         # Asking for log_dir is a broadcast, so every rank asks here and none later, when it alone has a bad record.
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
         self.quarantine.open(folder, self.trainer.global_rank, self.trainer.world_size)
+        if self.reference_folder is not None:
+            # Only one rank reads all the weights.
+            found = weights_fingerprint(self.reference_folder) if self.trainer.is_global_zero else ""
+            self._reference_fingerprint = self.trainer.strategy.broadcast(found)
         if stage == "validate" and self.folders["validation"] is None:
             raise InputError("no shards to evaluate; give --data.validation FOLDER")
         if stage != "fit":
@@ -124,14 +142,22 @@ class MMPRDataModule(L.LightningDataModule):
         world = self.trainer.world_size if self.trainer else 1
         train = split == "train"
         size = self.global_batch_size if train else world * self.micro_batch_size
-        return Plan(index, self.seed, size, self.micro_batch_size, world, shuffle=train)
+        epochs = max(1, (self.trainer.max_epochs if train and self.trainer else 1) or 1)
+        return Plan(
+            index, self.seed, size, self.micro_batch_size, world, train, max_row_tokens=self.max_row_tokens,
+            tokens_per_tile=self.encoder.tokens_per_tile, epochs=epochs,
+        )  # fmt: skip
 
     def _loader(self, split: str) -> DataLoader[PairBatch]:
         plan = self.train_plan if split == "train" and self.train_plan else self._plan(split)
         done_steps = self._done_steps if split == "train" else 0
         sampler = PlanSampler(plan, self.trainer.global_rank if self.trainer else 0, done_steps)
+        cache = None
+        if self.reference_folder is not None and self.trainer is not None:
+            meta = cache_meta(plan.index, self.encoder, self._reference_fingerprint, str(self.trainer.precision))
+            cache = open_cache(plan.index, meta)
         return DataLoader(
-            PairDataset(ShardReader(plan.index), self.encoder, self.seed, augment=split == "train"),
+            PairDataset(ShardReader(plan.index), self.encoder, self.seed, augment=split == "train", cache=cache),
             batch_size=None,
             sampler=sampler,
             num_workers=self.num_workers,
@@ -152,8 +178,9 @@ class MMPRDataModule(L.LightningDataModule):
         return self._loader("test")
 
     def on_before_batch_transfer(self, batch: PairBatch, dataloader_idx: int) -> PairBatch:
-        """Stops at bad records, or sets them aside in a file; see `Quarantine`."""
+        """Stops at bad records, or sets them aside in a file; see `Quarantine`. Stops at pairs that would teach nothing."""
         self.quarantine.take(batch)
+        refuse_untrainable(batch)
         return batch
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 
 from mpo_lightning import __version__
 from mpo_lightning.models.export import save_folder
+from mpo_lightning.models.lora import merged_weights
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
 
@@ -31,6 +32,8 @@ class ExportPolicy(L.Callback):
         weights: dict[str, Any] = get_model_state_dict(
             pl_module.policy.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
         )
+        if pl_module.lora:
+            weights = merged_weights(pl_module.policy.model, weights)
         if trainer.is_global_zero:
             save_folder(pl_module.policy.model, datamodule.processor, output, state_dict=weights)
             (output / "README.md").write_text(model_card(trainer, pl_module, datamodule), encoding="utf-8")
@@ -59,7 +62,7 @@ Trained with Mixed Preference Optimization (Wang et al. 2024, arXiv 2411.10442) 
 | | |
 | --- | --- |
 | policy | {module.policy_folder} |
-| reference | {module.reference_folder if module.reference is not None else "none"} |
+| reference | {f"{module.reference_folder} ({module.reference_source})" if objective.needs_reference else "none"} |
 | data | {", ".join(f"{name}: {folder}" for name, folder in data.items())} |
 | preference loss | {type(objective.preference).__name__}, weight {weights.preference:g} |
 | quality loss | BCO, weight {weights.quality:g}, delta {module.shift.mean:.4f} at the end |

@@ -6,6 +6,7 @@ It composes; the arithmetic is in `objectives` and the forward pass in `models`.
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import lightning as L
@@ -14,12 +15,14 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.optim import AdamW
 
-from mpo_lightning.data.batch import PairBatch, refuse_untrainable
+from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.drop_path import add_drop_path
 from mpo_lightning.models.freeze import Part, freeze, freeze_parts, part_modules
 from mpo_lightning.models.loading import load_model
+from mpo_lightning.models.lora import Lora, adapters_off, add_adapters
 from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.shared_prefix import Backend
 from mpo_lightning.objectives import (
     TRDPO,
     LossTerms,
@@ -45,6 +48,8 @@ class MPOModule(L.LightningModule):
     Args:
         policy: checkpoint folder in the transformers layout.
         reference: checkpoint folder of the reference; None is the policy's own, as in the paper.
+        reference_source: where its log-probs come from. "model" is a frozen copy beside the policy; "cache" what `mpo data reference` left
+            beside the shards, so that no second model is loaded; "adapter" the policy with its adapters off (needs `lora`).
         preference: the preference loss; None is DPO.
         weights: of the preference, quality and generation term. 0/0/1 is SFT and loads no reference.
         beta: strength of the pull towards the reference.
@@ -54,7 +59,10 @@ class MPOModule(L.LightningModule):
             micro-batch's.
         freeze: parts that are not trained: vision_tower, projector, language_model.
         drop_path: rate of stochastic depth in the vision tower's last layer (0 in its first).
+        lora: train low-rank adapters on the language model instead of its weights; null trains the weights.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+        attention: back end of the language model's attention: flash-attn, varlen (torch's own), sdpa, or auto.
+        keep_logits_gib: logits of a row's responses are kept for the backward pass up to this size, and computed again beyond it.
         optimizer: makes the optimizer from parameter groups.
         warmup_ratio: share of all steps in which the learning rate rises linearly; a cosine to 0 follows.
     """
@@ -63,6 +71,7 @@ class MPOModule(L.LightningModule):
         self,
         policy: str,
         reference: str | None = None,
+        reference_source: Literal["model", "cache", "adapter"] = "model",
         preference: PreferenceLoss | None = None,
         weights: TermWeights = TermWeights(),  # noqa: B008 (frozen)
         beta: float = 0.1,
@@ -70,7 +79,10 @@ class MPOModule(L.LightningModule):
         generation_mean: GenerationMean = "sequence",
         freeze: Sequence[Part] = (),
         drop_path: float = 0.0,
+        lora: Lora | None = None,
         gradient_checkpointing: bool = False,
+        attention: Backend = "auto",
+        keep_logits_gib: float = 1.0,
         optimizer: OptimizerCallable = lambda groups: AdamW(groups, lr=5e-6, weight_decay=0.05),
         warmup_ratio: float = 0.05,
     ) -> None:
@@ -79,13 +91,22 @@ class MPOModule(L.LightningModule):
         self.shift = SHIFTS[reward_shift]()
         self.policy_folder = policy
         self.reference_folder = reference or policy
-        self.frozen_parts = list(freeze)
+        self.frozen_parts: list[Part] = ["vision_tower", "projector"] if lora else list(freeze)
+        self.reference_source = reference_source
+        self.lora = lora
+        self.forward_options: dict[str, Any] = {"backend": attention, "keep_logits_bytes": int(keep_logits_gib * 2**30)}
         self.drop_path = drop_path
         self.gradient_checkpointing = gradient_checkpointing
         self.make_optimizer = optimizer
         self.warmup_ratio = warmup_ratio
         self.policy: PairForward | None = None
         self.reference: PairForward | None = None
+        if reference_source == "cache" and self.reference_moves:
+            raise InputError("TR-DPO moves its reference, which a cache cannot follow; set model.reference_source to model")
+        if reference_source == "adapter" and (lora is None or self.reference_moves or reference not in (None, policy)):
+            raise InputError(
+                "reference_source adapter is the policy without its adapters: it needs model.lora, no other reference and no TR-DPO"
+            )
         if not 0 <= warmup_ratio <= 1:
             raise InputError(f"warmup_ratio must be between 0 and 1, got {warmup_ratio}")
         self._meter = StepMeter()
@@ -105,13 +126,16 @@ class MPOModule(L.LightningModule):
         if self.policy is not None:
             return
         model = load_model(self.policy_folder)
-        freeze_parts(model, self.frozen_parts)
+        if self.lora:
+            add_adapters(model, self.lora)
+        else:
+            freeze_parts(model, self.frozen_parts)
         add_drop_path(model, self.drop_path)
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self.policy = PairForward(model)
-        if self.objective.needs_reference:
-            self.reference = PairForward(freeze(load_model(self.reference_folder)))
+        self.policy = PairForward(model, **self.forward_options)
+        if self.objective.needs_reference and self.reference_source == "model":
+            self.reference = PairForward(freeze(load_model(self.reference_folder)), **self.forward_options)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "MPOModule":
@@ -143,16 +167,32 @@ class MPOModule(L.LightningModule):
         """Log-probs of the batch's real pairs under the policy and, where the objective needs it, the reference."""
         assert self.policy is not None, "configure_model loads the models"
         real = batch.weights > 0
-        policy = self.policy(batch).select(real)
-        if self.reference is None:
-            return policy, None
-        with torch.no_grad():
-            return policy, self.reference(batch).select(real)
+        policy, features = self.policy(batch)
+        if not self.objective.needs_reference:
+            return policy.select(real), None
+        return policy.select(real), self._reference_logps(batch, policy, features if self.shares_features else None).select(real)
+
+    @torch.no_grad()
+    def _reference_logps(self, batch: PairBatch, policy: SequenceLogps, features: Tensor | None) -> SequenceLogps:
+        assert self.policy is not None
+        if self.reference is not None:
+            return cast(SequenceLogps, self.reference(batch, features)[0])
+        if self.reference_source == "adapter":
+            with adapters_off(self.policy.model):
+                return cast(SequenceLogps, self.policy(batch, features)[0])
+        if batch.reference is None:
+            raise InputError("reference_source cache needs batches with cached log-probs; use MMPRDataModule with cached_reference")
+        return SequenceLogps(batch.reference[:, 0], batch.reference[:, 1], policy.chosen_tokens, policy.rejected_tokens)
+
+    @property
+    def shares_features(self) -> bool:
+        """Whether the policy's picture features are the reference's too: the same folder, tower and projector frozen."""
+        same = Path(self.reference_folder).resolve() == Path(self.policy_folder).resolve()
+        return same and not self.reference_moves and {"vision_tower", "projector"} <= set(self.frozen_parts)
 
     def losses(self, batch: PairBatch, training: bool) -> tuple[LossTerms, SequenceLogps]:
         """The loss terms of the batch's real pairs, and their log-probs under the policy."""
         policy, reference = self.logps(batch)
-        refuse_untrainable(batch)
         delta = 0.0
         if reference is not None:
             rewards = self.objective.rewards(policy, reference)
@@ -172,13 +212,13 @@ class MPOModule(L.LightningModule):
     def _finish_step(self, planned_pairs: int) -> None:
         self._shift_before_step = None
         # delta as the step's loss used it: `micro_batches` has taken the step in by now, `previous_steps` has not.
-        delta = {"delta": self.shift.mean} if self.reference is not None else {}
+        delta = {"delta": self.shift.mean} if self.objective.needs_reference else {}
         sums, counts = self._meter.finish(self._reduce_sum)
         totals = dict(zip(NAMES, sums.tolist(), strict=True))
         if totals["set_aside"]:
             self._stop_at_bad_records()
         self._gradient_scale = planned_pairs / totals["pairs"] if totals["pairs"] else 0.0
-        if self.reference is not None:
+        if self.objective.needs_reference:
             self.shift.after_step(totals["rewards_chosen"] + totals["rewards_rejected"], 2 * int(totals["pairs"]))
         means = step_means(sums)
         shown = {name: means.pop(name) for name in ("loss", "margin", "accuracy") if name in means}
@@ -242,7 +282,7 @@ class MPOModule(L.LightningModule):
         means = step_means(sums) | {name: sums[NAMES.index(name)].item() for name in ("pairs", "set_aside")}
         if means["set_aside"]:
             self._stop_at_bad_records()
-        if self.reference is not None:
+        if self.objective.needs_reference:
             means["delta"] = self.shift.mean
         # Already reduced over ranks, so that ranks with fewer pairs do not weigh more.
         self.log_dict({f"{stage}/{name}": value for name, value in means.items()}, rank_zero_only=False, sync_dist=False)

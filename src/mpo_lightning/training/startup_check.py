@@ -30,7 +30,7 @@ class StartupCheck(L.Callback):
         if trainer.fit_loop.epoch_loop.total_batch_idx > 0 or trainer.ckpt_path is not None:
             return
         assert isinstance(pl_module, MPOModule) and isinstance(batch, PairBatch)
-        if pl_module.reference is None:
+        if not pl_module.objective.needs_reference:
             rank_zero_info("start-up check: skipped, the objective has no reference to compare with")
         elif Path(pl_module.reference_folder).resolve() != Path(pl_module.policy_folder).resolve():
             rank_zero_info("start-up check: skipped, policy and reference are different folders")

@@ -36,12 +36,11 @@ def step_sums(terms: LossTerms, policy: SequenceLogps, batch: PairBatch) -> Tens
     if terms.rewards_chosen is not None and terms.rewards_rejected is not None:
         margin = terms.rewards_chosen - terms.rewards_rejected
         accuracy = margin > 0
-    real = batch.weights > 0
-    tokens = batch.attention_mask.sum(dim=1)[torch.cat([real, real])]
     count = policy.chosen.new_tensor
+    tokens = sum(sum(lengths) for key, lengths in zip(batch.keys, batch.lengths, strict=True) if key)
     sums = [terms.total, terms.preference, terms.quality, terms.generation, terms.rewards_chosen, terms.rewards_rejected]
     sums += [margin, accuracy, policy.chosen, policy.rejected, policy.chosen_tokens, policy.rejected_tokens]
-    counts = [batch.weights.sum(), tokens.sum(), count(len(batch.tiles)), count(len(batch.set_aside)), count(batch.cut_answers)]
+    counts = [batch.weights.sum(), count(tokens), count(len(batch.tiles)), count(len(batch.set_aside)), count(batch.cut_answers)]
     return torch.stack([total(value) for value in sums] + [value.double() for value in counts])
 
 

@@ -1,0 +1,1 @@
+"""The speed and memory of one training step, against the two-sequence oracle and against TRL."""

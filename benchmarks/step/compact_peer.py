@@ -1,0 +1,19 @@
+"""Runs the peer's script with its head scoring response positions only, as it does on a GPU with Triton and not on a CPU.
+
+    PEER_PYTHON compact_peer.py TRL_PEER_SCRIPT [its arguments]
+
+Only the choice of positions changes; the arithmetic stays TRL's chunked PyTorch code.
+"""
+
+import runpy
+import sys
+from pathlib import Path
+
+script = sys.argv[1]
+sys.path.insert(0, str(Path(script).resolve().parent))
+import trl.trainer.utils  # noqa: E402
+import tvfix  # noqa: E402, F401
+
+trl.trainer.utils._use_triton = lambda device: True
+sys.argv = sys.argv[1:]
+runpy.run_path(script, run_name="__main__")

@@ -1,0 +1,135 @@
+"""Reference log-probs computed once and kept beside the shards, so that training loads no reference model.
+
+    SHARDS/reference-HASH/meta.json    what the numbers were made with; HASH is made of it
+    SHARDS/reference-HASH/logps.npy    a row a record: log-probs and token counts of both answers, and a digest of the encoded pair
+    SHARDS/reference-HASH/part-*.bin   finished rows of a run that has not ended, as they came
+
+A log-prob is valid for exactly the same token ids, tiles, weights and arithmetic. Weights, tokenizer, template, limits and precision
+are named in meta.json; and each record's own ids and tiles are in its digest, which training compares pair by pair. Rows have a fixed
+size, so what a killed run left is read up to its last whole row, whatever the number of processes that wrote it.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpo_lightning.data.encoding import EncodedPair
+from mpo_lightning.data.index import ShardIndex
+from mpo_lightning.errors import BadRecord, InputError
+
+ROW = np.dtype([("record", "<u8"), ("chosen", "<f8"), ("rejected", "<f8"), ("digest", "S16")])
+MISSING = b""
+"""Digest of a record that could not be encoded."""
+
+
+@dataclass(frozen=True)
+class ReferenceCache:
+    """An opened cache.
+
+    Attributes:
+        rows: memory-mapped rows of `ROW`, one a record.
+    """
+
+    rows: np.ndarray
+
+    def logps(self, record: int, pair: EncodedPair) -> tuple[float, float]:
+        """Reference log-probs of the chosen and the rejected answer, in nats.
+
+        Raises:
+            BadRecord: the cache was made for other token ids or tiles.
+        """
+        row = self.rows[record]
+        if bytes(row["digest"]) != pair_digest(pair):
+            raise BadRecord("the reference cache holds log-probs of other tokens or pixels for it; run 'mpo data reference' again")
+        return float(row["chosen"]), float(row["rejected"])
+
+
+def pair_digest(pair: EncodedPair) -> bytes:
+    """Sixteen characters that stand for exactly these token ids and pixels."""
+    digest = hashlib.blake2b(digest_size=8)
+    for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids):
+        digest.update(len(ids).to_bytes(8, "little"))
+        digest.update(ids.numpy().tobytes())
+    digest.update(pair.tiles.permute(0, 2, 3, 1).contiguous().numpy().data)
+    return digest.hexdigest().encode()
+
+
+def weights_fingerprint(folder: str | Path) -> str:
+    """Names a checkpoint folder's weights and config, wherever it lies: a hash of their bytes."""
+    digest = hashlib.sha256()
+    for path in sorted([*Path(folder).glob("*.safetensors"), Path(folder) / "config.json"]):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def cache_folder(shards: Path, meta: dict[str, Any]) -> Path:
+    """Where the cache of these settings lies beside the shards."""
+    return shards / f"reference-{hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+def open_cache(index: ShardIndex, meta: dict[str, Any]) -> ReferenceCache:
+    """The cache that was made with exactly these settings.
+
+    Raises:
+        InputError: there is none, it is unfinished or damaged, or only caches of other settings are there; the message says which differ.
+    """
+    folder = cache_folder(index.folder, meta)
+    if not (folder / "meta.json").is_file():
+        raise InputError(f"{index.folder}: {_what_is_there(index.folder, meta)}; make it with 'mpo data reference'")
+    try:
+        rows = np.load(folder / "logps.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder}: the reference cache cannot be read ({error}); delete it and run 'mpo data reference' again"
+        ) from None
+    if rows.dtype != ROW or len(rows) != len(index):
+        raise InputError(f"{folder}: the reference cache does not fit the index; delete it and run 'mpo data reference' again")
+    return ReferenceCache(rows)
+
+
+def _what_is_there(shards: Path, meta: dict[str, Any]) -> str:
+    if any(cache_folder(shards, meta).glob("part-*.bin")):
+        return "the reference cache is unfinished"
+    for path in sorted(shards.glob("reference-*/meta.json")):
+        try:
+            other = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        names = [name for name in meta if other.get(name) != meta[name]]
+        shown = ", ".join(f"{name} {other.get(name)!s:.24} instead of {meta[name]!s:.24}" for name in names)
+        return f"the reference cache there was made with {shown}"
+    return "there is no reference cache"
+
+
+def finished_rows(folder: Path) -> np.ndarray:
+    """Rows of `ROW` that earlier runs finished, one a record, in the order of records."""
+    parts = [
+        np.frombuffer(data[: len(data) // ROW.itemsize * ROW.itemsize], ROW)
+        for data in map(Path.read_bytes, sorted(folder.glob("part-*.bin")))
+    ]
+    rows = np.concatenate(parts) if parts else np.empty(0, ROW)
+    return rows[np.unique(rows["record"], return_index=True)[1]]
+
+
+def finish_cache(folder: Path, meta: dict[str, Any], records: int) -> None:
+    """Puts the finished rows in place, meta.json last.
+
+    Raises:
+        InputError: some records are not finished yet.
+    """
+    rows = finished_rows(folder)
+    if len(rows) != records:
+        raise InputError(f"{folder}: {records - len(rows):,} of {records:,} records are not finished; run the same command again")
+    with (folder / "logps.npy.partial").open("wb") as file:
+        np.save(file, rows)
+    (folder / "logps.npy.partial").rename(folder / "logps.npy")
+    (folder / "meta.json.partial").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    (folder / "meta.json.partial").rename(folder / "meta.json")
+    for part in folder.glob("part-*.bin"):
+        part.unlink()

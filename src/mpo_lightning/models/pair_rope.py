@@ -1,0 +1,41 @@
+"""Rotary embeddings that depend on nothing but the pair they are for.
+
+Dynamic and long rope choose their frequencies by the longest position of the whole call, and dynamic rope remembers the longest call
+there ever was. In a row of several pairs that would make a pair's log-probs depend on its company and on the run's past. Here each pair
+gets the frequencies of its own longer side, from a fresh state.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class PairRope(nn.Module):
+    """Wraps a language model's rotary embedding.
+
+    Args:
+        rotary: transformers' module.
+    """
+
+    def __init__(self, rotary: nn.Module) -> None:
+        super().__init__()
+        self.rotary = rotary
+        self.tokens_of_pairs: tuple[int, ...] = ()
+        """Tokens of each pair in the row to come; empty for a call that is not a row of pairs."""
+
+    def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [1, T, D] for positions [1, T]."""
+        if not self.tokens_of_pairs or self.rotary.rope_type not in ("dynamic", "longrope"):
+            return self.rotary(x, position_ids)
+        parts = [self._fresh()(x, positions) for positions in position_ids.split(self.tokens_of_pairs, dim=1)]
+        self._fresh()
+        cosines, sines = zip(*parts, strict=True)
+        return torch.cat(cosines, dim=1), torch.cat(sines, dim=1)
+
+    def _fresh(self) -> nn.Module:
+        rotary: Any = self.rotary
+        if rotary.rope_type == "dynamic":
+            rotary.max_seq_len_cached = rotary.original_max_seq_len
+            rotary.inv_freq = rotary.original_inv_freq.to(rotary.inv_freq.device)
+        return self.rotary

@@ -1,0 +1,196 @@
+"""Attention over rows of [prompt | chosen | rejected], pair after pair, without padding.
+
+Both answers of a pair follow the same prompt, so the prompt is computed once: chosen sees prompt and chosen, rejected sees prompt and
+rejected, and pairs do not see each other. Written as sequences with fewer queries than keys it is what variable-length kernels take:
+
+    queries  prompt+chosen   against keys  prompt+chosen     causal
+    queries  rejected        against keys  prompt+rejected   causal, aligned at the end
+
+The function is registered with transformers' AttentionInterface and reached through the language model's config alone, so the layers
+stay transformers' own. Back ends: `flash-attn` (its variable-length kernel), `varlen` (torch's own), `sdpa` (one call a segment;
+any device, and the one that tests compare with). A pair costs (n+c)^2/2 + r (n + r/2) score products instead of (n+c)^2/2 + (n+r)^2/2.
+
+Shape letters: H query heads, K key-value heads, T tokens of the row, D head size, P pairs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from mpo_lightning.errors import InputError
+
+NAME = "mpo_shared_prefix"
+"""The name under which transformers finds the function."""
+
+Backend = Literal["auto", "flash-attn", "varlen", "sdpa"]
+
+
+@dataclass(frozen=True)
+class PrefixLayout:
+    """Where the segments of a row lie; handed to every layer, tables computed once a row.
+
+    Attributes:
+        lengths: tokens of prompt, chosen and rejected of each pair, in the order of the row.
+        backend: which kernel.
+        device: of the tables.
+    """
+
+    lengths: tuple[tuple[int, int, int], ...]
+    backend: Backend
+    device: torch.device
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence, a prompt with one answer."""
+        return max(prompt + max(chosen, rejected) for prompt, chosen, rejected in self.lengths)
+
+    @cached_property
+    def keys(self) -> Tensor:
+        """int64 [keys]: places in the row of the keys of prompt+chosen, then prompt+rejected, pair after pair."""
+        pieces, start = [], 0
+        for prompt, chosen, rejected in self.lengths:
+            own = start + prompt + chosen
+            pieces += [torch.arange(start, own), torch.arange(start, start + prompt), torch.arange(own, own + rejected)]
+            start = own + rejected
+        return torch.cat(pieces).to(self.device)
+
+    @cached_property
+    def query_starts(self) -> Tensor:
+        """int32 [2P + 1]: where the queries of each sequence start; they lie in the row as they are."""
+        return self._starts([part for prompt, chosen, rejected in self.lengths for part in (prompt + chosen, rejected)])
+
+    @cached_property
+    def key_starts(self) -> Tensor:
+        """int32 [2P + 1]: where the keys of each sequence start in `keys`."""
+        return self._starts([part for prompt, chosen, rejected in self.lengths for part in (prompt + chosen, prompt + rejected)])
+
+    def _starts(self, lengths: list[int]) -> Tensor:
+        return torch.tensor([0, *lengths]).cumsum(0).to(self.device, torch.int32)
+
+    @cached_property
+    def rejected_masks(self) -> tuple[Tensor, ...]:
+        """bool [rejected, prompt + rejected] of each pair, True where a rejected token sees a key."""
+        return tuple(
+            torch.ones(rejected, prompt + rejected, dtype=torch.bool, device=self.device).tril(prompt)
+            for prompt, _, rejected in self.lengths
+        )
+
+
+def choose_backend(backend: Backend, device: torch.device, dtype: torch.dtype) -> Backend:
+    """The kernel to use: the named one, or the fastest that device and dtype allow.
+
+    Raises:
+        InputError: the named one needs a CUDA device and 16-bit arithmetic, or is not installed.
+    """
+    low = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
+    available = {"flash-attn": low and find_spec("flash_attn") is not None, "varlen": low and _has_varlen(), "sdpa": True}
+    if backend == "auto":
+        return next(name for name in ("flash-attn", "varlen", "sdpa") if available[name])
+    if not available[backend]:
+        needs = "a CUDA device and bf16 or fp16 arithmetic" if not low else "pip install flash-attn, or torch 2.11 or newer"
+        raise InputError(f"the attention back end '{backend}' needs {needs}; 'auto' takes the fastest that works here")
+    return backend
+
+
+def _has_varlen() -> bool:
+    return find_spec("torch.nn.attention.varlen") is not None
+
+
+def shared_prefix_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    prefix_layout: PrefixLayout | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """One layer's attention over a row, as transformers calls it.
+
+    Args:
+        module: the attention layer.
+        query: [1, H, T, D].
+        key: [1, K, T, D].
+        value: [1, K, T, D].
+        attention_mask: None.
+        scaling: of the scores.
+        dropout: on the weights.
+        sliding_window: the layer's, if it has one.
+        prefix_layout: of the row.
+
+    Returns:
+        [1, T, H, D], and None for the weights.
+
+    Raises:
+        InputError: the layer's sliding window is shorter than a sequence.
+    """
+    assert prefix_layout is not None and attention_mask is None and query.shape[0] == 1
+    if sliding_window is not None and prefix_layout.longest > sliding_window:
+        raise InputError(
+            f"a sequence has {prefix_layout.longest} tokens and the model a sliding window of {sliding_window}; lower data.max_length to it"
+        )
+    output = BACKENDS[prefix_layout.backend](query[0], key[0], value[0], prefix_layout, scaling, dropout)
+    return output.unsqueeze(0), None
+
+
+def _sdpa(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, scaling: float | None, dropout: float) -> Tensor:
+    """[H, T, D] and [K, T, D] in, [T, H, D] out; two calls a pair."""
+    options: dict[str, Any] = {"scale": scaling, "dropout_p": dropout, "enable_gqa": len(query) != len(key)}
+    pieces, start = [], 0
+    for (prompt, chosen, rejected), mask in zip(layout.lengths, layout.rejected_masks, strict=True):
+        own, end = start + prompt + chosen, start + prompt + chosen + rejected
+        first = slice(start, own)
+        pieces.append(
+            scaled_dot_product_attention(
+                query[None, :, first], key[None, :, first], value[None, :, first], is_causal=True, **options
+            )
+        )
+        keys, values = (torch.cat([part[None, :, start : start + prompt], part[None, :, own:end]], dim=2) for part in (key, value))
+        pieces.append(scaled_dot_product_attention(query[None, :, own:end], keys, values, attn_mask=mask, **options))
+        start = end
+    return torch.cat(pieces, dim=2)[0].transpose(0, 1)
+
+
+def _gathered(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries [T, H, D], and keys and values [keys, K, D] in the order of `layout.keys`."""
+    query, key, value = (part.transpose(0, 1) for part in (query, key, value))
+    return query, key.index_select(0, layout.keys), value.index_select(0, layout.keys)
+
+
+def _flash(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, scaling: float | None, dropout: float) -> Tensor:
+    from flash_attn import flash_attn_varlen_func
+
+    query, key, value = _gathered(query, key, value, layout)
+    # Its causal mask is aligned at the end of keys and queries (since flash-attn 2.1).
+    return flash_attn_varlen_func(
+        query, key, value, layout.query_starts, layout.key_starts, layout.longest, layout.longest,
+        dropout_p=dropout, softmax_scale=scaling, causal=True,
+    )  # fmt: skip
+
+
+def _varlen(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, scaling: float | None, dropout: float) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    if dropout:
+        raise InputError("torch's variable-length attention has no dropout; set the attention back end to 'sdpa'")
+    query, key, value = _gathered(query, key, value, layout)
+    options: dict[str, Any] = {"scale": scaling, "window_size": (-1, 0)}
+    if query.shape[1] != key.shape[1]:
+        options["enable_gqa"] = True
+    output: Any = varlen_attn(query, key, value, layout.query_starts, layout.key_starts, layout.longest, layout.longest, **options)
+    return cast(Tensor, output)
+
+
+BACKENDS: dict[str, Callable[..., Tensor]] = {"flash-attn": _flash, "varlen": _varlen, "sdpa": _sdpa}
+
+AttentionInterface.register(NAME, shared_prefix_attention)

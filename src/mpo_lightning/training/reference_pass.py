@@ -1,0 +1,186 @@
+"""`mpo data reference`: one pass of the reference over a shard folder, on any devices, its log-probs kept beside the shards."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from mpo_lightning.data.batch import PairBatch, SetAside, collate
+from mpo_lightning.data.encoding import PairEncoder
+from mpo_lightning.data.index import ShardIndex, open_index
+from mpo_lightning.data.reader import ShardReader
+from mpo_lightning.data.reference_cache import (
+    MISSING,
+    ROW,
+    cache_folder,
+    finish_cache,
+    finished_rows,
+    open_cache,
+    pair_digest,
+    weights_fingerprint,
+)
+from mpo_lightning.errors import BadRecord
+from mpo_lightning.models.freeze import freeze
+from mpo_lightning.models.loading import load_model
+from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.shared_prefix import Backend
+from mpo_lightning.training.quarantine import Quarantine
+
+
+def cache_meta(index: ShardIndex, encoder: PairEncoder, model_fingerprint: str, precision: str) -> dict[str, Any]:
+    """What a cache is made with; see `reference_cache`. `model_fingerprint` is `weights_fingerprint` of the reference's folder."""
+    settings = {name: getattr(encoder, name) for name in ("tile_size", "tokens_per_tile", "max_tiles", "max_length", "overlong")}
+    return {
+        "format": 1,
+        "shards": index.fingerprint,
+        "model": model_fingerprint,
+        "precision": precision,
+        "template": encoder.template.name,
+        **settings,
+    }
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A row of pairs with their record numbers and digests, and the numbers of records that could not be used."""
+
+    batch: PairBatch
+    records: tuple[int, ...]
+    digests: tuple[bytes, ...]
+    missing: tuple[int, ...]
+
+    def to(self, *args: Any, **kwargs: Any) -> "Piece":
+        """On a device; Lightning calls it."""
+        return replace(self, batch=self.batch.to(*args, **kwargs))
+
+
+class Pieces(Dataset[Piece]):
+    """Micro-batches of record numbers in, pieces out."""
+
+    def __init__(self, reader: ShardReader, encoder: PairEncoder) -> None:
+        self.reader, self.encoder = reader, encoder
+
+    def __getitem__(self, numbers: list[int]) -> Piece:
+        pairs, records, missing, reasons = [], [], [], []
+        for number in numbers:
+            try:
+                record = self.reader.read(number)
+                if record.augment:
+                    raise BadRecord(
+                        "its data set has data_augment, whose random pixels no cache can hold; make the shards without it"
+                    )
+                pairs.append(self.encoder.encode(record))
+                records.append(number)
+            except BadRecord as error:
+                missing.append(number)
+                reasons.append(SetAside(self.reader.index.where(number), str(error)))
+        batch = collate(pairs, self.encoder.tile_size, set_aside=tuple(reasons))
+        return Piece(batch, tuple(records), tuple(map(pair_digest, pairs)), tuple(missing))
+
+
+class Slices(DistributedSampler[Any]):
+    """One rank's share of the records still to do, in micro-batches. A DistributedSampler, so that Lightning leaves it in place."""
+
+    def __init__(self, records: np.ndarray, size: int, rank: int, world_size: int) -> None:
+        starts = range(0, len(records), size)
+        # The same number of micro-batches on every rank, so that sharded models stay in step; the last ones may be empty.
+        count = -(-len(starts) // world_size)
+        chunks = [records[start : start + size].tolist() for start in starts]
+        self._mine = [chunks[number] if number < len(chunks) else [] for number in range(rank, count * world_size, world_size)]
+
+    def __len__(self) -> int:
+        return len(self._mine)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._mine)
+
+
+class ReferencePass(L.LightningModule):
+    """Writes a row a record into the cache folder, as soon as it is computed.
+
+    Args:
+        model: checkpoint folder.
+        index: the shards.
+        encoder: of the model, with the limits that training will have.
+        meta: from `cache_meta`.
+        quarantine: stops at records that cannot be used, or leaves them without log-probs.
+        micro_batch_size: pairs that a device computes at once.
+        num_workers: loader processes a device.
+        attention: back end.
+    """
+
+    def __init__(
+        self, model: str, index: ShardIndex, encoder: PairEncoder, meta: dict[str, Any], quarantine: Quarantine, micro_batch_size: int, num_workers: int,
+        attention: Backend,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.model_folder, self.index, self.encoder, self.quarantine = model, index, encoder, quarantine
+        self.micro_batch_size, self.num_workers, self.attention = micro_batch_size, num_workers, attention
+        self.reference: PairForward | None = None
+        self.folder = cache_folder(index.folder, meta)
+
+    def configure_model(self) -> None:
+        if self.reference is None:
+            self.reference = PairForward(freeze(load_model(self.model_folder)), self.attention)
+
+    def predict_dataloader(self) -> DataLoader[Piece]:
+        self.quarantine.open(self.folder, self.global_rank, self.trainer.world_size)
+        done = finished_rows(self.folder)["record"].astype(np.int64)
+        to_do = np.setdiff1d(np.arange(len(self.index)), done)
+        # Every rank has looked before any of them writes.
+        run = self.trainer.strategy.broadcast(len(list(self.folder.glob("part-*.bin"))))
+        self._part = (self.folder / f"part-{run}-{self.global_rank}.bin").open("ab", buffering=0)
+        return DataLoader(
+            Pieces(ShardReader(self.index), self.encoder),
+            batch_size=None,
+            sampler=Slices(to_do, self.micro_batch_size, self.global_rank, self.trainer.world_size),
+            num_workers=self.num_workers,
+        )
+
+    def predict_step(self, piece: Piece, batch_idx: int) -> None:
+        assert self.reference is not None
+        self.quarantine.take(piece.batch)
+        logps, _ = self.reference(piece.batch)
+        real = len(piece.records)
+        missing = () if self.quarantine.strict else piece.missing
+        rows = np.zeros(real + len(missing), ROW)
+        rows["record"] = [*piece.records, *missing]
+        rows["chosen"][:real], rows["rejected"][:real] = (side[:real].cpu().numpy() for side in (logps.chosen, logps.rejected))
+        rows["digest"] = [*piece.digests, *[MISSING] * len(missing)]
+        self._part.write(rows.tobytes())
+
+    def on_predict_epoch_end(self) -> None:
+        self._part.close()
+        self.quarantine.stop_together()
+
+
+def run_reference_pass(
+    folder: Path, model: str, encoder: PairEncoder, trainer_options: dict[str, Any], strict: bool, micro_batch_size: int, num_workers: int,
+    attention: Backend,
+) -> tuple[Path, int, int]:  # fmt: skip
+    """Computes what is missing and finishes the cache. Returns its folder, the number of records, and how many of them have no log-probs.
+
+    Raises:
+        InputError: (strict) a record that cannot be used.
+    """
+    index = open_index(folder)
+    trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **trainer_options)
+    meta = cache_meta(index, encoder, weights_fingerprint(model), str(trainer.precision))
+    target = cache_folder(index.folder, meta)
+    if not (target / "meta.json").is_file():
+        target.mkdir(exist_ok=True)
+        quarantine = Quarantine(strict)
+        trainer.predict(
+            ReferencePass(model, index, encoder, meta, quarantine, micro_batch_size, num_workers, attention),
+            return_predictions=False,
+        )
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            finish_cache(target, meta, len(index))
+        trainer.strategy.barrier()
+    rows = open_cache(index, meta).rows
+    return target, len(index), int((rows["digest"] == MISSING).sum())

@@ -1,0 +1,215 @@
+"""Where reference log-probs come from: a frozen copy, the adapters off, or a cache; all give the same run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+
+from mpo_lightning import commands
+from mpo_lightning.data.index import open_index
+from mpo_lightning.data.reader import ShardReader
+from mpo_lightning.data.reference_cache import ROW, finished_rows
+from mpo_lightning.errors import InputError
+from mpo_lightning.models.loading import load_model, load_processor
+from mpo_lightning.models.lora import Lora, add_adapters, merged_weights
+from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.tiny import write_tiny_model
+from mpo_lightning.objectives import TRDPO
+from mpo_lightning.training import ExportPolicy, StartupCheck
+from support.oracle import oracle_logps
+from support.runs import logged, make_run
+
+OPTIONS = {"precision": "32-true", "accelerator": "cpu", "devices": "1", "max_length": 1024, "num_workers": 0}
+
+
+@pytest.fixture(scope="module")
+def cached_shards(tmp_path_factory: pytest.TempPathFactory, sample_meta: Path, tiny_folder: Path) -> Path:
+    output = tmp_path_factory.mktemp("cached") / "shards"
+    commands.shard(str(sample_meta), str(output), validation=0.125, workers=1)
+    commands.reference(str(tiny_folder), str(output), **OPTIONS)
+    return output
+
+
+def test_the_cache_holds_the_oracles_log_probs(cached_shards: Path, tiny_folder: Path) -> None:
+    index = open_index(cached_shards / "validation")
+    (folder,) = (cached_shards / "validation").glob("reference-*")
+    rows = np.load(folder / "logps.npy")
+    encoder = load_processor(tiny_folder).encoder(12, 1024, "truncate")
+    expected = oracle_logps(
+        load_model(tiny_folder), [encoder.encode(ShardReader(index).read(number)) for number in range(len(index))]
+    )
+    assert rows["record"].tolist() == list(range(8)) and not list(folder.glob("part-*"))
+    np.testing.assert_allclose(rows["chosen"], expected.chosen.detach().numpy(), rtol=1e-5)
+    np.testing.assert_allclose(rows["rejected"], expected.rejected.detach().numpy(), rtol=1e-5)
+
+
+def test_a_cached_run_is_the_run_with_a_live_reference(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
+    for source in ("model", "cache"):
+        trainer, module, data = make_run(
+            tmp_path / source, tiny_folder, cached_shards / "train", reference_source=source,
+            data={"cached_reference": source == "cache", "validation": str(cached_shards / "validation")},
+            trainer={"max_steps": 4, "max_epochs": None, "val_check_interval": 4, "callbacks": [StartupCheck()]},
+        )  # fmt: skip
+        trainer.fit(module, data)
+        assert (module.reference is None) == (source == "cache")
+    for name in ("train/loss", "train/rewards_chosen", "train/delta", "train/gradient_norm", "val/margin"):
+        live, cached = (logged(tmp_path / source, name) for source in ("model", "cache"))
+        assert cached == pytest.approx(live, rel=1e-4, abs=1e-5) and len(live) >= 2
+
+
+def test_a_cache_of_anything_else_is_refused_and_says_what_differs(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
+    write_tiny_model(tmp_path / "other", seed=1)
+
+    def fit(data: dict | None = None, **trainer: object) -> None:
+        built, module, loaded = make_run(
+            tmp_path / "run",
+            tiny_folder,
+            cached_shards / "train",
+            reference_source="cache",
+            data={"cached_reference": True} | (data or {}),
+            trainer=trainer,
+        )
+        built.fit(module, loaded)
+
+    with pytest.raises(InputError, match=r"made with max_length 1024 instead of 900; make it with 'mpo data reference'"):
+        fit({"max_length": 900})
+    with pytest.raises(InputError, match=r"made with precision 32-true instead of bf16-mixed"):
+        fit(precision="bf16-mixed")
+    with pytest.raises(InputError, match=r"made with model \w+ instead of \w+"):
+        fit({"reference": str(tmp_path / "other")})
+    with pytest.raises(InputError, match="which a cache cannot follow"):
+        make_run(tmp_path, tiny_folder, cached_shards / "train", reference_source="cache", preference=TRDPO())
+
+
+def test_other_pixels_or_tokens_than_the_caches_are_a_bad_record(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
+    trainer, module, data = make_run(
+        tmp_path, tiny_folder, cached_shards / "train", reference_source="cache", data={"cached_reference": True}
+    )
+    data.encoder.tokenizer.add_tokens(["the"])
+    with pytest.raises(InputError, match="log-probs of other tokens or pixels for it; run 'mpo data reference' again"):
+        trainer.fit(module, data)
+
+
+def test_random_augmentation_is_refused(tmp_path: Path, sample_meta: Path, tiny_folder: Path) -> None:
+    meta = json.loads(sample_meta.read_text())
+    for entry in meta.values():
+        entry |= {
+            "data_augment": True,
+            "root": str(sample_meta.parent / entry["root"]),
+            "annotation": str(sample_meta.parent / entry["annotation"]),
+        }
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    commands.shard(str(tmp_path / "meta.json"), str(tmp_path / "shards"), workers=1)
+    with pytest.raises(InputError, match="data_augment, whose random pixels no cache can hold"):
+        commands.reference(str(tiny_folder), str(tmp_path / "shards"), **OPTIONS)
+
+
+def test_a_killed_pass_goes_on_with_other_processes_and_ends_the_same(
+    tmp_path: Path, cached_shards: Path, sample_meta: Path, tiny_folder: Path
+) -> None:
+    shards = tmp_path / "shards"
+    commands.shard(str(sample_meta), str(shards), validation=0.125, workers=1)
+    arguments = [sys.executable, "-m", "mpo_lightning", "data", "reference", "--model", str(tiny_folder), "--shards", str(shards / "train"),
+                 "--precision=32-true", "--accelerator=cpu", "--max_length=1024", "--num_workers=0", "--micro_batch_size=2"]  # fmt: skip
+    process = subprocess.Popen(
+        [*arguments, "--devices=1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and sum(path.stat().st_size for path in shards.rglob("part-*.bin")) < 6 * ROW.itemsize:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (folder,) = (shards / "train").glob("reference-*")
+    done = len(finished_rows(folder))
+    assert 6 <= done < 56
+    with next(folder.glob("part-*.bin")).open("ab") as file:
+        file.write(b"half a row")
+    again = subprocess.run([*arguments, "--devices=2"], capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL)
+    assert again.returncode == 0, again.stderr
+    ours, theirs = (np.load(next((root / "train").glob("reference-*")) / "logps.npy") for root in (shards, cached_shards))
+    assert folder.name == next((cached_shards / "train").glob("reference-*")).name
+    assert (ours["record"] == theirs["record"]).all() and (ours["digest"] == theirs["digest"]).all()
+    np.testing.assert_allclose(ours["chosen"], theirs["chosen"], rtol=1e-5)
+
+
+def test_features_are_shared_only_where_nothing_of_the_pictures_is_trained(
+    tmp_path: Path, cached_shards: Path, tiny_folder: Path
+) -> None:
+    write_tiny_model(tmp_path / "other", seed=1)
+    for options, shared in (
+        ({"freeze": ["vision_tower", "projector"]}, True), ({"freeze": ["vision_tower"]}, False), ({"lora": Lora(rank=2)}, True),
+        ({"freeze": ["vision_tower", "projector"], "reference": str(tmp_path / "other")}, False),
+        ({"freeze": ["vision_tower", "projector"], "preference": TRDPO()}, False),
+    ):  # fmt: skip
+        _, module, data = make_run(tmp_path, tiny_folder, cached_shards / "train", **options)
+        assert module.shares_features is shared
+        module.configure_model()
+        calls = []
+        for forward in (module.policy, module.reference):
+            forward.model.model.vision_tower.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        batch = data.train_dataloader().dataset[next(iter(data.train_dataloader().sampler))]
+        policy, reference = module.logps(batch)
+        assert len(batch.tiles) and len(calls) == (1 if shared else 2)
+        if options.get("reference") is None:
+            torch.testing.assert_close(policy.chosen.detach(), reference.chosen, rtol=1e-6, atol=1e-6)
+
+
+pytest.importorskip("peft")
+
+
+def test_with_its_adapters_off_the_policy_is_its_own_reference(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
+    """Three steps against a run with a whole reference model."""
+    for source in ("model", "adapter"):
+        L.seed_everything(0)
+        trainer, module, data = make_run(
+            tmp_path / source, tiny_folder, cached_shards / "train", reference_source=source, lora=Lora(rank=4, dropout=0.1), gradient_checkpointing=True,
+            optimizer=lambda groups: torch.optim.SGD(groups, lr=5.0),
+            trainer={"max_steps": 3, "max_epochs": None, "callbacks": [StartupCheck(), ExportPolicy(str(tmp_path / f"{source}-export"))]},
+        )  # fmt: skip
+        trainer.fit(module, data)
+        assert (module.reference is None) == (source == "adapter")
+        names = {name for name, parameter in module.policy.named_parameters() if parameter.requires_grad}
+        assert names and all("language_model.layers" in name and "lora_" in name for name in names)
+    for name in ("train/loss", "train/margin", "train/gradient_norm"):
+        assert logged(tmp_path / "adapter", name) == pytest.approx(logged(tmp_path / "model", name), rel=1e-4, abs=1e-6)
+    assert abs(logged(tmp_path / "adapter", "train/margin")[-1]) > 1e-3
+    batch = data.train_dataloader().dataset[next(iter(data.train_dataloader().sampler))]
+    module.policy.eval()
+    with torch.no_grad():
+        trained = module.policy(batch)[0].chosen
+        exported = PairForward(load_model(tmp_path / "adapter-export"))(batch)[0].chosen
+        start = PairForward(load_model(tiny_folder))(batch)[0].chosen
+    torch.testing.assert_close(exported, trained, rtol=1e-5, atol=1e-4)
+    assert not torch.allclose(exported, start, rtol=1e-4)
+
+
+def test_merged_weights_are_base_plus_scaled_product(tiny_folder: Path) -> None:
+    model = load_model(tiny_folder)
+    add_adapters(model, Lora(rank=3, alpha=12, dropout=0.0))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    merged = merged_weights(model, model.state_dict())
+    plain = load_model(tiny_folder)
+    assert merged.keys() == plain.state_dict().keys()
+    layer = model.model.language_model.layers[1].mlp.down_proj
+    expected = (
+        plain.model.language_model.layers[1].mlp.down_proj.weight + 4 * layer.lora_B.default.weight @ layer.lora_A.default.weight
+    )
+    torch.testing.assert_close(merged["model.language_model.layers.1.mlp.down_proj.weight"], expected)
+    plain.load_state_dict(merged)
+
+
+def test_impossible_combinations_are_refused(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
+    for options in ({}, {"lora": Lora(), "preference": TRDPO()}, {"lora": Lora(), "reference": "elsewhere"}):
+        with pytest.raises(InputError, match="reference_source adapter is the policy without its adapters"):
+            make_run(tmp_path, tiny_folder, cached_shards / "train", reference_source="adapter", **options)
