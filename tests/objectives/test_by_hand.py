@@ -7,16 +7,28 @@ import torch
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.objectives import (
+    AOT,
+    CDPO,
     DPO,
     EXO,
+    IPO,
+    NCA,
     ORPO,
+    RSO,
+    SPPO,
     TRDPO,
+    AOTUnpaired,
+    APODown,
+    APOZero,
+    DiscoPOP,
     MPOObjective,
+    NormalizedDPO,
     PreferenceLoss,
+    RobustDPO,
     RunningMicroBatches,
     SequenceLogps,
     TermWeights,
-)
+)  # fmt: skip
 
 
 def logps(chosen: list[float], rejected: list[float], tokens: tuple[int, int] = (10, 20)) -> SequenceLogps:
@@ -31,6 +43,22 @@ def test_orpo_is_the_log_odds_ratio_of_mean_token_probabilities() -> None:
     expected = -math.log(1 / (1 + math.exp(-log_odds_ratio)))
     policy = logps([-2.0], [-10.0])
     assert ORPO()(policy, policy, 0.1).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("loss", "value"), [
+    (DPO(), math.log(2)), (CDPO(0.2), math.log(2)), (RobustDPO(0.2), math.log(2)), (RSO(), 1), (IPO(), 25), (NormalizedDPO(), math.log(2)),
+    (SPPO(), 50), (NCA(), 2 * math.log(2)), (EXO(0.01), 0.5 * math.log(0.5 / 0.99) + 0.5 * math.log(0.5 / 0.01)), (APOZero(), 1), (APODown(), 1),
+    (DiscoPOP(), 0.5 + 0.5 * math.log(2)), (AOT(), math.log(2)), (AOTUnpaired(), math.log(2)), (TRDPO(), math.log(2)),
+], ids=lambda value: type(value).__name__)  # fmt: skip
+def test_every_loss_starts_at_its_closed_value(loss: PreferenceLoss, value: float) -> None:
+    same = logps([-20.0, -7.0], [-31.0, -2.0])
+    assert loss(same, same, 0.1).tolist() == pytest.approx([value, value])
+    assert loss.at_start(0.1) == pytest.approx(value)
+
+
+def test_mpo_starts_at_0_832() -> None:
+    assert MPOObjective().at_start() == pytest.approx(0.8 * math.log(2) + 0.2 * 2 * math.log(2))
+    assert MPOObjective(ORPO(), TermWeights(0.1, 0.2, 1)).at_start() is None and ORPO().at_start(0.1) is None
 
 
 def test_orpo_of_an_answer_that_is_certain_is_finite() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.tiny import write_tiny_model
-from mpo_lightning.objectives import IPO, ORPO, TermWeights
+from mpo_lightning.objectives import IPO, ORPO, TermWeights, mpo
 from mpo_lightning.training import StartupCheck
 from mpo_lightning.training.startup_check import TOLERANCE
 from support.runs import make_run
@@ -57,6 +57,14 @@ def test_it_predicts_other_objectives_too(tmp_path: Path, tiny_folder: Path, sha
     spy = Spy()
     fit(tmp_path, tiny_folder, shards, spy, preference=IPO(), weights=TermWeights(1.0, 0.0, 0.0))
     assert "total 25.0000, predicted 25.0000" in spy.words[0]  # (0 - 1/(2 * 0.1))^2
+
+
+def test_its_prediction_does_not_come_from_the_code_it_checks(
+    tmp_path: Path, tiny_folder: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mpo, "quality_loss", lambda chosen, rejected, delta: 3 + chosen - rejected)
+    with pytest.raises(InputError, match=r"predicted \d+\.\d+ \(0\.8318 \+ generation"):
+        fit(tmp_path, tiny_folder, shards, Spy())
 
 
 def test_it_stops_when_the_policy_is_not_the_reference(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:

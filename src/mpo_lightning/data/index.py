@@ -78,6 +78,10 @@ class ShardIndex:
     def __len__(self) -> int:
         return len(self.records)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A memory map would be copied whole into a spawned process; it opens its own instead.
+        return open_index, (self.folder,)
+
     @cached_property
     def first_records(self) -> np.ndarray:
         """int64 [shards + 1]: number of the first record of each shard; the last entry is the number of records."""

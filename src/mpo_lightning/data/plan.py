@@ -80,12 +80,14 @@ class Plan:
     epochs: int = 1
 
     def __post_init__(self) -> None:
-        for number, entry in enumerate(self.index.datasets):
-            members = np.asarray(self.index.records["dataset"]) == number
-            if members.any() and not self.copies[members].any():
+        sets = len(self.index.datasets)
+        dataset_of = np.asarray(self.index.records["dataset"])
+        records, occurrences = np.bincount(dataset_of, minlength=sets), np.bincount(dataset_of, self.copies, minlength=sets)
+        for entry, count, chosen in zip(self.index.datasets, records, occurrences, strict=True):
+            if count and not chosen:
                 raise InputError(
-                    f"{self.index.folder}: a repeat_time of {entry.repeat_time:g} selects none of the {members.sum():,} records of the "
-                    f"data set '{entry.name}'; raise it to at least {1 / members.sum():.2g}, or leave the data set out"
+                    f"{self.index.folder}: a repeat_time of {entry.repeat_time:g} selects none of the {count:,} records of the "
+                    f"data set '{entry.name}'; raise it to at least {1 / count:.2g}, or leave the data set out"
                 )
 
     @cached_property
@@ -95,14 +97,15 @@ class Plan:
         A whole repeat_time repeats every record; a fraction adds int(fraction * records) of them, always the same ones, as many
         as the reference draws.
         """
-        copies = np.ones(len(self.index), dtype=np.int64)
         if not self.shuffle:
-            return copies
+            return np.ones(len(self.index), dtype=np.int64)
         dataset_of = np.asarray(self.index.records["dataset"])
+        copies = np.array([int(entry.repeat_time) for entry in self.index.datasets], dtype=np.int64)[dataset_of]
         for number, entry in enumerate(self.index.datasets):
-            members = np.flatnonzero(dataset_of == number)
             whole = int(entry.repeat_time)
-            copies[members] = whole
+            if entry.repeat_time == whole:
+                continue
+            members = np.flatnonzero(dataset_of == number)
             extra = int((entry.repeat_time - whole) * len(members) + 1e-6)
             copies[np.random.default_rng([self.seed, number]).permutation(members)[:extra]] += 1
         return copies

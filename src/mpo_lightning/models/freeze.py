@@ -12,7 +12,7 @@ Part = Literal["vision_tower", "projector", "language_model"]
 
 
 def part_modules(model: InternVLForConditionalGeneration) -> dict[str, list[nn.Module]]:
-    """The modules of each part; together they hold every parameter once."""
+    """The modules of each part; together they hold every parameter."""
     return {
         "vision_tower": [model.model.vision_tower],
         "projector": [model.model.multi_modal_projector],

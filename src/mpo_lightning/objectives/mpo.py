@@ -81,6 +81,14 @@ class MPOObjective:
         """Whether any term with a weight compares with a reference."""
         return self.weights.quality > 0 or (self.weights.preference > 0 and self.preference.needs_reference)
 
+    def at_start(self) -> float | None:
+        """What preference and quality term add up to where policy and reference are the same and delta is 0; None if not known.
+
+        0.8 ln 2 + 0.2 * 2 ln 2 = 0.832 for MPO.
+        """
+        preference = self.preference.at_start(self.beta) if self.weights.preference else 0.0
+        return None if preference is None else self.weights.preference * preference + self.weights.quality * 2 * math.log(2)
+
     def rewards(self, policy: SequenceLogps, reference: SequenceLogps) -> Tensor:
         """[2P] without gradient: beta * (log pi - log ref), chosen first. delta is a mean of these."""
         ratios = torch.cat([policy.chosen - reference.chosen, policy.rejected - reference.rejected])

@@ -7,6 +7,8 @@ Notation: c = log pi(chosen) - log ref(chosen), r = the same of rejected, h = c 
 The numbers are compared with TRL 0.10.1 and 1.16 in the tests; where the two differ, the docstring says which this is.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu, sigmoid
@@ -19,6 +21,10 @@ class PreferenceLoss:
     """Base of all preference losses. Subclass it, write `__call__`, and name the class in a config."""
 
     needs_reference = True
+
+    def at_start(self, beta: float) -> float | None:
+        """The loss where policy and reference are the same, in closed form, for the start-up check; None where none is known."""
+        return None
 
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         """The loss of each pair, [P] in nats.
@@ -47,6 +53,9 @@ def _smoothed(logits: Tensor, label_smoothing: float) -> Tensor:
 class DPO(PreferenceLoss):
     """-logsigmoid(beta h). MPO's preference term. Source: Rafailov et al. 2023, arXiv 2305.18290; MPO eq. 5."""
 
+    def at_start(self, beta: float) -> float:
+        return math.log(2)
+
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         return -logsigmoid(beta * _margin(policy, reference))
 
@@ -60,6 +69,9 @@ class CDPO(PreferenceLoss):
 
     def __init__(self, label_smoothing: float = 0.1) -> None:
         self.label_smoothing = _check_smoothing(label_smoothing)
+
+    def at_start(self, beta: float) -> float:
+        return math.log(2)
 
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         return _smoothed(beta * _margin(policy, reference), self.label_smoothing)
@@ -75,6 +87,9 @@ class RobustDPO(PreferenceLoss):
     def __init__(self, label_smoothing: float = 0.1) -> None:
         self.label_smoothing = _check_smoothing(label_smoothing)
 
+    def at_start(self, beta: float) -> float:
+        return math.log(2)
+
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         logits, share = beta * _margin(policy, reference), self.label_smoothing
         return (-logsigmoid(logits) * (1 - share) + logsigmoid(-logits) * share) / (1 - 2 * share)
@@ -82,6 +97,9 @@ class RobustDPO(PreferenceLoss):
 
 class RSO(PreferenceLoss):
     """Hinge loss max(0, 1 - beta h). Source: Liu et al. 2023, arXiv 2309.06657 (and SLiC, arXiv 2305.10425)."""
+
+    def at_start(self, beta: float) -> float:
+        return 1.0
 
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         return relu(1 - beta * _margin(policy, reference))
@@ -98,6 +116,9 @@ class IPO(PreferenceLoss):
     def __init__(self, length_average: bool = True) -> None:
         self.length_average = length_average
 
+    def at_start(self, beta: float) -> float:
+        return 1 / (4 * beta**2)
+
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         margin = _average_margin(policy, reference) if self.length_average else _margin(policy, reference)
         return (margin - 1 / (2 * beta)) ** 2
@@ -105,6 +126,9 @@ class IPO(PreferenceLoss):
 
 class NormalizedDPO(PreferenceLoss):
     """DPO on log-probs divided by each answer's tokens (TRL 1.16's `sigmoid_norm`; Tulu 3, arXiv 2411.15124)."""
+
+    def at_start(self, beta: float) -> float:
+        return math.log(2)
 
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         return -logsigmoid(beta * _average_margin(policy, reference))
@@ -118,6 +142,9 @@ def _average_margin(policy: SequenceLogps, reference: SequenceLogps) -> Tensor:
 class SPPO(PreferenceLoss):
     """(c - 1/(2 beta))^2 + (r + 1/(2 beta))^2, hard labels. Source: Wu et al. 2024, arXiv 2405.00675."""
 
+    def at_start(self, beta: float) -> float:
+        return 1 / (2 * beta**2)
+
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         chosen, rejected = _log_ratios(policy, reference)
         return (chosen - 0.5 / beta) ** 2 + (rejected + 0.5 / beta) ** 2
@@ -125,6 +152,9 @@ class SPPO(PreferenceLoss):
 
 class NCA(PreferenceLoss):
     """Noise-contrastive alignment on pairs. Source: Chen et al. 2024, arXiv 2402.05369."""
+
+    def at_start(self, beta: float) -> float:
+        return 2 * math.log(2)
 
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         chosen, rejected = (beta * ratio for ratio in _log_ratios(policy, reference))
@@ -143,6 +173,9 @@ class EXO(PreferenceLoss):
             raise InputError(f"EXO needs a label_smoothing between 0 and 1, got {label_smoothing}")
         self.label_smoothing = label_smoothing
 
+    def at_start(self, beta: float) -> float:
+        return -math.log(2) - (math.log1p(-self.label_smoothing) + math.log(self.label_smoothing)) / 2
+
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         logits = beta * _margin(policy, reference)
         log_share = torch.log(torch.tensor(self.label_smoothing, dtype=logits.dtype))
@@ -154,6 +187,9 @@ class EXO(PreferenceLoss):
 class APOZero(PreferenceLoss):
     """1 - sigmoid(beta c) + sigmoid(beta r): chosen up, rejected down. Source: D'Oosterlinck et al. 2024, arXiv 2408.06266."""
 
+    def at_start(self, beta: float) -> float:
+        return 1.0
+
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         chosen, rejected = _log_ratios(policy, reference)
         return 1 - sigmoid(beta * chosen) + sigmoid(beta * rejected)
@@ -161,6 +197,9 @@ class APOZero(PreferenceLoss):
 
 class APODown(PreferenceLoss):
     """sigmoid(beta c) + 1 - sigmoid(beta h): both down, rejected more. Source: arXiv 2408.06266."""
+
+    def at_start(self, beta: float) -> float:
+        return 1.0
 
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         chosen, rejected = _log_ratios(policy, reference)
@@ -178,6 +217,9 @@ class DiscoPOP(PreferenceLoss):
         if not 0 < tau < float("inf"):
             raise InputError(f"DiscoPOP needs a tau above 0, got {tau}")
         self.tau = tau
+
+    def at_start(self, beta: float) -> float:
+        return (math.log(2) + 1) / 2
 
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         logits = beta * _margin(policy, reference)
@@ -197,6 +239,9 @@ class AOT(PreferenceLoss):
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = _check_smoothing(label_smoothing)
+
+    def at_start(self, beta: float) -> float:
+        return math.log(2)
 
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         policy_margin, reference_margin = policy.chosen - policy.rejected, reference.chosen - reference.rejected

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from mpo_lightning.data.batch import PairBatch, refuse_untrainable
@@ -20,6 +21,8 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_processor
 from mpo_lightning.training.quarantine import Quarantine
 from mpo_lightning.training.reference_pass import cache_meta
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 class MMPRDataModule(L.LightningDataModule):
@@ -89,6 +92,7 @@ class MMPRDataModule(L.LightningDataModule):
         self._reference_fingerprint = ""
         self.train_plan: Plan | None = None
         self._done_steps = 0
+        self._asked: tuple[Any, int] | None = None
 
     def setup(self, stage: str) -> None:
         """Plans the order, and sets Lightning's accumulation to what the global batch needs on this many devices.
@@ -98,6 +102,11 @@ class MMPRDataModule(L.LightningDataModule):
         """
         if self.trainer is None:
             return
+        if str(self.trainer.precision) not in PRECISIONS:
+            raise InputError(
+                f"trainer.precision {self.trainer.precision} is not supported; weights stay float32 (updates of 5e-6 vanish below it), so use "
+                f"one of {', '.join(PRECISIONS)}"
+            )
         # Asking for log_dir is a broadcast, so every rank asks here and none later, when it alone has a bad record.
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
         self.quarantine.open(folder, self.trainer.global_rank, self.trainer.world_size)
@@ -111,26 +120,40 @@ class MMPRDataModule(L.LightningDataModule):
             return
         if self.trainer.overfit_batches:  # type: ignore[attr-defined]
             raise InputError("trainer.overfit_batches would replace the order; use trainer.limit_train_batches with several epochs")
-        plan = self._plan("train")
-        self.train_plan = replace(plan, max_steps=self._most_steps(plan))
-        # The plan keeps to the limit in whole steps; Lightning's own would cut one in two.
-        self.trainer.limit_train_batches = self.trainer.limit_train_batches and 1.0
+        if not self.trainer.limit_train_batches:
+            raise InputError("trainer.limit_train_batches is 0, so nothing would be trained; leave it out or raise it")
+        self.train_plan = self._limited(self._plan("train"))
         self._done_steps = 0
-        wanted = plan.micro_batches_per_step
+        wanted = self.train_plan.micro_batches_per_step
         if self.trainer.accumulate_grad_batches not in (1, wanted):
             raise InputError(
                 f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}, but data.global_batch_size {self.global_batch_size} on "
                 f"{self.trainer.world_size} devices with micro-batches of {self.micro_batch_size} takes {wanted}; leave it out"
             )
+        idle = self.trainer.world_size * wanted - self.global_batch_size
+        if wanted == 1 and idle > 0:
+            rank_zero_warn(
+                f"data.global_batch_size {self.global_batch_size} leaves {idle} of {self.trainer.world_size} devices without a pair in every "
+                "step; use fewer devices or a larger batch"
+            )
+        self._asked = (self.trainer.limit_train_batches, self.trainer.accumulate_grad_batches)
+        # The plan keeps to the limit in whole steps; Lightning's own would cut one in two.
+        self.trainer.limit_train_batches = 1.0
         self.trainer.accumulate_grad_batches = wanted
 
-    def _most_steps(self, plan: Plan) -> int | None:
-        """Steps of an epoch under `trainer.limit_train_batches`, a share or a number of micro-batches, rounded up to whole steps."""
+    def teardown(self, stage: str) -> None:
+        """Gives the trainer back what the user had asked of it, for the next fit."""
+        if self._asked is not None and self.trainer is not None:
+            self.trainer.limit_train_batches, self.trainer.accumulate_grad_batches = self._asked
+            self._asked = None
+
+    def _limited(self, plan: Plan) -> Plan:
+        """The plan under `trainer.limit_train_batches`, a share or a number of micro-batches, rounded up to whole steps."""
         assert self.trainer is not None
         limit = self.trainer.limit_train_batches
         if isinstance(limit, float):
-            return None if limit == 1.0 else math.ceil(limit * plan.steps)
-        return -(-limit // plan.micro_batches_per_step)
+            return plan if limit == 1.0 else replace(plan, max_steps=math.ceil(limit * plan.steps))
+        return replace(plan, max_steps=-(-limit // plan.micro_batches_per_step))
 
     def _plan(self, split: str) -> Plan:
         folder = self.folders[split]

@@ -37,7 +37,7 @@ from mpo_lightning.objectives import (
 from mpo_lightning.objectives.generation import GenerationMean
 from mpo_lightning.training.optimizer import make_optimizer, warmup_cosine
 from mpo_lightning.training.resume import align_loops
-from mpo_lightning.training.step_metrics import NAMES, StepMeter, step_means, step_sums
+from mpo_lightning.training.step_metrics import NAMES, StepMeter, mean_names, step_means, step_sums
 
 SHIFTS: dict[str, type[RewardShift]] = {"previous_steps": PreviousSteps, "micro_batches": RunningMicroBatches}
 
@@ -220,7 +220,7 @@ class MPOModule(L.LightningModule):
         self._gradient_scale = planned_pairs / totals["pairs"] if totals["pairs"] else 0.0
         if self.objective.needs_reference:
             self.shift.after_step(totals["rewards_chosen"] + totals["rewards_rejected"], 2 * int(totals["pairs"]))
-        means = step_means(sums)
+        means = step_means(sums, mean_names(self.objective))
         shown = {name: means.pop(name) for name in ("loss", "margin", "accuracy") if name in means}
         self.log_dict({f"train/{name}": value for name, value in shown.items()}, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in (means | counts | delta).items()})
@@ -279,7 +279,9 @@ class MPOModule(L.LightningModule):
         if self._evaluation_sums is None:
             return
         sums = self._reduce_sum(self._evaluation_sums)
-        means = step_means(sums) | {name: sums[NAMES.index(name)].item() for name in ("pairs", "set_aside")}
+        means = step_means(sums, mean_names(self.objective)) | {
+            name: sums[NAMES.index(name)].item() for name in ("pairs", "set_aside")
+        }
         if means["set_aside"]:
             self._stop_at_bad_records()
         if self.objective.needs_reference:

@@ -56,10 +56,12 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Two optimizer groups of the parameters that need a gradient: decayed, and with weight_decay 0."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
+    seen: set[int] = set()  # tied weights belong to several modules
     for module in model.modules():
         is_norm = "norm" in type(module).__name__.lower()
         for name, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad:
+            if parameter.requires_grad and id(parameter) not in seen:
+                seen.add(id(parameter))
                 (plain if is_norm or "bias" in name else decayed).append(parameter)
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]

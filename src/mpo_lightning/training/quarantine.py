@@ -1,17 +1,14 @@
 """Bad records of a run: it stops at them, or sets them aside in a file, on every rank alike.
 
-A rank that alone raised would leave the others waiting in their next collective until they time out. So with several ranks the
-stop comes where all of them meet: at the end of the global step, or of the evaluation. Nothing was trained on in between, since
-the optimizer has not stepped yet.
+With several ranks the stop comes where all of them meet (see `together`): at the end of the global step, or of the evaluation. Nothing
+was trained on in between, since the optimizer has not stepped yet.
 """
 
 import json
 from pathlib import Path
 
-import torch.distributed as dist
-
 from mpo_lightning.data.batch import PairBatch
-from mpo_lightning.errors import InputError
+from mpo_lightning.training.together import gather, stop_together
 
 
 class Quarantine:
@@ -50,28 +47,11 @@ class Quarantine:
             self.stop_together()
 
     def stop_together(self) -> None:
-        """Stops every rank if any of them met a bad record in strict mode; every rank calls this.
-
-        Raises:
-            InputError: on rank 0, which speaks for all.
-            SystemExit: on the others, with code 0, since a launcher kills rank 0 when another rank fails before it has spoken.
-        """
-        if not self.strict:
-            return
-        found = self._gathered()
-        if found:
-            if not self._alone and dist.get_rank() != 0:
-                raise SystemExit(0)
-            where, reason = next(iter(found.items()))
-            raise InputError(f"{where}: {reason} (or set such records aside with --data.on_bad_record quarantine)")
+        """Stops every rank if any of them met a bad record in strict mode; every rank calls this."""
+        if self.strict:
+            where, reason = next(iter(self.reasons.items()), (None, None))
+            stop_together(f"{where}: {reason} (or set such records aside with --data.on_bad_record quarantine)" if where else None)
 
     def count(self) -> int:
         """Different records that were set aside, over all ranks; every rank calls this."""
-        return len(self._gathered())
-
-    def _gathered(self) -> dict[str, str]:
-        if self._alone:
-            return self.reasons
-        parts: list[dict[str, str]] = [{}] * dist.get_world_size()
-        dist.all_gather_object(parts, self.reasons)
-        return {where: reason for part in parts for where, reason in part.items()}
+        return len({where for part in gather(list(self.reasons)) for where in part})

@@ -4,13 +4,13 @@ Every number is a mean over the pairs of a global step (or of a whole validation
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from mpo_lightning.data.batch import PairBatch
-from mpo_lightning.objectives import LossTerms, SequenceLogps
+from mpo_lightning.objectives import LossTerms, MPOObjective, SequenceLogps
 
 MEANS = (
     "loss", "loss_preference", "loss_quality", "loss_generation", "rewards_chosen", "rewards_rejected", "margin", "accuracy",
@@ -21,7 +21,7 @@ NAMES = MEANS + COUNTS
 
 
 def step_sums(terms: LossTerms, policy: SequenceLogps, batch: PairBatch) -> Tensor:
-    """float64 [len(NAMES)]: sums over a micro-batch's pairs. A mean that the objective does not have is NaN.
+    """float64 [len(NAMES)]: sums over a micro-batch's pairs; 0 for what the objective does not have (see `mean_names`).
 
     Args:
         terms: of the real pairs.
@@ -30,7 +30,7 @@ def step_sums(terms: LossTerms, policy: SequenceLogps, batch: PairBatch) -> Tens
     """
 
     def total(values: Tensor | None) -> Tensor:
-        return values.detach().double().sum() if values is not None else policy.chosen.new_tensor(float("nan")).double()
+        return values.detach().double().sum() if values is not None else policy.chosen.new_zeros((), dtype=torch.float64)
 
     margin = accuracy = None
     if terms.rewards_chosen is not None and terms.rewards_rejected is not None:
@@ -79,10 +79,16 @@ class StepMeter:
         return sums, counts | {f"{name}_per_second": totals[name] / seconds for name in ("pairs", "tokens")}
 
 
-def step_means(sums: Tensor) -> dict[str, float]:
-    """Means over pairs by name, without the terms that the objective does not have; NaN where every pair was set aside."""
+def mean_names(objective: MPOObjective) -> list[str]:
+    """The means that an objective has, always the same ones, so that a NaN shows as NaN and not as the last value that was none."""
+    weights = objective.weights
+    absent = {name for name in ("preference", "quality", "generation") if getattr(weights, name) == 0}
+    names = [name for name in MEANS if name.removeprefix("loss_") not in absent]
+    without_reference = ("rewards_chosen", "rewards_rejected", "margin", "accuracy")
+    return names if objective.needs_reference else [name for name in names if name not in without_reference]
+
+
+def step_means(sums: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """Means over pairs by name; NaN where every pair was set aside."""
     values = dict(zip(NAMES, sums.tolist(), strict=True))
-    if not values["pairs"]:
-        return dict.fromkeys(MEANS, float("nan"))
-    means = {name: values[name] / values["pairs"] for name in MEANS}
-    return {name: value for name, value in means.items() if value == value}
+    return {name: values[name] / values["pairs"] if values["pairs"] else float("nan") for name in names}

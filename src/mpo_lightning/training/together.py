@@ -1,0 +1,37 @@
+"""Stopping every rank at once.
+
+A rank that alone raised would leave the others waiting in their next collective until they time out. Where all ranks meet, they tell each
+other, and stop together.
+"""
+
+from typing import TypeVar
+
+import torch.distributed as dist
+
+from mpo_lightning.errors import InputError
+
+Part = TypeVar("Part")
+
+
+def gather(part: Part) -> list[Part]:
+    """`part` of every rank, in the order of ranks; every rank calls this."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [part]
+    parts: list[Part] = [part] * dist.get_world_size()
+    dist.all_gather_object(parts, part)
+    return parts
+
+
+def stop_together(problem: str | None) -> None:
+    """Stops every rank if any has a problem; every rank calls this.
+
+    Raises:
+        InputError: on rank 0, which speaks for all.
+        SystemExit: on the others, with code 0, since a launcher kills rank 0 when another rank fails before it has spoken.
+    """
+    problems = [found for found in gather(problem) if found is not None]
+    if not problems:
+        return
+    if dist.is_available() and dist.is_initialized() and dist.get_rank() != 0:
+        raise SystemExit(0)
+    raise InputError(problems[0])
