@@ -17,6 +17,7 @@ from mpo_lightning.data.records import PreferenceRecord, checked_question
 from mpo_lightning.data.templates import TEMPLATES, get_template
 from mpo_lightning.data.tiling import normalize_tiles
 from mpo_lightning.errors import BadRecord, InputError
+from support.turns import turn_texts
 
 IGNORE = -100  # the reference's label of a position that is not trained
 LOADABLE = ("qwen2_bias", "llama_vit6b", "phi3_fused")
@@ -52,8 +53,7 @@ def test_templates_render_the_golden_strings(golden: Path) -> None:
         template = TEMPLATES[name]
         assert template.system == case["system_message"]
         assert template.prompt("<image>\nWhat is this?") == case["generation_prompt_one_image"]
-        segments = template.segments([("Hello?", "Hi."), ("And now?", "")])
-        rendered = "".join(segment.text for segment in segments[:3])
+        rendered = "".join(piece for piece, _ in turn_texts(template, [("Hello?", "Hi."), ("And now?", "")])[:3])
         assert rendered == case["generation_prompt_two_turns"]
 
 
@@ -67,13 +67,13 @@ def test_golden_label_masks_are_reproduced(golden: Path, tokenizers: dict) -> No
         turns = list(zip(values[::2], values[1::2], strict=True))
         tiles = [count // 4 for count in case["num_image_tokens"]]
         ids, labels = [], []
-        for number, segment in enumerate(encoder.template.segments(turns)):
+        for number, (text, trained) in enumerate(turn_texts(encoder.template, turns)):
             if number == 0:
                 piece = encoder.prompt_ids(turns[0][0], tiles)
             else:
-                piece = list(encoder.tokenizer(segment.text, add_special_tokens=False).input_ids)
+                piece = list(encoder.tokenizer(text, add_special_tokens=False).input_ids)
             ids += piece
-            labels += piece if segment.trained else [IGNORE] * len(piece)
+            labels += piece if trained else [IGNORE] * len(piece)
         if (ids, labels) == (case["input_ids"], case["labels"]):
             compared += 1
         else:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import tarfile
 import tracemalloc
@@ -148,6 +149,38 @@ def test_a_killed_run_continues_with_the_tars_that_are_missing(tmp_path: Path) -
     assert (tmp_path / "again" / "train" / tars[0].name).stat().st_mtime_ns == kept
     for path in (tmp_path / "whole").rglob("*.*"):
         assert (tmp_path / "again" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "moment", ["before the plan", "before the first tar", "while tidying up", "after half of it was tidied up"]
+)
+def test_a_run_killed_at_its_edges_continues(tmp_path: Path, moment: str) -> None:
+    meta = write_set(tmp_path / "set", [pair(1, image="a.png"), pair(2), "{", pair(4)])
+    found = survey(meta, strict=False)
+    output = tmp_path / "out"
+    jobs = plan_shards(found, output, 0.0, 0, 20_000)
+    whole = write_shards(found, plan_shards(found, tmp_path / "whole", 0.0, 0, 20_000), tmp_path / "whole", strict=False, workers=1)
+    (output / ".work").mkdir(parents=True)
+    if moment != "before the plan":
+        (output / ".work" / "plan").write_text(plan_fingerprint(found, jobs))
+    if "tid" in moment:
+        shutil.copytree(tmp_path / "whole", output, dirs_exist_ok=True)
+        manifest = json.loads((output / "manifest.json").read_text())
+        (output / "manifest.json").write_text(json.dumps(manifest | {"plan": plan_fingerprint(found, jobs)}))
+    if "half" in moment:
+        (output / ".work" / "plan").unlink()
+    summary = write_shards(found, jobs, output, strict=False, workers=1)
+    assert summary == whole and not (output / ".work").exists() and len(summary.rejected) == 1
+    assert len(open_index(output / "train")) == 3
+
+
+def test_shards_keep_to_their_size_and_the_announcement_is_right(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    meta = write_set(tmp_path, [pair(number, answer=f"{number}") for number in range(500)])
+    commands.shard(str(meta), str(tmp_path / "out"), shard_megabytes=0.1, workers=1)
+    sizes = [path.stat().st_size for path in (tmp_path / "out" / "train").glob("*.tar")]
+    assert len(sizes) > 4 and max(sizes) <= 100_000
+    announced = float(re.search(r"shards about ([\d.]+) MB", capsys.readouterr().out)[1])
+    assert announced == pytest.approx(sum(sizes) / 1e6, rel=0.15)
 
 
 def test_an_output_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.freeze import freeze_parts, part_modules
 from mpo_lightning.models.loading import Processor, load_model, load_processor
 from mpo_lightning.models.tiny import tiny_model
+from support.turns import turn_texts
 
 
 def test_the_tiny_model_is_drawn_from_its_seed() -> None:
@@ -52,8 +53,8 @@ def test_the_written_chat_template_renders_what_the_template_does(tiny_folder: P
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     turns = [("user", "Hello?"), ("assistant", "Hi."), ("user", "And now?")]
     text = tokenizer.apply_chat_template([{"role": r, "content": c} for r, c in turns], tokenize=False, add_generation_prompt=True)
-    segments = get_template(name).segments([("Hello?", "Hi."), ("And now?", "")])
-    assert text == "".join(segment.text for segment in segments[:3])
+    pieces = turn_texts(get_template(name), [("Hello?", "Hi."), ("And now?", "")])
+    assert text == "".join(piece for piece, _ in pieces[:3])
 
 
 def test_transformers_image_processor_gives_our_pixels(tiny_folder: Path, root: Path) -> None:

@@ -20,7 +20,7 @@ from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.plan import Occurrence
 from mpo_lightning.data.records import IMAGE_MARK, PreferenceRecord
 from mpo_lightning.data.templates import ChatTemplate
-from mpo_lightning.data.tiling import cut_tiles, degrade_tiles
+from mpo_lightning.data.tiling import cut_tiles, degrade_tiles, tiles_per_picture
 from mpo_lightning.errors import BadRecord
 
 IMAGE_TOKEN = "<IMG_CONTEXT>"
@@ -116,7 +116,7 @@ class PairEncoder:
         )
 
     def _tiles(self, record: PreferenceRecord) -> list[Tensor]:
-        limit = max(1, (record.max_tiles or self.max_tiles) // max(1, len(record.images)))
+        limit = tiles_per_picture(record.max_tiles or self.max_tiles, len(record.images))
         return [cut_tiles(open_picture(data), limit, self.tile_size) for data in record.images]
 
     def prompt_ids(self, question: str, tiles_per_image: list[int]) -> list[int]:

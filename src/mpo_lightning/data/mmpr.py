@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpo_lightning.data.records import checked_answers, checked_question
+from mpo_lightning.data.records import PreferenceRecord, checked_answers, checked_question
 from mpo_lightning.errors import BadRecord, InputError
 
 META_FIELDS = {"root", "annotation", "data_augment", "repeat_time", "length", "max_dynamic_patch"}
@@ -144,6 +144,32 @@ def parse_line(line: bytes, root: Path) -> AnnotationLine:
         rejected=rejected,
         pictures=tuple(picture_path(root, name) for name in names),
         extra={name: value for name, value in fields.items() if name not in known},
+    )
+
+
+def make_record(
+    entry: AnnotationSet, line: int, parsed: AnnotationLine, name: str, images: tuple[bytes, ...] = ()
+) -> PreferenceRecord:
+    """The record that a line becomes.
+
+    Args:
+        entry: its data set.
+        line: its number.
+        parsed: its fields.
+        name: the data set's name as part of a key.
+        images: the pictures' bytes.
+    """
+    return PreferenceRecord(
+        key=f"{name}-{line:08d}",
+        question=parsed.question,
+        chosen=parsed.chosen,
+        rejected=parsed.rejected,
+        images=images,
+        dataset=entry.name,
+        source=f"{entry.annotation.name}:{line}",
+        max_tiles=entry.max_dynamic_patch,
+        augment=entry.data_augment,
+        extra=parsed.extra,
     )
 
 

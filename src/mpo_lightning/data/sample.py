@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from mpo_lightning.data.mmpr import parse_json
 from mpo_lightning.data.pictures import EXTENSIONS, picture_size
 from mpo_lightning.data.records import PreferenceRecord, checked_answers, checked_question
-from mpo_lightning.data.tiling import count_tiles
+from mpo_lightning.data.tiling import count_tiles, tiles_per_picture
 from mpo_lightning.errors import BadRecord
 
 PICTURE_NAME = re.compile(r"(?:(\d+)\.)?(?:{})".format("|".join(sorted({*EXTENSIONS.values(), "jpeg"}))), re.IGNORECASE)
@@ -27,15 +27,20 @@ KNOWN_FIELDS = {"question", "chosen", "rejected", "dataset", "source", "max_tile
 DEFAULT_MAX_TILES = 12
 
 
-def encode_sample(record: PreferenceRecord) -> dict[str, Any]:
-    """The record as the dict that `webdataset.TarWriter(encoder=False)` writes."""
+def encode_fields(record: PreferenceRecord) -> bytes:
+    """The record's JSON member."""
     fields: dict[str, Any] = {"question": record.question, "chosen": record.chosen, "rejected": record.rejected}
     fields |= {"dataset": record.dataset, "source": record.source, "augment": record.augment}
     if record.max_tiles is not None:
         fields["max_tiles"] = record.max_tiles
     if record.extra:
         fields["extra"] = record.extra
-    sample: dict[str, Any] = {"__key__": record.key, "json": json.dumps(fields, ensure_ascii=False).encode("utf-8")}
+    return json.dumps(fields, ensure_ascii=False).encode("utf-8")
+
+
+def encode_sample(record: PreferenceRecord) -> dict[str, Any]:
+    """The record as the dict that `webdataset.TarWriter(encoder=False)` writes."""
+    sample: dict[str, Any] = {"__key__": record.key, "json": encode_fields(record)}
     for number, data in enumerate(record.images):
         sample[f"{number}.{picture_size(data)[2]}"] = data
     return sample
@@ -123,7 +128,7 @@ def record_cost(record: PreferenceRecord, images: list[bytes]) -> dict[str, int]
         BadRecord: a picture's header cannot be read.
     """
     tokenizer = packaged_tokenizer()
-    limit = max(1, (record.max_tiles or DEFAULT_MAX_TILES) // max(1, len(images)))
+    limit = tiles_per_picture(record.max_tiles or DEFAULT_MAX_TILES, len(images))
     tiles = sum(count_tiles(width, height, limit) for width, height, _ in map(picture_size, images))
     texts = {"prompt": record.question, "chosen": record.chosen, "rejected": record.rejected}
     return {"tiles": tiles} | {f"{name}_tokens": len(tokenizer.encode(text).ids) for name, text in texts.items()}

@@ -21,7 +21,7 @@ from pathlib import Path
 from webdataset import TarWriter
 
 from mpo_lightning.data.index import DatasetEntry, ScannedShard, scan_shard, write_index
-from mpo_lightning.data.mmpr import AnnotationSet, parse_line
+from mpo_lightning.data.mmpr import AnnotationSet, make_record, parse_line
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.processes import process_map
 from mpo_lightning.data.records import PreferenceRecord
@@ -31,6 +31,8 @@ from mpo_lightning.data.survey import PairPlace, Rejected, Survey
 from mpo_lightning.errors import BadRecord, InputError
 
 SPLITS = ("train", "validation")
+BLOCK = 10_240
+"""A tar ends in zeros up to a multiple of this."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _cut_by_size(pairs: list[PairPlace], shard_bytes: int) -> Iterator[list[Pair
     current: list[PairPlace] = []
     filled = 0
     for pair in pairs:
-        if current and filled + pair.bytes > shard_bytes:
+        if current and filled + pair.bytes > shard_bytes - BLOCK:
             yield current
             current, filled = [], 0
         current.append(pair)
@@ -123,7 +125,11 @@ def write_shards(
     Raises:
         InputError: the folder holds something else, the disk is too small, or (strict) a picture is bad.
     """
-    _prepare_folder(found, jobs, output)
+    plan = plan_fingerprint(found, jobs)
+    if (output / "manifest.json").is_file() and (output / ".work").is_dir():
+        # Killed while it tidied up: everything is there.
+        return _finished_summary(output, plan)
+    _prepare_folder(plan, jobs, output)
     finished: list[tuple[ShardJob, ScannedShard, list[Rejected]]] = []
     with process_map(_write_shard, jobs, workers) as results:
         for job, (scanned, rejected) in zip(jobs, results, strict=True):
@@ -146,14 +152,34 @@ def write_shards(
         lines = (json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in all_rejected)
         (output / "quarantine.jsonl").write_text("".join(lines), encoding="utf-8")
     manifest = {
+        "plan": plan,
         "fingerprint": found.fingerprint,
         "pairs": summary.pairs,
         "datasets": summary.datasets,
         "set_aside": len(all_rejected),
     }
-    (output / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    _write_whole(output / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
     shutil.rmtree(output / ".work")
     return summary
+
+
+def _finished_summary(output: Path, plan: str) -> ShardSummary:
+    manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+    if manifest["plan"] != plan:
+        raise InputError(f"{output}: shards of other data or arguments are here; choose a new folder")
+    rejected = []
+    if manifest["set_aside"]:
+        lines = (output / "quarantine.jsonl").read_text(encoding="utf-8").splitlines()
+        rejected = [Rejected(**json.loads(line)) for line in lines]
+    shutil.rmtree(output / ".work")
+    return ShardSummary(manifest["pairs"], manifest["datasets"], rejected)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Writes a file that is there whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.rename(path)
 
 
 def _dataset_counts(scan: ScannedShard) -> dict[str, int]:
@@ -168,28 +194,27 @@ def plan_fingerprint(found: Survey, jobs: list[ShardJob]) -> str:
     return digest.hexdigest()
 
 
-def _prepare_folder(found: Survey, jobs: list[ShardJob], output: Path) -> None:
-    plan = plan_fingerprint(found, jobs)
+def _prepare_folder(plan: str, jobs: list[ShardJob], output: Path) -> None:
     marker = output / ".work" / "plan"
     if marker.is_file():
-        if marker.read_text() != plan:
+        if marker.read_text(encoding="utf-8") != plan:
             raise InputError(
                 f"{output}: an unfinished run with other data or arguments was left here; delete the folder or choose another"
             )
-    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+    elif output.exists() and (not output.is_dir() or any(path.name != ".work" for path in output.iterdir())):
         raise InputError(f"{output}: the folder is not empty; choose a new one, so that no shard is mixed with older ones")
     try:
-        for folder in {marker.parent, *(job.path.parent for job in jobs)}:
-            folder.mkdir(parents=True, exist_ok=True)
+        # The marker first: a folder with anything else in it and without a marker is not ours.
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(marker, plan)
+        for folder in {job.path.parent for job in jobs}:
+            folder.mkdir(exist_ok=True)
         free = shutil.disk_usage(output).free
-        missing = sum(pair.bytes for job in jobs if not job.path.exists() for pair in job.pairs)
-        if missing > free:
-            raise InputError(
-                f"{output}: the shards need {missing / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; choose a larger disk"
-            )
-        marker.write_text(plan)
     except OSError as error:
         raise InputError(f"{output}: cannot write there ({error.strerror})") from None
+    missing = sum(BLOCK + sum(pair.bytes for pair in job.pairs) for job in jobs if not job.path.exists())
+    if missing > free:
+        raise InputError(f"{output}: the shards need {missing / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; choose a larger disk")
 
 
 def _write_shard(job: ShardJob) -> tuple[ScannedShard, list[Rejected]]:
@@ -204,7 +229,7 @@ def _write_shard(job: ShardJob) -> tuple[ScannedShard, list[Rejected]]:
                     tar.write(encode_sample(_load_pair(job, pair)))
                 except BadRecord as error:
                     rejected.append(Rejected(f"{job.sets[pair.dataset].annotation}:{pair.line}", str(error)))
-        rejected_path.write_text(json.dumps([asdict(item) for item in rejected]), encoding="utf-8")
+        _write_whole(rejected_path, json.dumps([asdict(item) for item in rejected]))
         partial.rename(job.path)
     return scan_shard(job.path), [Rejected(**item) for item in json.loads(rejected_path.read_text(encoding="utf-8"))]
 
@@ -222,15 +247,4 @@ def _load_pair(job: ShardJob, pair: PairPlace) -> PreferenceRecord:
         except BadRecord as error:
             raise BadRecord(f"{path}: {error}") from None
         images.append(data)
-    return PreferenceRecord(
-        key=f"{job.names[pair.dataset]}-{pair.line:08d}",
-        question=parsed.question,
-        chosen=parsed.chosen,
-        rejected=parsed.rejected,
-        images=tuple(images),
-        dataset=entry.name,
-        source=f"{entry.annotation.name}:{pair.line}",
-        max_tiles=entry.max_dynamic_patch,
-        augment=entry.data_augment,
-        extra=parsed.extra,
-    )
+    return make_record(entry, pair.line, parsed, job.names[pair.dataset], tuple(images))

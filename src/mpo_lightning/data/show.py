@@ -16,7 +16,7 @@ from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.records import PreferenceRecord
 from mpo_lightning.data.sample import packaged_tokenizer
-from mpo_lightning.data.tiling import choose_grid, cut_tiles
+from mpo_lightning.data.tiling import choose_grid, cut_tiles, tiles_per_picture
 from mpo_lightning.errors import BadRecord
 
 STYLE = """
@@ -86,7 +86,7 @@ def write_page(
 
 
 def _article(record: PreferenceRecord, max_tiles: int, tile_size: int, count_tokens: Callable[[str], int]) -> str:
-    limit = max(1, (record.max_tiles or max_tiles) // max(1, len(record.images)))
+    limit = tiles_per_picture(record.max_tiles or max_tiles, len(record.images))
     figures = "".join(_figure(open_picture(data), limit, tile_size) for data in record.images)
     left, right = marked_difference(record.chosen, record.rejected)
     sides = "".join(

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpo_lightning.data.mmpr import AnnotationSet, parse_line, read_lines, read_meta
+from mpo_lightning.data.mmpr import AnnotationSet, make_record, parse_line, read_lines, read_meta
 from mpo_lightning.data.records import IMAGE_MARK
 from mpo_lightning.data.same_pictures import same_pictures
+from mpo_lightning.data.sample import encode_fields
 from mpo_lightning.data.split import connected_groups
 from mpo_lightning.errors import BadRecord, InputError
 
@@ -90,7 +91,8 @@ def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda do
                 if path not in picture_numbers:
                     picture_numbers[path] = len(picture_sizes)
                     picture_sizes.append(os.path.getsize(path))
-            sizes = [len(line), *(picture_sizes[picture_numbers[path]] for path in pictures)]
+            body = len(encode_fields(make_record(entry, line_number, parsed, "")))
+            sizes = [body, *(picture_sizes[picture_numbers[path]] for path in pictures)]
             # A tar member takes its bytes rounded up to 512, behind a header of 512.
             pairs.append(PairPlace(number, line_number, offset, sum(512 + (size + 511) // 512 * 512 for size in sizes)))
             words = parsed.question.replace(IMAGE_MARK, "").strip()

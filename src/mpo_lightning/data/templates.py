@@ -5,21 +5,12 @@ Source: InternVL `internvl_chat/internvl/conversation.py` and `train/dataset.py`
 `preprocess_phi3`, `preprocess_internvl2_5`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mpo_lightning.errors import InputError
 
 INTERNVL2_SYSTEM = "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
 INTERNVL2_5_SYSTEM = "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A piece of a rendered conversation; `trained` pieces carry labels."""
-
-    text: str
-    trained: bool
 
 
 @dataclass(frozen=True)
@@ -58,16 +49,6 @@ class ChatTemplate:
     def answer(self, text: str) -> str:
         """The trained text of an answer: the answer and the end token."""
         return self.turn(text) + self.end
-
-    def segments(self, turns: Sequence[tuple[str, str]]) -> list[Segment]:
-        """A conversation of (question, answer) turns as alternating prompts and trained answers."""
-        pieces = []
-        for number, (question, answer) in enumerate(turns):
-            prompt = self.prompt(question)
-            if number:
-                prompt = self.after_end + prompt.removeprefix(f"{self.system_prefix}{self.system}{self.end}{self.after_end}")
-            pieces += [Segment(prompt, trained=False), Segment(self.answer(answer), trained=True)]
-        return pieces + ([Segment(self.after_end, trained=False)] if self.after_end else [])
 
 
 def _chatml(name: str, **changes: str | bool) -> ChatTemplate:

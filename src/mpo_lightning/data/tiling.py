@@ -21,17 +21,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @lru_cache
-def _grids(min_tiles: int, max_tiles: int) -> tuple[tuple[int, int], ...]:
-    grids = [
-        (cols, rows)
-        for cols in range(1, max_tiles + 1)
-        for rows in range(1, max_tiles + 1)
-        if min_tiles <= cols * rows <= max_tiles
-    ]
+def _grids(max_tiles: int) -> tuple[tuple[int, int], ...]:
+    grids = [(cols, rows) for cols in range(1, max_tiles + 1) for rows in range(1, max_tiles + 1) if cols * rows <= max_tiles]
     return tuple(sorted(grids, key=lambda grid: grid[0] * grid[1]))
 
 
-def choose_grid(width: int, height: int, max_tiles: int, tile_size: int = 448, min_tiles: int = 1) -> tuple[int, int]:
+def choose_grid(width: int, height: int, max_tiles: int, tile_size: int = 448) -> tuple[int, int]:
     """Columns and rows of the grid for a picture.
 
     Args:
@@ -39,16 +34,20 @@ def choose_grid(width: int, height: int, max_tiles: int, tile_size: int = 448, m
         height: picture height in pixels.
         max_tiles: most tiles in the grid, the thumbnail not counted.
         tile_size: side of a tile in pixels.
-        min_tiles: fewest tiles in the grid.
     """
     ratio, area = width / height, width * height
     best, best_difference = (1, 1), float("inf")
-    for cols, rows in _grids(min_tiles, max_tiles):
+    for cols, rows in _grids(max_tiles):
         difference = abs(ratio - cols / rows)
         wins_tie = difference == best_difference and area > 0.5 * tile_size * tile_size * cols * rows
         if difference < best_difference or wins_tie:
             best, best_difference = (cols, rows), difference
     return best
+
+
+def tiles_per_picture(max_tiles: int, pictures: int) -> int:
+    """Most tiles of one picture of a pair that has several: they share the pair's limit."""
+    return max(1, max_tiles // max(1, pictures))
 
 
 def count_tiles(width: int, height: int, max_tiles: int, tile_size: int = 448) -> int:
@@ -57,25 +56,23 @@ def count_tiles(width: int, height: int, max_tiles: int, tile_size: int = 448) -
     return cols * rows + (cols * rows > 1)
 
 
-def cut_tiles(image: Image.Image, max_tiles: int, tile_size: int = 448, min_tiles: int = 1, thumbnail: bool = True) -> Tensor:
-    """The picture as tiles, row by row, the thumbnail last.
+def cut_tiles(image: Image.Image, max_tiles: int, tile_size: int = 448) -> Tensor:
+    """The picture as tiles, row by row; a thumbnail of the whole comes last when the grid has more than one.
 
     Args:
         image: any Pillow picture; converted to RGB first.
         max_tiles: most tiles in the grid, the thumbnail not counted.
         tile_size: side of a tile in pixels.
-        min_tiles: fewest tiles in the grid.
-        thumbnail: add the whole picture as one more tile when the grid has more than one.
 
     Returns:
         uint8 [N, 3, S, S], channels last in memory.
     """
     image = image.convert("RGB")
-    cols, rows = choose_grid(image.width, image.height, max_tiles, tile_size, min_tiles)
+    cols, rows = choose_grid(image.width, image.height, max_tiles, tile_size)
     # A 1 x 1 grid's tile is the thumbnail itself: the same resize of the whole picture.
     resized = np.asarray(image.resize((tile_size * cols, tile_size * rows), Image.Resampling.BICUBIC))
     grid = resized.reshape(rows, tile_size, cols, tile_size, 3).swapaxes(1, 2)
-    num_tiles = cols * rows + (thumbnail and cols * rows > 1)
+    num_tiles = cols * rows + (cols * rows > 1)
     tiles = np.empty((num_tiles, tile_size, tile_size, 3), dtype=np.uint8)
     tiles[: cols * rows].reshape(rows, cols, tile_size, tile_size, 3)[...] = grid
     if num_tiles > cols * rows:
