@@ -46,6 +46,30 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
     assert done.stderr.startswith(f"mpo: {tmp_path / 'no.json'}: cannot read the meta file")
 
 
+def test_a_verb_without_arguments_says_what_it_needs() -> None:
+    done = mpo("fit")
+    assert done.returncode == 2 and done.stderr.startswith("mpo: 'mpo fit' needs a model and shards: mpo fit --config")
+    done = mpo("data", "shard")
+    assert done.returncode == 2 and "required: meta, output" in done.stderr
+    done = mpo("data")
+    assert done.returncode == 0 and "  data shard " in done.stdout
+    done = mpo("data", "shred")
+    assert done.returncode == 2 and "unknown verb 'data shred'" in done.stderr
+
+
+def test_a_users_own_loss_lies_in_the_working_folder(root: Path, shards: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from mpo_lightning.objectives import PreferenceLoss\n\n\nclass Mine(PreferenceLoss):\n"
+        "    def __call__(self, policy, reference, beta):\n        return (policy.rejected - policy.chosen) * 0\n"
+    )
+    command = [str(Path(sys.executable).with_name("mpo")), "fit", "--config", str(root / "configs/base.yaml"), "--config", str(root / "configs/recipe/mpo.yaml"),
+               "--config", str(root / "configs/model/tiny.yaml"), "--model.policy", str(tiny_folder), "--data.train", str(shards / "train"),
+               "--trainer.max_steps=1", "--data.global_batch_size=4", "--data.num_workers=0", "--model.preference=own.Mine"]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    assert "no prediction; largest margin 0" in done.stdout + done.stderr
+
+
 def test_verbs_take_a_config_and_teach_their_options(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(f"output: {tmp_path / 'model'}\nseed: 3\n")
     commands.run("model", ["tiny", "--config", str(tmp_path / "tiny.yaml")])
@@ -129,7 +153,11 @@ def test_the_export_is_the_trained_policy(fit_arguments: list[str], tmp_path: Pa
     assert all(torch.equal(value, exported[name]) for name, value in trained.items())
     assert not torch.equal(exported["lm_head.weight"], load_model(tiny_folder).lm_head.weight)
     card = (tmp_path / "run" / "version_0" / "export" / "README.md").read_text()
-    assert "| preference loss | DPO, weight 0.8 |" in card and "| steps | 2 of 8 pairs |" in card
+    assert (
+        "| preference loss | DPO, weight 0.8 |" in card
+        and "| training | 2 steps of 8 pairs," in card
+        and "learning rate 0.001" in card
+    )
 
 
 def test_print_config_shows_overlays_in_order(fit_arguments: list[str], root: Path, capsys: pytest.CaptureFixture) -> None:
@@ -200,6 +228,10 @@ def test_a_users_own_loss_is_named_by_class_path(fit_arguments: list[str], tmp_p
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--model.preference=EXO", "--model.preference.label_smoothing=0"], "EXO needs a label_smoothing"),
     (["--ckpt_path=nowhere.ckpt"], "no such checkpoint"),
+    (["--ckpt_path=/tmp"], "the folder is not a checkpoint"),
+    (["--trainer.precision=bf16-true"], "bf16-true is not supported"),
+    (["--trainer.precision=64-true"], "64-true is not supported"),
+    (["--trainer.limit_train_batches=0"], "nothing would be trained"),
     (["--ckpt_path=last"], "leave --ckpt_path out to start a new run"),
     (["--model.weights.quality=.nan"], "weights must be numbers"),
     (["--model.warmup_ratio=.nan"], "warmup_ratio must be between 0 and 1"),

@@ -27,6 +27,7 @@ def place(root: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_steps_run_in_order(root: Path, place: Path) -> None:
     commands = commands_of((root / "README.md").read_text(), "tested: steps")
     assert len(commands) >= 6

@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from mpo_lightning import __version__
 from mpo_lightning.errors import InputError
@@ -36,15 +37,22 @@ def help_text() -> str:
     """What `mpo --help` prints: every verb in a line."""
     lines = ["usage: mpo VERB ... | mpo VERB --help", "", "Take an InternVL2, train it with Mixed Preference Optimization.", ""]
     lines += ["train and evaluate (LightningCLI):", *(f"  {verb:<14} {text}" for verb, text in TRAINER_VERBS.items()), ""]
-    for group, verbs in GROUPS.items():
-        lines += [f"{group}:", *(f"  {f'{group} {verb}':<14} {text}" for verb, text in verbs.items()), ""]
+    for group in GROUPS:
+        lines += [f"{group}:", *group_lines(group), ""]
     return "\n".join([*lines, "options:", "  --help         this text", "  --version      the version", ""])
+
+
+def group_lines(group: str) -> list[str]:
+    """Each verb of a group in a line."""
+    return [f"  {f'{group} {verb}':<14} {text}" for verb, text in GROUPS[group].items()]
 
 
 def main() -> None:
     """Entry point. Bad input ends with one sentence on stderr and exit code 2."""
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # A user's own loss may lie in the working folder; last, so that nothing there hides a package.
+    sys.path.append(str(Path.cwd()))
     try:
         # sys.argv is left alone: Lightning's launcher starts other ranks with it.
         run(sys.argv[1:])
@@ -67,8 +75,17 @@ def run(arguments: Sequence[str]) -> None:
         print(help_text())
     elif verb == "--version":
         print(f"mpo-lightning {__version__}")
+    elif verb in TRAINER_VERBS and len(arguments) == 1:
+        raise InputError(
+            f"'mpo {verb}' needs a model and shards: mpo {verb} --config configs/base.yaml --config configs/recipe/mpo.yaml --model.policy MODEL "
+            f"--data.train SHARDS/train; 'mpo {verb} --help' explains every option"
+        )
     elif verb in TRAINER_VERBS:
         importlib.import_module("mpo_lightning.training.cli").run()
+    elif verb in GROUPS and (len(arguments) == 1 or arguments[1] in ("-h", "--help")):
+        print("\n".join([f"usage: mpo {verb} VERB ... | mpo {verb} VERB --help", "", *group_lines(verb)]))
+    elif verb in GROUPS and arguments[1] not in GROUPS[verb]:
+        raise InputError(f"unknown verb '{verb} {arguments[1]}'; 'mpo {verb} --help' lists them")
     elif verb in GROUPS:
         importlib.import_module("mpo_lightning.commands").run(verb, arguments[1:])
     else:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 
-from mpo_lightning.cli import GROUPS
 from mpo_lightning.errors import InputError
 
 OnBad = Literal["strict", "quarantine"]
@@ -254,18 +253,14 @@ COMMANDS: dict[str, dict[str, Any]] = {
 
 def run(group: str, arguments: Sequence[str]) -> None:
     """Runs one verb of a group; bad arguments end with jsonargparse's message and exit code 2."""
-    parser = ArgumentParser(prog=f"mpo {group}")
-    verbs = parser.add_subcommands(dest="verb")
-    for name, function in COMMANDS[group].items():
-        verb = ArgumentParser(description=str(function.__doc__).split("\n\n    Args:")[0])
-        verb.add_argument("--config", action="config", help="a YAML file with these arguments")
-        # `mpo data check FOLDER`, but `mpo data shard --meta META --output DIR`.
-        verb.add_function_arguments(function, as_positional="folder" in signature(function).parameters)
-        verbs.add_subcommand(name, verb, help=GROUPS[group][name])
-    values = parser.parse_args(list(arguments)).as_dict()
-    chosen = values[values["verb"]]
+    name, function = arguments[0], COMMANDS[group][arguments[0]]
+    parser = ArgumentParser(prog=f"mpo {group} {name}", description=str(function.__doc__).split("\n\n    Args:")[0])
+    parser.add_argument("--config", action="config", help="a YAML file with these arguments")
+    # `mpo data check FOLDER`, but `mpo data shard --meta META --output DIR`.
+    parser.add_function_arguments(function, as_positional="folder" in signature(function).parameters)
+    chosen = parser.parse_args(list(arguments[1:])).as_dict()
     chosen.pop("config")
     try:
-        COMMANDS[group][values["verb"]](**chosen)
+        function(**chosen)
     except OSError as error:
         raise InputError(f"{error.filename}: cannot read or write there ({error.strerror})") from None

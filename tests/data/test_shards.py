@@ -17,7 +17,7 @@ from mpo_lightning import commands
 from mpo_lightning.data.check import check_folder, index_folder
 from mpo_lightning.data.index import open_index, scan_shard
 from mpo_lightning.data.reader import ShardReader
-from mpo_lightning.data.shards import plan_fingerprint, plan_shards, unique_names, write_shards
+from mpo_lightning.data.shards import _sources, plan_fingerprint, plan_shards, unique_names, write_shards
 from mpo_lightning.data.survey import survey
 from mpo_lightning.errors import BadRecord, InputError
 
@@ -141,7 +141,8 @@ def test_a_killed_run_continues_with_the_tars_that_are_missing(tmp_path: Path) -
     jobs = plan_shards(found, tmp_path / "again", 0.0, 0, 20_000)
     plan = plan_fingerprint(found, jobs)
     (tmp_path / "again" / ".work" / "plan").write_text(plan)
-    (tmp_path / "again" / ".work" / f"train-{tars[0].name}.rejected.json").write_text("[]")
+    notes = {"sources": _sources(jobs[0]), "rejected": 0}
+    (tmp_path / "again" / ".work" / f"train-{tars[0].name}.json").write_text(json.dumps(notes))
     shutil.copy(tars[0], tmp_path / "again" / "train")
     kept = (tmp_path / "again" / "train" / tars[0].name).stat().st_mtime_ns
     (tmp_path / "again" / "train" / f"{tars[1].name}.partial").write_bytes(tars[1].read_bytes()[:700])
@@ -228,8 +229,10 @@ def test_a_missing_shard_and_a_missing_index_are_named(copied: Path, tmp_path: P
     shutil.rmtree(copied / "index")
     with pytest.raises(InputError, match="run 'mpo data index"):
         open_index(copied)
-    with pytest.raises(InputError, match="no shards here"):
+    with pytest.raises(InputError, match="no such folder"):
         open_index(tmp_path / "nothing")
+    with pytest.raises(InputError, match="no shards here"):
+        open_index(tmp_path)
 
 
 def test_one_changed_byte_is_found_by_reading_and_by_checking(copied: Path) -> None:
@@ -353,6 +356,47 @@ def test_every_pair_set_aside_is_said(tmp_path: Path) -> None:
         commands.shard(str(meta), str(tmp_path / "out"), validation=0.4, on_bad="quarantine", workers=1)
 
 
+def test_a_mended_picture_of_the_same_size_is_looked_at_again(tmp_path: Path) -> None:
+    meta = write_set(tmp_path, [pair(1, image="a.png"), pair(2, image="b.png")])
+    picture = tmp_path / "images" / "b.png"
+    whole = picture.read_bytes()
+    picture.write_bytes(b"x" * len(whole))
+    with pytest.raises(InputError, match="not a picture"):
+        commands.shard(str(meta), str(tmp_path / "out"), workers=1)
+    picture.write_bytes(whole)
+    commands.shard(str(meta), str(tmp_path / "out"), workers=1)
+    assert ShardReader(open_index(tmp_path / "out" / "train")).read(1).images == (whole,)
+
+
+def test_every_line_set_aside_leaves_the_reasons(tmp_path: Path) -> None:
+    meta = write_set(tmp_path, ["{", "[", "null"])
+    with pytest.raises(InputError, match="every pair was set aside"):
+        commands.shard(str(meta), str(tmp_path / "out"), on_bad="quarantine", validation=0.5, workers=1)
+    assert len((tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()) == 3
+    meta = write_set(tmp_path / "empty", [])
+    with pytest.raises(InputError, match="hold no pair"):
+        commands.shard(str(meta), str(tmp_path / "empty" / "out"), workers=1)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda index: index["shards"][0].update(records=5), "do not fit together"),
+    (lambda index: index["shards"][0].update(records="1"), "no whole numbers"),
+    (lambda index: index["shards"].append(index["shards"][0]), "names a shard twice"),
+    (lambda index: index.update(datasets=[]), "names no data set"),
+    (lambda index: index["datasets"][0].update(repeat_time=-1), "repeat_time of the data set .* is -1"),
+    (lambda index: index["datasets"][0].update(repeat_time=float("nan")), "repeat_time of the data set .* is nan"),
+    (lambda index: index.update(shards=None), "cannot be read"),
+    (lambda index: index.update(format=1), "has format 1, this version reads 2"),
+])  # fmt: skip
+def test_a_damaged_index_is_one_sentence(copied: Path, change, words: str) -> None:
+    path = copied / "index" / "index.json"
+    summary = json.loads(path.read_text())
+    change(summary)
+    path.write_text(json.dumps(summary))
+    with pytest.raises(InputError, match=f"the index cannot be read .*{words}" if words != "cannot be read" else words):
+        check_folder(copied, 1, lambda *_: None)
+
+
 def test_copies_of_a_picture_under_other_names_stay_on_one_side(tmp_path: Path) -> None:
     meta = write_set(tmp_path, [pair(number, image=f"{number % 5}-{number}.png") for number in range(20)])
     for number in range(20):
@@ -378,12 +422,18 @@ def test_foreign_records_that_break_a_rule_are_named(tmp_path: Path, members: li
     foreign(tmp_path / "x.tar", members)
     with pytest.raises(InputError, match=f"record 'a' of .*x.tar: .*{words}"):
         index_folder(tmp_path, True, lambda *_: None)
+    with pytest.raises(InputError, match=r"no usable record, all 1 were set aside in .*quarantine\.jsonl"):
+        index_folder(tmp_path, False, lambda *_: None)
+    foreign(tmp_path / "y.tar", [("b.json", json.dumps(pair(2)).encode())])
     report = index_folder(tmp_path, False, lambda *_: None)
-    assert (report.records, report.refused) == (0, 1)
+    assert (report.records, report.refused) == (1, 1) and (tmp_path / "index" / "quarantine.jsonl").exists()
+    (tmp_path / "x.tar").unlink()
+    assert index_folder(tmp_path, False, lambda *_: None).refused == 0 and not (tmp_path / "index" / "quarantine.jsonl").exists()
 
 
 @pytest.mark.parametrize(("members", "words"), [
     ([("../a.json", b"{}")], "leads out of the archive"),
+    ([(".json", b"{}")], "no name in front of its first dot"),
     ([("caf\udce9.json", b"{}")], r"b'caf.xe9.json' is not UTF-8"),
     ([("a.json", b"{}"), ("b.json", b"{}"), ("a.jpg", b"")], "is split or comes twice"),
     ([("a.json", b"{}"), ("a.json", b"{}")], "comes twice"),

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -12,7 +13,7 @@ from mpo_lightning import commands
 from mpo_lightning.data.batch import collate
 from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.errors import InputError
-from mpo_lightning.training import ScoreWriter
+from mpo_lightning.training import Curves, ExportPolicy, ScoreWriter, StepCheckpoint
 from support.runs import logged, make_run
 
 
@@ -119,10 +120,31 @@ def test_a_limit_of_batches_keeps_steps_whole(tmp_path: Path, tiny_folder: Path,
     assert logged(tmp_path, "train/pairs") == [4] * steps and trainer.global_step == steps
 
 
-def test_fast_dev_run_runs_and_overfit_batches_is_refused(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
-    trainer, module, data = make_run(tmp_path, tiny_folder, shards / "train", trainer={"fast_dev_run": True})
+def test_the_trainer_gets_its_settings_back(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    trainer, module, data = make_run(tmp_path, tiny_folder, shards / "train", trainer={"limit_train_batches": 2})
     trainer.fit(module, data)
-    assert trainer.global_step == 1
+    assert (trainer.limit_train_batches, trainer.accumulate_grad_batches, trainer.global_step) == (2, 1, 1)
+
+
+def test_devices_that_would_idle_are_told(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    *_, data = make_run(tmp_path, tiny_folder, shards / "train", data={"global_batch_size": 3, "micro_batch_size": 1})
+    data.trainer = SimpleNamespace(
+        world_size=8, global_rank=0, is_global_zero=True, log_dir=str(tmp_path), default_root_dir=str(tmp_path), precision="32-true",
+        overfit_batches=0.0, limit_train_batches=1.0, accumulate_grad_batches=1, max_epochs=1,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="leaves 5 of 8 devices without a pair in every step"):
+        data.setup("fit")
+
+
+def test_fast_dev_run_runs_and_overfit_batches_is_refused(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    trainer, module, data = make_run(
+        tmp_path,
+        tiny_folder,
+        shards / "train",
+        trainer={"fast_dev_run": True, "callbacks": [ExportPolicy(), StepCheckpoint(save_last=True), Curves()]},
+    )
+    trainer.fit(module, data)
+    assert trainer.global_step == 1 and not list(tmp_path.rglob("*.ckpt")) and not list(tmp_path.rglob("*.safetensors"))
     trainer, module, data = make_run(tmp_path, tiny_folder, shards / "train", trainer={"overfit_batches": 2})
     with pytest.raises(InputError, match=r"use trainer\.limit_train_batches"):
         trainer.fit(module, data)

@@ -112,6 +112,7 @@ def test_random_augmentation_is_refused(tmp_path: Path, sample_meta: Path, tiny_
         commands.reference(str(tiny_folder), str(tmp_path / "shards"), **OPTIONS)
 
 
+@pytest.mark.slow
 def test_a_killed_pass_goes_on_with_other_processes_and_ends_the_same(
     tmp_path: Path, cached_shards: Path, sample_meta: Path, tiny_folder: Path
 ) -> None:

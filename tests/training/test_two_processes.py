@@ -13,6 +13,8 @@ from mpo_lightning import commands
 from mpo_lightning.models.tiny import write_tiny_model
 from support.runs import logged
 
+pytestmark = pytest.mark.slow
+
 
 def mixed_shards(folder: Path, root: Path) -> Path:
     """Thirteen pairs with one, two and no pictures, and one that is too long: text-only pairs meet others in a step, a rank is

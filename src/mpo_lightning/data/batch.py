@@ -46,6 +46,8 @@ class PairBatch:
         last_of_step: whether the optimizer steps after this micro-batch.
         cut_answers: answers that were cut to max_length.
         set_aside: records of this micro-batch that could not be used.
+        tile_counts: tiles of each pair.
+        seeds: of each pair's occurrence, for whatever is random about it in the model; empty in evaluation.
         reference: float64 [P, 2], cached reference log-probs of chosen and rejected, or None.
     """
 
@@ -62,6 +64,8 @@ class PairBatch:
     last_of_step: bool
     cut_answers: int = 0
     set_aside: tuple[SetAside, ...] = ()
+    tile_counts: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
     reference: Tensor | None = None
 
     @property
@@ -89,6 +93,7 @@ def collate(
     last_of_step: bool = True,
     set_aside: tuple[SetAside, ...] = (),
     reference: Sequence[tuple[float, float]] | None = None,
+    seeds: Sequence[int] = (),
 ) -> PairBatch:
     """Puts pairs into one row.
 
@@ -99,6 +104,7 @@ def collate(
         last_of_step: whether the optimizer steps after this micro-batch.
         set_aside: records that were left out.
         reference: cached reference log-probs of each pair.
+        seeds: of each pair's occurrence.
     """
     real = len(pairs)
     if not pairs:
@@ -130,6 +136,8 @@ def collate(
         last_of_step=last_of_step,
         cut_answers=sum(pair.cut for pair in pairs),
         set_aside=set_aside,
+        tile_counts=tuple(len(pair.tiles) for pair in pairs),
+        seeds=tuple(seeds),
         reference=None if reference is None else torch.tensor(reference or [(0.0, 0.0)], dtype=torch.float64),
     )
 

@@ -93,6 +93,8 @@ def index_folder(folder: Path, strict: bool, progress: Progress) -> IndexReport:
         InputError: no tars, a broken tar, a key that two shards share, (strict) a record that breaks a rule, or an earlier index
             that cannot be read, since the repeat_time of its data sets would be lost.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give a folder of .tar files")
     tars = sorted(folder.glob("*.tar"))
     if not tars:
         raise InputError(f"{folder}: no .tar files to index")
@@ -112,17 +114,23 @@ def index_folder(folder: Path, strict: bool, progress: Progress) -> IndexReport:
         refused += [{"where": f"record '{key}' of {path}", "reason": reason} for key, reason in scan.refused]
         scans.append(scan)
         progress(1, len(tars))
-    datasets = write_index(folder, scans, known)
+    reasons = folder / "index" / "quarantine.jsonl"
+    reasons.unlink(missing_ok=True)
     if refused:
+        reasons.parent.mkdir(exist_ok=True)
         lines = (json.dumps(item, ensure_ascii=False) + "\n" for item in refused)
-        (folder / "index" / "quarantine.jsonl").write_text("".join(lines), encoding="utf-8")
+        reasons.write_text("".join(lines), encoding="utf-8")
+    if not keys:
+        where = f", all {len(refused):,} were set aside in {reasons}" if refused else ""
+        raise InputError(f"{folder}: the shards hold no usable record{where}")
+    datasets = write_index(folder, scans, known)
     return IndexReport(len(keys), len(refused), datasets)
 
 
 def _known_datasets(folder: Path) -> list[DatasetEntry]:
     """The data sets of an earlier index, so that indexing again keeps their repeat_time; none where there was no index."""
     path = folder / "index" / "index.json"
-    if not path.parent.exists():
+    if not any(path.parent.glob("*.npy")) and not path.exists():
         return []
     try:
         return [DatasetEntry(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))["datasets"]]

@@ -21,7 +21,7 @@ class PairDataset(Dataset[PairBatch]):
         reader: of the shards.
         encoder: of the model.
         seed: of random augmentation.
-        augment: whether `data_augment` records are degraded (training) or not (validation).
+        augment: whether pairs are for training: `data_augment` records are degraded, and drop path gets its seeds.
         cache: reference log-probs that go with each pair.
     """
 
@@ -35,7 +35,7 @@ class PairDataset(Dataset[PairBatch]):
         self.cache = cache
 
     def __getitem__(self, micro_batch: MicroBatch) -> PairBatch:
-        pairs, reference, set_aside = [], [], []
+        pairs, seeds, reference, set_aside = [], [], [], []
         for occurrence in micro_batch.occurrences:
             try:
                 record = self.reader.read(occurrence.record)
@@ -43,6 +43,7 @@ class PairDataset(Dataset[PairBatch]):
                 if self.cache is not None:
                     reference.append(self.cache.logps(occurrence.record, pair))
                 pairs.append(pair)
+                seeds.append(occurrence.seed(self.seed))
             except BadRecord as error:
                 set_aside.append(SetAside(self.reader.index.where(occurrence.record), str(error)))
         return collate(
@@ -51,5 +52,6 @@ class PairDataset(Dataset[PairBatch]):
             step_pairs=micro_batch.step_pairs,
             last_of_step=micro_batch.last_of_step,
             set_aside=tuple(set_aside),
+            seeds=seeds if self.augment else (),
             reference=None if self.cache is None else reference,
         )

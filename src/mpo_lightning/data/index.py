@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from mpo_lightning.data.mmpr import is_repeat_time
 from mpo_lightning.data.sample import decode_sample, record_cost
 from mpo_lightning.errors import BadRecord, InputError
 
@@ -194,6 +195,8 @@ def _key_and_extension(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
     folder, base = os.path.split(name)
     stem, _, extension = base.partition(".")
     key = os.path.join(folder, stem)
+    if not stem:
+        raise InputError(f"{path}: the member '{name}' has no name in front of its first dot; make the shard again")
     if key.startswith(("/", "..")) or "/../" in key:
         raise InputError(f"{path}: the member name '{name}' leads out of the archive; make the shard again")
     if any(0xD800 <= ord(char) <= 0xDFFF or char == "\0" for char in name):
@@ -262,29 +265,30 @@ def open_index(folder: Path) -> ShardIndex:
         InputError: no such folder, no index, an index of another format, or a shard that is missing or has another size.
     """
     path = folder / "index" / "index.json"
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give a folder of shards")
     if not path.is_file():
         if (folder / "train" / "index" / "index.json").is_file():
             raise InputError(f"{folder}: this folder holds splits; give {folder / 'train'} or {folder / 'validation'}")
         tars = sorted(folder.glob("*.tar"))
         if tars:
             raise InputError(f"{folder}: {len(tars)} tar files but no index; run 'mpo data index {folder}' once")
-        raise InputError(f"{folder}: no shards here; make them with 'mpo data shard --meta META --output {folder.parent}'")
+        raise InputError(f"{folder}: no shards here; make them with 'mpo data shard --meta META --output SHARDS'")
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         if summary["format"] != FORMAT:
             raise ValueError(f"it has format {summary['format']}, this version reads {FORMAT}")
         shards = tuple(ShardEntry(**entry) for entry in summary["shards"])
         datasets = tuple(DatasetEntry(**entry) for entry in summary["datasets"])
-        for name in (*summary["arrays"].values(), *(shard.name for shard in shards)):
-            if Path(name).name != name:
-                raise ValueError(f"the name {name!r} leads out of the folder")
+        _check_summary(summary, shards, datasets)
         mode: Any = "r" if summary["records"] else None
         records, members = (
             np.load(path.with_name(summary["arrays"][name]), mode, allow_pickle=False) for name in ("records", "members")
         )
         key_bytes = records.dtype["key"].itemsize if "key" in (records.dtype.names or ()) else 0
-        if records.dtype != record_dtype(key_bytes) or members.dtype != MEMBER or len(records) != summary["records"]:
-            raise ValueError("its arrays do not fit together")
+        counts = {len(records), summary["records"], sum(shard.records for shard in shards)}
+        if records.dtype != record_dtype(key_bytes) or members.dtype != MEMBER or len(counts) > 1:
+            raise ValueError("its parts do not fit together")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path.parent}: the index cannot be read ({error}); run 'mpo data index {folder}' again") from None
     for shard in shards:
@@ -295,6 +299,23 @@ def open_index(folder: Path) -> ShardIndex:
         if size != shard.bytes:
             raise InputError(f"{tar}: the shard has {size:,} bytes where the index says {shard.bytes:,}; copy it again")
     return ShardIndex(folder, shards, datasets, records, members)
+
+
+def _check_summary(summary: dict[str, Any], shards: tuple[ShardEntry, ...], datasets: tuple[DatasetEntry, ...]) -> None:
+    """Raises ValueError for values that no writer of this package leaves."""
+    for name in (*summary["arrays"].values(), *(shard.name for shard in shards)):
+        if Path(name).name != name:
+            raise ValueError(f"the name {name!r} leads out of the folder")
+    if len({shard.name for shard in shards}) != len(shards):
+        raise ValueError("it names a shard twice")
+    for shard in shards:
+        if any(isinstance(count, bool) or not isinstance(count, int) or count < 0 for count in (shard.records, shard.bytes)):
+            raise ValueError(f"records or bytes of {shard.name} are no whole numbers")
+    for entry in datasets:
+        if not is_repeat_time(entry.repeat_time):
+            raise ValueError(f"the repeat_time of the data set '{entry.name}' is {entry.repeat_time!r}")
+    if summary["records"] and not datasets:
+        raise ValueError("it names no data set")
 
 
 def read_member(file: io.FileIO, offset: int, size: int, crc32: int) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any
 from mpo_lightning.data.records import PreferenceRecord, checked_answers, checked_question
 from mpo_lightning.errors import BadRecord, InputError
 
+MOST_REPEATS = 1000
 META_FIELDS = {"root", "annotation", "data_augment", "repeat_time", "length", "max_dynamic_patch"}
 
 
@@ -75,8 +76,10 @@ def _annotation_set(meta_path: Path, name: str, entry: object) -> AnnotationSet:
         if not isinstance(entry.get(required), str):
             raise InputError(f"{where} lacks the field '{required}' (a path)")
     repeat = entry.get("repeat_time", 1)
-    if isinstance(repeat, bool) or not isinstance(repeat, int | float) or not math.isfinite(repeat) or repeat <= 0:
-        raise InputError(f"{where}: repeat_time is {repeat!r}; it must be a number above 0 (leave the data set out instead of 0)")
+    if not is_repeat_time(repeat):
+        raise InputError(
+            f"{where}: repeat_time is {repr(repeat)[:40]}; it must be a number above 0 and at most {MOST_REPEATS} (leave the data set out instead of 0)"
+        )
     augment = entry.get("data_augment", False)
     if not isinstance(augment, bool):
         raise InputError(f"{where}: data_augment is {augment!r}; it must be true or false")
@@ -92,6 +95,11 @@ def _annotation_set(meta_path: Path, name: str, entry: object) -> AnnotationSet:
     if not root.is_dir():
         raise InputError(f"{where}: the picture folder {root} does not exist; paths are relative to {meta_path.parent}")
     return AnnotationSet(name, root, annotation, float(repeat), augment, tiles)
+
+
+def is_repeat_time(value: object) -> bool:
+    """Whether a value can be a data set's repeat_time."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MOST_REPEATS
 
 
 def _resolve(meta_path: Path, value: str) -> Path:
@@ -126,7 +134,7 @@ def parse_line(line: bytes, root: Path) -> AnnotationLine:
     except ValueError as error:
         raise BadRecord(f"the line is not JSON ({error})") from None
     if not isinstance(fields, dict):
-        raise BadRecord(f"the line is a JSON {type(fields).__name__}, not an object")
+        raise BadRecord(f"the line is a JSON {'null' if fields is None else type(fields).__name__}, not an object")
     for required in ("question", "chosen", "rejected"):
         if required not in fields:
             raise BadRecord(f"the field '{required}' is missing")

@@ -30,6 +30,11 @@ class Occurrence:
     epoch: int
     copy: int
 
+    def seed(self, run_seed: int) -> int:
+        """A 63-bit seed of this occurrence in a run of that seed."""
+        state = np.random.SeedSequence([run_seed, self.epoch, self.record, self.copy]).generate_state(1, np.uint64)
+        return int(state[0] >> np.uint64(1))
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -82,7 +87,12 @@ class Plan:
     def __post_init__(self) -> None:
         sets = len(self.index.datasets)
         dataset_of = np.asarray(self.index.records["dataset"])
-        records, occurrences = np.bincount(dataset_of, minlength=sets), np.bincount(dataset_of, self.copies, minlength=sets)
+        records = np.bincount(dataset_of, minlength=sets)
+        if len(records) > sets:
+            raise InputError(
+                f"{self.index.folder}: the index names {sets} data sets and its records {len(records)}; run 'mpo data index' again"
+            )
+        occurrences = np.bincount(dataset_of, self.copies, minlength=sets)
         for entry, count, chosen in zip(self.index.datasets, records, occurrences, strict=True):
             if count and not chosen:
                 raise InputError(

@@ -21,7 +21,7 @@ from pathlib import Path
 from webdataset import TarWriter
 
 from mpo_lightning.data.index import DatasetEntry, ScannedShard, scan_shard, write_index
-from mpo_lightning.data.mmpr import AnnotationSet, make_record, parse_line
+from mpo_lightning.data.mmpr import AnnotationLine, AnnotationSet, make_record, parse_line
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.processes import process_map
 from mpo_lightning.data.records import PreferenceRecord
@@ -61,6 +61,8 @@ def plan_shards(found: Survey, output: Path, validation: float, seed: int, shard
     Raises:
         InputError: the validation split would be empty though a fraction was asked for.
     """
+    if not found.pairs:
+        return []
     held_out = validation_pairs(found.groups(), validation, seed) if validation > 0 else set()
     if validation > 0 and not held_out:
         raise InputError(
@@ -201,7 +203,9 @@ def _prepare_folder(plan: str, jobs: list[ShardJob], output: Path) -> None:
             raise InputError(
                 f"{output}: an unfinished run with other data or arguments was left here; delete the folder or choose another"
             )
-    elif output.exists() and (not output.is_dir() or any(path.name != ".work" for path in output.iterdir())):
+    elif output.exists() and not output.is_dir():
+        raise InputError(f"{output}: this is a file; choose a new folder")
+    elif output.exists() and any(path.name != ".work" for path in output.iterdir()):
         raise InputError(f"{output}: the folder is not empty; choose a new one, so that no shard is mixed with older ones")
     try:
         # The marker first: a folder with anything else in it and without a marker is not ours.
@@ -218,27 +222,45 @@ def _prepare_folder(plan: str, jobs: list[ShardJob], output: Path) -> None:
 
 
 def _write_shard(job: ShardJob) -> tuple[ScannedShard, list[Rejected]]:
-    """Writes one tar, or takes the one that a killed run finished. The scan proves that it can be read back."""
-    rejected_path = job.work / f"{job.path.parent.name}-{job.path.name}.rejected.json"
-    if not job.path.exists():
-        rejected: list[Rejected] = []
-        partial = job.path.with_suffix(".tar.partial")
-        with partial.open("wb") as stream, TarWriter(stream, encoder=False, mtime=0) as tar:
-            for pair in job.pairs:
-                try:
-                    tar.write(encode_sample(_load_pair(job, pair)))
-                except BadRecord as error:
-                    rejected.append(Rejected(f"{job.sets[pair.dataset].annotation}:{pair.line}", str(error)))
-        _write_whole(rejected_path, json.dumps([asdict(item) for item in rejected]))
-        partial.rename(job.path)
-    return scan_shard(job.path), [Rejected(**item) for item in json.loads(rejected_path.read_text(encoding="utf-8"))]
+    """Writes one tar, or takes the one that a killed run finished from the same files. The scan proves that it can be read back."""
+    notes = job.work / f"{job.path.parent.name}-{job.path.name}.json"
+    sources = _sources(job)
+    finished = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() and job.path.exists() else {}
+    # Pairs that were set aside are looked at again: their pictures may have been mended.
+    if finished.get("sources") == sources and not finished["rejected"]:
+        return scan_shard(job.path), []
+    rejected: list[Rejected] = []
+    partial = job.path.with_suffix(".tar.partial")
+    with partial.open("wb") as stream, TarWriter(stream, encoder=False, mtime=0) as tar:
+        for pair in job.pairs:
+            try:
+                tar.write(encode_sample(_load_pair(job, pair)))
+            except BadRecord as error:
+                rejected.append(Rejected(f"{job.sets[pair.dataset].annotation}:{pair.line}", str(error)))
+    partial.rename(job.path)
+    _write_whole(notes, json.dumps({"sources": sources, "rejected": len(rejected)}))
+    return scan_shard(job.path), rejected
 
 
-def _load_pair(job: ShardJob, pair: PairPlace) -> PreferenceRecord:
+def _sources(job: ShardJob) -> str:
+    """Names the pictures that a tar is made of, by path, size and time of change."""
+    digest = hashlib.sha256()
+    for pair in job.pairs:
+        for path in _parse(job, pair).pictures:
+            status = path.stat()
+            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _parse(job: ShardJob, pair: PairPlace) -> AnnotationLine:
     entry = job.sets[pair.dataset]
     with entry.annotation.open("rb") as file:
         file.seek(pair.offset)
-        parsed = parse_line(file.readline(), entry.root)
+        return parse_line(file.readline(), entry.root)
+
+
+def _load_pair(job: ShardJob, pair: PairPlace) -> PreferenceRecord:
+    parsed = _parse(job, pair)
     images = []
     for path in parsed.pictures:
         data = path.read_bytes()
@@ -247,4 +269,4 @@ def _load_pair(job: ShardJob, pair: PairPlace) -> PreferenceRecord:
         except BadRecord as error:
             raise BadRecord(f"{path}: {error}") from None
         images.append(data)
-    return make_record(entry, pair.line, parsed, job.names[pair.dataset], tuple(images))
+    return make_record(job.sets[pair.dataset], pair.line, parsed, job.names[pair.dataset], tuple(images))

@@ -98,8 +98,8 @@ def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda do
             words = parsed.question.replace(IMAGE_MARK, "").strip()
             question = hashlib.blake2b(words.encode(), digest_size=8).digest()
             keys.append((question, tuple(map(picture_numbers.__getitem__, pictures))))
-    if not pairs:
-        raise InputError(f"{meta}: no usable pair found ({len(rejected)} set aside)")
+    if not pairs and not rejected:
+        raise InputError(f"{meta}: its annotations hold no pair")
     digest.update(repr(picture_sizes).encode())
     return Survey(sets, pairs, keys, list(picture_numbers), picture_sizes, rejected, digest.hexdigest())
 

@@ -16,6 +16,7 @@ from transformers import InternVLForConditionalGeneration
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.data.tiling import normalize_tiles
 from mpo_lightning.models.answer_head import AnswerHead
+from mpo_lightning.models.drop_path import draw_paths
 from mpo_lightning.models.pair_rope import PairRope
 from mpo_lightning.models.shared_prefix import NAME, Backend, PrefixLayout, choose_backend
 from mpo_lightning.objectives.logps import SequenceLogps
@@ -52,6 +53,8 @@ class PairForward(nn.Module):
             features: [N, tokens a tile, E] from another model's pass over the same row, where tower and projector are the same.
         """
         if features is None and len(batch.tiles):
+            if batch.seeds:
+                draw_paths(self.model, batch.seeds, batch.tile_counts, batch.tiles.device)
             features = self._features(batch.tiles)
         embeddings = self.model.model.language_model.embed_tokens(batch.input_ids)
         if features is not None:
@@ -95,5 +98,6 @@ class PairForward(nn.Module):
         trained = any(parameter.requires_grad for part in parts for parameter in part.parameters())
         if not (trained and torch.is_grad_enabled()):
             return torch.zeros((), dtype=torch.float64, device=batch.input_ids.device)
+        draw_paths(self.model, [0], [1], batch.tiles.device)
         blank = torch.zeros(1, *batch.tiles.shape[1:], dtype=torch.uint8, device=batch.tiles.device)
         return self._features(blank).double().sum() * 0

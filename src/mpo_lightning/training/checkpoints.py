@@ -15,7 +15,9 @@ class StepCheckpoint(ModelCheckpoint):
     saves when training ends."""
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._last_global_step_saved != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if self._last_global_step_saved != trainer.global_step:
             candidates = self._monitor_candidates(trainer)
             self._save_topk_checkpoint(trainer, candidates)
             self._save_last_checkpoint(trainer, candidates)
@@ -48,6 +50,8 @@ def find_checkpoint(name: str, run_folder: Path) -> str:
         raise InputError(f"--ckpt_path {name}: no such checkpoint; a run keeps its own in RUN/version_N/checkpoints")
     if path.is_file():
         _check_file(path)
+    elif not (path / "meta.pt").is_file():
+        raise InputError(f"--ckpt_path {name}: the folder is not a checkpoint of 'mpo fit'; exported folders go to --model.policy")
     return name
 
 

@@ -65,6 +65,7 @@ def run(args: Any = None) -> MPOCLI:
         "Found .* module\\(s\\) in eval mode",
         "Total length of `list` across ranks is zero",
         ".*your dataloader is not resumable",
+        "The dirpath has changed",
     ):
         warnings.filterwarnings("ignore", message=message)
     try:

@@ -25,6 +25,8 @@ class ExportPolicy(L.Callback):
         self.folder = folder
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         datamodule = getattr(trainer, "datamodule", None)
         assert isinstance(pl_module, MPOModule) and isinstance(datamodule, MMPRDataModule) and pl_module.policy is not None
         output = Path(self.folder) if self.folder else Path(trainer.log_dir or trainer.default_root_dir) / "export"
@@ -47,11 +49,11 @@ def model_card(trainer: L.Trainer, module: MPOModule, datamodule: MMPRDataModule
         name: float(value) for name, value in sorted(trainer.callback_metrics.items()) if name.startswith(("train/", "val/"))
     }
     rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in metrics.items())
-    data = {name: folder for name, folder in datamodule.folders.items() if folder}
+    data = {name: folder for name, folder in datamodule.folders.items() if folder and name != "test"}
+    defaults = trainer.optimizers[0].defaults
     return f"""---
 library_name: transformers
 pipeline_tag: image-text-to-text
-base_model: {Path(module.policy_folder).name}
 tags: [mpo, preference-optimization, internvl]
 ---
 
@@ -68,8 +70,9 @@ Trained with Mixed Preference Optimization (Wang et al. 2024, arXiv 2411.10442) 
 | quality loss | BCO, weight {weights.quality:g}, delta {module.shift.mean:.4f} at the end |
 | generation loss | mean over each {objective.generation_mean}, weight {weights.generation:g} |
 | beta | {objective.beta:g} |
-| steps | {trainer.global_step} of {datamodule.global_batch_size} pairs |
-| frozen parts | {", ".join(module.frozen_parts) or "none"} |
+| training | {trainer.global_step} steps of {datamodule.global_batch_size} pairs, {trainer.current_epoch} epochs, seed {datamodule.seed} |
+| optimizer | {type(trainer.optimizers[0]).__name__}, learning rate {defaults["lr"]:g}, weight decay {defaults.get("weight_decay", 0):g} |
+| trained parts | {"adapters of rank " + str(module.lora.rank) + ", merged" if module.lora else "all but " + ", ".join(module.frozen_parts) if module.frozen_parts else "all"} |
 | precision | {trainer.precision} |
 
 Last logged values:
@@ -80,9 +83,10 @@ Last logged values:
 The licence is that of the base model; check it before you share these weights.
 
 ```python
-from transformers import AutoTokenizer, InternVLForConditionalGeneration
+from transformers import AutoImageProcessor, AutoTokenizer, InternVLForConditionalGeneration
 
 model = InternVLForConditionalGeneration.from_pretrained(".")
 tokenizer = AutoTokenizer.from_pretrained(".")
+pictures = AutoImageProcessor.from_pretrained(".")
 ```
 """

@@ -154,7 +154,10 @@ class MPOModule(L.LightningModule):
         self._meter.restart()
 
     def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:
-        """Seeds drop path by the place in the run, so that a resumed run draws the same numbers and no state is saved."""
+        """Seeds dropout (of adapters) by the place in the run, so that a resumed run draws the same numbers and no state is saved.
+
+        Drop path has seeds of its own, one a pair.
+        """
         if self._shift_before_step is None:
             self._shift_before_step = self.shift.state_dict()
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
