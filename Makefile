@@ -33,6 +33,7 @@ quickstart: setup
 	@echo "  look at the pairs      open $(RUN)/pairs.html"
 	@echo "  look at the curves     open $(RUN)/version_0/curves.png"
 	@echo "  score unseen pairs     $(BIN)/mpo test $(CONFIGS) --ckpt_path $(RUN)/version_0/checkpoints/last.ckpt"
+	@echo "  go on where it ended   add: --trainer.max_epochs 16 --ckpt_path last"
 	@echo "  another loss           add: --config configs/recipe/ablation/orpo.yaml"
 	@echo "  your own pairs         $(BIN)/mpo data shard --meta META --output SHARDS --validation 0.01"
 	@echo "  the paper's recipe     $(BIN)/mpo fit --config configs/base.yaml --config configs/recipe/mpo.yaml --model.policy MODEL --data.train SHARDS/train"

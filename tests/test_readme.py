@@ -29,8 +29,9 @@ def place(root: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_the_steps_run_in_order(root: Path, place: Path) -> None:
-    commands = commands_of((root / "README.md").read_text(), "tested: steps")
-    assert len(commands) >= 6
+    text = (root / "README.md").read_text()
+    commands = commands_of(text, "tested: steps") + commands_of(text, "tested: reference")
+    assert len(commands) >= 9
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for command in commands:
         done = subprocess.run(

@@ -7,13 +7,12 @@ Only the choice of positions changes; the arithmetic stays TRL's chunked PyTorch
 
 import runpy
 import sys
+from importlib import import_module
 from pathlib import Path
 
 script = sys.argv[1]
 sys.path.insert(0, str(Path(script).resolve().parent))
-import trl.trainer.utils  # noqa: E402
-import tvfix  # noqa: E402, F401
-
-trl.trainer.utils._use_triton = lambda device: True
+import_module("tvfix")  # before anything that looks for torchvision
+import_module("trl.trainer.utils")._use_triton = lambda device: True
 sys.argv = sys.argv[1:]
 runpy.run_path(script, run_name="__main__")

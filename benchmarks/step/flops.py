@@ -20,19 +20,21 @@ def vision_flops(config: Any, tiles: int) -> float:
     return tiles * (vision.num_hidden_layers * layer + embed + projector)
 
 
-def language_flops(config: Any, lengths: Sequence[tuple[int, int, int]], shared: bool = True) -> float:
-    """One forward of the decoder layers over pairs of (prompt, chosen, rejected) tokens, the prompt once or (unshared) twice."""
+def attention_flops(config: Any, lengths: Sequence[tuple[int, int, int]]) -> float:
+    """One forward of all score and value products of pairs of (prompt, chosen, rejected) tokens."""
+    text = config.text_config
+    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    scores = sum((prompt + chosen) ** 2 / 2 + rejected * (prompt + rejected / 2) for prompt, chosen, rejected in lengths)
+    return 4 * scores * text.num_attention_heads * head_size * text.num_hidden_layers
+
+
+def language_flops(config: Any, lengths: Sequence[tuple[int, int, int]]) -> float:
+    """One forward of the decoder layers, attention included, the prompt once a pair."""
     text = config.text_config
     head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     queries, keys = text.num_attention_heads * head_size, text.num_key_value_heads * head_size
     per_token = 2 * text.hidden_size * (2 * queries + 2 * keys) + 6 * text.hidden_size * text.intermediate_size
-    total = 0.0
-    for prompt, chosen, rejected in lengths:
-        once = (prompt + chosen) ** 2 / 2 + rejected * (prompt + rejected / 2)
-        scores = once if shared else once + prompt**2 / 2
-        tokens = (prompt if shared else 2 * prompt) + chosen + rejected
-        total += tokens * per_token + 4 * scores * queries
-    return text.num_hidden_layers * total
+    return text.num_hidden_layers * per_token * sum(map(sum, lengths)) + attention_flops(config, lengths)
 
 
 def head_flops(config: Any, tokens: int) -> float:

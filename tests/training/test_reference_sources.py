@@ -85,7 +85,7 @@ def test_a_cache_of_anything_else_is_refused_and_says_what_differs(tmp_path: Pat
         fit(precision="bf16-mixed")
     with pytest.raises(InputError, match=r"made with model \w+ instead of \w+"):
         fit({"reference": str(tmp_path / "other")})
-    with pytest.raises(InputError, match="which a cache cannot follow"):
+    with pytest.raises(InputError, match="which neither a cache nor adapters can follow"):
         make_run(tmp_path, tiny_folder, cached_shards / "train", reference_source="cache", preference=TRDPO())
 
 
@@ -163,9 +163,6 @@ def test_features_are_shared_only_where_nothing_of_the_pictures_is_trained(
             torch.testing.assert_close(policy.chosen.detach(), reference.chosen, rtol=1e-6, atol=1e-6)
 
 
-pytest.importorskip("peft")
-
-
 def test_with_its_adapters_off_the_policy_is_its_own_reference(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
     """Three steps against a run with a whole reference model."""
     for source in ("model", "adapter"):
@@ -211,6 +208,9 @@ def test_merged_weights_are_base_plus_scaled_product(tiny_folder: Path) -> None:
 
 
 def test_impossible_combinations_are_refused(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
-    for options in ({}, {"lora": Lora(), "preference": TRDPO()}, {"lora": Lora(), "reference": "elsewhere"}):
-        with pytest.raises(InputError, match="reference_source adapter is the policy without its adapters"):
-            make_run(tmp_path, tiny_folder, cached_shards / "train", reference_source="adapter", **options)
+    for options, words in (
+        ({}, "the policy without its adapters"), ({"lora": Lora(), "reference": "elsewhere"}, "the policy without its adapters"),
+        ({"lora": Lora(), "preference": TRDPO()}, "TR-DPO moves its reference"), ({"keep_logits_gib": -1.0}, "keep_logits_gib must be"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            make_run(tmp_path, tiny_folder, cached_shards / "train", **{"reference_source": "adapter", **options})

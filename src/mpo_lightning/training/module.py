@@ -6,10 +6,8 @@ It composes; the arithmetic is in `objectives` and the forward pass in `models`.
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, cast
 
-import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
@@ -17,11 +15,8 @@ from torch.optim import AdamW
 
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.drop_path import add_drop_path
-from mpo_lightning.models.freeze import Part, freeze, freeze_parts, part_modules
-from mpo_lightning.models.loading import load_model
-from mpo_lightning.models.lora import Lora, adapters_off, add_adapters
-from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.freeze import Part
+from mpo_lightning.models.lora import Lora
 from mpo_lightning.models.shared_prefix import Backend
 from mpo_lightning.objectives import (
     TRDPO,
@@ -36,13 +31,14 @@ from mpo_lightning.objectives import (
 )  # fmt: skip
 from mpo_lightning.objectives.generation import GenerationMean
 from mpo_lightning.training.optimizer import make_optimizer, warmup_cosine
+from mpo_lightning.training.policy_and_reference import PolicyAndReference, ReferenceSource
 from mpo_lightning.training.resume import align_loops
 from mpo_lightning.training.step_metrics import NAMES, StepMeter, mean_names, step_means, step_sums
 
 SHIFTS: dict[str, type[RewardShift]] = {"previous_steps": PreviousSteps, "micro_batches": RunningMicroBatches}
 
 
-class MPOModule(L.LightningModule):
+class MPOModule(PolicyAndReference):
     """Trains an InternVL2 policy with MPO against a frozen reference.
 
     Args:
@@ -71,7 +67,7 @@ class MPOModule(L.LightningModule):
         self,
         policy: str,
         reference: str | None = None,
-        reference_source: Literal["model", "cache", "adapter"] = "model",
+        reference_source: ReferenceSource = "model",
         preference: PreferenceLoss | None = None,
         weights: TermWeights = TermWeights(),  # noqa: B008 (frozen)
         beta: float = 0.1,
@@ -86,68 +82,21 @@ class MPOModule(L.LightningModule):
         optimizer: OptimizerCallable = lambda groups: AdamW(groups, lr=5e-6, weight_decay=0.05),
         warmup_ratio: float = 0.05,
     ) -> None:
-        super().__init__()
-        self.objective = MPOObjective(preference, weights, beta, generation_mean)
+        objective = MPOObjective(preference, weights, beta, generation_mean)
+        super().__init__(
+            policy, reference, reference_source, objective.needs_reference, isinstance(preference, TRDPO) and weights.preference > 0, freeze, drop_path,
+            lora, gradient_checkpointing, attention, keep_logits_gib,
+        )  # fmt: skip
+        self.objective = objective
         self.shift = SHIFTS[reward_shift]()
-        self.policy_folder = policy
-        self.reference_folder = reference or policy
-        self.frozen_parts: list[Part] = ["vision_tower", "projector"] if lora else list(freeze)
-        self.reference_source = reference_source
-        self.lora = lora
-        self.forward_options: dict[str, Any] = {"backend": attention, "keep_logits_bytes": int(keep_logits_gib * 2**30)}
-        self.drop_path = drop_path
-        self.gradient_checkpointing = gradient_checkpointing
         self.make_optimizer = optimizer
         self.warmup_ratio = warmup_ratio
-        self.policy: PairForward | None = None
-        self.reference: PairForward | None = None
-        if reference_source == "cache" and self.reference_moves:
-            raise InputError("TR-DPO moves its reference, which a cache cannot follow; set model.reference_source to model")
-        if reference_source == "adapter" and (lora is None or self.reference_moves or reference not in (None, policy)):
-            raise InputError(
-                "reference_source adapter is the policy without its adapters: it needs model.lora, no other reference and no TR-DPO"
-            )
         if not 0 <= warmup_ratio <= 1:
             raise InputError(f"warmup_ratio must be between 0 and 1, got {warmup_ratio}")
         self._meter = StepMeter()
         self._gradient_scale = 1.0
         self._shift_before_step: dict[str, float | int] | None = None
         self._evaluation_sums: Tensor | None = None
-
-    # -- models
-
-    def setup(self, stage: str) -> None:
-        """Raises InputError for a device that has no float64."""
-        if self.trainer.strategy.root_device.type == "mps":
-            raise InputError("log-probs are summed in float64, which Apple's GPU does not have; add --trainer.accelerator cpu")
-
-    def configure_model(self) -> None:
-        """Loads both models, once."""
-        if self.policy is not None:
-            return
-        model = load_model(self.policy_folder)
-        if self.lora:
-            add_adapters(model, self.lora)
-        else:
-            freeze_parts(model, self.frozen_parts)
-        add_drop_path(model, self.drop_path)
-        if self.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self.policy = PairForward(model, **self.forward_options)
-        if self.objective.needs_reference and self.reference_source == "model":
-            self.reference = PairForward(freeze(load_model(self.reference_folder)), **self.forward_options)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> "MPOModule":
-        """The policy's trained parts follow `mode`; its frozen parts and the reference stay in eval."""
-        super().train(mode)
-        if self.reference is not None:
-            self.reference.eval()
-        if self.policy is not None:
-            for name in self.frozen_parts:
-                for module in part_modules(self.policy.model)[name]:
-                    module.eval()
-        return self
 
     def on_train_start(self) -> None:
         self.train()
@@ -165,33 +114,6 @@ class MPOModule(L.LightningModule):
         torch.manual_seed(((seed * 1_000_003 + place) * 65_537 + self.global_rank) % 2**63)
 
     # -- steps
-
-    def logps(self, batch: PairBatch) -> tuple[SequenceLogps, SequenceLogps | None]:
-        """Log-probs of the batch's real pairs under the policy and, where the objective needs it, the reference."""
-        assert self.policy is not None, "configure_model loads the models"
-        real = batch.weights > 0
-        policy, features = self.policy(batch)
-        if not self.objective.needs_reference:
-            return policy.select(real), None
-        return policy.select(real), self._reference_logps(batch, policy, features if self.shares_features else None).select(real)
-
-    @torch.no_grad()
-    def _reference_logps(self, batch: PairBatch, policy: SequenceLogps, features: Tensor | None) -> SequenceLogps:
-        assert self.policy is not None
-        if self.reference is not None:
-            return cast(SequenceLogps, self.reference(batch, features)[0])
-        if self.reference_source == "adapter":
-            with adapters_off(self.policy.model):
-                return cast(SequenceLogps, self.policy(batch, features)[0])
-        if batch.reference is None:
-            raise InputError("reference_source cache needs batches with cached log-probs; use MMPRDataModule with cached_reference")
-        return SequenceLogps(batch.reference[:, 0], batch.reference[:, 1], policy.chosen_tokens, policy.rejected_tokens)
-
-    @property
-    def shares_features(self) -> bool:
-        """Whether the policy's picture features are the reference's too: the same folder, tower and projector frozen."""
-        same = Path(self.reference_folder).resolve() == Path(self.policy_folder).resolve()
-        return same and not self.reference_moves and {"vision_tower", "projector"} <= set(self.frozen_parts)
 
     def losses(self, batch: PairBatch, training: bool) -> tuple[LossTerms, SequenceLogps]:
         """The loss terms of the batch's real pairs, and their log-probs under the policy."""
@@ -215,13 +137,13 @@ class MPOModule(L.LightningModule):
     def _finish_step(self, planned_pairs: int) -> None:
         self._shift_before_step = None
         # delta as the step's loss used it: `micro_batches` has taken the step in by now, `previous_steps` has not.
-        delta = {"delta": self.shift.mean} if self.objective.needs_reference else {}
+        delta = {"delta": self.shift.mean} if self.needs_reference else {}
         sums, counts = self._meter.finish(self._reduce_sum)
         totals = dict(zip(NAMES, sums.tolist(), strict=True))
         if totals["set_aside"]:
             self._stop_at_bad_records()
         self._gradient_scale = planned_pairs / totals["pairs"] if totals["pairs"] else 0.0
-        if self.objective.needs_reference:
+        if self.needs_reference:
             self.shift.after_step(totals["rewards_chosen"] + totals["rewards_rejected"], 2 * int(totals["pairs"]))
         means = step_means(sums, mean_names(self.objective))
         shown = {name: means.pop(name) for name in ("loss", "margin", "accuracy") if name in means}
@@ -287,7 +209,7 @@ class MPOModule(L.LightningModule):
         }
         if means["set_aside"]:
             self._stop_at_bad_records()
-        if self.objective.needs_reference:
+        if self.needs_reference:
             means["delta"] = self.shift.mean
         # Already reduced over ranks, so that ranks with fewer pairs do not weigh more.
         self.log_dict({f"{stage}/{name}": value for name, value in means.items()}, rank_zero_only=False, sync_dist=False)
@@ -331,36 +253,7 @@ class MPOModule(L.LightningModule):
         super().optimizer_step(*args, **kwargs)
         rule = self.objective.preference
         if self.reference_moves and isinstance(rule, TRDPO) and (self.global_step + 1) % rule.every_n_steps == 0:
-            self._move_reference(rule.alpha)
-
-    @torch.no_grad()
-    def _move_reference(self, alpha: float) -> None:
-        assert self.policy is not None and self.reference is not None
-        for ours, theirs in zip(self.policy.parameters(), self.reference.parameters(), strict=True):
-            theirs.lerp_(ours.to(theirs.dtype), alpha)
-
-    @property
-    def reference_moves(self) -> bool:
-        """Whether the reference is part of the run's state (TR-DPO)."""
-        return isinstance(self.objective.preference, TRDPO) and self.objective.weights.preference > 0
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """The policy; the reference only where it moves, since otherwise its folder has it."""
-        state = super().state_dict(*args, **kwargs)
-        return {name: value for name, value in state.items() if self.reference_moves or not name.startswith("reference.")}
-
-    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Loads a checkpoint of `state_dict`; everything but an unmoving reference must be in it, and nothing else."""
-        if not self.reference_moves and any(name.startswith("reference.") for name in state_dict):
-            raise InputError("the checkpoint holds a reference that moved (TR-DPO); go on with that preference loss")
-        result = super().load_state_dict(state_dict, strict=False, assign=assign)
-        missing = [name for name in result.missing_keys if self.reference_moves or not name.startswith("reference.")]
-        if strict and (missing or result.unexpected_keys):
-            name = (missing + list(result.unexpected_keys))[0]
-            raise InputError(
-                f"the checkpoint does not fit this model: {name} is {'missing' if missing else 'unknown'}; was it made with another one?"
-            )
-        return result
+            self.move_reference(rule.alpha)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # In the middle of a step: as it was before, since a resumed run computes the step again.
