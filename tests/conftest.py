@@ -7,6 +7,8 @@ import pytest
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Idle threads sleep instead of spinning; on a machine that is busy with something else, spinning makes a test take minutes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ROOT = Path(__file__).parent.parent
 
