@@ -69,10 +69,12 @@ def draw_curves(curves: dict[str, Curve], target: Path) -> None:
             if f"train/{name}" in curves:
                 (line,) = axis.plot(*curves[f"train/{name}"], label=name, linewidth=1.5)
                 if f"val/{name}" in curves:
-                    axis.plot(*curves[f"val/{name}"], "o", color=line.get_color(), label=f"{name}, validation")
+                    axis.plot(*curves[f"val/{name}"], "o", color=line.get_color())
         axis.set_title(title)
         axis.set_xlabel("optimizer step")
         axis.grid(alpha=0.3)
         if axis.lines:
-            axis.legend(fontsize=8)
+            axis.legend(fontsize=8, framealpha=0.5)
+    if any(name.startswith("val/") for name in curves):
+        figure.suptitle("lines: training, dots: validation", fontsize=9)
     figure.savefig(target, dpi=110)
