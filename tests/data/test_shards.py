@@ -15,8 +15,9 @@ from PIL import Image
 
 from mpo_lightning import commands
 from mpo_lightning.data.check import check_folder, index_folder
-from mpo_lightning.data.index import open_index, scan_shard
+from mpo_lightning.data.index import open_index
 from mpo_lightning.data.reader import ShardReader
+from mpo_lightning.data.scan import scan_shard
 from mpo_lightning.data.shards import _sources, plan_fingerprint, plan_shards, unique_names, write_shards
 from mpo_lightning.data.survey import survey
 from mpo_lightning.errors import BadRecord, InputError

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import lightning as L
@@ -33,6 +34,12 @@ def checkpointer(folder: Path) -> ModelCheckpoint:
     return ModelCheckpoint(folder / "checkpoints", every_n_train_steps=1, save_last=True, save_top_k=1)
 
 
+def fit_until(trainer: L.Trainer, model: L.LightningModule, data: L.LightningDataModule, stop: int | None, resume: Path | None):
+    with pytest.raises(ZeroDivisionError) if stop else nullcontext():
+        trainer.fit(model, data, ckpt_path=resume)
+    return model
+
+
 def run(
     folder: Path,
     tiny_folder: Path,
@@ -48,12 +55,7 @@ def run(
         folder, tiny_folder, shards / "train", data={"num_workers": workers, "global_batch_size": 8, "micro_batch_size": 4},
         trainer={"max_epochs": 2, "callbacks": callbacks}, **{"drop_path": 0.2, **module},
     )  # fmt: skip
-    if stop:
-        with pytest.raises(ZeroDivisionError):
-            trainer.fit(model, data, ckpt_path=resume)
-    else:
-        trainer.fit(model, data, ckpt_path=resume)
-    return model
+    return fit_until(trainer, model, data, stop, resume)
 
 
 @pytest.mark.parametrize("stop", [7, 15])
@@ -87,12 +89,7 @@ def short_run(
         folder, tiny_folder, shards / "validation", data={"global_batch_size": 4, "micro_batch_size": micro_batch_size},
         trainer={"max_epochs": 3, "callbacks": callbacks} | limits, optimizer=lambda groups: torch.optim.SGD(groups, lr=0.0),
     )  # fmt: skip
-    if stop:
-        with pytest.raises(ZeroDivisionError):
-            trainer.fit(model, data, ckpt_path=resume)
-    else:
-        trainer.fit(model, data, ckpt_path=resume)
-    return model
+    return fit_until(trainer, model, data, stop, resume)
 
 
 @pytest.fixture(scope="module")

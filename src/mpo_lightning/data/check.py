@@ -7,10 +7,11 @@ from functools import lru_cache
 from hashlib import file_digest
 from pathlib import Path
 
-from mpo_lightning.data.index import DatasetEntry, open_index, scan_shard, write_index
+from mpo_lightning.data.index import DatasetEntry, open_index, write_index
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.processes import process_map
 from mpo_lightning.data.reader import ShardReader
+from mpo_lightning.data.scan import scan_shard
 from mpo_lightning.errors import BadRecord, InputError
 
 Progress = Callable[..., None]

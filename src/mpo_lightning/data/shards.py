@@ -20,12 +20,13 @@ from pathlib import Path
 
 from webdataset import TarWriter
 
-from mpo_lightning.data.index import DatasetEntry, ScannedShard, scan_shard, write_index
+from mpo_lightning.data.index import DatasetEntry, ScannedShard, write_index
 from mpo_lightning.data.mmpr import AnnotationLine, AnnotationSet, make_record, parse_line
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.processes import process_map
 from mpo_lightning.data.records import PreferenceRecord
 from mpo_lightning.data.sample import encode_sample
+from mpo_lightning.data.scan import scan_shard
 from mpo_lightning.data.split import validation_pairs
 from mpo_lightning.data.survey import PairPlace, Rejected, Survey
 from mpo_lightning.errors import BadRecord, InputError
