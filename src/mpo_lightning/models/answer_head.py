@@ -2,7 +2,7 @@
 
 With 300 + 350 response tokens and a vocabulary of 150,000 the logits of one pair are 390 MB in float32, and as much again for their
 softmax and gradient. Here they are made in chunks and thrown away; the backward pass makes each chunk again (one more matrix product,
-a quarter of the head's cost). Where all of a row's logits fit a budget they are kept instead, which saves that product.
+a quarter of the head's cost). Where all of a row fits a budget its softmax is kept instead, which saves that product.
 
 It is an nn.Linear whose weight keeps its name, and is called as a module, so that FSDP and other wrappers see it.
 
@@ -24,7 +24,7 @@ class AnswerHead(nn.Linear):
 
     Args:
         head: the model's own lm_head, without bias.
-        keep_bytes: most bytes of logits that are kept for the backward pass.
+        keep_bytes: most bytes of softmax that are kept for the backward pass.
     """
 
     keep_bytes: int
@@ -52,7 +52,7 @@ def token_logps(hidden: Tensor, weight: Tensor, targets: Tensor, keep_bytes: int
         hidden: [R, E].
         weight: [V, E].
         targets: int64 [R].
-        keep_bytes: logits are kept for the backward pass if they take no more.
+        keep_bytes: the softmax is kept for the backward pass if it takes no more.
 
     Returns:
         [R] in float64 if the inputs are, else float32.
@@ -73,16 +73,20 @@ class _TokenLogps(torch.autograd.Function):
             low = weight.to(hidden.dtype)
             wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
             rows = max(1, CHUNK_BYTES // (4 * len(weight)))
-            keep = any(ctx.needs_input_grad) and len(hidden) * len(weight) * hidden.element_size() <= keep_bytes
+            size = len(hidden) * len(weight) * torch.finfo(wide).bits // 8
+            keep = any(ctx.needs_input_grad) and size <= keep_bytes
             logps, normalizers, kept = [], [], []
             for states, tokens in zip(hidden.split(rows), targets.split(rows), strict=True):
-                logits = states @ low.T
-                exact = logits.to(wide)
-                normalizer = exact.logsumexp(dim=1)
-                logps.append(exact.gather(1, tokens.unsqueeze(1)).squeeze(1) - normalizer)
-                normalizers.append(normalizer)
+                logits = (states @ low.T).to(wide)
+                picked = logits.gather(1, tokens.unsqueeze(1)).squeeze(1)
+                highest = logits.amax(dim=1, keepdim=True)
+                # In place: another tensor of this size costs more than the arithmetic.
+                shares = logits.sub_(highest).exp_()
+                total = shares.sum(dim=1, keepdim=True)
+                normalizers.append((highest + total.log()).squeeze(1))
+                logps.append(picked - normalizers[-1])
                 if keep:
-                    kept.append(logits)
+                    kept.append((shares, total))
         ctx.rows, ctx.kept = rows, kept
         ctx.save_for_backward(hidden, weight, targets, torch.cat(normalizers) if normalizers else hidden.new_empty(0, dtype=wide))
         return torch.cat(logps) if logps else hidden.new_empty(0, dtype=wide)
@@ -98,9 +102,12 @@ class _TokenLogps(torch.autograd.Function):
         for number, start in enumerate(range(0, len(hidden), ctx.rows)):
             part = slice(start, start + ctx.rows)
             states, scale = hidden[part], gradient[part].unsqueeze(1)
-            logits = ctx.kept[number] if ctx.kept else states @ low.T
-            # -softmax * gradient, plus gradient at the target, in place.
-            share = logits.to(normalizers.dtype).sub_(normalizers[part].unsqueeze(1)).exp_().mul_(-scale)
+            # -softmax * gradient, plus gradient at the target.
+            if ctx.kept:
+                shares, total = ctx.kept[number]
+                share = shares.mul_(-scale / total)
+            else:
+                share = (states @ low.T).to(normalizers.dtype).sub_(normalizers[part].unsqueeze(1)).exp_().mul_(-scale)
             share.scatter_add_(1, targets[part].unsqueeze(1), scale)
             share = share.to(hidden.dtype)
             if hidden_gradient is not None:
