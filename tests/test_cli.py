@@ -207,6 +207,21 @@ def test_callbacks_can_be_added_to_the_bases(fit_arguments: list[str]) -> None:
     } <= names
 
 
+def test_progress_bar_and_checkpoints_can_be_switched_off(fit_arguments: list[str], tmp_path: Path) -> None:
+    made = training_cli.run(
+        [
+            "fit",
+            *fit_arguments,
+            "--trainer.max_steps=1",
+            "--trainer.enable_progress_bar=false",
+            "--trainer.enable_checkpointing=false",
+        ]
+    )
+    names = {type(callback).__name__ for callback in made.trainer.callbacks}
+    assert {"StartupCheck", "ExportPolicy"} <= names and not names & {"RichProgressBar", "StepCheckpoint"}
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+
+
 def test_a_users_own_loss_is_named_by_class_path(fit_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_losses.py").write_text(
         "from mpo_lightning.objectives import PreferenceLoss\n\n\nclass Squared(PreferenceLoss):\n"

@@ -155,7 +155,7 @@ def index(folder: str, on_bad: OnBad = "strict") -> None:
 def reference(
     model: str,
     shards: str,
-    precision: str = "bf16-mixed",
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed",
     accelerator: str = "auto",
     devices: str = "auto",
     num_nodes: int = 1,
@@ -193,6 +193,10 @@ def reference(
     from mpo_lightning.models.loading import load_processor
     from mpo_lightning.training.reference_pass import run_reference_pass
 
+    if min(micro_batch_size, max_tiles, max_length, num_nodes) < 1 or num_workers < 0:
+        raise InputError(
+            "--micro_batch_size, --max_tiles, --max_length and --num_nodes must be at least 1, and --num_workers at least 0"
+        )
     encoder = load_processor(model, template).encoder(max_tiles, max_length, overlong)
     options = {"precision": precision, "accelerator": accelerator, "devices": devices, "num_nodes": num_nodes}
     missing = 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,18 +68,22 @@ def test_a_cached_run_is_the_run_with_a_live_reference(tmp_path: Path, cached_sh
 
 def test_a_cache_of_anything_else_is_refused_and_says_what_differs(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
     write_tiny_model(tmp_path / "other", seed=1)
+    shards = Path(shutil.copytree(cached_shards, tmp_path / "shards"))
 
     def fit(data: dict | None = None, **trainer: object) -> None:
         built, module, loaded = make_run(
             tmp_path / "run",
             tiny_folder,
-            cached_shards / "train",
+            shards / "train",
             reference_source="cache",
             data={"cached_reference": True} | (data or {}),
             trainer=trainer,
         )
         built.fit(module, loaded)
 
+    # A cache that sorts first and differs in more is not the one that is named.
+    (shards / "train" / "reference-0").mkdir()
+    (shards / "train" / "reference-0" / "meta.json").write_text(json.dumps({"precision": "bf16-mixed", "max_length": 7}))
     with pytest.raises(InputError, match=r"made with max_length 1024 instead of 900; make it with 'mpo data reference'"):
         fit({"max_length": 900})
     with pytest.raises(InputError, match=r"made with precision 32-true instead of bf16-mixed"):
@@ -87,6 +92,24 @@ def test_a_cache_of_anything_else_is_refused_and_says_what_differs(tmp_path: Pat
         fit({"reference": str(tmp_path / "other")})
     with pytest.raises(InputError, match="which neither a cache nor adapters can follow"):
         make_run(tmp_path, tiny_folder, cached_shards / "train", reference_source="cache", preference=TRDPO())
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"micro_batch_size": 0}, "--micro_batch_size"), ({"num_workers": -1}, "--num_workers at least 0"),
+    ({"accelerator": "cud"}, "invalid accelerator"), ({"devices": "0"}, "not a valid input"),
+])  # fmt: skip
+def test_impossible_arguments_are_one_sentence_whether_or_not_there_is_a_cache(
+    cached_shards: Path, tiny_folder: Path, options: dict, words: str
+) -> None:
+    with pytest.raises(InputError, match=words) as raised:
+        commands.reference(str(tiny_folder), str(cached_shards), **(OPTIONS | options))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_bad_record_names_this_verbs_own_option(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
+    shutil.copytree(cached_shards, tmp_path / "shards")
+    with pytest.raises(InputError, match="with --on_bad quarantine"):
+        commands.reference(str(tiny_folder), str(tmp_path / "shards"), **(OPTIONS | {"max_length": 100}))
 
 
 def test_other_pixels_or_tokens_than_the_caches_are_a_bad_record(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:

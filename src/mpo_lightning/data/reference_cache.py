@@ -96,15 +96,19 @@ def open_cache(index: ShardIndex, meta: dict[str, Any]) -> ReferenceCache:
 def _what_is_there(shards: Path, meta: dict[str, Any]) -> str:
     if any(cache_folder(shards, meta).glob("part-*.bin")):
         return "the reference cache is unfinished"
+    differences: list[list[str]] = []
     for path in sorted(shards.glob("reference-*/meta.json")):
         try:
             other = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        names = [name for name in meta if other.get(name) != meta[name]]
-        shown = ", ".join(f"{name} {other.get(name)!s:.24} instead of {meta[name]!s:.24}" for name in names)
-        return f"the reference cache there was made with {shown}"
-    return "there is no reference cache"
+        differences.append(
+            [f"{name} {other.get(name)!s:.24} instead of {meta[name]!s:.24}" for name in meta if other.get(name) != meta[name]]
+        )
+    if not differences:
+        return "there is no reference cache"
+    nearest: list[str] = min(differences, key=len)
+    return f"the nearest reference cache there was made with {', '.join(nearest)}"
 
 
 def finished_rows(folder: Path) -> np.ndarray:

@@ -24,6 +24,10 @@ RUN_FOLDER = "RUN_FOLDER"
 """A logger's save_dir that stands for trainer.default_root_dir."""
 
 
+SWITCHES = {"ProgressBar": "enable_progress_bar", "Checkpoint": "enable_checkpointing"}
+"""Ending of a callback's name, and the trainer's option that turns its kind off."""
+
+
 class MPOCLI(LightningCLI):
     """The module and the data module are fixed; the tokenizer always comes from the policy's folder."""
 
@@ -45,6 +49,11 @@ class MPOCLI(LightningCLI):
         run_folder = config.trainer.default_root_dir or "runs"
         if config.get("ckpt_path"):
             config.ckpt_path = find_checkpoint(str(config.ckpt_path), Path(run_folder))
+        # Lightning refuses a callback of a kind that is switched off; the shipped base has both kinds.
+        off = [kind for kind, on in SWITCHES.items() if config.trainer.get(on) is False]
+        callbacks = config.trainer.get("callbacks")
+        if isinstance(callbacks, list):
+            config.trainer.callbacks = [one for one in callbacks if not one.class_path.endswith(tuple(off))]
         loggers = config.trainer.get("logger")
         for logger in loggers if isinstance(loggers, list) else [loggers]:
             if isinstance(logger, Namespace) and logger.init_args.get("save_dir") == RUN_FOLDER:

@@ -16,10 +16,12 @@ class Quarantine:
 
     Args:
         strict: stop at the first; otherwise write each into quarantine-RANK.jsonl once and go on.
+        option: how to ask for the latter, for the message.
     """
 
-    def __init__(self, strict: bool) -> None:
+    def __init__(self, strict: bool, option: str = "--data.on_bad_record quarantine") -> None:
         self.strict = strict
+        self.option = option
         self.reasons: dict[str, str] = {}
         self._file = Path()
         self._alone = True
@@ -50,7 +52,7 @@ class Quarantine:
         """Stops every rank if any of them met a bad record in strict mode; every rank calls this."""
         if self.strict:
             where, reason = next(iter(self.reasons.items()), (None, None))
-            stop_together(f"{where}: {reason} (or set such records aside with --data.on_bad_record quarantine)" if where else None)
+            stop_together(f"{where}: {reason} (or set such records aside with {self.option})" if where else None)
 
     def count(self) -> int:
         """Different records that were set aside, over all ranks; every rank calls this."""

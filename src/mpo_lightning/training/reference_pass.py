@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from mpo_lightning.data.batch import PairBatch, SetAside, collate
@@ -23,7 +24,7 @@ from mpo_lightning.data.reference_cache import (
     pair_digest,
     weights_fingerprint,
 )
-from mpo_lightning.errors import BadRecord
+from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.models.freeze import freeze
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.models.pair_forward import PairForward
@@ -168,12 +169,15 @@ def run_reference_pass(
         InputError: (strict) a record that cannot be used.
     """
     index = open_index(folder)
-    trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **trainer_options)
+    try:
+        trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **trainer_options)
+    except (ValueError, MisconfigurationException) as error:
+        raise InputError(" ".join(str(error).split())) from None
     meta = cache_meta(index, encoder, weights_fingerprint(model), str(trainer.precision))
     target = cache_folder(index.folder, meta)
     if not (target / "meta.json").is_file():
         target.mkdir(exist_ok=True)
-        quarantine = Quarantine(strict)
+        quarantine = Quarantine(strict, "--on_bad quarantine")
         trainer.predict(
             ReferencePass(model, index, encoder, meta, quarantine, micro_batch_size, num_workers, attention),
             return_predictions=False,
