@@ -134,6 +134,19 @@ def test_rows_keep_to_the_budget_and_every_rank_has_as_many(world: int, budget: 
     assert (plan.micro_batches_per_step > free.micro_batches_per_step) == (budget < 100_000)
 
 
+def test_no_pair_is_lost_in_an_epoch_that_was_not_looked_at() -> None:
+    """A later epoch's fullest step needs more rows than the first epoch's: its limit gives way."""
+    index = index_of([30, 25])
+    plan, free = Plan(index, 0, 16, 6, 2, max_row_tokens=4000), Plan(index, 0, 16, 6, 2)
+    rows = plan.world_size * plan.micro_batches_per_step
+    needed = []
+    for epoch in range(60):
+        costs = plan.costs(plan.epoch_order(epoch)[:, 0])
+        needed.append(max(len(pack(costs[start : start + 16], 6, 4000)) for start in range(0, len(costs), 16)))
+        assert steps_of(plan, epoch) == steps_of(free, epoch)
+    assert max(needed) > rows >= needed[0]
+
+
 def test_packing_needs_few_more_bins_than_the_sum_does() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):

@@ -11,6 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GotOcr2ImageProcessorPil, InternVLForConditionalGeneration
 
+from mpo_lightning.data.batch import PairBatch, collate
+from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.data.templates import TEMPLATES, get_template
 from mpo_lightning.data.tiling import cut_tiles, normalize_tiles
 from mpo_lightning.errors import InputError
@@ -18,6 +20,7 @@ from mpo_lightning.models.drop_path import DropPath, add_drop_path
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.freeze import freeze_parts, part_modules
 from mpo_lightning.models.loading import Processor, load_model, load_processor
+from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.models.tiny import tiny_model
 from support.turns import turn_texts
 
@@ -149,6 +152,26 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean() -> None:
     np.testing.assert_allclose(values.unique().numpy(), [0, 1 / 0.7], rtol=1e-6)
     assert abs(float((values == 0).double().mean()) - 0.3) < 0.01 and abs(float(values.mean()) - 1) < 0.02
     assert torch.equal(drop.eval()(torch.ones(5, 2)), torch.ones(5, 2))
+
+
+def test_a_row_without_seeds_forgets_the_draws_of_the_row_before() -> None:
+    model, processor = tiny_model(0)
+    add_drop_path(model, 0.5)
+    forward = PairForward(model.train())
+    tokens = torch.arange(20, 24)
+    image = torch.full((16,), model.config.image_token_id)
+
+    def row(tiles: int, seeds: tuple[int, ...]) -> PairBatch:
+        pictures = torch.zeros(tiles, 3, 112, 112, dtype=torch.uint8)
+        return collate(
+            [EncodedPair("k", torch.cat([image.repeat(tiles), tokens]), tokens, tokens[:2], pictures)],
+            processor.tile_size,
+            seeds=seeds,
+        )
+
+    same = [forward(row(3, (7,)))[0].chosen.item() for _ in range(2)]
+    fresh = [forward(row(2, ()))[0].chosen.item() for _ in range(6)]
+    assert same[0] == same[1] and len(set(fresh)) > 1
 
 
 def test_drop_path_grows_over_the_layers_on_both_branches_and_leaves_the_checkpoint_alone() -> None:

@@ -66,7 +66,8 @@ class Plan:
         max_steps: most global steps in an epoch; None is all of them.
         max_row_tokens: most tokens in a row, as the index counts them; None is no limit.
         tokens_per_tile: image tokens of a tile.
-        epochs: epochs whose steps must fit into the rows, where there is a limit of tokens.
+        epochs: epochs whose steps are looked at for the number of rows, where there is a limit of tokens; a fuller step of a later one
+            exceeds the limit.
 
     Raises:
         InputError: a data set whose repeat_time selects none of its records.
@@ -137,8 +138,10 @@ class Plan:
         count = self.world_size * self.micro_batches_per_step
         rows = balance(costs, count, self.micro_batch_size)
         if self.max_row_tokens is not None and any(len(row) > 1 and costs[row].sum() > self.max_row_tokens for row in rows):
-            rows = pack(costs, self.micro_batch_size, self.max_row_tokens)
-            rows += [[]] * (count - len(rows))
+            packed = pack(costs, self.micro_batch_size, self.max_row_tokens)
+            # A step of an epoch beyond `epochs` may need more rows than there are: then the limit gives way, not a pair.
+            if len(packed) <= count:
+                rows = packed + [[]] * (count - len(packed))
         return sorted(rows, key=lambda row: -int(costs[row].sum()))
 
     @property

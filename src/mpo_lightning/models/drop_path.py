@@ -57,7 +57,7 @@ def add_drop_path(model: InternVLForConditionalGeneration, rate: float) -> None:
 def draw_paths(
     model: InternVLForConditionalGeneration, seeds: Sequence[int], tile_counts: Sequence[int], device: torch.device
 ) -> None:
-    """Fixes what the next pass over a row's tiles drops, recomputation under checkpointing included.
+    """Fixes what the next pass over a row's tiles drops, recomputation under checkpointing included; without seeds it draws anew.
 
     Args:
         model: may have no drop path.
@@ -66,7 +66,9 @@ def draw_paths(
         device: of the tiles.
     """
     branches = [module for module in model.model.vision_tower.modules() if isinstance(module, DropPath)]
-    if not any(branch.probability for branch in branches):
+    if not seeds or not any(branch.probability for branch in branches):
+        for branch in branches:
+            branch.draws = None
         return
     generator = torch.Generator()
     draws = [

@@ -53,8 +53,7 @@ class PairForward(nn.Module):
             features: [N, tokens a tile, E] from another model's pass over the same row, where tower and projector are the same.
         """
         if features is None and len(batch.tiles):
-            if batch.seeds:
-                draw_paths(self.model, batch.seeds, batch.tile_counts, batch.tiles.device)
+            draw_paths(self.model, batch.seeds, batch.tile_counts, batch.tiles.device)
             features = self._features(batch.tiles)
         embeddings = self.model.model.language_model.embed_tokens(batch.input_ids)
         if features is not None:

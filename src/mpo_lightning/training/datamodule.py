@@ -37,7 +37,8 @@ class MMPRDataModule(L.LightningDataModule):
         global_batch_size: pairs in an optimizer step, over all devices. Accumulation follows from it.
         micro_batch_size: most pairs that a device computes at once, as one row without padding.
         max_row_tokens: most tokens in such a row, as the index counts them; a step then takes as many rows as its fullest one needs, and
-            short pairs share rows up to micro_batch_size. null is no limit.
+            short pairs share rows up to micro_batch_size. Epochs beyond trainer.max_epochs (or the first, if that is not set) may exceed it.
+            null is no limit.
         max_tiles: tiles of a pair's pictures together, thumbnails not counted; a data set's max_dynamic_patch replaces it.
         max_length: most tokens of prompt plus answer.
         overlong: "truncate" cuts an answer that does not fit from the right, without its end token; "set_aside" treats the

@@ -50,7 +50,7 @@ def model_card(trainer: L.Trainer, module: MPOModule, datamodule: MMPRDataModule
     }
     rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in metrics.items())
     data = {name: folder for name, folder in datamodule.folders.items() if folder and name != "test"}
-    defaults = trainer.optimizers[0].defaults
+    group = trainer.optimizers[0].param_groups[0]
     return f"""---
 library_name: transformers
 pipeline_tag: image-text-to-text
@@ -71,7 +71,7 @@ Trained with Mixed Preference Optimization (Wang et al. 2024, arXiv 2411.10442) 
 | generation loss | mean over each {objective.generation_mean}, weight {weights.generation:g} |
 | beta | {objective.beta:g} |
 | training | {trainer.global_step} steps of {datamodule.global_batch_size} pairs, {trainer.current_epoch} epochs, seed {datamodule.seed} |
-| optimizer | {type(trainer.optimizers[0]).__name__}, learning rate {defaults["lr"]:g}, weight decay {defaults.get("weight_decay", 0):g} |
+| optimizer | {type(trainer.optimizers[0]).__name__}, learning rate {group.get("initial_lr", 0):g}, weight decay {group.get("weight_decay", 0):g} |
 | trained parts | {"adapters of rank " + str(module.lora.rank) + ", merged" if module.lora else "all but " + ", ".join(module.frozen_parts) if module.frozen_parts else "all"} |
 | precision | {trainer.precision} |
 
