@@ -1,5 +1,7 @@
 """The scored head against autograd through all the logits."""
 
+import copy
+
 import pytest
 import torch
 
@@ -54,3 +56,23 @@ def test_it_is_the_heads_own_weight_under_its_own_name() -> None:
     assert scored.weight is head.weight and list(scored.state_dict()) == ["weight"]
     hidden = torch.randn(3, 6)
     assert torch.equal(scored(hidden), head(hidden))
+
+
+def test_memory_of_the_logits_is_used_again_and_never_by_two_at_once() -> None:
+    torch.manual_seed(0)
+    head = AnswerHead(torch.nn.Linear(6, 11, bias=False), 2**30)
+    hidden, targets = torch.randn(5, 6, requires_grad=True), torch.arange(5)
+    with torch.inference_mode():
+        head(hidden, targets)
+    first, second = head(hidden, targets), head(2 * hidden, targets)
+    expected = [torch.log_softmax(scale * hidden @ head.weight.T, 1).diagonal() for scale in (1, 2)]
+    for ours, theirs in zip((first, second), expected, strict=True):
+        (gradient,), (true,) = (torch.autograd.grad(logps.sum(), hidden, retain_graph=True) for logps in (ours, theirs))
+        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(gradient, true)
+    spare = head.workspace.spare
+    assert spare is not None
+    head(hidden, targets).sum().backward()
+    assert head.workspace.spare is spare
+    copied = copy.deepcopy(head)
+    assert copied.workspace is not head.workspace and torch.equal(copied.weight, head.weight)

@@ -4,11 +4,15 @@ With 300 + 350 response tokens and a vocabulary of 150,000 the logits of one pai
 softmax and gradient. Here they are made in chunks and thrown away; the backward pass makes each chunk again (one more matrix product,
 a quarter of the head's cost). Where all of a row fits a budget its softmax is kept instead, which saves that product.
 
+On a CPU the memory of the logits is used again from step to step (`Workspace`): first touching fresh pages takes longer than the product
+that fills them. CUDA's allocator does so by itself.
+
 It is an nn.Linear whose weight keeps its name, and is called as a module, so that FSDP and other wrappers see it.
 
 Shape letters: R response tokens, E hidden size, V vocabulary.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,6 +21,32 @@ from torch.autograd.function import once_differentiable
 
 CHUNK_BYTES = 64 * 2**20
 """Bytes of a chunk's logits in float32."""
+
+
+class Workspace:
+    """One spare buffer, taken by a forward pass and given back when its backward pass is done with it."""
+
+    def __init__(self) -> None:
+        self.spare: Tensor | None = None
+
+    def take(self, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """At least `size` numbers, not initialized; new memory where the spare is taken, too small or of another kind."""
+        spare, self.spare = self.spare, None
+        if spare is not None and len(spare) >= size and spare.dtype == dtype and spare.device == device:
+            return spare
+        # Validation may come first: what is made in inference mode could not be written to in training.
+        with torch.inference_mode(False):
+            return torch.empty(size, dtype=dtype, device=device)
+
+    def give(self, buffer: Tensor) -> None:
+        """Keep a taken buffer for the next forward pass; elsewhere than on a CPU it goes back to the allocator."""
+        self.spare = buffer if buffer.device.type == "cpu" else None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Workspace":
+        return Workspace()
+
+    def __reduce__(self) -> tuple[type["Workspace"], tuple[()]]:
+        return Workspace, ()
 
 
 class AnswerHead(nn.Linear):
@@ -36,16 +66,17 @@ class AnswerHead(nn.Linear):
         self.weight = head.weight
         self.register_parameter("bias", None)
         self.keep_bytes = keep_bytes
+        self.workspace: Workspace = Workspace()
         self.train(head.training)
 
     def forward(self, hidden: Tensor, targets: Tensor | None = None) -> Tensor:
         """Logits [..., V]; or, with targets int64 [R] for hidden [R, E], their log-probs [R] in nats, float32 or better."""
         if targets is None:
             return super().forward(hidden)
-        return token_logps(hidden, self.weight, targets, self.keep_bytes)
+        return token_logps(hidden, self.weight, targets, self.keep_bytes, self.workspace)
 
 
-def token_logps(hidden: Tensor, weight: Tensor, targets: Tensor, keep_bytes: int = 0) -> Tensor:
+def token_logps(hidden: Tensor, weight: Tensor, targets: Tensor, keep_bytes: int = 0, workspace: Workspace | None = None) -> Tensor:
     """log softmax(hidden @ weight.T) at the targets.
 
     Args:
@@ -53,6 +84,7 @@ def token_logps(hidden: Tensor, weight: Tensor, targets: Tensor, keep_bytes: int
         weight: [V, E].
         targets: int64 [R].
         keep_bytes: the softmax is kept for the backward pass if it takes no more.
+        workspace: where the memory of the logits comes from.
 
     Returns:
         [R] in float64 if the inputs are, else float32.
@@ -60,62 +92,94 @@ def token_logps(hidden: Tensor, weight: Tensor, targets: Tensor, keep_bytes: int
     dtype = hidden.dtype
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
-    result: Tensor = _TokenLogps.apply(hidden.to(dtype), weight, targets, keep_bytes)
+    result: Tensor = _TokenLogps.apply(hidden.to(dtype), weight, targets, keep_bytes, workspace or Workspace())
     return result
+
+
+def _product(left: Tensor, right: Tensor, out: Tensor, add: bool = False) -> Tensor:
+    """left @ right, in or added to `out`, which may be of a wider dtype."""
+    if left.dtype == out.dtype:
+        return out.addmm_(left, right) if add else torch.mm(left, right, out=out)
+    return out.add_(left @ right) if add else out.copy_(left @ right)
+
+
+def _chunks(count: int, vocabulary: int) -> Iterator[slice]:
+    rows = max(1, CHUNK_BYTES // (4 * vocabulary))
+    for start in range(0, count, rows):
+        yield slice(start, min(start + rows, count))
+
+
+class _Logits:
+    """Memory for the logits of all rows, or of a chunk at a time.
+
+    Args:
+        whole: all rows have their own place.
+    """
+
+    def __init__(self, whole: bool, count: int, vocabulary: int, dtype: torch.dtype, workspace: Workspace, device: torch.device):
+        self.whole, self.vocabulary, self.workspace = whole, vocabulary, workspace
+        rows = count if whole else max((part.stop - part.start for part in _chunks(count, vocabulary)), default=0)
+        self.memory = workspace.take(rows * vocabulary, dtype, device)
+
+    def __getitem__(self, part: slice) -> Tensor:
+        """[rows, V] for these rows."""
+        first, rows = part.start if self.whole else 0, part.stop - part.start
+        return self.memory[first * self.vocabulary : (first + rows) * self.vocabulary].view(rows, self.vocabulary)
+
+    def give_back(self) -> None:
+        self.workspace.give(self.memory)
 
 
 class _TokenLogps(torch.autograd.Function):
     """d logp / d logits = onehot - softmax, applied chunk by chunk."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, keep_bytes: int) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, keep_bytes: int, workspace: Workspace) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
-            low = weight.to(hidden.dtype)
+            low, count, vocabulary = weight.to(hidden.dtype), len(hidden), len(weight)
             wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-            rows = max(1, CHUNK_BYTES // (4 * len(weight)))
-            size = len(hidden) * len(weight) * torch.finfo(wide).bits // 8
-            keep = any(ctx.needs_input_grad) and size <= keep_bytes
-            logps, normalizers, kept = [], [], []
-            for states, tokens in zip(hidden.split(rows), targets.split(rows), strict=True):
-                logits = (states @ low.T).to(wide)
-                picked = logits.gather(1, tokens.unsqueeze(1)).squeeze(1)
-                highest = logits.amax(dim=1, keepdim=True)
+            keep = any(ctx.needs_input_grad) and count * vocabulary * torch.finfo(wide).bits // 8 <= keep_bytes
+            memory = _Logits(keep, count, vocabulary, wide, workspace, hidden.device)
+            logps, normalizers, totals = hidden.new_empty(3, count, dtype=wide).unbind()
+            for part in _chunks(count, vocabulary):
+                logits = _product(hidden[part], low.T, memory[part])
+                picked = logits.gather(1, targets[part].unsqueeze(1)).squeeze(1)
+                highest = logits.amax(dim=1)
                 # In place: another tensor of this size costs more than the arithmetic.
-                shares = logits.sub_(highest).exp_()
-                total = shares.sum(dim=1, keepdim=True)
-                normalizers.append((highest + total.log()).squeeze(1))
-                logps.append(picked - normalizers[-1])
-                if keep:
-                    kept.append((shares, total))
-        ctx.rows, ctx.kept = rows, kept
-        ctx.save_for_backward(hidden, weight, targets, torch.cat(normalizers) if normalizers else hidden.new_empty(0, dtype=wide))
-        return torch.cat(logps) if logps else hidden.new_empty(0, dtype=wide)
+                totals[part] = logits.sub_(highest.unsqueeze(1)).exp_().sum(dim=1)
+                normalizers[part] = highest + totals[part].log()
+                logps[part] = picked - normalizers[part]
+        if not keep:
+            memory.give_back()
+        ctx.kept, ctx.workspace = memory if keep else None, workspace
+        ctx.save_for_backward(hidden, weight, targets, normalizers, totals)
+        return logps.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        hidden, weight, targets, normalizers = ctx.saved_tensors
-        low = weight.to(hidden.dtype)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        hidden, weight, targets, normalizers, totals = ctx.saved_tensors
+        low, count, vocabulary = weight.to(hidden.dtype), len(hidden), len(weight)
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         hidden_gradient = torch.empty_like(hidden) if need_hidden else None
-        weight_gradient = torch.zeros_like(weight) if need_weight else None
-        for number, start in enumerate(range(0, len(hidden), ctx.rows)):
-            part = slice(start, start + ctx.rows)
+        weight_gradient = torch.empty_like(weight) if need_weight and count else None
+        # Used up in place; a second backward pass makes them again.
+        kept, ctx.kept = ctx.kept, None
+        memory = kept or _Logits(False, count, vocabulary, normalizers.dtype, ctx.workspace, hidden.device)
+        for part in _chunks(count, vocabulary):
             states, scale = hidden[part], gradient[part].unsqueeze(1)
             # -softmax * gradient, plus gradient at the target.
-            if ctx.kept:
-                shares, total = ctx.kept[number]
-                share = shares.mul_(-scale / total)
+            share = memory[part]
+            if kept:
+                share.mul_(-scale / totals[part].unsqueeze(1))
             else:
-                share = (states @ low.T).to(normalizers.dtype).sub_(normalizers[part].unsqueeze(1)).exp_().mul_(-scale)
-            share.scatter_add_(1, targets[part].unsqueeze(1), scale)
-            share = share.to(hidden.dtype)
+                _product(states, low.T, share).sub_(normalizers[part].unsqueeze(1)).exp_().mul_(-scale)
+            share = share.scatter_add_(1, targets[part].unsqueeze(1), scale).to(hidden.dtype)
             if hidden_gradient is not None:
                 torch.mm(share, low, out=hidden_gradient[part])
-            if weight_gradient is not None and weight_gradient.dtype == share.dtype:
-                weight_gradient.addmm_(share.T, states)
-            elif weight_gradient is not None:
-                weight_gradient += share.T @ states
-        # Used up in place; a second backward pass makes them again.
-        ctx.kept = []
-        return hidden_gradient, weight_gradient, None, None
+            if weight_gradient is not None:
+                _product(share.T, states, weight_gradient, add=part.start > 0)
+        memory.give_back()
+        if need_weight and weight_gradient is None:
+            weight_gradient = torch.zeros_like(weight)
+        return hidden_gradient, weight_gradient, None, None, None

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.data.batch import PairBatch
@@ -92,11 +93,21 @@ class PairForward(nn.Module):
         return hidden
 
     def _touch_vision(self, batch: PairBatch) -> Tensor:
-        """Zero, computed from a blank tile, so that ranks without pictures take part in the vision tower's gradient exchange."""
+        """Zero, computed from the vision parameters, so that ranks without pictures take part in their gradients' exchange.
+
+        Sharded parameters are gathered when their module is called, on all ranks or on none, so there a blank tile goes through it.
+        """
         parts = (self.model.model.vision_tower, self.model.model.multi_modal_projector)
-        trained = any(parameter.requires_grad for part in parts for parameter in part.parameters())
+        trained = [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
         if not (trained and torch.is_grad_enabled()):
             return torch.zeros((), dtype=torch.float64, device=batch.input_ids.device)
+        if not any(map(_is_sharded, trained)):
+            return torch.stack([parameter.flatten()[:0].sum().double() for parameter in trained]).sum()
         draw_paths(self.model, [0], [1], batch.tiles.device)
         blank = torch.zeros(1, *batch.tiles.shape[1:], dtype=torch.uint8, device=batch.tiles.device)
         return self._features(blank).double().sum() * 0
+
+
+def _is_sharded(parameter: nn.Parameter) -> bool:
+    """Of FSDP2, or of DeepSpeed's ZeRO stage 3."""
+    return isinstance(parameter, DTensor) or hasattr(parameter, "ds_id")
