@@ -1,6 +1,7 @@
 """Folders that many tests read: the golden numbers, the sample set as shards, and a tiny model."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Idle threads sleep instead of spinning; on a machine that is busy with something else, spinning makes a test take minutes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Original checkpoints that a verb converts by itself.
+os.environ["MPO_LIGHTNING_CACHE"] = tempfile.mkdtemp(prefix="mpo-lightning-tests-")
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,7 +44,7 @@ def sample_meta() -> Path:
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory, sample_meta: Path) -> Path:
     """The sample set as shards, seven tars, one pair in eight held out."""
-    from mpo_lightning.commands import shard
+    from mpo_lightning.commands.data import shard
 
     output = tmp_path_factory.mktemp("sample") / "shards"
     shard(str(sample_meta), str(output), validation=0.125, shard_megabytes=0.3, workers=2)

@@ -18,7 +18,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from step.flops import distinct_flops
 from step.variants import VARIANTS
 
 # Large temporaries are then reused instead of returned to the kernel; for both sides.
@@ -130,8 +129,7 @@ def main() -> None:
     arguments = parser.parse_args()
     from transformers import AutoConfig
 
-    from step.pairs import read_pairs
-    from step.variants import token_counts
+    from step.pairs import read_pairs, step_flops
 
     config = AutoConfig.from_pretrained(arguments.model, local_files_only=True)
     peak, report = matmul_peak(), {}
@@ -140,8 +138,7 @@ def main() -> None:
         pairs = read_pairs(arguments.model, arguments.data / f"data_{kind}", arguments.batch_size * (arguments.steps + 1))[
             arguments.batch_size :
         ]
-        tiles = sum(len(pair.tiles) for pair in pairs)
-        gflop = {live: distinct_flops(config, token_counts(pairs), tiles, live) / arguments.steps / 1e9 for live in (True, False)}
+        gflop = {live: step_flops(config, pairs, live) / arguments.steps / 1e9 for live in (True, False)}
         results = measure(arguments, kind)
         print(
             f"\n{table(kind, results, gflop, peak)}\ndistinct work: {gflop[True]:.0f} GFLOP a step with a live reference, {gflop[False]:.0f} without"

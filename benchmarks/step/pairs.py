@@ -6,7 +6,9 @@ chat template. TRL trains everything behind the generation prompt, the newline a
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,6 +16,7 @@ from transformers import AutoTokenizer
 
 from mpo_lightning.data.encoding import IMAGE_END, IMAGE_START, IMAGE_TOKEN, EncodedPair
 from mpo_lightning.data.tiling import cut_tiles
+from mpo_lightning.models.flops import pair_flops
 
 
 def read_pairs(model: Path, data: Path, count: int) -> list[EncodedPair]:
@@ -51,3 +54,16 @@ def read_pairs(model: Path, data: Path, count: int) -> list[EncodedPair]:
         empty = torch.empty(0, 3, 448, 448, dtype=torch.uint8)
         pairs.append(EncodedPair(str(number), *ids, torch.cat(tiles) if tiles else empty))
     return pairs
+
+
+def token_counts(pairs: Sequence[EncodedPair]) -> list[tuple[int, int, int]]:
+    """Prompt, chosen and rejected tokens of each pair."""
+    return [(len(pair.prompt_ids), len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs]
+
+
+def step_flops(config: Any, pairs: Sequence[EncodedPair], live_reference: bool) -> float:
+    """Distinct work of a step, all parameters trained: three forwards of the policy and, without a cache, one of the reference."""
+    forwards = 4 if live_reference else 3
+    return sum(
+        forwards * pair_flops(config, len(pair.tiles), *counts) for pair, counts in zip(pairs, token_counts(pairs), strict=True)
+    )

@@ -131,8 +131,3 @@ def timed(step: Step, batches: Sequence[Sequence[EncodedPair]], warmup: int) -> 
         cpu.append(time.process_time() - cpu_begin)
         wall.append(time.perf_counter() - begin)
     return {"cpu_s": cpu[warmup:], "wall_s": wall[warmup:], "loss": losses[0]}
-
-
-def token_counts(pairs: Sequence[EncodedPair]) -> list[tuple[int, int, int]]:
-    """Prompt, chosen and rejected tokens of each pair."""
-    return [(len(pair.prompt_ids), len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs]

@@ -28,6 +28,7 @@ GROUPS = {
         "reference": "compute reference log-probs once, for training without a reference model",
     },
     "model": {
+        "convert": "a checkpoint from the original OpenGVLab layout to transformers', or back",
         "tiny": "write a tiny InternVL2 with random weights, for trying things out",
     },
 }

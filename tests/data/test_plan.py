@@ -129,7 +129,7 @@ def test_rows_keep_to_the_budget_and_every_rank_has_as_many(world: int, budget: 
             rows = list(plan.rank_micro_batches(epoch, rank))
             assert len(rows) == plan.steps * plan.micro_batches_per_step
             for row in rows:
-                tokens = plan.costs(np.array([item.record for item in row.occurrences], dtype=int)).sum()
+                tokens = plan.tokens(np.array([item.record for item in row.occurrences], dtype=int)).sum()
                 assert tokens <= budget or len(row.occurrences) == 1
     assert (plan.micro_batches_per_step > free.micro_batches_per_step) == (budget < 100_000)
 
@@ -141,7 +141,7 @@ def test_no_pair_is_lost_in_an_epoch_that_was_not_looked_at() -> None:
     rows = plan.world_size * plan.micro_batches_per_step
     needed = []
     for epoch in range(60):
-        costs = plan.costs(plan.epoch_order(epoch)[:, 0])
+        costs = plan.tokens(plan.epoch_order(epoch)[:, 0])
         needed.append(max(len(pack(costs[start : start + 16], 6, 4000)) for start in range(0, len(costs), 16)))
         assert steps_of(plan, epoch) == steps_of(free, epoch)
     assert max(needed) > rows >= needed[0]

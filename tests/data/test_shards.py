@@ -13,7 +13,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from mpo_lightning import commands
+from mpo_lightning.commands import data as commands
 from mpo_lightning.data.check import check_folder, index_folder
 from mpo_lightning.data.index import open_index
 from mpo_lightning.data.reader import ShardReader

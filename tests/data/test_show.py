@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mpo_lightning import commands
+from mpo_lightning.commands import data as commands
 from mpo_lightning.data.index import open_index
 from mpo_lightning.data.show import marked_difference
 

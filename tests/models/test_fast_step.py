@@ -1,17 +1,21 @@
 """The row of shared prefixes against the two-sequence oracle: every log-prob and every gradient."""
 
 import copy
+import sys
+from types import ModuleType
 
 import pytest
 import torch
+from torch.nn.attention import varlen
 
 from mpo_lightning.data.batch import collate
 from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.errors import InputError
+from mpo_lightning.models import shared_prefix
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.models.shared_prefix import PrefixLayout, choose_backend
 from mpo_lightning.objectives import MPOObjective, SequenceLogps
-from support.families import FAMILIES, TILE_SIZE, family_model, patch_norms, random_pairs
+from support.families import FAMILIES, TILE_SIZE, TOKENS_PER_TILE, family_model, patch_norms, random_pairs
 from support.oracle import oracle_logps
 
 ROWS = {
@@ -19,6 +23,7 @@ ROWS = {
     "text only": [(0, 6, 4, 9)],
     "mixed, many in a row": [(1, 5, 3, 8), (0, 4, 6, 1), (5, 12, 1, 4), (0, 3, 2, 2)],
     "long": [(2, 20, 40, 3), (0, 10, 5, 60)],
+    "long, the longer first": [(0, 10, 5, 60), (2, 20, 32, 3)],
 }
 
 
@@ -72,10 +77,24 @@ def test_every_family_equals_the_oracle_in_float64(monkeypatch: pytest.MonkeyPat
     compare(family_model(family), random_pairs(ROWS[row]), 1e-10)
 
 
+@pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradient_checkpointing_and_recomputed_logits_are_exact(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+def test_gradient_checkpointing_and_recomputed_logits_are_exact(monkeypatch: pytest.MonkeyPatch, family: str, row: str) -> None:
     patch_norms(monkeypatch)
-    compare(family_model(family), random_pairs(ROWS["mixed, many in a row"]), 1e-10, checkpointing=True, keep=0)
+    compare(family_model(family), random_pairs(ROWS[row]), 1e-10, checkpointing=True, keep=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pictures_apart_in_the_prompt_are_exact(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+    patch_norms(monkeypatch)
+    pairs = random_pairs([(5, 12, 4, 7), (0, 4, 3, 2), (3, 8, 2, 9)])
+    for pair, first in ((pairs[0], 2), (pairs[2], 1)):
+        # The first picture stays, the second moves behind the words.
+        start = 2 + first * TOKENS_PER_TILE
+        end = 2 + len(pair.tiles) * TOKENS_PER_TILE
+        ids = pair.prompt_ids
+        ids.copy_(torch.cat([ids[:start], ids[end:-1], ids[start:end], ids[-1:]]))
+    compare(family_model(family), pairs, 1e-10)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -87,9 +106,72 @@ def test_a_rows_past_does_not_change_it() -> None:
     """Dynamic rope remembers the longest call; after a long row a short one is what it was."""
     forward = PairForward(family_model("internlm2"))
     short, long = (collate(random_pairs(ROWS[name]), TILE_SIZE) for name in ("one picture", "long"))
+    # All are past the 40 positions at which this rope starts to stretch, or none: it forgets by itself in between.
+    shorter = collate(random_pairs([(2, 20, 32, 3)]), TILE_SIZE)
+    fresh = PairForward(family_model("internlm2"))(shorter)[0].chosen
     before = forward(short)[0].chosen
-    assert not torch.equal(forward(long)[0].chosen, before[:1].expand(2))
+    forward(long)
+    assert torch.equal(forward(shorter)[0].chosen, fresh)
     assert torch.equal(forward(short)[0].chosen, before)
+
+
+def kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *starts: torch.Tensor, at_end: bool = True) -> torch.Tensor:
+    """What a variable-length kernel does: one dtype, causal in each sequence, aligned at the end or at the start."""
+    assert query.dtype == key.dtype == value.dtype in (torch.float16, torch.bfloat16), "kernels refuse anything else"
+    query_starts, key_starts = (part.tolist() for part in starts[:2])
+    out = torch.empty_like(query)
+    for q0, q1, k0, k1 in zip(query_starts, query_starts[1:], key_starts, key_starts[1:], strict=False):
+        mask = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool).tril((k1 - k0) - (q1 - q0) if at_end else 0)
+        parts = (
+            part.repeat_interleave(query.shape[1] // part.shape[1], 1).transpose(0, 1).float()
+            for part in (query[q0:q1], key[k0:k1], value[k0:k1])
+        )
+        out[q0:q1] = torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask).transpose(0, 1).to(out.dtype)
+    return out
+
+
+def stand_in_kernels(monkeypatch: pytest.MonkeyPatch, at_end: bool = True) -> None:
+    """Both kernels computed on this CPU, which passes for a CUDA device."""
+    flash = ModuleType("flash_attn")
+    flash.flash_attn_varlen_func = lambda q, k, v, a, b, *_, **options: kernel(q, k, v, a, b, at_end=at_end)
+    monkeypatch.setitem(sys.modules, "flash_attn", flash)
+    monkeypatch.setattr(varlen, "varlen_attn", lambda q, k, v, a, b, *_, **options: kernel(q, k, v, a, b, at_end=at_end))
+    monkeypatch.setattr(shared_prefix, "find_spec", lambda name: True)
+    monkeypatch.setattr(shared_prefix, "KERNEL_DEVICES", ("cpu",))
+    shared_prefix.sees_the_prompt.cache_clear()
+
+
+@pytest.mark.parametrize("backend", ["flash-attn", "varlen"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_under_bf16_autocast_the_step_is_as_near_to_float64_as_the_oracle(
+    monkeypatch: pytest.MonkeyPatch, family: str, backend: str
+) -> None:
+    stand_in_kernels(monkeypatch)
+    pairs = random_pairs(ROWS["mixed, many in a row"])
+    models = [family_model(family, dtype) for dtype in (torch.float64, torch.float32, torch.float32)]
+    truth = oracle_logps(models[0], pairs)
+    with torch.autocast("cpu", torch.bfloat16):
+        theirs = oracle_logps(models[1], pairs)
+        ours, _ = PairForward(models[2], backend)(collate(pairs, TILE_SIZE))
+    reference = reference_of(truth)
+    errors = []
+    for model, logps in zip(models, (truth, theirs, ours), strict=True):
+        losses(logps, reference).backward()
+        gradients = torch.cat([part.grad.flatten().double() for part in model.parameters() if part.grad is not None])
+        errors.append((torch.cat([logps.chosen, logps.rejected]).detach(), gradients))
+    for number in range(2):
+        true, other, mine = (error[number] for error in errors)
+        assert (mine - true).norm() <= 1.25 * (other - true).norm()
+
+
+def test_a_kernel_that_hides_the_prompt_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    stand_in_kernels(monkeypatch, at_end=False)
+    assert choose_backend("auto", cpu, torch.bfloat16) == "sdpa"
+    with pytest.raises(InputError, match=r"'varlen' needs a torch\.nn\.attention\.varlen that aligns causal masks at the end"):
+        choose_backend("varlen", cpu, torch.bfloat16)
+    stand_in_kernels(monkeypatch)
+    assert choose_backend("auto", cpu, torch.bfloat16) == "flash-attn" and choose_backend("auto", cpu, torch.float32) == "sdpa"
 
 
 def test_features_of_another_pass_give_the_same() -> None:
@@ -120,7 +202,7 @@ def test_back_ends_that_do_not_work_here_are_named() -> None:
 def test_the_variable_length_tables_say_what_each_token_sees() -> None:
     """Attention written out from the tables, mask aligned at the end, equals the segments' own."""
     torch.manual_seed(0)
-    layout = PrefixLayout(((5, 3, 4), (2, 6, 1), (1, 1, 3)), "sdpa", torch.device("cpu"))
+    layout = PrefixLayout(((5, 3, 4), (2, 6, 1), (1, 1, 3)), "sdpa", torch.device("cpu"), torch.float64)
     total = sum(map(sum, layout.lengths))
     query, key, value = torch.randn(4, total, 8).double(), torch.randn(2, total, 8).double(), torch.randn(2, total, 8).double()
     from mpo_lightning.models.shared_prefix import _gathered, _sdpa

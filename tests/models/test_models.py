@@ -16,7 +16,7 @@ from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.data.templates import TEMPLATES, get_template
 from mpo_lightning.data.tiling import cut_tiles, normalize_tiles
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.drop_path import DropPath, add_drop_path
+from mpo_lightning.models.drop_path import DropPath, add_drop_path, draw_paths, path_contexts
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.freeze import freeze_parts, part_modules
 from mpo_lightning.models.loading import Processor, load_model, load_processor
@@ -116,7 +116,7 @@ def test_weights_that_do_not_fill_the_model_are_refused(copied: Path, change: st
 
 
 @pytest.mark.parametrize(("values", "words"), [
-    ({"model_type": "internvl_chat"}, "original OpenGVLab layout"), ({"model_type": "llama"}, "model_type is 'llama'"),
+    ({"model_type": "internvl_chat"}, "config.json has no 'llm_config'"), ({"model_type": "llama"}, "model_type is 'llama'"),
     ({"image_token_id": 3}, "image_token_id is 3"), ({"template": "chatml"}, "unknown chat template"),
 ])  # fmt: skip
 def test_a_config_that_does_not_fit_is_refused(copied: Path, values: dict, words: str) -> None:
@@ -198,3 +198,24 @@ def test_a_layer_whose_branches_are_all_dropped_is_the_identity() -> None:
             module.probability = 1 - 1e-9
     hidden = torch.randn(2, 5, 96)
     assert torch.equal(layer(hidden), hidden)
+
+
+def test_what_is_recomputed_drops_what_it_dropped_whatever_was_drawn_in_between(tiny_folder: Path) -> None:
+    pixels = torch.randn(3, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for checkpointing in (False, True):
+        model = load_model(tiny_folder)
+        add_drop_path(model, 0.6)
+        if checkpointing:
+            options = {"use_reentrant": False, "context_fn": path_contexts(model)}
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+        model.train()
+        total = 0.0
+        for seed in (1, 2):
+            draw_paths(model, [seed], [3], pixels.device)
+            total = total + model.model.get_image_features(pixel_values=pixels).pooler_output.square().sum()
+        total.backward()
+        gradients.append([part.grad for part in model.model.vision_tower.parameters() if part.grad is not None])
+    assert len(gradients[0]) > 20
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(recomputed, plain)

@@ -9,7 +9,7 @@ import lightning as L
 import pytest
 import torch
 
-from mpo_lightning import commands
+from mpo_lightning.commands import data as commands
 from mpo_lightning.data.batch import collate
 from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.errors import InputError

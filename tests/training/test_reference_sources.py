@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from mpo_lightning import commands
+from mpo_lightning.commands import data as commands
 from mpo_lightning.data.index import open_index
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.reference_cache import ROW, finished_rows
@@ -112,13 +112,34 @@ def test_a_bad_record_names_this_verbs_own_option(tmp_path: Path, cached_shards:
         commands.reference(str(tiny_folder), str(tmp_path / "shards"), **(OPTIONS | {"max_length": 100}))
 
 
-def test_other_pixels_or_tokens_than_the_caches_are_a_bad_record(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
+def test_another_tokenizer_is_refused_before_the_first_step(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
     trainer, module, data = make_run(
         tmp_path, tiny_folder, cached_shards / "train", reference_source="cache", data={"cached_reference": True}
     )
     data.encoder.tokenizer.add_tokens(["the"])
-    with pytest.raises(InputError, match="log-probs of other tokens or pixels for it; run 'mpo data reference' again"):
+    with pytest.raises(InputError, match="made with tokenizer"):
         trainer.fit(module, data)
+
+
+@pytest.mark.parametrize("digest", [b"0" * 16, b""])
+def test_a_cache_of_other_tokens_stops_the_run_and_a_record_without_logps_does_not(
+    tmp_path: Path, cached_shards: Path, tiny_folder: Path, digest: bytes
+) -> None:
+    shutil.copytree(cached_shards, tmp_path / "shards")
+    (path,) = (tmp_path / "shards" / "train").glob("reference-*/logps.npy")
+    rows = np.load(path)
+    rows["digest"][7] = digest
+    np.save(path, rows)
+    trainer, module, data = make_run(
+        tmp_path / "run", tiny_folder, tmp_path / "shards" / "train", reference_source="cache",
+        data={"cached_reference": True, "on_bad_record": "quarantine"},
+    )  # fmt: skip
+    if digest:
+        with pytest.raises(InputError, match="log-probs of other tokens or pixels for it; run 'mpo data reference' again"):
+            trainer.fit(module, data)
+    else:
+        trainer.fit(module, data)
+        assert "no log-probs for it" in "".join(data.quarantine.reasons.values())
 
 
 def test_random_augmentation_is_refused(tmp_path: Path, sample_meta: Path, tiny_folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mpo_lightning import commands
+from mpo_lightning.commands import data as commands
 from mpo_lightning.models.tiny import write_tiny_model
 from support.runs import logged
 

@@ -19,10 +19,11 @@ from mpo_lightning.errors import InputError
 
 @dataclass(frozen=True)
 class SetAside:
-    """A record that could not be used: where it is, and why."""
+    """A record that could not be used: where it is, and why; fatal if the others will not fare better."""
 
     where: str
     reason: str
+    fatal: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from mpo_lightning.data.batch import PairBatch, SetAside, collate
 from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.plan import MicroBatch
 from mpo_lightning.data.reader import ShardReader
-from mpo_lightning.data.reference_cache import ReferenceCache
+from mpo_lightning.data.reference_cache import ReferenceCache, StaleCache
 from mpo_lightning.errors import BadRecord
 
 
@@ -45,7 +45,8 @@ class PairDataset(Dataset[PairBatch]):
                 pairs.append(pair)
                 seeds.append(occurrence.seed(self.seed))
             except BadRecord as error:
-                set_aside.append(SetAside(self.reader.index.where(occurrence.record), str(error)))
+                where = self.reader.index.where(occurrence.record)
+                set_aside.append(SetAside(where, str(error), fatal=isinstance(error, StaleCache)))
         return collate(
             pairs,
             tile_size=self.encoder.tile_size,

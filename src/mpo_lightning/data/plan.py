@@ -10,7 +10,7 @@ A micro-batch is one row of pairs: at most `micro_batch_size` of them, and at mo
 more. Every rank gets the same number of rows in every step, so that ranks stay in step; some rows may be empty.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -66,6 +66,7 @@ class Plan:
         max_steps: most global steps in an epoch; None is all of them.
         max_row_tokens: most tokens in a row, as the index counts them; None is no limit.
         tokens_per_tile: image tokens of a tile.
+        flops: work of each of some rows of the index, by which devices share a step evenly; None takes their tokens for it.
         epochs: epochs whose steps are looked at for the number of rows, where there is a limit of tokens; a fuller step of a later one
             exceeds the limit.
 
@@ -84,6 +85,7 @@ class Plan:
     max_row_tokens: int | None = None
     tokens_per_tile: int = 256
     epochs: int = 1
+    flops: Callable[[np.ndarray], np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         sets = len(self.index.datasets)
@@ -127,22 +129,23 @@ class Plan:
         rows = -(-self.global_batch_size // self.micro_batch_size)
         if self.max_row_tokens is not None:
             for epoch in range(self.epochs if self.shuffle else 1):
-                costs = self.costs(self.epoch_order(epoch)[:, 0])
+                tokens = self.tokens(self.epoch_order(epoch)[:, 0])
                 for step in range(self.steps):
-                    part = costs[step * self.global_batch_size : (step + 1) * self.global_batch_size]
+                    part = tokens[step * self.global_batch_size : (step + 1) * self.global_batch_size]
                     rows = max(rows, len(pack(part, self.micro_batch_size, self.max_row_tokens)))
         return -(-rows // self.world_size)
 
-    def rows_of_step(self, costs: np.ndarray) -> list[list[int]]:
-        """A step's pairs, by their places in it, as world_size * micro_batches_per_step rows; neighbours are alike in cost."""
+    def rows_of_step(self, records: np.ndarray) -> list[list[int]]:
+        """A step's pairs, by their places in it, as world_size * micro_batches_per_step rows; neighbours are alike in work."""
+        tokens, work = self.tokens(records), self.work(records)
         count = self.world_size * self.micro_batches_per_step
-        rows = balance(costs, count, self.micro_batch_size)
-        if self.max_row_tokens is not None and any(len(row) > 1 and costs[row].sum() > self.max_row_tokens for row in rows):
-            packed = pack(costs, self.micro_batch_size, self.max_row_tokens)
+        rows = balance(work, count, self.micro_batch_size)
+        if self.max_row_tokens is not None and any(len(row) > 1 and tokens[row].sum() > self.max_row_tokens for row in rows):
+            packed = pack(tokens, self.micro_batch_size, self.max_row_tokens)
             # A step of an epoch beyond `epochs` may need more rows than there are: then the limit gives way, not a pair.
             if len(packed) <= count:
                 rows = packed + [[]] * (count - len(packed))
-        return sorted(rows, key=lambda row: -int(costs[row].sum()))
+        return sorted(rows, key=lambda row: -float(work[row].sum()))
 
     @property
     def steps(self) -> int:
@@ -173,14 +176,20 @@ class Plan:
         per_step = self.micro_batches_per_step
         for step in range(start // per_step, self.steps):
             pairs = order[step * self.global_batch_size : (step + 1) * self.global_batch_size]
-            rows = self.rows_of_step(self.costs(pairs[:, 0]))
+            rows = self.rows_of_step(pairs[:, 0])
             skip = start % per_step if step == start // per_step else 0
             for micro in range(skip, per_step):
-                chosen = rows[micro * self.world_size + rank]
+                # To and fro over the ranks, so that none has the largest row every time.
+                place = rank if micro % 2 == 0 else self.world_size - 1 - rank
+                chosen = rows[micro * self.world_size + place]
                 occurrences = tuple(Occurrence(int(pairs[pair, 0]), epoch, int(pairs[pair, 1])) for pair in chosen)
                 yield MicroBatch(occurrences, step_pairs=len(pairs), last_of_step=micro == per_step - 1)
 
-    def costs(self, records: np.ndarray) -> np.ndarray:
+    def work(self, records: np.ndarray) -> np.ndarray:
+        """float64 [records]: what each costs a device, in any unit."""
+        return np.asarray(self.tokens(records) if self.flops is None else self.flops(self.index.records[records]), dtype=np.float64)
+
+    def tokens(self, records: np.ndarray) -> np.ndarray:
         """int64 [records]: tokens that each takes through the language model, the prompt and its pictures once."""
         rows = self.index.records[records]
         counts = rows["prompt_tokens"] + rows["chosen_tokens"] + rows["rejected_tokens"] + self.tokens_per_tile * rows["tiles"]

@@ -1,7 +1,7 @@
 """Reference log-probs computed once and kept beside the shards, so that training loads no reference model.
 
     SHARDS/reference-HASH/meta.json    what the numbers were made with; HASH is made of it
-    SHARDS/reference-HASH/logps.npy    a row a record: log-probs and token counts of both answers, and a digest of the encoded pair
+    SHARDS/reference-HASH/logps.npy    a row a record: log-probs of both answers, and a digest of the encoded pair
     SHARDS/reference-HASH/part-*.bin   finished rows of a run that has not ended, as they came
 
 A log-prob is valid for exactly the same token ids, tiles, weights and arithmetic. Weights, tokenizer, template, limits and precision
@@ -26,6 +26,10 @@ MISSING = b""
 """Digest of a record that could not be encoded."""
 
 
+class StaleCache(BadRecord):
+    """The cache as a whole is of other pairs, so that leaving out one record would not help."""
+
+
 @dataclass(frozen=True)
 class ReferenceCache:
     """An opened cache.
@@ -40,11 +44,17 @@ class ReferenceCache:
         """Reference log-probs of the chosen and the rejected answer, in nats.
 
         Raises:
-            BadRecord: the cache was made for other token ids or tiles.
+            BadRecord: the record could not be used when the cache was made.
+            StaleCache: the cache was made for other token ids or tiles.
         """
         row = self.rows[record]
+        if bytes(row["digest"]) == MISSING:
+            raise BadRecord(
+                "the reference cache has no log-probs for it, since it could not be used then; delete the cache and run 'mpo data reference' "
+                "again"
+            )
         if bytes(row["digest"]) != pair_digest(pair):
-            raise BadRecord("the reference cache holds log-probs of other tokens or pixels for it; run 'mpo data reference' again")
+            raise StaleCache("the reference cache holds log-probs of other tokens or pixels for it; run 'mpo data reference' again")
         return float(row["chosen"]), float(row["rejected"])
 
 
@@ -56,6 +66,11 @@ def pair_digest(pair: EncodedPair) -> bytes:
         digest.update(ids.numpy().tobytes())
     digest.update(pair.tiles.permute(0, 2, 3, 1).contiguous().numpy().data)
     return digest.hexdigest().encode()
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """Names what a fast tokenizer does to text: a hash of its whole definition."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
 def weights_fingerprint(folder: str | Path) -> str:

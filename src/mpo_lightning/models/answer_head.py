@@ -92,6 +92,9 @@ def token_logps(hidden: Tensor, weight: Tensor, targets: Tensor, keep_bytes: int
     dtype = hidden.dtype
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
+    # Asked here, since inside the function gradients are always off and its inputs say what they need in evaluation too.
+    if not (torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)):
+        keep_bytes = -1
     result: Tensor = _TokenLogps.apply(hidden.to(dtype), weight, targets, keep_bytes, workspace or Workspace())
     return result
 
@@ -138,7 +141,7 @@ class _TokenLogps(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             low, count, vocabulary = weight.to(hidden.dtype), len(hidden), len(weight)
             wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-            keep = any(ctx.needs_input_grad) and count * vocabulary * torch.finfo(wide).bits // 8 <= keep_bytes
+            keep = count * vocabulary * torch.finfo(wide).bits // 8 <= keep_bytes
             memory = _Logits(keep, count, vocabulary, wide, workspace, hidden.device)
             logps, normalizers, totals = hidden.new_empty(3, count, dtype=wide).unbind()
             for part in _chunks(count, vocabulary):

@@ -7,7 +7,8 @@ What is dropped follows from the pair's seed, which names the occurrence of its 
 micro-batches and devices, nor on anything that was drawn before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,9 @@ def add_drop_path(model: InternVLForConditionalGeneration, rate: float) -> None:
 def draw_paths(
     model: InternVLForConditionalGeneration, seeds: Sequence[int], tile_counts: Sequence[int], device: torch.device
 ) -> None:
-    """Fixes what the next pass over a row's tiles drops, recomputation under checkpointing included; without seeds it draws anew.
+    """Fixes what the next pass over a row's tiles drops; without seeds it draws anew.
+
+    Recomputation under checkpointing needs `path_contexts`, since other passes may have drawn in between.
 
     Args:
         model: may have no drop path.
@@ -65,16 +68,44 @@ def draw_paths(
         tile_counts: tiles of each pair.
         device: of the tiles.
     """
-    branches = [module for module in model.model.vision_tower.modules() if isinstance(module, DropPath)]
+    branches = _branches(model)
     if not seeds or not any(branch.probability for branch in branches):
-        for branch in branches:
-            branch.draws = None
+        _set(branches, [None] * len(branches))
         return
     generator = torch.Generator()
     draws = [
         torch.rand(count, len(branches), generator=generator.manual_seed(seed))
         for seed, count in zip(seeds, tile_counts, strict=True)
     ]
-    columns = torch.cat(draws).to(device).unbind(dim=1)
-    for branch, column in zip(branches, columns, strict=True):
-        branch.draws = column
+    _set(branches, torch.cat(draws).to(device).unbind(dim=1))
+
+
+def path_contexts(
+    model: InternVLForConditionalGeneration,
+) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
+    """`context_fn` of torch's checkpoint: what is computed again drops what it dropped the first time."""
+    branches = _branches(model)
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _drawn(branches, [branch.draws for branch in branches])
+
+    return contexts
+
+
+@contextmanager
+def _drawn(branches: list[DropPath], draws: list[Tensor | None]) -> Iterator[None]:
+    later = [branch.draws for branch in branches]
+    _set(branches, draws)
+    try:
+        yield
+    finally:
+        _set(branches, later)
+
+
+def _set(branches: list[DropPath], draws: Sequence[Tensor | None]) -> None:
+    for branch, numbers in zip(branches, draws, strict=True):
+        branch.draws = numbers
+
+
+def _branches(model: InternVLForConditionalGeneration) -> list[DropPath]:
+    return [module for module in model.model.vision_tower.modules() if isinstance(module, DropPath)]

@@ -1,6 +1,7 @@
 """Writing a checkpoint folder that plain transformers loads."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 from transformers import GenerationConfig, InternVLForConditionalGeneration
 
 from mpo_lightning.data.tiling import IMAGENET_MEAN, IMAGENET_STD
-from mpo_lightning.models.loading import Processor
+from mpo_lightning.models.processor import ORIGINAL, Processor
 
 CHAT_TEMPLATE = (
     "{{% for message in messages %}}{{% if loop.first and message['role'] != 'system' %}}{system}{{% endif %}}"
@@ -33,12 +34,22 @@ def save_folder(
         state_dict: weights to write instead of the model's own (gathered ones under sharding).
     """
     output.mkdir(parents=True, exist_ok=True)
-    template, tokenizer = processor.template, processor.tokenizer
-    model.config.template = template.name
-    model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.convert_tokens_to_ids(template.end), pad_token_id=tokenizer.pad_token_id, do_sample=False
-    )
+    model.config.template = processor.template.name
+    model.generation_config = generation_config(processor)
     model.save_pretrained(output, state_dict=state_dict)
+    save_processor(processor, output)
+
+
+def generation_config(processor: Processor) -> GenerationConfig:
+    """Greedy decoding that stops where the template ends a turn."""
+    tokenizer = processor.tokenizer
+    end = tokenizer.convert_tokens_to_ids(processor.template.end)
+    return GenerationConfig(eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=False)
+
+
+def save_processor(processor: Processor, output: Path) -> None:
+    """Writes the tokenizer with its chat template, the image settings, and the files of the original layout if it came from one."""
+    template, tokenizer = processor.template, processor.tokenizer
     after = template.end + template.after_end
     tokenizer.chat_template = CHAT_TEMPLATE.format(
         system=f"{template.system_prefix}{template.system}{after}",
@@ -49,6 +60,8 @@ def save_folder(
     )
     tokenizer.save_pretrained(output)
     (output / "preprocessor_config.json").write_text(json.dumps(_image_settings(processor), indent=2) + "\n", encoding="utf-8")
+    if processor.original is not None and processor.original != output / ORIGINAL:
+        shutil.copytree(processor.original, output / ORIGINAL, dirs_exist_ok=True)
 
 
 def _image_settings(processor: Processor) -> dict[str, Any]:

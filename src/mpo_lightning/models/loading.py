@@ -1,53 +1,34 @@
-"""Opening an InternVL2 checkpoint folder in the transformers layout: weights, tokenizer, template.
+"""Opening an InternVL2 checkpoint folder: weights, tokenizer, template.
 
-No remote code is run and nothing is downloaded. Weights must be complete: a missing or misshapen tensor stops with its name
+A folder in the original OpenGVLab layout is opened through its converted copy (`opengvlab.cache`). No remote code is run and nothing is downloaded. Weights must be complete: a missing or misshapen tensor stops with its name
 instead of being drawn at random.
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, InternVLForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, InternVLForConditionalGeneration
 
-from mpo_lightning.data.encoding import IMAGE_TOKEN, Overlong, PairEncoder
+from mpo_lightning.data.encoding import IMAGE_TOKEN
 from mpo_lightning.data.templates import TEMPLATES, ChatTemplate, get_template
 from mpo_lightning.errors import InputError
+from mpo_lightning.models.opengvlab.cache import native_folder
+from mpo_lightning.models.processor import ORIGINAL, Processor
 
 TEMPLATE_OF_TEXT_MODEL = {"qwen2": "Hermes-2", "phi3": "phi3-chat"}
-
-
-@dataclass(frozen=True)
-class Processor:
-    """What turns pairs into a model's inputs, and is saved beside its weights.
-
-    Attributes:
-        tokenizer: the model's.
-        template: its chat template.
-        tile_size: side of a tile in pixels.
-        tokens_per_tile: image tokens that a tile becomes.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    template: ChatTemplate
-    tile_size: int
-    tokens_per_tile: int
-
-    def encoder(self, max_tiles: int, max_length: int, overlong: Overlong) -> PairEncoder:
-        """A pair encoder with these limits; see `PairEncoder`."""
-        return PairEncoder(self.tokenizer, self.template, self.tile_size, self.tokens_per_tile, max_tiles, max_length, overlong)
 
 
 def read_config(folder: str | Path) -> Any:
     """The config of a checkpoint folder, a transformers `InternVLConfig`.
 
     Raises:
-        InputError: no such folder, no config.json, or a layout other than transformers' InternVL.
+        InputError: no such folder, no config.json, another model, or an original folder that cannot be converted.
     """
-    path = Path(folder) / "config.json"
+    folder = native_folder(folder)
+    path = folder / "config.json"
     if not path.is_file():
         raise InputError(
             f"{folder}: no model here (config.json is missing); give a checkpoint folder, or make one with 'mpo model tiny'"
@@ -56,14 +37,10 @@ def read_config(folder: str | Path) -> Any:
         model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: the config cannot be read ({error})") from None
-    if model_type == "internvl_chat":
-        raise InputError(
-            f"{folder}: this is the original OpenGVLab layout (model_type internvl_chat); use a checkpoint in the transformers layout "
-            "(model_type internvl, such as the '-hf' repositories)"
-        )
     if model_type != "internvl":
         raise InputError(
-            f"{folder}: model_type is {model_type!r}; this package trains InternVL models in the transformers layout ('internvl')"
+            f"{folder}: model_type is {model_type!r}; this package trains InternVL models, in transformers' layout ('internvl') or the original "
+            "one ('internvl_chat')"
         )
     return AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
 
@@ -74,7 +51,7 @@ def load_model(folder: str | Path) -> InternVLForConditionalGeneration:
     Raises:
         InputError: as `read_config`; no weights; or weights that do not fill the model exactly.
     """
-    config = read_config(folder)
+    config, folder = read_config(folder), native_folder(folder)
     if not any(Path(folder).glob("*.safetensors")):
         raise InputError(f"{folder}: the checkpoint folder has a config but no weights (*.safetensors); copy them there")
     loaded: Any
@@ -110,7 +87,7 @@ def load_processor(folder: str | Path, template: str = "auto") -> Processor:
     Raises:
         InputError: as `read_config`; no usable tokenizer; image tokens that do not match; or a template that is not known.
     """
-    config = read_config(folder)
+    config, folder = read_config(folder), native_folder(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -122,7 +99,8 @@ def load_processor(folder: str | Path, template: str = "auto") -> Processor:
         )
     side, patch = config.vision_config.image_size[0], config.vision_config.patch_size[0]
     tokens = int(side // patch * config.downsample_ratio) ** 2
-    return Processor(tokenizer, _template(folder, config, template), side, tokens)
+    original = Path(folder) / ORIGINAL
+    return Processor(tokenizer, _template(folder, config, template), side, tokens, original if original.is_dir() else None)
 
 
 def _template(folder: str | Path, config: Any, name: str) -> ChatTemplate:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.data.batch import PairBatch
@@ -80,7 +79,7 @@ class PairForward(nn.Module):
         """[T, E] hidden states."""
         device = embeddings.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else embeddings.dtype
-        layout = PrefixLayout(batch.lengths, choose_backend(self.backend, embeddings.device, dtype), embeddings.device)
+        layout = PrefixLayout(batch.lengths, choose_backend(self.backend, embeddings.device, dtype), embeddings.device, dtype)
         language_model = self.model.model.language_model
         language_model.rotary_emb.tokens_of_pairs = tuple(map(sum, batch.lengths))
         output = language_model(
@@ -93,21 +92,10 @@ class PairForward(nn.Module):
         return hidden
 
     def _touch_vision(self, batch: PairBatch) -> Tensor:
-        """Zero, computed from the vision parameters, so that ranks without pictures take part in their gradients' exchange.
-
-        Sharded parameters are gathered when their module is called, on all ranks or on none, so there a blank tile goes through it.
-        """
+        """Zero, computed from the trained vision parameters, so that ranks without pictures take part in their gradients' exchange."""
         parts = (self.model.model.vision_tower, self.model.model.multi_modal_projector)
         trained = [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
-        if not (trained and torch.is_grad_enabled()):
-            return torch.zeros((), dtype=torch.float64, device=batch.input_ids.device)
-        if not any(map(_is_sharded, trained)):
-            return torch.stack([parameter.flatten()[:0].sum().double() for parameter in trained]).sum()
-        draw_paths(self.model, [0], [1], batch.tiles.device)
-        blank = torch.zeros(1, *batch.tiles.shape[1:], dtype=torch.uint8, device=batch.tiles.device)
-        return self._features(blank).double().sum() * 0
-
-
-def _is_sharded(parameter: nn.Parameter) -> bool:
-    """Of FSDP2, or of DeepSpeed's ZeRO stage 3."""
-    return isinstance(parameter, DTensor) or hasattr(parameter, "ds_id")
+        zero = torch.zeros((), dtype=torch.float64, device=batch.input_ids.device)
+        if not torch.is_grad_enabled():
+            return zero
+        return sum((parameter.flatten()[:0].sum().double() for parameter in trained), zero)

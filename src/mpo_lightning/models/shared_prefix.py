@@ -15,7 +15,7 @@ Shape letters: H query heads, K key-value heads, T tokens of the row, D head siz
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from typing import Any, Literal, cast
 
@@ -31,6 +31,11 @@ NAME = "mpo_shared_prefix"
 
 Backend = Literal["auto", "flash-attn", "varlen", "sdpa"]
 
+MODULES = {"flash-attn": "flash_attn", "varlen": "torch.nn.attention.varlen"}
+"""What each kernel is imported from."""
+
+KERNEL_DEVICES = ("cuda",)
+
 
 @dataclass(frozen=True)
 class PrefixLayout:
@@ -40,11 +45,13 @@ class PrefixLayout:
         lengths: tokens of prompt, chosen and rejected of each pair, in the order of the row.
         backend: which kernel.
         device: of the tables.
+        dtype: in which the kernels compute; sdpa follows autocast by itself.
     """
 
     lengths: tuple[tuple[int, int, int], ...]
     backend: Backend
     device: torch.device
+    dtype: torch.dtype
 
     @property
     def longest(self) -> int:
@@ -89,18 +96,34 @@ def choose_backend(backend: Backend, device: torch.device, dtype: torch.dtype) -
     Raises:
         InputError: the named one needs a CUDA device and 16-bit arithmetic, or is not installed.
     """
-    low = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
-    available = {"flash-attn": low and find_spec("flash_attn") is not None, "varlen": low and _has_varlen(), "sdpa": True}
+    low = device.type in KERNEL_DEVICES and dtype in (torch.float16, torch.bfloat16)
+    for name in ("flash-attn", "varlen") if backend == "auto" else (backend,):
+        if name == "sdpa" or (low and find_spec(MODULES[name]) is not None and sees_the_prompt(name, device, dtype)):
+            return cast(Backend, name)
     if backend == "auto":
-        return next(name for name in ("flash-attn", "varlen", "sdpa") if available[name])
-    if not available[backend]:
-        needs = "a CUDA device and bf16 or fp16 arithmetic" if not low else "pip install flash-attn, or torch 2.11 or newer"
-        raise InputError(f"the attention back end '{backend}' needs {needs}; 'auto' takes the fastest that works here")
-    return backend
+        return "sdpa"
+    needs = "a CUDA device and bf16 or fp16 arithmetic" if not low else f"a {MODULES[backend]} that aligns causal masks at the end"
+    raise InputError(f"the attention back end '{backend}' needs {needs}; 'auto' takes the fastest that works here")
 
 
-def _has_varlen() -> bool:
-    return find_spec("torch.nn.attention.varlen") is not None
+@cache
+def sees_the_prompt(backend: Backend, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a kernel aligns its causal mask at the end when there are fewer queries than keys, tried once on a small row.
+
+    One that aligned it at the start would hide most of the prompt from every rejected answer, and no loss curve would show it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    layout = PrefixLayout(((48, 16, 24), (40, 8, 33)), backend, device, dtype)
+    query, key, value = (
+        torch.randn(heads, sum(map(sum, layout.lengths)), 64, generator=generator).to(device, dtype) for heads in (4, 2, 2)
+    )
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        try:
+            ours = BACKENDS[backend](query, key, value, layout, None, 0.0)
+        except (RuntimeError, TypeError, ImportError):
+            return False
+        truth = BACKENDS["sdpa"](query, key, value, layout, None, 0.0)
+    return bool((ours.float() - truth.float()).abs().max() < 0.05)
 
 
 def shared_prefix_attention(
@@ -162,8 +185,11 @@ def _sdpa(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, scali
 
 
 def _gathered(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries [T, H, D], and keys and values [keys, K, D] in the order of `layout.keys`."""
-    query, key, value = (part.transpose(0, 1) for part in (query, key, value))
+    """Queries [T, H, D], and keys and values [keys, K, D] in the order of `layout.keys`, in the layout's dtype.
+
+    Under autocast queries and keys come in float32 (rotary embeddings make them so) and values in 16 bits; kernels take one dtype.
+    """
+    query, key, value = (part.transpose(0, 1).to(layout.dtype) for part in (query, key, value))
     return query, key.index_select(0, layout.keys), value.index_select(0, layout.keys)
 
 

@@ -20,7 +20,7 @@ from mpo_lightning.data.encoding import IMAGE_TOKEN
 from mpo_lightning.data.sample import tokenizer_folder
 from mpo_lightning.data.templates import get_template
 from mpo_lightning.models.export import save_folder
-from mpo_lightning.models.loading import Processor
+from mpo_lightning.models.processor import Processor
 
 
 def tiny_config(tokenizer: PreTrainedTokenizerBase) -> InternVLConfig:

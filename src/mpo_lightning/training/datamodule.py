@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
@@ -18,7 +19,9 @@ from mpo_lightning.data.plan import Plan, PlanSampler
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.reference_cache import open_cache, weights_fingerprint
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.loading import load_processor
+from mpo_lightning.models.flops import pair_flops
+from mpo_lightning.models.loading import load_processor, read_config
+from mpo_lightning.models.opengvlab.cache import native_folder
 from mpo_lightning.training.quarantine import Quarantine
 from mpo_lightning.training.reference_pass import cache_meta
 
@@ -87,6 +90,7 @@ class MMPRDataModule(L.LightningDataModule):
         self.quarantine = Quarantine(strict=on_bad_record == "strict")
         self.num_workers = num_workers
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
+        self.config = read_config(processor)
         self.processor = load_processor(processor, template)
         self.encoder = self.processor.encoder(max_tiles, max_length, overlong)
         self.reference_folder = (reference or processor) if cached_reference else None
@@ -113,7 +117,7 @@ class MMPRDataModule(L.LightningDataModule):
         self.quarantine.open(folder, self.trainer.global_rank, self.trainer.world_size)
         if self.reference_folder is not None:
             # Only one rank reads all the weights.
-            found = weights_fingerprint(self.reference_folder) if self.trainer.is_global_zero else ""
+            found = weights_fingerprint(native_folder(self.reference_folder)) if self.trainer.is_global_zero else ""
             self._reference_fingerprint = self.trainer.strategy.broadcast(found)
         if stage == "validate" and self.folders["validation"] is None:
             raise InputError("no shards to evaluate; give --data.validation FOLDER")
@@ -169,8 +173,17 @@ class MMPRDataModule(L.LightningDataModule):
         epochs = max(1, (self.trainer.max_epochs if train and self.trainer else 1) or 1)
         return Plan(
             index, self.seed, size, self.micro_batch_size, world, train, max_row_tokens=self.max_row_tokens,
-            tokens_per_tile=self.encoder.tokens_per_tile, epochs=epochs,
+            tokens_per_tile=self.encoder.tokens_per_tile, epochs=epochs, flops=self._flops,
         )  # fmt: skip
+
+    def _flops(self, rows: np.ndarray) -> np.ndarray:
+        """Work of each of some rows of an index."""
+        tiles = rows["tiles"].astype(np.float64)
+        prompt = rows["prompt_tokens"] + self.encoder.tokens_per_tile * tiles
+        flops: np.ndarray = pair_flops(
+            self.config, tiles, prompt, rows["chosen_tokens"], rows["rejected_tokens"].astype(np.float64)
+        )
+        return flops
 
     def _loader(self, split: str) -> DataLoader[PairBatch]:
         plan = self.train_plan if split == "train" and self.train_plan else self._plan(split)

@@ -10,11 +10,12 @@ from typing import Any, Literal, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.drop_path import add_drop_path
+from mpo_lightning.models.drop_path import add_drop_path, path_contexts
 from mpo_lightning.models.freeze import Part, freeze_parts, part_modules
 from mpo_lightning.models.freeze import freeze as freeze_all
 from mpo_lightning.models.loading import load_model
@@ -76,9 +77,15 @@ class PolicyAndReference(L.LightningModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Raises InputError for a device that has no float64."""
+        """Raises InputError for a device that has no float64, and for a strategy that cuts the models in pieces."""
         if self.trainer.strategy.root_device.type == "mps":
             raise InputError("log-probs are summed in float64, which Apple's GPU does not have; add --trainer.accelerator cpu")
+
+        if not isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+            raise InputError(
+                f"trainer.strategy {type(self.trainer.strategy).__name__} is not supported: each device holds whole models, so use one device or "
+                "DDP; where they do not fit, configs/model/lora.yaml and cached_reference.yaml keep one model instead of two"
+            )
 
     def configure_model(self) -> None:
         """Loads both models, once."""
@@ -91,7 +98,9 @@ class PolicyAndReference(L.LightningModule):
             freeze_parts(model, self.frozen_parts)
         add_drop_path(model, self.drop_path)
         if self.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": path_contexts(model)}
+            )
         self.policy = PairForward(model, **self.forward_options)
         if self.needs_reference and self.reference_source == "model":
             self.reference = PairForward(freeze_all(load_model(self.reference_folder)), **self.forward_options)

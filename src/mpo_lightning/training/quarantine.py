@@ -23,6 +23,7 @@ class Quarantine:
         self.strict = strict
         self.option = option
         self.reasons: dict[str, str] = {}
+        self.fatal: str | None = None
         self._file = Path()
         self._alone = True
 
@@ -41,6 +42,8 @@ class Quarantine:
             if item.where in self.reasons:
                 continue
             self.reasons[item.where] = item.reason
+            if item.fatal and self.fatal is None:
+                self.fatal = f"{item.where}: {item.reason}"
             if not self.strict:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with self._file.open("a", encoding="utf-8") as file:
@@ -49,10 +52,12 @@ class Quarantine:
             self.stop_together()
 
     def stop_together(self) -> None:
-        """Stops every rank if any of them met a bad record in strict mode; every rank calls this."""
-        if self.strict:
-            where, reason = next(iter(self.reasons.items()), (None, None))
-            stop_together(f"{where}: {reason} (or set such records aside with {self.option})" if where else None)
+        """Stops every rank if any of them met a bad record in strict mode, or a fatal one; every rank calls this."""
+        problem = self.fatal
+        if problem is None and self.strict and self.reasons:
+            where, reason = next(iter(self.reasons.items()))
+            problem = f"{where}: {reason} (or set such records aside with {self.option})"
+        stop_together(problem)
 
     def count(self) -> int:
         """Different records that were set aside, over all ranks; every rank calls this."""

@@ -22,11 +22,13 @@ from mpo_lightning.data.reference_cache import (
     finished_rows,
     open_cache,
     pair_digest,
+    tokenizer_fingerprint,
     weights_fingerprint,
 )
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.models.freeze import freeze
 from mpo_lightning.models.loading import load_model
+from mpo_lightning.models.opengvlab.cache import native_folder
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.models.shared_prefix import Backend
 from mpo_lightning.training.quarantine import Quarantine
@@ -36,9 +38,10 @@ def cache_meta(index: ShardIndex, encoder: PairEncoder, model_fingerprint: str, 
     """What a cache is made with; see `reference_cache`. `model_fingerprint` is `weights_fingerprint` of the reference's folder."""
     settings = {name: getattr(encoder, name) for name in ("tile_size", "tokens_per_tile", "max_tiles", "max_length", "overlong")}
     return {
-        "format": 1,
+        "format": 2,
         "shards": index.fingerprint,
         "model": model_fingerprint,
+        "tokenizer": tokenizer_fingerprint(encoder.tokenizer),
         "precision": precision,
         "template": encoder.template.name,
         **settings,
@@ -173,7 +176,7 @@ def run_reference_pass(
         trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **trainer_options)
     except (ValueError, MisconfigurationException) as error:
         raise InputError(" ".join(str(error).split())) from None
-    meta = cache_meta(index, encoder, weights_fingerprint(model), str(trainer.precision))
+    meta = cache_meta(index, encoder, weights_fingerprint(native_folder(model)), str(trainer.precision))
     target = cache_folder(index.folder, meta)
     if not (target / "meta.json").is_file():
         target.mkdir(exist_ok=True)

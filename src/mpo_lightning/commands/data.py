@@ -1,14 +1,10 @@
-"""The verbs that are plain functions. Their help is their docstring; heavy imports are inside."""
+"""`mpo data ...`"""
 
 import os
-import sys
-from collections.abc import Callable, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import ArgumentParser
-
+from mpo_lightning.commands.progress import progress_bar
 from mpo_lightning.errors import InputError
 
 OnBad = Literal["strict", "quarantine"]
@@ -44,7 +40,7 @@ def shard(
     if shard_megabytes <= 0 or (workers is not None and workers < 1):
         raise InputError("--shard_megabytes and --workers must be above 0")
     strict = on_bad == "strict"
-    with _progress("annotations", unit="bytes") as advance:
+    with progress_bar("annotations", unit="bytes") as advance:
         found = survey(Path(meta), strict, advance)
     jobs = plan_shards(found, Path(output), validation, seed, int(shard_megabytes * 1e6))
     print(
@@ -55,7 +51,7 @@ def shard(
             else ""
         )
     )
-    with _progress("pairs", total=len(found.pairs)) as advance:
+    with progress_bar("pairs", total=len(found.pairs)) as advance:
         summary = write_shards(found, jobs, Path(output), strict, workers or min(len(jobs), os.cpu_count() or 1), advance)
     for split, pairs in summary.pairs.items():
         if pairs:
@@ -86,7 +82,7 @@ def check(folder: str, workers: int | None = None) -> None:
 
     bad = 0
     for path in split_folders(Path(folder)):
-        with _progress(str(path)) as advance:
+        with progress_bar(str(path)) as advance:
             report = check_folder(path, workers or os.cpu_count() or 1, advance)
         print(
             f"{path}: {report.records:,} records, {report.shards} shards, {report.pictures:,} pictures, {len(report.problems)} problems"
@@ -143,7 +139,7 @@ def index(folder: str, on_bad: OnBad = "strict") -> None:
     """
     from mpo_lightning.data.check import index_folder
 
-    with _progress("shards") as advance:
+    with progress_bar("shards") as advance:
         report = index_folder(Path(folder), on_bad == "strict", advance)
     print(f"{folder}: {report.records:,} records indexed, {report.refused:,} set aside")
     for entry in report.datasets:
@@ -208,63 +204,3 @@ def reference(
         missing += without
     if missing:
         raise SystemExit(3)
-
-
-def tiny(output: str, seed: int = 0) -> None:
-    """Writes a tiny InternVL2 with random weights: the real architecture, 1.2 M parameters, with its tokenizer.
-
-    Args:
-        output: a new checkpoint folder.
-        seed: of the weights.
-    """
-    if Path(output).exists() and (not Path(output).is_dir() or any(Path(output).iterdir())):
-        raise InputError(f"{output}: the folder is not empty; choose a new one")
-    from mpo_lightning.models.tiny import write_tiny_model
-
-    print(f"{output}: {write_tiny_model(Path(output), seed):,} parameters")
-
-
-class _progress:
-    """A progress bar on a terminal, silence elsewhere; the context's value advances it by a number."""
-
-    def __init__(self, label: str, total: int | None = None, unit: str = "") -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
-        self._bar = Progress(*columns, disable=not sys.stderr.isatty())
-        self._label, self._total = label, total
-
-    def __enter__(self) -> Callable[..., None]:
-        self._bar.start()
-        task = self._bar.add_task(self._label, total=self._total)
-
-        def advance(done: int, total: int | None = None) -> None:
-            if total is not None:
-                self._bar.update(task, total=total)
-            self._bar.advance(task, done)
-
-        return advance
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-
-COMMANDS: dict[str, dict[str, Any]] = {
-    "data": {"shard": shard, "check": check, "show": show, "index": index, "reference": reference},
-    "model": {"tiny": tiny},
-}
-
-
-def run(group: str, arguments: Sequence[str]) -> None:
-    """Runs one verb of a group; bad arguments end with jsonargparse's message and exit code 2."""
-    name, function = arguments[0], COMMANDS[group][arguments[0]]
-    parser = ArgumentParser(prog=f"mpo {group} {name}", description=str(function.__doc__).split("\n\n    Args:")[0])
-    parser.add_argument("--config", action="config", help="a YAML file with these arguments")
-    # `mpo data check FOLDER`, but `mpo data shard --meta META --output DIR`.
-    parser.add_function_arguments(function, as_positional="folder" in signature(function).parameters)
-    chosen = parser.parse_args(list(arguments[1:])).as_dict()
-    chosen.pop("config")
-    try:
-        function(**chosen)
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot read or write there ({error.strerror})") from None

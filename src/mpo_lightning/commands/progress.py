@@ -1,0 +1,29 @@
+"""A progress bar for work of a known size."""
+
+import sys
+from collections.abc import Callable
+
+
+class progress_bar:
+    """A progress bar on a terminal, silence elsewhere; the context's value advances it by a number."""
+
+    def __init__(self, label: str, total: int | None = None, unit: str = "") -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
+        self._bar = Progress(*columns, disable=not sys.stderr.isatty())
+        self._label, self._total = label, total
+
+    def __enter__(self) -> Callable[..., None]:
+        self._bar.start()
+        task = self._bar.add_task(self._label, total=self._total)
+
+        def advance(done: int, total: int | None = None) -> None:
+            if total is not None:
+                self._bar.update(task, total=total)
+            self._bar.advance(task, done)
+
+        return advance
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()

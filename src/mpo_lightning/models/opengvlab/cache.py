@@ -1,0 +1,77 @@
+"""An original folder given where a native one is needed: converted once, then taken from a cache.
+
+The copy's name holds a fingerprint of its source (the small files' bytes; of each weight file its header, size and time), so a source that
+changes is converted anew. It lies in ~/.cache/mpo-lightning, or where MPO_LIGHTNING_CACHE says. Processes that ask at once wait for one.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from filelock import FileLock
+
+from mpo_lightning.errors import InputError
+
+VERSION = 1
+"""Of the conversion; a change of what it writes raises it."""
+
+
+def native_folder(folder: str | Path) -> Path:
+    """The folder itself, or the converted copy of an original one.
+
+    Raises:
+        InputError: the source cannot be converted.
+    """
+    folder = Path(folder)
+    if not is_original(folder):
+        return folder
+    target = cache_root() / f"{folder.resolve().name}-{fingerprint(folder)}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if not target.is_dir():
+                from mpo_lightning.models.opengvlab.convert import to_transformers
+
+                print(f"mpo: {folder} is in the original OpenGVLab layout; converting it once, to {target}", file=sys.stderr)
+                to_transformers(folder, target, lambda done, total: None)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or target}: cannot be written ({error.strerror}); set MPO_LIGHTNING_CACHE to a folder with room, or run "
+            "'mpo model convert'"
+        ) from None
+    return target
+
+
+def is_original(folder: Path) -> bool:
+    """Whether a folder's config.json says that it is in the original layout."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == "internvl_chat"
+
+
+def cache_root() -> Path:
+    """Where converted copies lie."""
+    chosen = os.environ.get("MPO_LIGHTNING_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mpo-lightning"
+    return (Path(chosen) if chosen else base) / "converted"
+
+
+def fingerprint(folder: Path) -> str:
+    """Sixteen hexadecimal digits that change when the folder's content does."""
+    digest = hashlib.sha256(str(VERSION).encode())
+    for path in sorted(folder.iterdir()):
+        if not path.is_file():
+            continue
+        digest.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            if path.suffix == ".safetensors":
+                state = path.stat()
+                digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
+                digest.update(file.read(min(8 + int.from_bytes(file.read(8), "little"), 2**24)))
+            else:
+                digest.update(file.read())
+    return digest.hexdigest()[:16]

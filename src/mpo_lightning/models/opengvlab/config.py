@@ -1,0 +1,193 @@
+"""The config of the original layout as transformers' `InternVLConfig`, and back.
+
+Only what decides the arithmetic is carried, by literal tables; what the native classes cannot express is refused. The original language
+model's class is kept in the native config (`original_architecture`), since an InternLM2 becomes a Llama and must find its way back.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers import InternVLConfig, InternVLVisionConfig, LlamaConfig, Phi3Config, PretrainedConfig, Qwen2Config
+
+from mpo_lightning.errors import InputError
+
+FAMILIES: dict[str, Any] = {
+    "InternLM2ForCausalLM": LlamaConfig,
+    "LlamaForCausalLM": LlamaConfig,
+    "Qwen2ForCausalLM": Qwen2Config,
+    "Phi3ForCausalLM": Phi3Config,
+}
+"""Class of the original language model, and of the native one's config."""
+
+TEXT_KEYS = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "max_position_embeddings", "rms_norm_eps", "hidden_act", "initializer_range", "attention_dropout", "attention_bias", "mlp_bias",
+    "sliding_window", "use_sliding_window", "max_window_layers", "original_max_position_embeddings", "partial_rotary_factor", "resid_pdrop",
+    "embd_pdrop", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache",
+)  # fmt: skip
+"""Same name and meaning in both."""
+
+VISION_KEYS = {
+    "hidden_size": "hidden_size",
+    "intermediate_size": "intermediate_size",
+    "num_hidden_layers": "num_hidden_layers",
+    "num_attention_heads": "num_attention_heads",
+    "num_channels": "num_channels",
+    "layer_norm_eps": "layer_norm_eps",
+    "hidden_act": "hidden_act",
+    "norm_type": "norm_type",
+    "initializer_range": "initializer_range",
+    "attention_dropout": "attention_dropout",
+    "dropout": "hidden_dropout_prob",
+    "qkv_bias": "attention_bias",
+    "qk_normalization": "use_qk_norm",
+}
+"""Original name to native name."""
+
+
+def read_original(folder: Path) -> dict[str, Any]:
+    """config.json of an original folder.
+
+    Raises:
+        InputError: it is missing, cannot be read, or is another model's.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder}: no model here (config.json is missing)") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: the config cannot be read ({error})") from None
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != "internvl_chat":
+        raise InputError(f"{path}: model_type is {kind!r}, and the original OpenGVLab layout has 'internvl_chat'")
+    return dict(config)
+
+
+def native_config(original: dict[str, Any], image_token_id: int, where: str) -> Any:
+    """The native config of an original one, an `InternVLConfig`.
+
+    Args:
+        original: as `read_original`.
+        image_token_id: id of <IMG_CONTEXT>, which only the tokenizer knows.
+        where: the folder, for messages.
+
+    Raises:
+        InputError: an unknown language model, or a setting that the native classes cannot express.
+    """
+    try:
+        text, vision = original["llm_config"], original["vision_config"]
+        architecture = text["architectures"][0]
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError(f"{where}: config.json has no {error}; is the file whole?") from None
+    if architecture not in FAMILIES:
+        raise InputError(f"{where}: the language model is {architecture}; known are {', '.join(FAMILIES)}")
+    _refuse_unknown_arithmetic(original, vision, where)
+    try:
+        side = original.get("force_image_size") or vision["image_size"]
+        native_vision = InternVLVisionConfig(
+            **{new: vision[old] for old, new in VISION_KEYS.items() if old in vision},
+            image_size=[side, side],
+            patch_size=[vision["patch_size"]] * 2,
+        )
+        ratio = original.get("downsample_ratio", 0.5)
+        native: Any = InternVLConfig
+        return native(
+            vision_config=native_vision,
+            text_config=_native_text(text, architecture),
+            image_token_id=image_token_id,
+            image_seq_length=int(side // vision["patch_size"] * ratio) ** 2,
+            downsample_ratio=ratio,
+            tie_word_embeddings=bool(text.get("tie_word_embeddings", False)),
+            template=original.get("template"),
+            original_architecture=architecture,
+        )
+    except (KeyError, TypeError, ValueError, StrictDataclassError) as error:
+        raise InputError(f"{where}: config.json cannot be understood ({' '.join(str(error).split())})") from None
+
+
+def _refuse_unknown_arithmetic(original: dict[str, Any], vision: dict[str, Any], where: str) -> None:
+    expected = {"ps_version": ("v2", "the other pixel shuffle"), "select_layer": (-1, "features of an inner layer")}
+    for key, (value, what) in expected.items():
+        if original.get(key, value) != value:
+            raise InputError(f"{where}: {key} is {original[key]!r}, and transformers' InternVL knows only {value!r} ({what})")
+    side = original.get("force_image_size") or vision.get("image_size")
+    if side != vision.get("image_size"):
+        raise InputError(
+            f"{where}: force_image_size is {side} but the tower's position embeddings are for {vision.get('image_size')} pixels"
+        )
+
+
+def _native_text(text: dict[str, Any], architecture: str) -> PretrainedConfig:
+    kept = {key: text[key] for key in TEXT_KEYS if key in text}
+    if architecture == "InternLM2ForCausalLM":
+        kept["attention_bias"] = text.get("bias", False)
+    rope = {"rope_type": "default", "rope_theta": float(text.get("rope_theta", 10000.0))}
+    scaling = text.get("rope_scaling") or {}
+    rope |= {key: value for key, value in scaling.items() if key not in ("type", "rope_type")}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    rope["rope_type"] = "longrope" if kind == "su" else kind
+    if rope["rope_type"] == "longrope":
+        rope["original_max_position_embeddings"] = text["original_max_position_embeddings"]
+    text_config: PretrainedConfig = FAMILIES[architecture](
+        **kept, rope_parameters=rope, tie_word_embeddings=bool(text.get("tie_word_embeddings", False))
+    )
+    return text_config
+
+
+def original_config(native: Any) -> dict[str, Any]:
+    """The original config of a native one, with what decides the arithmetic.
+
+    Raises:
+        InputError: the language model is of no known family.
+    """
+    text, vision = native.text_config, native.vision_config
+    architecture = getattr(native, "original_architecture", None) or next(
+        (name for name, kind in FAMILIES.items() if kind.model_type == text.model_type and name != "InternLM2ForCausalLM"), None
+    )
+    if architecture is None:
+        raise InputError(f"the language model is a {text.model_type}; the original layout has {', '.join(FAMILIES)}")
+    internlm2 = architecture == "InternLM2ForCausalLM"
+    llm = {key: getattr(text, key) for key in TEXT_KEYS if getattr(text, key, None) is not None}
+    llm |= {"architectures": [architecture], "model_type": "internlm2" if internlm2 else text.model_type}
+    llm |= {"tie_word_embeddings": native.tie_word_embeddings, **_original_rope(text.rope_parameters, text.model_type)}
+    if internlm2:
+        llm["bias"] = llm.pop("attention_bias", False)
+    dtype = str(getattr(native, "dtype", None) or "float32").removeprefix("torch.")
+    tower = {old: getattr(vision, new) for old, new in VISION_KEYS.items() if hasattr(vision, new)}
+    tower |= {"architectures": ["InternVisionModel"], "model_type": "intern_vit_6b", "drop_path_rate": 0.0}
+    tower |= {"image_size": vision.image_size[0], "patch_size": vision.patch_size[0], "torch_dtype": dtype}
+    return {
+        "architectures": ["InternVLChatModel"],
+        "model_type": "internvl_chat",
+        "downsample_ratio": native.downsample_ratio,
+        "dynamic_image_size": True,
+        "use_thumbnail": True,
+        "min_dynamic_patch": 1,
+        "max_dynamic_patch": 12,
+        "force_image_size": vision.image_size[0],
+        "pad2square": False,
+        "ps_version": "v2",
+        "select_layer": -1,
+        "template": getattr(native, "template", None),
+        "torch_dtype": dtype,
+        "llm_config": llm | {"torch_dtype": dtype},
+        "vision_config": tower,
+    }
+
+
+def _original_rope(rope: dict[str, Any], model_type: str) -> dict[str, Any]:
+    kind = rope.get("rope_type", "default")
+    apart = ("rope_theta", "rope_type", "original_max_position_embeddings", "partial_rotary_factor")
+    scaling = {key: value for key, value in rope.items() if key not in apart}
+    found: dict[str, Any] = {"rope_theta": rope.get("rope_theta", 10000.0), "rope_scaling": None}
+    if kind == "longrope" and model_type == "phi3":
+        found["original_max_position_embeddings"] = rope["original_max_position_embeddings"]
+        found["rope_scaling"] = scaling | {"type": "su"}
+    elif kind != "default":
+        if "original_max_position_embeddings" in rope:
+            scaling["original_max_position_embeddings"] = rope["original_max_position_embeddings"]
+        found["rope_scaling"] = scaling | {"type": kind}
+    return found

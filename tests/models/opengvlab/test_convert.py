@@ -1,0 +1,326 @@
+"""Checkpoints made by the original code: the same logits natively, every bit back, and nothing half-done."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoImageProcessor, AutoTokenizer, InternVLForConditionalGeneration
+
+from mpo_lightning.commands.model import convert
+from mpo_lightning.errors import InputError
+from mpo_lightning.models.loading import load_model, load_processor
+from mpo_lightning.models.opengvlab import convert as conversion
+from mpo_lightning.models.opengvlab.cache import cache_root, native_folder
+from support.golden_models import NAMES, copy_golden, original_tensors
+
+
+@pytest.fixture(scope="module")
+def converted(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four golden checkpoints natively, under their names."""
+    folder = tmp_path_factory.mktemp("converted")
+    for name in NAMES:
+        convert(str(golden / "checkpoints" / name), str(folder / name))
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plain_transformers_gives_the_original_codes_logits_and_words(golden: Path, converted: Path, name: str) -> None:
+    expected = load_file(golden / "checkpoints" / name / "golden.safetensors")
+    load: Callable[[], Any] = lambda: InternVLForConditionalGeneration.from_pretrained(  # noqa: E731
+        converted / name, dtype=torch.float32, attn_implementation="eager"
+    )
+    model, pixels = load(), expected["pixel_values"]
+    with torch.no_grad():
+        logits = model(
+            input_ids=expected["input_ids"],
+            attention_mask=expected["attention_mask"],
+            pixel_values=pixels[expected["image_flags"].bool()],
+        ).logits
+        features = model.model.get_image_features(pixel_values=pixels).pooler_output
+        new = model.generate(
+            input_ids=expected["gen_prompt_ids"][None], pixel_values=pixels[:2], max_new_tokens=8, min_new_tokens=8, do_sample=False,
+            eos_token_id=None,
+        )  # fmt: skip
+        attended = expected["attention_mask"].bool()
+        torch.testing.assert_close(logits[attended], expected["logits"][attended], rtol=0, atol=1e-5)
+        torch.testing.assert_close(features.view_as(expected["vit_features"]), expected["vit_features"], rtol=0, atol=1e-5)
+        assert new[0, -8:].tolist() == expected["gen_new_ids"].tolist()
+        if "long_input_ids" in expected:
+            long = load()(input_ids=expected["long_input_ids"]).logits
+            torch.testing.assert_close(long, expected["long_logits"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_towers_keys_bias_is_the_middle_third(golden: Path, converted: Path, name: str) -> None:
+    """No output shows it: the softmax does not see a constant added to all scores."""
+    original, native = original_tensors(golden / "checkpoints" / name), load_file(converted / name / "model.safetensors")
+    found = 0
+    for layer in range(2):
+        bias = original.get(f"vision_model.encoder.layers.{layer}.attn.qkv.bias")
+        if bias is not None:
+            assert torch.equal(native[f"vision_tower.encoder.layer.{layer}.attention.k_proj.bias"], bias[64:128])
+            found += 1
+    assert found == (0 if name == "llama_vit6b" else 2)
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["original files kept", "made from the native config"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_round_trip_gives_back_every_bit_and_an_equivalent_config(
+    golden: Path, converted: Path, tmp_path: Path, name: str, kept: bool
+) -> None:
+    source = golden / "checkpoints" / name
+    shutil.copytree(converted / name, tmp_path / "native")
+    if not kept:
+        shutil.rmtree(tmp_path / "native" / "original")
+    convert(str(tmp_path / "native"), str(tmp_path / "back"), to="opengvlab")
+    ours, theirs = original_tensors(tmp_path / "back"), original_tensors(source)
+    assert ours.keys() == theirs.keys()
+    assert all(ours[key].dtype == value.dtype and torch.equal(ours[key], value) for key, value in theirs.items())
+    if kept:
+        # Everything that a user had downloaded is there again.
+        for path in source.iterdir():
+            if path.name != "golden.json" and ".safetensors" not in path.name:
+                assert json_or_bytes(tmp_path / "back" / path.name) == json_or_bytes(path), path.name
+    before, after = (json.loads((folder / "config.json").read_text()) for folder in (source, tmp_path / "back"))
+    for part in ("llm_config", "vision_config"):
+        shared = before[part].keys() & after[part].keys() - {"auto_map", "attn_implementation", "torch_dtype"}
+        assert len(shared) > 10 and {key: before[part][key] for key in shared} == {key: after[part][key] for key in shared}
+    if kept or name != "internlm2_gqa":  # whose tokenizer.model is among the files that were thrown away
+        convert(str(tmp_path / "back"), str(tmp_path / "again"))
+        assert_same_model(tmp_path / "again", converted / name)
+
+
+def json_or_bytes(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.suffix == ".json" else path.read_bytes()
+
+
+def assert_same_model(ours: Path, theirs: Path) -> None:
+    for name in ("config.json", "generation_config.json", "preprocessor_config.json"):
+        assert json_or_bytes(ours / name) == json_or_bytes(theirs / name)
+    one, other = load_model(ours).state_dict(), load_model(theirs).state_dict()
+    assert all(torch.equal(one[key], value) for key, value in other.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_tokenizer_gives_the_originals_ids_without_remote_code(golden: Path, converted: Path, name: str) -> None:
+    recorded = json.loads((golden / "prompts" / "tokenizer_ids.json").read_text())
+    tokenizer = AutoTokenizer.from_pretrained(converted / name)
+    assert len(recorded[name]) > 15
+    for row in recorded[name]:
+        assert tokenizer(row["text"]).input_ids == row["ids"], row["text"]
+        assert tokenizer(row["text"], add_special_tokens=False).input_ids == row["ids_no_special"], row["text"]
+        assert tokenizer.decode(row["ids"], skip_special_tokens=True) == row["decoded_skip_special"], row["text"]
+    meta = recorded[f"{name}|meta"]
+    assert (len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (
+        meta["len"], meta["bos"], meta["eos"], meta["pad"]
+    )  # fmt: skip
+    assert {token: tokenizer.convert_tokens_to_ids(token) for token in meta["special"]} == meta["special"]
+
+
+def test_the_image_settings_are_there_for_plain_transformers(converted: Path) -> None:
+    pytest.importorskip("torchvision", reason="transformers' AutoImageProcessor needs torchvision for this class")
+    AutoImageProcessor.from_pretrained(converted / "qwen2_bias")
+
+
+@pytest.mark.parametrize("tied", ["not stored", "stored"])
+@pytest.mark.parametrize("name", ["qwen2_bias", "internlm2_gqa"])
+def test_a_tied_head_is_the_embedding(golden: Path, tmp_path: Path, name: str, tied: str) -> None:
+    source = copy_golden(golden / "checkpoints" / name, tmp_path / "source")
+    config = json.loads((source / "config.json").read_text())
+    config["llm_config"]["tie_word_embeddings"] = True
+    (source / "config.json").write_text(json.dumps(config))
+    tensors = original_tensors(source)
+    head, embedding = (
+        ("language_model.output.weight", "language_model.model.tok_embeddings.weight")
+        if name == "internlm2_gqa"
+        else ("language_model.lm_head.weight", "language_model.model.embed_tokens.weight")
+    )
+    with pytest.raises(InputError, match=r"tied, but .* is stored with other numbers"):
+        convert(str(source), str(tmp_path / "native"))
+    tensors |= {head: tensors[embedding].clone()}
+    if tied == "not stored":
+        del tensors[head]
+    save_file(tensors, source / "model.safetensors")
+    convert(str(source), str(tmp_path / "native"))
+    model = load_model(tmp_path / "native")
+    assert model.lm_head.weight is model.model.language_model.embed_tokens.weight
+    convert(str(tmp_path / "native"), str(tmp_path / "back"), to="opengvlab")
+    assert head not in original_tensors(tmp_path / "back")
+
+
+def test_shards_are_cut_at_their_size_and_indexed(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "SHARD_BYTES", 200_000)
+    source = golden / "checkpoints" / "internlm2_gqa"
+    convert(str(source), str(tmp_path / "native"))
+    convert(str(tmp_path / "native"), str(tmp_path / "back"), to="opengvlab")
+    for folder in ("native", "back"):
+        files = sorted((tmp_path / folder).glob("*.safetensors"))
+        assert len(files) > 4 and files[0].name == f"model-00001-of-{len(files):05}.safetensors"
+        assert all(path.stat().st_size < 220_000 for path in files)
+    ours, theirs = original_tensors(tmp_path / "back"), original_tensors(source)
+    assert all(torch.equal(ours[key], value) for key, value in theirs.items()) and ours.keys() == theirs.keys()
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    tensors = original_tensors(folder)
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def change_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+def cut(path: Path, size: int) -> None:
+    with path.open("r+b") as file:
+        file.truncate(size)
+
+
+NORM = "language_model.model.norm.weight"
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "cut weights": (lambda folder: cut(folder / "model.safetensors", 100_000), "cut or damaged"),
+    "empty weights": (lambda folder: cut(folder / "model.safetensors", 0), "cut or damaged"),
+    "a missing tensor": (lambda folder: rewrite(folder, lambda t: t.pop(NORM)), f"lacks the tensor {NORM}"),
+    "a tensor too many": (lambda folder: rewrite(folder, lambda t: t.update({"mlp1.9.bias": t[NORM].clone()})), "the tensor mlp1.9.bias"),
+    "a wrong shape": (lambda folder: rewrite(folder, lambda t: t.update({NORM: torch.ones(65)})), r"norm.weight is \[65\], and config.json makes it \[64\]"),
+    "a wrong dtype": (lambda folder: rewrite(folder, lambda t: t.update({NORM: torch.ones(64, dtype=torch.int32)})), "of dtype I32"),
+    "two dtypes": (lambda folder: rewrite(folder, lambda t: t.update({NORM: torch.ones(64).half()})), "a checkpoint has one dtype"),
+    "twice": (lambda folder: (save_file({NORM: torch.ones(64)}, folder / "model-2.safetensors"), (folder / "model.safetensors").rename(folder / "model-1.safetensors")), "is in two files"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "has no weights"),
+    "pickled weights": (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "run code when they are opened"),
+    "a missing shard": (lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-9.safetensors"}}'), "model-9.safetensors, which is not there"),
+    "an index that lies": (lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.safetensors"}}'), "the index places a in model.safetensors"),
+    "a broken index": (lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": [1]}'), "the index cannot be read"),
+    "a config of another size": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(intermediate_size=256)), "config.json makes it"),
+    "more layers in the config": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(num_hidden_layers=3)), r"lacks the tensor language_model.model.layers.2.attention.wo.weight and \d more"),
+    "another language model": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(architectures=["GPT2LMHeadModel"])), "the language model is GPT2LMHeadModel"),
+    "the other pixel shuffle": (lambda folder: change_json(folder / "config.json", lambda c: c.update(ps_version="v1")), "ps_version is 'v1'"),
+    "an inner layer": (lambda folder: change_json(folder / "config.json", lambda c: c.update(select_layer=-4)), "select_layer is -4"),
+    "no template": (lambda folder: change_json(folder / "config.json", lambda c: c.pop("template")), "template is None"),
+    "an unknown template": (lambda folder: change_json(folder / "config.json", lambda c: c.update(template="alpaca")), "alpaca"),
+    "a text as a number": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(hidden_size="big")), "cannot be understood"),
+    "a broken config": (lambda folder: cut(folder / "config.json", 100), "the config cannot be read"),
+    "no tokenizer model": (lambda folder: (folder / "tokenizer.model").unlink(), "tokenizer.model: cannot be read"),
+    "a cut tokenizer model": (lambda folder: cut(folder / "tokenizer.model", 5000), "cut short"),
+    "no tokenizer config": (lambda folder: (folder / "tokenizer_config.json").unlink(), "tokenizer_config.json: cannot be read"),
+    "a template of another family": (
+        lambda folder: change_json(folder / "config.json", lambda c: c.update(template="phi3-chat")),
+        "the tokenizer has no <|end|>".replace("|", r"\|"),
+    ),
+    "too few embeddings": (
+        lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(vocab_size=600)),
+        "the tokenizer has 615 tokens and the model 600",
+    ),
+    "a gap in the ids": (lambda folder: change_json(folder / "tokenizer_config.json", lambda c: c["added_tokens_decoder"].pop("607")), "token '<IMG_CONTEXT>' has id 608, but there are 607 tokens before it"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_cannot_be_carried_over_is_named_and_leaves_nothing(golden: Path, tmp_path: Path, damage: str) -> None:
+    source = copy_golden(golden / "checkpoints" / "internlm2_gqa", tmp_path / "source")
+    (source / "model.safetensors.index.json").unlink(missing_ok=True)
+    change, words = DAMAGE[damage]
+    change(source)
+    with pytest.raises(InputError, match=words) as raised:
+        convert(str(source), str(tmp_path / "out" / "native"))
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_a_full_disk_leaves_no_folder(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mpo_lightning.models.tensor_files.save_file", full)
+    with pytest.raises(InputError, match=r"the weights cannot be written .*No space left"):
+        convert(str(golden / "checkpoints" / "qwen2_bias"), str(tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_conversion_is_not_taken_for_a_whole_one(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder has another name until it is whole; a later run starts over."""
+    monkeypatch.setattr(conversion.shutil, "rmtree", lambda *_, **__: None)
+    monkeypatch.setattr(conversion, "save_processor", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        convert(str(golden / "checkpoints" / "qwen2_bias"), str(tmp_path / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
+    monkeypatch.undo()
+    convert(str(golden / "checkpoints" / "qwen2_bias"), str(tmp_path / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_folders_that_do_not_fit_the_question_are_refused(golden: Path, converted: Path, tmp_path: Path) -> None:
+    original, native = golden / "checkpoints" / "qwen2_bias", converted / "qwen2_bias"
+    with pytest.raises(InputError, match="in the transformers layout already"):
+        convert(str(native), str(tmp_path / "out"))
+    with pytest.raises(InputError, match="in the opengvlab layout already"):
+        convert(str(original), str(tmp_path / "out"), to="opengvlab")
+    with pytest.raises(InputError, match="no model here"):
+        convert(str(tmp_path / "nothing"), str(tmp_path / "out"))
+    with pytest.raises(InputError, match="--like is for --to opengvlab"):
+        convert(str(original), str(tmp_path / "out"), like=str(original))
+    with pytest.raises(
+        InputError, match=r"its text_config.num_hidden_layers is 2, but .* has 3; give the original of the same model"
+    ):
+        convert(str(native), str(tmp_path / "out"), to="opengvlab", like=str(golden / "checkpoints" / "llama_vit6b"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(InputError, match="the folder is not empty"):
+        convert(str(original), str(tmp_path / "full"))
+
+
+def test_files_of_a_complete_download_come_back_with_like(golden: Path, converted: Path, tmp_path: Path) -> None:
+    source = copy_golden(golden / "checkpoints" / "internlm2_gqa", tmp_path / "source")
+    (source / "modeling_internvl_chat.py").write_text("raise SystemExit('this must never run')\n")
+    shutil.copytree(converted / "internlm2_gqa", tmp_path / "native")
+    shutil.rmtree(tmp_path / "native" / "original")
+    convert(str(tmp_path / "native"), str(tmp_path / "back"), to="opengvlab", like=str(source))
+    for name in ("modeling_internvl_chat.py", "tokenizer.model", "tokenizer_config.json", "config.json"):
+        assert json_or_bytes(tmp_path / "back" / name) == json_or_bytes(source / name)
+
+
+def test_every_verb_opens_an_original_folder_through_one_copy(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    source = copy_golden(golden / "checkpoints" / "internlm2_gqa", tmp_path / "source")
+    assert native_folder(tmp_path) == tmp_path
+    model, processor = load_model(source), load_processor(source)
+    assert capsys.readouterr().err.count("converting it once") == 1
+    assert processor.template.name == "internlm2-chat" and processor.original is not None
+    copies = [path for path in cache_root().iterdir() if path.is_dir()]
+    assert copies == [native_folder(source)]
+    rewrite(source, lambda tensors: tensors.update({NORM: torch.zeros(64)}))
+    os.utime(source / "model.safetensors", ns=(1, 1))
+    assert not torch.equal(load_model(source).model.language_model.norm.weight, model.model.language_model.norm.weight)
+    assert native_folder(source) not in copies
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_random_bytes_never_crash_the_reading_of_a_tokenizer(golden: Path, tmp_path: Path, name: str) -> None:
+    if name != "internlm2_gqa":
+        pytest.skip("only this family has a SentencePiece model")
+    from mpo_lightning.models.opengvlab.sentencepiece import read_piece_model
+
+    data = bytearray((golden / "checkpoints" / name / "tokenizer.model").read_bytes())
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(data)
+        for place in rng.integers(0, len(data), 20):
+            damaged[place] = int(rng.integers(0, 256))
+        (tmp_path / "tokenizer.model").write_bytes(damaged)
+        try:
+            read_piece_model(tmp_path / "tokenizer.model")
+        except InputError:
+            refused += 1
+    assert refused > 100
