@@ -56,6 +56,7 @@ notebooks: setup
 
 benchmark: setup
 	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/step.py --rounds 1
 
 # What was installed and built; runs/, with what was trained, stays.
 clean:

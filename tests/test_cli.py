@@ -29,12 +29,13 @@ def test_help_is_quick_imports_no_torch_and_lists_every_verb() -> None:
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert time.perf_counter() - start < 30  # not a speed test: the imports above are what would make it slow
-    for verb in [*cli.TRAINER_VERBS, *(f"{group} {verb}" for group, verbs in cli.GROUPS.items() for verb in verbs)]:
+    for verb in [*cli.TRAINER_VERBS, *cli.VERBS, *(f"{group} {verb}" for group, verbs in cli.GROUPS.items() for verb in verbs)]:
         assert f"  {verb} " in done.stdout
 
 
 def test_help_and_dispatch_agree() -> None:
-    assert {group: list(verbs) for group, verbs in cli.GROUPS.items()} == {group: list(verbs) for group, verbs in COMMANDS.items()}
+    listed = [*cli.VERBS, *(f"{group} {verb}" for group, verbs in cli.GROUPS.items() for verb in verbs)]
+    assert sorted(listed) == sorted(COMMANDS)
     with pytest.raises(InputError, match="unknown verb 'train'"):
         cli.run(["train"])
 
@@ -71,7 +72,7 @@ def test_a_users_own_loss_lies_in_the_working_folder(root: Path, shards: Path, t
 
 def test_verbs_take_a_config_and_teach_their_options(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(f"output: {tmp_path / 'model'}\nseed: 3\n")
-    commands.run("model", ["tiny", "--config", str(tmp_path / "tiny.yaml")])
+    commands.run("model tiny", ["--config", str(tmp_path / "tiny.yaml")])
     assert (tmp_path / "model" / "model.safetensors").exists()
     done = mpo("data", "shard", "--help")
     assert done.returncode == 0 and "pairs of one question" in done.stdout and "--on_bad {strict,quarantine}" in done.stdout
@@ -137,12 +138,10 @@ def test_set_aside_records_end_in_exit_code_3(fit_arguments: list[str], shards: 
     assert stopped.value.code == 3 and "records were set aside; quarantine-*.jsonl" in capsys.readouterr().out
 
 
-def test_test_and_predict_run(fit_arguments: list[str], tmp_path: Path) -> None:
+def test_test_writes_means_and_a_line_a_pair(fit_arguments: list[str], tmp_path: Path) -> None:
     training_cli.run(["test", *fit_arguments])
     assert logged(tmp_path / "run", "test/pairs") == [8]
-    made = training_cli.run(["predict", *fit_arguments])
-    assert made.trainer.predict_loop.predictions == []  # written, not kept
-    assert len((tmp_path / "run" / "version_1" / "scores-0.jsonl").read_text().splitlines()) == 8
+    assert len((tmp_path / "run" / "version_0" / "scores-0.jsonl").read_text().splitlines()) == 8
 
 
 def test_the_export_is_the_trained_policy(fit_arguments: list[str], tmp_path: Path, tiny_folder: Path) -> None:
@@ -261,7 +260,7 @@ def test_an_impossible_setting_is_one_sentence(fit_arguments: list[str], argumen
 
 def test_an_output_that_cannot_be_written_is_one_sentence(shards: Path) -> None:
     with pytest.raises(InputError, match=r"/proc/.*: cannot read or write there"):
-        commands.run("data", ["show", str(shards / "train"), "--output", "/proc/none/page.html"])
+        commands.run("data show", [str(shards / "train"), "--output", "/proc/none/page.html"])
 
 
 def test_bad_input_of_a_run_is_one_sentence_too(tmp_path: Path, root: Path) -> None:

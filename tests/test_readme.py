@@ -43,7 +43,7 @@ def test_the_steps_run_in_order(root: Path, place: Path) -> None:
 
 def test_every_verb_and_every_linked_file_is_there(root: Path) -> None:
     text = (root / "README.md").read_text()
-    for verb in [*cli.TRAINER_VERBS, *(f"{group} {name}" for group, names in cli.GROUPS.items() for name in names)]:
+    for verb in [*cli.TRAINER_VERBS, *cli.VERBS, *(f"{group} {name}" for group, names in cli.GROUPS.items() for name in names)]:
         assert f"`mpo {verb}`" in text, verb
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (root / link).exists(), link

@@ -1,10 +1,10 @@
 """Does the cost of our step follow the distinct work? CPU seconds over tiles and response tokens, beside the analytic count.
 
-    python benchmarks/step/curve.py [--json FILE]
+    python benchmarks/step/curve.py [--json FILE] [--picture FILE]
 
-Products of different shapes run at different speeds on one machine (a vision tower's, a vocabulary's, attention's), so the prediction is
-the analytic FLOPs of each kind divided by that kind's speed, four numbers fitted to the whole grid. If work were done twice anywhere, or
-something grew faster than its count, the points could not lie on it.
+One number, the machine's speed, is fitted to the whole grid; the points then say whether seconds grow as FLOPs do, attention's included.
+Vision, layers, attention and head have very different shares at the corners of the grid, so work that was done twice in one of them, or grew
+faster than its count, would push those corners away from the others.
 """
 
 import argparse
@@ -16,18 +16,43 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
 import torch
 from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.data.batch import collate
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.objectives import MPOObjective
-from step.flops import attention_flops, head_flops, language_flops, vision_flops
-from step.sizes import config_of, synthetic_pairs
-from step.variants import token_counts
+from step.pairs import config_of, step_flops, synthetic_pairs
 
-KINDS = ("vision", "layers", "attention", "head")
+
+def seconds_of_step(forward: PairForward, pairs: list, repeats: int) -> float:
+    """CPU seconds of forward and backward, the median after one of warm-up."""
+    objective, batch, times = MPOObjective(), collate(pairs, 448), []
+    for _ in range(repeats + 1):
+        begin = time.process_time()
+        logps, _ = forward(batch)
+        objective(logps, logps.detach(), 0.0).total.mean().backward()
+        times.append(time.process_time() - begin)
+        forward.zero_grad()
+    return statistics.median(times[1:])
+
+
+def draw(points: list[dict[str, float]], speed: float, picture: Path) -> None:
+    """Seconds against FLOPs, a line for each number of tiles."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4))
+    most = max(point["gflop"] for point in points)
+    axes.fill_between([0, most], [0, most / speed * 0.85], [0, most / speed * 1.15], alpha=0.15, label="15 % around one speed")
+    for tiles in sorted({point["tiles"] for point in points}):
+        part = [point for point in points if point["tiles"] == tiles]
+        axes.plot([point["gflop"] for point in part], [point["cpu_s"] for point in part], "o-", label=f"{tiles:g} tiles")
+    axes.set(xlabel="distinct work of a step, GFLOP", ylabel="CPU seconds", title=f"A step at {speed:.0f} GFLOP/s")
+    axes.legend()
+    figure.savefig(picture, dpi=120, bbox_inches="tight")
 
 
 def main() -> None:
@@ -38,49 +63,36 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = config_of("toy")
     forward = PairForward(InternVLForConditionalGeneration(config)).train()
-    objective = MPOObjective()
-    work, seconds, points = [], [], []
+    points: list[dict[str, float]] = []
     for tiles in arguments.tiles:
         for responses in arguments.responses:
-            pairs = synthetic_pairs(
-                1, tiles, config.text_config.vocab_size, chosen=responses // 2, rejected=responses - responses // 2
-            )
-            batch, lengths = collate(pairs, 448), token_counts(pairs)
-            times = []
-            for _ in range(arguments.repeats + 1):
-                begin = time.process_time()
-                logps, _ = forward(batch)
-                objective(logps, logps.detach(), 0.0).total.mean().backward()
-                times.append(time.process_time() - begin)
-                forward.zero_grad()
-            scores = attention_flops(config, lengths)
-            kinds = vision_flops(config, tiles), language_flops(config, lengths) - scores, scores, head_flops(config, responses)
-            work.append([3 * kind / 1e9 for kind in kinds])
-            seconds.append(statistics.median(times[1:]))
-            points.append((tiles, responses))
-            print(f"{tiles:>3} tiles {responses:>5} response tokens: {seconds[-1]:7.2f} s", file=sys.stderr, flush=True)
-    matrix, measured = np.array(work), np.array(seconds)
-    # Relative errors count alike, so each point is divided by its own time.
-    speeds = np.linalg.lstsq(matrix / measured[:, None], np.ones(len(measured)), rcond=None)[0]
-    predicted = matrix @ speeds
+            chosen = responses // 2
+            pairs = synthetic_pairs(1, tiles, config.text_config.vocab_size, chosen=chosen, rejected=responses - chosen)
+            seconds = seconds_of_step(forward, pairs, arguments.repeats)
+            gflop = step_flops(config, pairs, live_reference=False) / 1e9
+            points.append({"tiles": tiles, "responses": responses, "gflop": gflop, "cpu_s": seconds})
+            print(f"{tiles:>3} tiles {responses:>5} response tokens: {seconds:7.2f} s", file=sys.stderr, flush=True)
+    # The speed at which the largest deviation to either side is the same.
+    speeds = [point["gflop"] / point["cpu_s"] for point in points]
+    speed = (max(speeds) + min(speeds)) / 2
     print("tiles  response tokens    GFLOP    CPU s    predicted    off")
-    for (tiles, responses), gflop, ours, theirs in zip(points, matrix.sum(axis=1), measured, predicted, strict=True):
-        print(f"{tiles:>5}{responses:>17}{gflop:>9.0f}{ours:>9.2f}{theirs:>13.2f}{theirs / ours - 1:>7.0%}")
-    print("speeds in GFLOP/s: " + ", ".join(f"{kind} {1 / speed:.0f}" for kind, speed in zip(KINDS, speeds, strict=True)))
-    print(f"largest deviation {np.abs(predicted / measured - 1).max():.0%}")
-    if arguments.json:
-        rows = [
-            {"tiles": t, "responses": r, "cpu_s": s, "predicted_s": p}
-            for (t, r), s, p in zip(points, seconds, predicted.tolist(), strict=True)
-        ]
-        arguments.json.write_text(
-            json.dumps({"points": rows, "gflops": dict(zip(KINDS, (1 / speeds).tolist(), strict=True))}, indent=1)
+    for point in points:
+        predicted = point["gflop"] / speed
+        print(
+            f"{point['tiles']:>5}{point['responses']:>17}{point['gflop']:>9.0f}{point['cpu_s']:>9.2f}{predicted:>13.2f}"
+            f"{point['cpu_s'] / predicted - 1:>7.0%}"
         )
+    print(f"one speed, {speed:.0f} GFLOP/s; largest deviation {max(abs(speed / one - 1) for one in speeds):.0%}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"points": points, "gflops": speed}, indent=1))
+    if arguments.picture:
+        draw(points, speed, arguments.picture)
 
 
 if __name__ == "__main__":

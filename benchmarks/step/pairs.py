@@ -1,4 +1,4 @@
-"""The peer's samples as our pairs: the same token ids and pixels that TRL trains on.
+"""What is measured: the peer's samples as our pairs (the same token ids and pixels that TRL trains on), or synthetic ones.
 
 A folder holds data.jsonl with {"prompt", "chosen", "rejected"[, "images": [paths]]}; the model folder is in the transformers layout with a
 chat template. TRL trains everything behind the generation prompt, the newline after the end token included.
@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, InternVLConfig, InternVLVisionConfig, Qwen2Config
 
 from mpo_lightning.data.encoding import IMAGE_END, IMAGE_START, IMAGE_TOKEN, EncodedPair
 from mpo_lightning.data.tiling import cut_tiles
 from mpo_lightning.models.flops import pair_flops
+from mpo_lightning.models.presets import get_preset
 
 
 def read_pairs(model: Path, data: Path, count: int) -> list[EncodedPair]:
@@ -54,6 +55,48 @@ def read_pairs(model: Path, data: Path, count: int) -> list[EncodedPair]:
         empty = torch.empty(0, 3, 448, 448, dtype=torch.uint8)
         pairs.append(EncodedPair(str(number), *ids, torch.cat(tiles) if tiles else empty))
     return pairs
+
+
+def pairs_of(assets: Path | None, kind: str, count: int) -> tuple[Any, list[EncodedPair]]:
+    """The model's config and pairs of a kind, image or text: of the peer's assets, or synthetic ones for the toy model."""
+    if assets is None:
+        config = config_of("toy")
+        return config, synthetic_pairs(count, 4 if kind == "image" else 0, config.text_config.vocab_size)
+    return AutoConfig.from_pretrained(assets / "model", local_files_only=True), read_pairs(
+        assets / "model", assets / f"data_{kind}", count
+    )
+
+
+def config_of(preset: str) -> Any:
+    """The config of one of InternVL2's sizes, or of "toy": vision tower 2 M, language model 6 M, vocabulary 32,768."""
+    if preset != "toy":
+        return get_preset(preset).config()
+    vision = InternVLVisionConfig(
+        hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=768, attention_bias=True
+    )
+    text = Qwen2Config(
+        hidden_size=256, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=2, intermediate_size=1024, vocab_size=32768,
+        max_position_embeddings=32768, tie_word_embeddings=False, pad_token_id=None, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    return InternVLConfig(vision_config=vision, text_config=text, image_token_id=32767, tie_word_embeddings=False)
+
+
+def synthetic_pairs(
+    count: int, tiles: int, vocabulary: int, prompt: int = 80, chosen: int = 300, rejected: int = 350
+) -> list[EncodedPair]:
+    """Pairs of the shape that MMPR's have on average."""
+    generator = torch.Generator().manual_seed(0)
+
+    def tokens(number: int) -> torch.Tensor:
+        return torch.randint(0, vocabulary - 1, (number,), generator=generator)
+
+    return [
+        EncodedPair(
+            str(number), torch.cat([torch.full((256 * tiles,), vocabulary - 1), tokens(prompt)]), tokens(chosen), tokens(rejected),
+            torch.randint(0, 256, (tiles, 3, 448, 448), generator=generator, dtype=torch.uint8),
+        )
+        for number in range(count)
+    ]  # fmt: skip
 
 
 def token_counts(pairs: Sequence[EncodedPair]) -> list[tuple[int, int, int]]:

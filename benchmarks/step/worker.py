@@ -11,7 +11,7 @@ import torch
 from transformers import InternVLForConditionalGeneration
 from transformers.utils import logging
 
-from step.pairs import read_pairs
+from step.pairs import pairs_of
 from step.variants import VARIANTS, Step, timed
 
 
@@ -34,8 +34,8 @@ class PeakMemory(threading.Thread):
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--assets", type=Path)
+    parser.add_argument("--kind", choices=("image", "text"), required=True)
     parser.add_argument("--variant", choices=VARIANTS, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--warmup", type=int, required=True)
@@ -45,12 +45,18 @@ def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     size, count = arguments.batch_size, arguments.steps + arguments.warmup
-    pairs = read_pairs(arguments.model, arguments.data, size * count)
+    config, pairs = pairs_of(arguments.assets, arguments.kind, size * count)
     batches = [pairs[size * number : size * (number + 1)] for number in range(count)]
-    step = Step(
-        arguments.variant,
-        lambda: InternVLForConditionalGeneration.from_pretrained(arguments.model, dtype=torch.float32, local_files_only=True),
-    )
+
+    def load() -> InternVLForConditionalGeneration:
+        if arguments.assets:
+            return InternVLForConditionalGeneration.from_pretrained(
+                arguments.assets / "model", dtype=torch.float32, local_files_only=True
+            )
+        torch.manual_seed(0)
+        return InternVLForConditionalGeneration(config)
+
+    step = Step(arguments.variant, load)
     memory = PeakMemory()
     before = memory.now()
     memory.start()

@@ -1,7 +1,7 @@
 """The command `mpo`: routes a verb to Lightning or to a plain function.
 
-Nothing heavy is imported here, so that `mpo --help` answers at once. `fit`, `validate`, `test` and `predict` are LightningCLI;
-every other verb is a function of `commands`, whose arguments and help jsonargparse reads off its signature and docstring.
+Nothing heavy is imported here, so that `mpo --help` answers at once. `fit`, `validate` and `test` are LightningCLI; every
+other verb is a function of `commands`, whose arguments and help jsonargparse reads off its signature and docstring.
 """
 
 import importlib
@@ -14,10 +14,12 @@ from mpo_lightning import __version__
 from mpo_lightning.errors import InputError
 
 TRAINER_VERBS = {
-    "fit": "train a policy with MPO: --config overlays, any Lightning strategy",
+    "fit": "train a policy with MPO: --config overlays, on one device or many",
     "validate": "the losses, rewards and accuracy of a checkpoint on the validation shards",
-    "test": "the same on the test shards",
-    "predict": "log-probs and rewards of each pair, as JSON lines",
+    "test": "the same on the test shards, and each pair's log-probs and rewards as JSON lines",
+}
+VERBS = {
+    "predict": "a model's answers to a questions file or a shard set, as JSON lines",
 }
 GROUPS = {
     "data": {
@@ -29,6 +31,9 @@ GROUPS = {
     },
     "model": {
         "convert": "a checkpoint from the original OpenGVLab layout to transformers', or back",
+        "chat": "one answer to a question about pictures, as it comes",
+        "merge": "add a LoRA adapter to its model",
+        "plan": "memory of a training step on each device",
         "tiny": "write a tiny InternVL2 with random weights, for trying things out",
     },
 }
@@ -38,6 +43,7 @@ def help_text() -> str:
     """What `mpo --help` prints: every verb in a line."""
     lines = ["usage: mpo VERB ... | mpo VERB --help", "", "Take an InternVL2, train it with Mixed Preference Optimization.", ""]
     lines += ["train and evaluate (LightningCLI):", *(f"  {verb:<14} {text}" for verb, text in TRAINER_VERBS.items()), ""]
+    lines += ["infer:", *(f"  {verb:<14} {text}" for verb, text in VERBS.items()), ""]
     for group in GROUPS:
         lines += [f"{group}:", *group_lines(group), ""]
     return "\n".join([*lines, "options:", "  --help         this text", "  --version      the version", ""])
@@ -88,6 +94,8 @@ def run(arguments: Sequence[str]) -> None:
     elif verb in GROUPS and arguments[1] not in GROUPS[verb]:
         raise InputError(f"unknown verb '{verb} {arguments[1]}'; 'mpo {verb} --help' lists them")
     elif verb in GROUPS:
+        importlib.import_module("mpo_lightning.commands").run(f"{verb} {arguments[1]}", arguments[2:])
+    elif verb in VERBS:
         importlib.import_module("mpo_lightning.commands").run(verb, arguments[1:])
     else:
         raise InputError(f"unknown verb '{verb}'; 'mpo --help' lists them all")

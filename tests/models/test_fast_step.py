@@ -13,6 +13,7 @@ from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.errors import InputError
 from mpo_lightning.models import shared_prefix
 from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.recompute import recompute_activations
 from mpo_lightning.models.shared_prefix import PrefixLayout, choose_backend
 from mpo_lightning.objectives import MPOObjective, SequenceLogps
 from support.families import FAMILIES, TILE_SIZE, TOKENS_PER_TILE, family_model, patch_norms, random_pairs
@@ -47,7 +48,7 @@ def compare(
         *(torch.cat([getattr(part, name) for part in parts]) for name in ("chosen", "rejected", "chosen_tokens", "rejected_tokens"))
     )
     if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        recompute_activations(model)
         model.train()
     logps, _ = PairForward(model, keep_logits_bytes=keep)(collate(pairs, TILE_SIZE))
     for name in ("chosen", "rejected"):

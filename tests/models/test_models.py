@@ -16,11 +16,12 @@ from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.data.templates import TEMPLATES, get_template
 from mpo_lightning.data.tiling import cut_tiles, normalize_tiles
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.drop_path import DropPath, add_drop_path, draw_paths, path_contexts
+from mpo_lightning.models.drop_path import DropPath, add_drop_path, draw_paths
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.freeze import freeze_parts, part_modules
 from mpo_lightning.models.loading import Processor, load_model, load_processor
 from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.recompute import recompute_activations
 from mpo_lightning.models.tiny import tiny_model
 from support.turns import turn_texts
 
@@ -207,8 +208,7 @@ def test_what_is_recomputed_drops_what_it_dropped_whatever_was_drawn_in_between(
         model = load_model(tiny_folder)
         add_drop_path(model, 0.6)
         if checkpointing:
-            options = {"use_reentrant": False, "context_fn": path_contexts(model)}
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+            recompute_activations(model)
         model.train()
         total = 0.0
         for seed in (1, 2):

@@ -62,7 +62,7 @@ def test_a_set_aside_record_is_written_once_and_logged_in_evaluation(tmp_path: P
 
 
 def test_strict_evaluation_stops_too(tmp_path: Path, tiny_folder: Path, long_shards: Path) -> None:
-    for verb in ("validate", "test", "predict"):
+    for verb in ("validate", "test"):
         trainer, module, data = make_run(tmp_path, tiny_folder, long_shards, data={"validation": str(long_shards)})
         with pytest.raises(InputError, match=r"record 'set-00000004' of .* the prompt has"):
             getattr(trainer, verb)(module, data)
@@ -192,12 +192,12 @@ def test_validation_is_the_mean_over_pairs_whatever_the_micro_batch(tmp_path: Pa
         assert other["val/logps_chosen"] == pytest.approx(values[0]["val/logps_chosen"], rel=1e-5)
 
 
-def test_predict_writes_one_line_a_pair(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+def test_test_writes_one_line_a_pair(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     trainer, module, data = make_run(
         tmp_path, tiny_folder, shards / "train", data={"test": str(shards / "validation"), "micro_batch_size": 3},
         trainer={"callbacks": [ScoreWriter(str(tmp_path))]},
     )  # fmt: skip
-    trainer.predict(module, data, return_predictions=False)
+    trainer.test(module, data, verbose=False)
     rows = [json.loads(line) for line in (tmp_path / "scores-0.jsonl").read_text().splitlines()]
     assert len({row["key"] for row in rows}) == 8
     assert all(row["reward_chosen"] == pytest.approx(0, abs=1e-5) and row["logp_chosen"] < 0 for row in rows)

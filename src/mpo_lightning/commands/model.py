@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mpo_lightning.commands.progress import progress_bar
 from mpo_lightning.errors import InputError
@@ -62,3 +62,132 @@ def convert(source: str, output: str, to: Literal["transformers", "opengvlab"] =
     }
     if to == "opengvlab" and (missing or "auto_map" not in config):
         print("  its Python files are not there; for tools that run them, give --like ORIGINAL with a complete download")
+
+
+def chat(
+    folder: str, question: str, image: list[str] | str | None = None, max_new_tokens: int = 512, max_tiles: int = 12, template: str = "auto",
+    device: str = "auto",
+) -> None:  # fmt: skip
+    """Answers one question about pictures, printed as it comes: the quickest proof that a checkpoint works. For example:
+    mpo model chat MODEL "What is in the picture?" --image photo.jpg
+
+    Args:
+        folder: checkpoint folder, in either layout.
+        question: the user's turn; marks <image> say where pictures go, without any they come first.
+        image: a picture's path; `--image+ P` adds another.
+        max_new_tokens: most tokens of the answer.
+        max_tiles: most tiles of the pictures, thumbnails not counted.
+        template: chat template; auto takes the one that the checkpoint names.
+        device: such as cpu or cuda:1; auto takes a GPU if there is one, in bf16.
+    """
+    import torch
+    from transformers import TextStreamer
+
+    from mpo_lightning.data.prompts import Prompt
+    from mpo_lightning.data.records import IMAGE_MARK, checked_question
+    from mpo_lightning.errors import BadRecord
+    from mpo_lightning.inference.generation import encode_prompt, generate, pad_prompts
+    from mpo_lightning.models.loading import load_model, load_processor
+
+    if min(max_new_tokens, max_tiles) < 1:
+        raise InputError("--max_new_tokens and --max_tiles must be at least 1")
+    pictures = tuple(Path(path).read_bytes() for path in ([image] if isinstance(image, str) else image or []))
+    if IMAGE_MARK not in question:
+        question = f"{IMAGE_MARK}\n" * len(pictures) + question
+    processor = load_processor(folder, template)
+    try:
+        prompt = Prompt(checked_question(question, len(pictures)), pictures)
+        encoded = encode_prompt(processor.encoder(max_tiles, 10**9, "set_aside"), prompt)
+    except BadRecord as error:
+        raise InputError(f"the question cannot be asked: {error}") from None
+    place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    model: Any = load_model(folder)
+    model.to(place, torch.bfloat16 if place.type == "cuda" else torch.float32)
+    streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    (answer,) = generate(model, processor, pad_prompts([encoded]).to(place), max_new_tokens, streamer)
+    if not answer.finished:
+        print(f"  (cut at --max_new_tokens {max_new_tokens})")
+
+
+def merge(model: str, adapter: str, output: str) -> None:
+    """Adds a LoRA adapter to its model's weights and writes a whole checkpoint folder.
+
+    `mpo fit` with model.lora merges by itself at the end and leaves the adapter beside the export; this is for adapters from elsewhere, in
+    peft's layout, and for merging one later.
+
+    Args:
+        model: checkpoint folder that the adapter was trained on, in either layout.
+        adapter: folder with adapter_config.json and adapter_model.safetensors.
+        output: a new checkpoint folder.
+    """
+    from mpo_lightning.models.lora import merge_adapter
+
+    changed = merge_adapter(model, Path(adapter), Path(output))
+    print(f"{output}: {changed} weights changed by the adapter")
+
+
+def plan(
+    model: str,
+    devices: int = 1,
+    strategy: Literal["single", "ddp", "fsdp2"] = "ddp",
+    reference: Literal["model", "cache", "adapter"] = "model",
+    freeze: list[Literal["vision_tower", "projector", "language_model"]] | None = None,
+    lora_rank: int | None = None,
+    gradient_checkpointing: bool = True,
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed",
+    pairs: int = 1,
+    tiles: int = 13,
+    prompt: int = 80,
+    chosen: int = 300,
+    rejected: int = 350,
+    keep_logits_gib: float = 1.0,
+) -> None:
+    """How much memory a training step takes on each device, and on which cards it fits. Needs no device and no weights. For example:
+    mpo model plan --model 8b --devices 64 --reference cache
+
+    Args:
+        model: a size of InternVL2 (1b, 2b, 4b, 8b, 26b, 40b, 76b), or a checkpoint folder.
+        devices: how many.
+        strategy: ddp keeps whole models on each device, fsdp2 cuts them over all.
+        reference: model is a frozen copy beside the policy, cache and adapter need none.
+        freeze: parts that are not trained.
+        lora_rank: train adapters of this rank instead of the weights; goes with --reference adapter or cache.
+        gradient_checkpointing: compute activations again in the backward pass.
+        precision: of the arithmetic; weights are float32.
+        pairs: in a row (data.micro_batch_size).
+        tiles: of each pair, the thumbnail counted; 13 is the most with data.max_tiles 12.
+        prompt: text tokens of the prompt.
+        chosen: tokens of the chosen answer.
+        rejected: tokens of the rejected answer.
+        keep_logits_gib: as in training.
+    """
+    from dataclasses import fields
+
+    from mpo_lightning.models.loading import read_config
+    from mpo_lightning.models.lora import Lora
+    from mpo_lightning.models.memory import Row, plan_memory
+    from mpo_lightning.models.presets import get_preset
+
+    if min(devices, pairs, prompt, chosen, rejected) < 1 or tiles < 0:
+        raise InputError("--devices, --pairs, --prompt, --chosen and --rejected must be at least 1, and --tiles at least 0")
+    if reference == "adapter" and lora_rank is None:
+        raise InputError("--reference adapter needs --lora_rank")
+    config = read_config(model) if Path(model).is_dir() else get_preset(model).config()
+    lora = Lora(rank=lora_rank, dropout=0.0) if lora_rank else None
+    found = plan_memory(
+        config, Row(pairs, tiles, prompt, chosen, rejected), reference, freeze or (), lora, gradient_checkpointing, precision,
+        keep_logits_gib, strategy, devices,
+    )  # fmt: skip
+    print(f"{model}: {pairs} pair{'s' * (pairs > 1)} of {tiles} tiles a row, on {devices} device{'s' * (devices > 1)} ({strategy})")
+    for item in fields(found):
+        if getattr(found, item.name):
+            print(f"  {item.name:<12}{getattr(found, item.name) / 1e9:>9.2f} GB")
+    print(f"  {'together':<12}{found.total / 1e9:>9.2f} GB a device, at the peak of a step; allow a tenth more for the allocator")
+    cards = [card for card in CARDS_GB if found.total * 1.1 < card * 1e9]
+    print(
+        f"  fits on cards of {', '.join(map(str, cards))} GB" if cards else f"  fits on none of {', '.join(map(str, CARDS_GB))} GB"
+    )
+
+
+CARDS_GB = (24, 40, 48, 80, 141)
+"""Memory of common cards, and of an H200."""

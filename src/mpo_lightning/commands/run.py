@@ -6,23 +6,32 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from mpo_lightning.commands import data, model
+from mpo_lightning.commands import data, model, predict
 from mpo_lightning.errors import InputError
 
-COMMANDS: dict[str, dict[str, Any]] = {
-    "data": {"shard": data.shard, "check": data.check, "show": data.show, "index": data.index, "reference": data.reference},
-    "model": {"convert": model.convert, "tiny": model.tiny},
+COMMANDS: dict[str, Any] = {
+    "predict": predict.predict,
+    "data shard": data.shard,
+    "data check": data.check,
+    "data show": data.show,
+    "data index": data.index,
+    "data reference": data.reference,
+    "model convert": model.convert,
+    "model chat": model.chat,
+    "model merge": model.merge,
+    "model plan": model.plan,
+    "model tiny": model.tiny,
 }
 
 
-def run(group: str, arguments: Sequence[str]) -> None:
-    """Runs one verb of a group; bad arguments end with jsonargparse's message and exit code 2."""
-    name, function = arguments[0], COMMANDS[group][arguments[0]]
-    parser = ArgumentParser(prog=f"mpo {group} {name}", description=str(function.__doc__).split("\n\n    Args:")[0])
+def run(verb: str, arguments: Sequence[str]) -> None:
+    """Runs one verb; bad arguments end with jsonargparse's message and exit code 2."""
+    function = COMMANDS[verb]
+    parser = ArgumentParser(prog=f"mpo {verb}", description=str(function.__doc__).split("\n\n    Args:")[0])
     parser.add_argument("--config", action="config", help="a YAML file with these arguments")
     # `mpo data check FOLDER`, but `mpo data shard --meta META --output DIR`.
     parser.add_function_arguments(function, as_positional="folder" in signature(function).parameters)
-    chosen = parser.parse_args(list(arguments[1:])).as_dict()
+    chosen = parser.parse_args(list(arguments)).as_dict()
     chosen.pop("config")
     try:
         function(**chosen)

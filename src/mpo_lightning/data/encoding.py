@@ -8,6 +8,7 @@ is cut from the right and loses its end token, which then carries no label (over
 (overlong "set_aside"). A prompt that leaves no room for an answer is always refused.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,7 +85,7 @@ class PairEncoder:
             BadRecord: a picture that cannot be decoded, a prompt too long, an answer too long (set_aside), or two answers
                 that are the same once cut.
         """
-        tiles = self._tiles(record)
+        tiles = self.tiles(record.images, record.max_tiles)
         if record.augment and occurrence is not None:
             rng = np.random.default_rng([seed, occurrence.epoch, occurrence.record, occurrence.copy])
             tiles = [degrade_tiles(part, rng) for part in tiles]
@@ -115,9 +116,18 @@ class PairEncoder:
             cut=cut,
         )
 
-    def _tiles(self, record: PreferenceRecord) -> list[Tensor]:
-        limit = tiles_per_picture(record.max_tiles or self.max_tiles, len(record.images))
-        return [cut_tiles(open_picture(data), limit, self.tile_size) for data in record.images]
+    def tiles(self, images: Sequence[bytes], max_tiles: int | None = None) -> list[Tensor]:
+        """Tiles of each of a pair's pictures, uint8 [N, 3, S, S].
+
+        Args:
+            images: encoded pictures.
+            max_tiles: the data set's own limit.
+
+        Raises:
+            BadRecord: a picture cannot be used.
+        """
+        limit = tiles_per_picture(max_tiles or self.max_tiles, len(images))
+        return [cut_tiles(open_picture(data), limit, self.tile_size) for data in images]
 
     def prompt_ids(self, question: str, tiles_per_image: list[int]) -> list[int]:
         """Token ids of everything in front of an answer.

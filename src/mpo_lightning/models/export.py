@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import GenerationConfig, InternVLForConditionalGeneration
 
+from mpo_lightning.data.encoding import IMAGE_END, IMAGE_START, IMAGE_TOKEN
 from mpo_lightning.data.tiling import IMAGENET_MEAN, IMAGENET_STD
 from mpo_lightning.models.processor import ORIGINAL, Processor
 
@@ -20,6 +21,15 @@ CHAT_TEMPLATE = (
     "{{% else %}}{{{{ part['text'] }}}}{{% endif %}}{{% endfor %}}{{% endif %}}{end}{{% endfor %}}"
     "{{% if add_generation_prompt %}}{assistant_prefix}{{% endif %}}"
 )
+
+PROCESSOR_TOKENS = {
+    "start_image_token": IMAGE_START,
+    "end_image_token": IMAGE_END,
+    "context_image_token": IMAGE_TOKEN,
+    # InternVL2 knows no video. transformers' processor wants a token for it all the same: one of the vocabulary that no prompt holds.
+    "video_token": "</quad>",
+}
+"""What transformers' `InternVLProcessor` asks the tokenizer for."""
 
 
 def save_folder(
@@ -59,7 +69,19 @@ def save_processor(processor: Processor, output: Path) -> None:
         end=after,
     )
     tokenizer.save_pretrained(output)
-    (output / "preprocessor_config.json").write_text(json.dumps(_image_settings(processor), indent=2) + "\n", encoding="utf-8")
+    if set(PROCESSOR_TOKENS.values()) <= tokenizer.get_vocab().keys():
+        path = output / "tokenizer_config.json"
+        settings = json.loads(path.read_text(encoding="utf-8")) | PROCESSOR_TOKENS
+        path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    images = _image_settings(processor)
+    together = {
+        "processor_class": "InternVLProcessor",
+        "image_seq_length": processor.tokens_per_tile,
+        "image_processor": images,
+        "video_processor": {"video_processor_type": "InternVLVideoProcessor", "size": images["size"]},
+    }
+    for name, settings in (("preprocessor_config.json", images), ("processor_config.json", together)):
+        (output / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     if processor.original is not None and processor.original != output / ORIGINAL:
         shutil.copytree(processor.original, output / ORIGINAL, dirs_exist_ok=True)
 

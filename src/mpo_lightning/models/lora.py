@@ -4,15 +4,23 @@ Every other weight is frozen, so with the adapters off the policy is the model i
 Source: Hu et al. 2021, arXiv 2106.09685; the options' defaults are those of InternVL's fine-tuning scripts.
 """
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.models.export import save_folder
+from mpo_lightning.models.loading import load_model, load_processor
+from mpo_lightning.models.tensor_files import whole_folder
 
 TARGETS = r".*language_model\.layers\.\d+\.(self_attn|mlp)\.\w*proj"
 ADAPTER = "default"
@@ -45,15 +53,28 @@ def add_adapters(model: InternVLForConditionalGeneration, options: Lora) -> None
     Raises:
         InputError: peft is not installed.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise InputError("model.lora needs peft; pip install 'mpo-lightning[peft]'") from None
-    alpha = 2 * options.rank if options.alpha is None else options.alpha
-    config = LoraConfig(r=options.rank, lora_alpha=alpha, lora_dropout=options.dropout, target_modules=TARGETS, bias="none")
-    inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+    from_peft("model.lora").inject_adapter_in_model(_config(options), model, adapter_name=ADAPTER)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
+
+
+def from_peft(what: str) -> Any:
+    """The library peft, which is an extra.
+
+    Raises:
+        InputError: it is not installed; the message says what needs it.
+    """
+    try:
+        return importlib.import_module("peft")
+    except ImportError:
+        raise InputError(f"{what} needs peft; pip install 'mpo-lightning[peft]'") from None
+
+
+def _config(options: Lora) -> Any:
+    alpha = 2 * options.rank if options.alpha is None else options.alpha
+    return from_peft("model.lora").LoraConfig(
+        r=options.rank, lora_alpha=alpha, lora_dropout=options.dropout, target_modules=TARGETS, bias="none"
+    )
 
 
 @contextmanager
@@ -87,3 +108,60 @@ def merged_weights(model: InternVLForConditionalGeneration, weights: dict[str, T
             up, down = (weights[f"{name}.lora_{part}.{ADAPTER}.weight"] for part in ("B", "A"))
             merged[f"{name}.weight"] = merged[f"{name}.weight"] + module.scaling[ADAPTER] * (up @ down)
     return merged
+
+
+def save_adapter(options: Lora, weights: dict[str, Tensor], base: str, output: Path) -> None:
+    """Writes the adapter alone, in peft's layout.
+
+    Args:
+        options: of the adapters.
+        weights: the model's gathered state.
+        base: checkpoint folder that the adapter belongs to.
+        output: the folder, made if missing.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    config = _config(options)
+    config.base_model_name_or_path = base
+    config.save_pretrained(output)
+    tensors = {
+        f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": value.contiguous()
+        for name, value in weights.items()
+        if ".lora_" in name
+    }
+    save_file(tensors, output / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def merge_adapter(folder: str, adapter: Path, output: Path) -> int:
+    """Adds an adapter in peft's layout to a model and writes a checkpoint folder with float32 weights.
+
+    Args:
+        folder: checkpoint folder of the model.
+        adapter: folder of the adapter.
+        output: a new folder.
+
+    Returns:
+        How many weights changed.
+
+    Raises:
+        InputError: peft is not installed, the adapter cannot be read, or it belongs to another model.
+    """
+    peft = from_peft("merging an adapter")
+    stored = adapter / "adapter_model.safetensors"
+    for path in (adapter / "adapter_config.json", stored):
+        if not path.is_file():
+            raise InputError(f"{adapter}: {path.name} is missing; give an adapter folder as peft writes it")
+    processor, model = load_processor(folder), load_model(folder)
+    try:
+        names = set(load_file(stored))
+        wrapped = peft.PeftModel.from_pretrained(model, str(adapter), local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(f"{adapter}: the adapter does not fit {folder} ({str(error).strip().splitlines()[0]})") from None
+    expected = set(peft.get_peft_model_state_dict(wrapped))
+    if names != expected:
+        name = min(names ^ expected)
+        raise InputError(f"{adapter}: the adapter {'has' if name in names else 'lacks'} {name}, so it was not made for {folder}")
+    layers = [module for module in wrapped.modules() if isinstance(module, peft.tuners.lora.LoraLayer)]
+    merged = wrapped.merge_and_unload()
+    with whole_folder(output) as partial:
+        save_folder(merged, processor, partial)
+    return len(layers)

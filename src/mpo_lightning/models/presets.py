@@ -4,6 +4,7 @@ A shape decides memory, speed and parameter counts. It does not make a checkpoin
 config.json.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,7 +58,7 @@ class Preset:
         )
         native: Any = InternVLConfig
         return native(
-            vision_config=TOWERS[self.tower],
+            vision_config=deepcopy(TOWERS[self.tower]),
             text_config=text,
             image_token_id=self.vocabulary - 1,
             tie_word_embeddings=False,

@@ -1,4 +1,4 @@
-"""LightningCLI for `mpo fit|validate|test|predict`."""
+"""LightningCLI for `mpo fit|validate|test`."""
 
 import warnings
 from pathlib import Path
@@ -36,12 +36,10 @@ class MPOCLI(LightningCLI):
         parser.link_arguments("model.reference", "data.reference")
         parser.link_arguments("model.reference_source", "data.cached_reference", compute_fn=_is_cache)
 
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "predict":
-            # ScoreWriter has written each row by then; kept ones would fill the memory.
-            parser.set_defaults({"return_predictions": False})
-        return parser
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Without predict, which generates answers and is not a verb of the trainer's (`inference`)."""
+        return {name: skipped for name, skipped in LightningCLI.subcommands().items() if name != "predict"}
 
     def before_instantiate_classes(self) -> None:
         """Finds the checkpoint before any model is loaded, and gives loggers the run folder."""

@@ -35,7 +35,7 @@ class MMPRDataModule(L.LightningDataModule):
         processor: checkpoint folder whose tokenizer, template and tile size are used; the command sets it to model.policy.
         train: shard folder to train on (`mpo data shard` makes OUTPUT/train).
         validation: shard folder to validate on; None does not validate.
-        test: shard folder for `mpo test` and `mpo predict`; None takes `validation`.
+        test: shard folder for `mpo test`; None takes `validation`.
         template: chat template; "auto" is the one that the model's config names or its language model implies.
         global_batch_size: pairs in an optimizer step, over all devices. Accumulation follows from it.
         micro_batch_size: most pairs that a device computes at once, as one row without padding.
@@ -209,9 +209,6 @@ class MMPRDataModule(L.LightningDataModule):
         return self._loader("validation") if self.folders["validation"] else []
 
     def test_dataloader(self) -> DataLoader[PairBatch]:
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader[PairBatch]:
         return self._loader("test")
 
     def on_before_batch_transfer(self, batch: PairBatch, dataloader_idx: int) -> PairBatch:

@@ -9,7 +9,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 
 from mpo_lightning import __version__
 from mpo_lightning.models.export import save_folder
-from mpo_lightning.models.lora import merged_weights
+from mpo_lightning.models.lora import merged_weights, save_adapter
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
 
@@ -34,6 +34,8 @@ class ExportPolicy(L.Callback):
         weights: dict[str, Any] = get_model_state_dict(
             pl_module.policy.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
         )
+        if pl_module.lora and trainer.is_global_zero:
+            save_adapter(pl_module.lora, weights, pl_module.policy_folder, output / "adapter")
         if pl_module.lora:
             weights = merged_weights(pl_module.policy.model, weights)
         if trainer.is_global_zero:

@@ -166,13 +166,21 @@ class MPOModule(PolicyAndReference):
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
         self._evaluation_step(batch)
 
-    def test_step(self, batch: PairBatch, batch_idx: int) -> None:
-        self._evaluation_step(batch)
+    def test_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Any]:
+        """Also `rows`, the log-probs and rewards of each pair: which pairs the policy gets right."""
+        terms, policy = self._evaluation_step(batch)
+        columns = {"logp_chosen": policy.chosen, "logp_rejected": policy.rejected}
+        if terms.rewards_chosen is not None and terms.rewards_rejected is not None:
+            columns |= {"reward_chosen": terms.rewards_chosen, "reward_rejected": terms.rewards_rejected}
+        keys = [key for key in batch.keys if key]
+        rows = [{"key": key} | {name: column[pair].item() for name, column in columns.items()} for pair, key in enumerate(keys)]
+        return {"rows": rows}
 
-    def _evaluation_step(self, batch: PairBatch) -> None:
+    def _evaluation_step(self, batch: PairBatch) -> tuple[LossTerms, SequenceLogps]:
         terms, policy = self.losses(batch, training=False)
         sums = step_sums(terms, policy, batch)
         self._evaluation_sums = self._evaluation_sums + sums if self._evaluation_sums is not None else sums
+        return terms, policy
 
     def on_validation_start(self) -> None:
         self._meter.pause()
@@ -192,9 +200,6 @@ class MPOModule(PolicyAndReference):
     def on_test_epoch_end(self) -> None:
         self._log_evaluation("test")
 
-    def on_predict_epoch_end(self) -> None:
-        self._stop_at_bad_records()
-
     def _stop_at_bad_records(self) -> None:
         quarantine = getattr(getattr(self.trainer, "datamodule", None), "quarantine", None)
         if quarantine is not None:
@@ -213,22 +218,6 @@ class MPOModule(PolicyAndReference):
             means["delta"] = self.shift.mean
         # Already reduced over ranks, so that ranks with fewer pairs do not weigh more.
         self.log_dict({f"{stage}/{name}": value for name, value in means.items()}, rank_zero_only=False, sync_dist=False)
-
-    def predict_step(self, batch: PairBatch, batch_idx: int) -> list[dict[str, Any]]:
-        """Log-probs, and rewards against the reference, of each pair: which pairs the policy would get right."""
-        policy, reference = self.logps(batch)
-        rows = []
-        for pair, key in enumerate(key for key in batch.keys if key):
-            row: dict[str, Any] = {
-                "key": key,
-                "logp_chosen": policy.chosen[pair].item(),
-                "logp_rejected": policy.rejected[pair].item(),
-            }
-            if reference is not None:
-                chosen, rejected = self.objective.rewards(policy, reference).chunk(2)
-                row |= {"reward_chosen": chosen[pair].item(), "reward_rejected": rejected[pair].item()}
-            rows.append(row)
-        return rows
 
     def _reduce_sum(self, values: Tensor) -> Tensor:
         return cast(Tensor, self.trainer.strategy.reduce(values, reduce_op="sum"))

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.drop_path import add_drop_path, path_contexts
+from mpo_lightning.models.drop_path import add_drop_path
 from mpo_lightning.models.freeze import Part, freeze_parts, part_modules
 from mpo_lightning.models.freeze import freeze as freeze_all
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.models.lora import Lora, adapters_off, add_adapters
 from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.recompute import recompute_activations
 from mpo_lightning.models.shared_prefix import Backend
 from mpo_lightning.objectives import SequenceLogps
 
@@ -98,9 +99,7 @@ class PolicyAndReference(L.LightningModule):
             freeze_parts(model, self.frozen_parts)
         add_drop_path(model, self.drop_path)
         if self.gradient_checkpointing:
-            model.gradient_checkpointing_enable(
-                gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": path_contexts(model)}
-            )
+            recompute_activations(model)
         self.policy = PairForward(model, **self.forward_options)
         if self.needs_reference and self.reference_source == "model":
             self.reference = PairForward(freeze_all(load_model(self.reference_folder)), **self.forward_options)

@@ -1,6 +1,5 @@
 """`mpo data reference`: one pass of the reference over a shard folder, on any devices, its log-probs kept beside the shards."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
 from mpo_lightning.data.batch import PairBatch, SetAside, collate
 from mpo_lightning.data.encoding import PairEncoder
@@ -25,6 +24,7 @@ from mpo_lightning.data.reference_cache import (
     tokenizer_fingerprint,
     weights_fingerprint,
 )
+from mpo_lightning.data.slices import Slices
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.models.freeze import freeze
 from mpo_lightning.models.loading import load_model
@@ -84,23 +84,6 @@ class Pieces(Dataset[Piece]):
                 reasons.append(SetAside(self.reader.index.where(number), str(error)))
         batch = collate(pairs, self.encoder.tile_size, set_aside=tuple(reasons))
         return Piece(batch, tuple(records), tuple(map(pair_digest, pairs)), tuple(missing))
-
-
-class Slices(DistributedSampler[Any]):
-    """One rank's share of the records still to do, in micro-batches. A DistributedSampler, so that Lightning leaves it in place."""
-
-    def __init__(self, records: np.ndarray, size: int, rank: int, world_size: int) -> None:
-        starts = range(0, len(records), size)
-        # The same number of micro-batches on every rank, so that sharded models stay in step; the last ones may be empty.
-        count = -(-len(starts) // world_size)
-        chunks = [records[start : start + size].tolist() for start in starts]
-        self._mine = [chunks[number] if number < len(chunks) else [] for number in range(rank, count * world_size, world_size)]
-
-    def __len__(self) -> int:
-        return len(self._mine)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._mine)
 
 
 class ReferencePass(L.LightningModule):

@@ -11,7 +11,6 @@ back takes them from there, so that tools which need the original layout find ev
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from mpo_lightning.models.opengvlab.config import native_config, original_config
 from mpo_lightning.models.opengvlab.names import TensorMap, disk_name, pack, packed_shape, tensor_maps, unpack
 from mpo_lightning.models.opengvlab.tokenizer import original_tokenizer
 from mpo_lightning.models.processor import ORIGINAL, Processor
-from mpo_lightning.models.tensor_files import ShardWriter, StoredTensor, dtype_of, stored_tensors
+from mpo_lightning.models.tensor_files import ShardWriter, StoredTensor, dtype_of, stored_tensors, whole_folder
 
 SHARD_BYTES = 2 * 10**9
 
@@ -223,27 +222,3 @@ def _write(tensors: Iterator[tuple[str, Tensor]], folder: Path, stored: dict[str
         writer.finish()
     except (SafetensorError, OSError) as error:
         raise InputError(f"{folder.parent}: the weights cannot be written ({error}); is the disk full?") from None
-
-
-@contextmanager
-def whole_folder(output: Path) -> Iterator[Path]:
-    """A folder to write in, which gets its name when all is written; what a failed or killed run leaves is never under that name.
-
-    Raises:
-        InputError: `output` exists and is not empty.
-    """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output}: the folder is not empty; choose a new one")
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        yield partial
-        if output.exists():
-            output.rmdir()
-        partial.rename(output)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror})") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

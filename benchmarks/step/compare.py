@@ -1,8 +1,9 @@
 """Our training step against the two-sequence oracle and TRL's: same weights, same samples, side by side.
 
-    python benchmarks/step --model ASSETS/model --data ASSETS [--peer-python P --peer-script trl_peer.py] [--json FILE]
+    python benchmarks/step.py [--assets ASSETS] [--peer-python P --peer-script trl_peer.py] [--json FILE]
 
-ASSETS holds model/, data_image/ and data_text/, as TRL's side reads them. Every variant runs in a process of its own on one thread, all
+ASSETS holds model/, data_image/ and data_text/, as TRL's side reads them; with a peer and without assets, make_assets.py beside the peer's
+script makes them. Without both, a random model and synthetic pairs of the same shapes take their place. Every variant runs in a process of its own on one thread, all
 take turns, and the figure is process CPU seconds of a step (forward of policy and reference, loss, backward, clipping, AdamW), the
 median over steps and rounds. Memory is the highest resident set beyond what was there before the first step.
 """
@@ -16,13 +17,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from step.variants import VARIANTS
 
 # Large temporaries are then reused instead of returned to the kernel; for both sides.
 ALLOCATOR = "glibc.malloc.mmap_threshold=17179869184:glibc.malloc.trim_threshold=17179869184"
 KINDS = ("image", "text")
+ASSETS = Path("runs/step-assets")
 
 
 def run_json(command: list[str], **variables: str) -> dict[str, Any]:
@@ -37,8 +37,8 @@ def run_json(command: list[str], **variables: str) -> dict[str, Any]:
 
 
 def run_ours(arguments: argparse.Namespace, kind: str, variant: str) -> dict[str, Any]:
-    options = {"model": arguments.model, "data": arguments.data / f"data_{kind}", "variant": variant, "steps": arguments.steps,
-               "warmup": 1, "batch-size": arguments.batch_size}  # fmt: skip
+    options = {"kind": kind, "variant": variant, "steps": arguments.steps, "warmup": 1, "batch-size": arguments.batch_size}
+    options |= {"assets": arguments.assets} if arguments.assets else {}
     words = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     return run_json([sys.executable, "-m", "step.worker", *words], PYTHONPATH=os.pathsep.join(sys.path))
 
@@ -46,7 +46,7 @@ def run_ours(arguments: argparse.Namespace, kind: str, variant: str) -> dict[str
 def run_peer(arguments: argparse.Namespace, kind: str, compact: bool) -> dict[str, Any]:
     """TRL's best setting: it refuses a reference cache for pictures; for text it has one."""
     wrapper = [str(Path(__file__).with_name("compact_peer.py"))] if compact else []
-    command = [arguments.peer_python, *wrapper, arguments.peer_script, "--model", str(arguments.model), "--data", str(arguments.data / f"data_{kind}"),
+    command = [arguments.peer_python, *wrapper, arguments.peer_script, "--model", str(arguments.assets / "model"), "--data", str(arguments.assets / f"data_{kind}"),
                "--steps", str(arguments.steps), "--warmup", "1", "--batch-size", str(arguments.batch_size), "--threads", "1", "--json",
                *(["--precompute-ref"] if kind == "text" else [])]  # fmt: skip
     found = run_json(command)
@@ -97,6 +97,15 @@ def ratios(results: dict[str, dict[str, Any]]) -> dict[str, float]:
     return found
 
 
+def make_assets(arguments: argparse.Namespace) -> Path:
+    """The peer's own random model and samples, made once."""
+    if not (ASSETS / "data_text").is_dir():
+        print(f"making the peer's assets in {ASSETS}", file=sys.stderr, flush=True)
+        script = Path(arguments.peer_script).with_name("make_assets.py")
+        subprocess.run([arguments.peer_python, str(script), "--out", str(ASSETS)], check=True, stdout=subprocess.DEVNULL)
+    return ASSETS
+
+
 def matmul_peak() -> float:
     """Best GFLOP/s of a square float32 product on one thread of this machine."""
     import time
@@ -115,29 +124,27 @@ def matmul_peak() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder of the peer's assets")
-    parser.add_argument("--data", type=Path, required=True, help="folder with data_image/ and data_text/")
+    parser.add_argument("--assets", type=Path, help="folder with model/, data_image/ and data_text/")
     parser.add_argument("--peer-python", help="python of the environment that has TRL; without it only our own variants run")
     parser.add_argument("--peer-script", help="trl_peer.py")
     parser.add_argument("--json", type=Path, help="write the ratios there")
     parser.add_argument("--steps", type=int, default=3, help="steps measured in each process, after one of warm-up")
     parser.add_argument("--rounds", type=int, default=2, help="turns of all variants")
+    parser.add_argument("--kinds", choices=KINDS, nargs="+", default=list(KINDS))
     parser.add_argument("--batch-size", type=int, default=2, help="pairs in a step")
     parser.add_argument(
         "--no-ablation", dest="ablation", action="store_false", help="leave out the variants between oracle and ours"
     )
     arguments = parser.parse_args()
-    from transformers import AutoConfig
+    if arguments.peer_python and not arguments.assets:
+        arguments.assets = make_assets(arguments)
+    from step.pairs import pairs_of, step_flops
 
-    from step.pairs import read_pairs, step_flops
-
-    config = AutoConfig.from_pretrained(arguments.model, local_files_only=True)
     peak, report = matmul_peak(), {}
     print(f"one thread, best product {peak:.0f} GFLOP/s")
-    for kind in KINDS:
-        pairs = read_pairs(arguments.model, arguments.data / f"data_{kind}", arguments.batch_size * (arguments.steps + 1))[
-            arguments.batch_size :
-        ]
+    for kind in arguments.kinds:
+        config, pairs = pairs_of(arguments.assets, kind, arguments.batch_size * (arguments.steps + 1))
+        pairs = pairs[arguments.batch_size :]
         gflop = {live: step_flops(config, pairs, live) / arguments.steps / 1e9 for live in (True, False)}
         results = measure(arguments, kind)
         print(
@@ -147,7 +154,3 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps(report | {"matmul_gflops": peak}, indent=1), encoding="utf-8")
         print(f"\nratios: {arguments.json}")
-
-
-if __name__ == "__main__":
-    main()

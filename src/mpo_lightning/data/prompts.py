@@ -1,0 +1,109 @@
+"""Prompts to be answered: from a questions file, or the questions of a shard set.
+
+A questions file has one JSON object a line: `question` with a mark `<image>` where each picture goes, `image` (a path, a list of paths, or
+absent), and whatever else (`id`, `answer`, ...), which is handed through to the output.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from mpo_lightning.data.index import open_index
+from mpo_lightning.data.mmpr import parse_json, picture_path, read_lines
+from mpo_lightning.data.reader import ShardReader
+from mpo_lightning.data.records import checked_question
+from mpo_lightning.errors import BadRecord, InputError
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question with its pictures.
+
+    Attributes:
+        question: holds as many `<image>` marks as there are pictures.
+        images: encoded pictures in the order of their marks.
+        max_tiles: the data set's own limit on tiles, or None for the run's.
+        fields: what the output repeats.
+    """
+
+    question: str
+    images: tuple[bytes, ...] = ()
+    max_tiles: int | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+class Prompts(Protocol):
+    """Prompts by number. Reading one that cannot be used raises BadRecord."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Prompt: ...
+
+    def where(self, number: int) -> str: ...
+
+
+class QuestionFile:
+    """The lines of a questions file; only their places are kept.
+
+    Args:
+        path: of the file.
+        images: the folder that picture paths are relative to, and may not leave; None is the file's own.
+
+    Raises:
+        InputError: the file cannot be read, or has no line.
+    """
+
+    def __init__(self, path: Path, images: Path | None = None) -> None:
+        self.path, self.root = path, images or path.parent
+        try:
+            self.places = [(number, offset, len(line)) for number, offset, line in read_lines(path)]
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        if not self.places:
+            raise InputError(f"{path}: there is no question in it")
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, number: int) -> Prompt:
+        _, offset, size = self.places[number]
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            line = file.read(size)
+        try:
+            fields = parse_json(line.decode("utf-8"))
+        except ValueError as error:
+            raise BadRecord(f"the line is not JSON ({error})") from None
+        if not isinstance(fields, dict) or "question" not in fields:
+            raise BadRecord("the line is not an object with a 'question'")
+        names = fields.get("image")
+        names = [] if names in (None, "", []) else [names] if isinstance(names, str) else names
+        if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+            raise BadRecord(f"'image' is {names!r}; it must be a path, a list of paths, or absent")
+        images = tuple(picture_path(self.root, name).read_bytes() for name in names)
+        return Prompt(checked_question(fields["question"], len(images)), images, None, fields)
+
+    def where(self, number: int) -> str:
+        return f"{self.path}:{self.places[number][0]}"
+
+
+class ShardQuestions:
+    """The questions of a shard folder.
+
+    Args:
+        folder: with shards and their index.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.reader = ShardReader(open_index(folder))
+
+    def __len__(self) -> int:
+        return len(self.reader.index)
+
+    def __getitem__(self, number: int) -> Prompt:
+        record = self.reader.read(number)
+        fields = {"id": record.key, "question": record.question, "chosen": record.chosen, "rejected": record.rejected}
+        return Prompt(record.question, record.images, record.max_tiles, fields)
+
+    def where(self, number: int) -> str:
+        return self.reader.index.where(number)

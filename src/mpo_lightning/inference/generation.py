@@ -1,0 +1,113 @@
+"""Answers of a model to a batch of prompts, greedily, with a key-value cache.
+
+Prompts are padded on the left, so that all of them end where their answers begin. Shape letters: B prompts, T tokens of the longest, N tiles.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import InternVLForConditionalGeneration
+from transformers.generation.streamers import BaseStreamer
+
+from mpo_lightning.data.encoding import PairEncoder
+from mpo_lightning.data.prompts import Prompt
+from mpo_lightning.data.tiling import normalize_tiles
+from mpo_lightning.errors import BadRecord
+from mpo_lightning.models.processor import Processor
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Prompts as the model takes them.
+
+    Attributes:
+        input_ids: int64 [B, T], padded on the left.
+        attention_mask: int64 [B, T], 0 on padding.
+        tiles: uint8 [N, 3, S, S] of all prompts, in the order of their image tokens.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    tiles: Tensor
+
+    def to(self, *args: Any, **kwargs: Any) -> "PromptBatch":
+        """On a device."""
+        tensors = ("input_ids", "attention_mask", "tiles")
+        return replace(self, **{name: getattr(self, name).to(*args, **kwargs) for name in tensors})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said.
+
+    Attributes:
+        text: without special tokens.
+        tokens: how many it took, the end token counted.
+        finished: whether it ended by itself; otherwise it was cut at the limit.
+    """
+
+    text: str
+    tokens: int
+    finished: bool
+
+
+def encode_prompt(encoder: PairEncoder, prompt: Prompt) -> tuple[Tensor, Tensor]:
+    """int64 [tokens] and uint8 [tiles, 3, S, S] of a prompt.
+
+    Raises:
+        BadRecord: a picture cannot be used, or the prompt fills `max_length`.
+    """
+    tiles = encoder.tiles(prompt.images, prompt.max_tiles)
+    ids = encoder.prompt_ids(prompt.question, [len(part) for part in tiles])
+    if len(ids) >= encoder.max_length:
+        raise BadRecord(
+            f"the prompt has {len(ids)} tokens and leaves no room in {encoder.max_length}; raise max_length or lower max_tiles"
+        )
+    side = encoder.tile_size
+    return torch.tensor(ids), torch.cat(tiles) if tiles else torch.empty(0, 3, side, side, dtype=torch.uint8)
+
+
+def pad_prompts(encoded: Sequence[tuple[Tensor, Tensor]]) -> PromptBatch:
+    """Encoded prompts as one batch."""
+    longest = max(len(ids) for ids, _ in encoded)
+    rows, masks = zip(
+        *((torch.cat([ids.new_zeros(longest - len(ids)), ids]), torch.arange(longest) >= longest - len(ids)) for ids, _ in encoded),
+        strict=True,
+    )
+    return PromptBatch(torch.stack(rows), torch.stack(masks).long(), torch.cat([tiles for _, tiles in encoded]))
+
+
+@torch.no_grad()
+def generate(
+    model: InternVLForConditionalGeneration,
+    processor: Processor,
+    batch: PromptBatch,
+    max_new_tokens: int,
+    streamer: BaseStreamer | None = None,
+) -> list[Answer]:
+    """Greedy answers.
+
+    Args:
+        model: in eval mode.
+        processor: its own.
+        batch: on the model's device.
+        max_new_tokens: most tokens of an answer.
+        streamer: told about tokens as they come; for a single prompt.
+    """
+    tokenizer = processor.tokenizer
+    end = tokenizer.convert_tokens_to_ids(processor.template.end)
+    pixels = {"pixel_values": normalize_tiles(batch.tiles).to(model.dtype)} if len(batch.tiles) else {}
+    generating: Any = model
+    rows = generating.generate(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, **pixels, max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end,
+        pad_token_id=end, streamer=streamer,
+    )  # fmt: skip
+    answers = []
+    for row in rows[:, batch.input_ids.shape[1] :].tolist():
+        finished = end in row
+        ids = row[: row.index(end)] if finished else row
+        answers.append(Answer(str(tokenizer.decode(ids, skip_special_tokens=True)), len(ids) + finished, finished))
+    return answers

@@ -1,0 +1,206 @@
+"""`mpo predict`: a model's answer to every prompt, on any number of devices, in a file that a killed run goes on with.
+
+OUT.jsonl             a line a prompt, in the order of the prompts: its own fields, `response`, `response_tokens`, `finished`
+OUT.jsonl.parts/      meta.json and finished lines of a run that has not ended; gone when OUT.jsonl is there
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.utils.data import DataLoader, Dataset
+
+from mpo_lightning.data.encoding import PairEncoder
+from mpo_lightning.data.prompts import Prompts
+from mpo_lightning.data.slices import Slices
+from mpo_lightning.errors import BadRecord, InputError
+from mpo_lightning.inference.generation import PromptBatch, encode_prompt, generate, pad_prompts
+from mpo_lightning.models.freeze import freeze
+from mpo_lightning.models.loading import load_model
+from mpo_lightning.models.processor import Processor
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some prompts, those that can be used as a batch, with the reason for each that cannot."""
+
+    batch: PromptBatch | None
+    numbers: tuple[int, ...]
+    refused: tuple[tuple[int, str], ...]
+
+    def to(self, *args: Any, **kwargs: Any) -> "Slice":
+        """On a device; Lightning calls it."""
+        return replace(self, batch=self.batch and self.batch.to(*args, **kwargs))
+
+
+class PromptSlices(Dataset[Slice]):
+    """Prompt numbers in, slices out."""
+
+    def __init__(self, prompts: Prompts, encoder: PairEncoder) -> None:
+        self.prompts, self.encoder = prompts, encoder
+
+    def __getitem__(self, numbers: list[int]) -> Slice:
+        encoded, usable, refused = [], [], []
+        for number in numbers:
+            try:
+                encoded.append(encode_prompt(self.encoder, self.prompts[number]))
+                usable.append(number)
+            except BadRecord as error:
+                refused.append((number, f"{self.prompts.where(number)}: {error}"))
+        return Slice(pad_prompts(encoded) if encoded else None, tuple(usable), tuple(refused))
+
+
+class Predictor(L.LightningModule):
+    """Writes a line a prompt as soon as it is answered.
+
+    Args:
+        folder: the checkpoint.
+        processor: of the checkpoint.
+        slices: of the prompts.
+        parts: the folder of finished lines.
+        batch_size: prompts that a device answers at once.
+        max_new_tokens: most tokens of an answer.
+        num_workers: loader processes a device.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        processor: Processor,
+        slices: PromptSlices,
+        parts: Path,
+        batch_size: int,
+        max_new_tokens: int,
+        num_workers: int,
+    ) -> None:
+        super().__init__()
+        self.folder, self.processor, self.slices, self.parts = folder, processor, slices, parts
+        self.batch_size, self.max_new_tokens, self.num_workers = batch_size, max_new_tokens, num_workers
+        self.model: Any = None
+
+    def configure_model(self) -> None:
+        if self.model is None:
+            self.model = freeze(load_model(self.folder))
+
+    def predict_dataloader(self) -> DataLoader[Slice]:
+        done = np.array(list(finished_lines(self.parts)), dtype=np.int64)
+        to_do = np.setdiff1d(np.arange(len(self.slices.prompts)), done)
+        # Every rank has looked before any of them writes.
+        run = self.trainer.strategy.broadcast(len(list(self.parts.glob("part-*.jsonl"))))
+        self._file = (self.parts / f"part-{run}-{self.global_rank}.jsonl").open("ab", buffering=0)
+        return DataLoader(
+            self.slices,
+            batch_size=None,
+            sampler=Slices(to_do, self.batch_size, self.global_rank, self.trainer.world_size),
+            num_workers=self.num_workers,
+        )
+
+    def predict_step(self, piece: Slice, batch_idx: int) -> None:
+        rows: list[tuple[int, dict[str, Any]]] = [(number, {"response": None, "error": reason}) for number, reason in piece.refused]
+        if piece.batch is not None:
+            answers = generate(self.model, self.processor, piece.batch, self.max_new_tokens)
+            rows += [
+                (number, {"response": answer.text, "response_tokens": answer.tokens, "finished": answer.finished})
+                for number, answer in zip(piece.numbers, answers, strict=True)
+            ]
+        self._file.write(b"".join(json.dumps([number, row], ensure_ascii=False).encode() + b"\n" for number, row in rows))
+
+    def on_predict_epoch_end(self) -> None:
+        self._file.close()
+
+
+def finished_lines(parts: Path) -> dict[int, tuple[Path, int]]:
+    """Where each answer of earlier runs lies, by prompt number; a line that a kill cut off does not count."""
+    found: dict[int, tuple[Path, int]] = {}
+    for path in sorted(parts.glob("part-*.jsonl")):
+        with path.open("rb") as file:
+            place = 0
+            for line in file:
+                if line.endswith(b"\n"):
+                    found[json.loads(line)[0]] = path, place
+                place += len(line)
+    return found
+
+
+def run_predict(
+    model: str, processor: Processor, prompts: Prompts, output: Path, settings: dict[str, Any], encoder: PairEncoder, trainer_options: dict[str, Any],
+    batch_size: int, max_new_tokens: int, num_workers: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Answers what is not answered yet and writes the output. Returns the number of prompts, and how many of them could not be used.
+
+    Args:
+        model: checkpoint folder.
+        processor: of the checkpoint.
+        prompts: to be answered.
+        output: the file.
+        settings: whatever decides an answer; a run that was killed goes on only with the same.
+        encoder: with the limits on tiles and length.
+        trainer_options: of Lightning's Trainer.
+        batch_size: prompts that a device answers at once.
+        max_new_tokens: most tokens of an answer.
+        num_workers: loader processes a device.
+
+    Raises:
+        InputError: the output exists, or was begun with other settings.
+    """
+    parts = output.with_name(f"{output.name}.parts")
+    try:
+        trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **trainer_options)
+    except (ValueError, MisconfigurationException) as error:
+        raise InputError(" ".join(str(error).split())) from None
+    if output.exists():
+        raise InputError(f"{output} exists already; choose another output, or delete it")
+    _begin(parts, settings)
+    predictor = Predictor(model, processor, PromptSlices(prompts, encoder), parts, batch_size, max_new_tokens, num_workers)
+    trainer.predict(predictor, return_predictions=False)
+    trainer.strategy.barrier()
+    counts = _finish(parts, prompts, output) if trainer.is_global_zero else (0, 0)
+    trainer.strategy.barrier()
+    return counts
+
+
+def _begin(parts: Path, settings: dict[str, Any]) -> None:
+    meta = parts / "meta.json"
+    if meta.is_file():
+        earlier = json.loads(meta.read_text(encoding="utf-8"))
+        different = sorted(name for name in settings | earlier if settings.get(name) != earlier.get(name))
+        if different:
+            raise InputError(
+                f"{parts}: an unfinished run was made with {different[0]} {earlier.get(different[0])!s:.40} instead of "
+                f"{settings.get(different[0])!s:.40}; finish it with the same, or delete the folder"
+            )
+        return
+    parts.mkdir(parents=True, exist_ok=True)
+    partial = parts / f"meta.json.{os.getpid()}"
+    partial.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    partial.rename(meta)
+
+
+def _finish(parts: Path, prompts: Prompts, output: Path) -> tuple[int, int]:
+    places, refused = finished_lines(parts), 0
+    partial = output.with_name(f"{output.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for number in range(len(prompts)):
+            path, place = places[number]
+            with path.open("rb") as lines:
+                lines.seek(place)
+                _, row = json.loads(lines.readline())
+            refused += "error" in row
+            fields = {"where": prompts.where(number)} if "error" in row else prompts[number].fields
+            file.write(json.dumps(fields | row, ensure_ascii=False) + "\n")
+    partial.rename(output)
+    shutil.rmtree(parts)
+    return len(prompts), refused
+
+
+def file_digest(path: Path) -> str:
+    """Names a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

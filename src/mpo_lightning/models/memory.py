@@ -1,0 +1,201 @@
+"""How much memory a training step needs on each device, before anyone has one.
+
+Weights, gradients and optimizer state follow from parameter counts. Activations are not estimated by a formula: the real forward pass runs
+on fake tensors, which have shapes but no storage, and what autograd saves is added up. An 8B model takes two seconds and no memory.
+
+The sum is the peak of a step that accumulates gradients over micro-batches: gradients and activations are there at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from transformers import InternVLForConditionalGeneration
+
+from mpo_lightning.data.batch import PairBatch, collate
+from mpo_lightning.data.encoding import EncodedPair
+from mpo_lightning.models.answer_head import CHUNK_BYTES
+from mpo_lightning.models.freeze import Part, freeze_parts
+from mpo_lightning.models.lora import Lora, add_adapters
+from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.recompute import recompute_activations
+
+Strategy = Literal["single", "ddp", "fsdp2"]
+Reference = Literal["model", "cache", "adapter"]
+Precision = Literal["bf16-mixed", "32-true"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a device computes at once: pairs of one shape.
+
+    Attributes:
+        pairs: in the row.
+        tiles: of each pair, thumbnails counted.
+        prompt: text tokens in front of the answers.
+        chosen: tokens of the chosen answer.
+        rejected: tokens of the rejected answer.
+    """
+
+    pairs: int = 1
+    tiles: int = 7
+    prompt: int = 80
+    chosen: int = 300
+    rejected: int = 350
+
+    def batch(self, config: Any) -> PairBatch:
+        """The row with arbitrary tokens and pixels."""
+        side, image = config.vision_config.image_size[0], config.image_token_id
+        tokens = config.image_seq_length * self.tiles
+        prompt = torch.cat([torch.full((tokens,), image), torch.zeros(self.prompt, dtype=torch.int64)])
+        chosen, rejected = (torch.zeros(count, dtype=torch.int64) for count in (self.chosen, self.rejected))
+        pair = EncodedPair("", prompt, chosen, rejected, torch.zeros(self.tiles, 3, side, side, dtype=torch.uint8))
+        return collate([pair] * self.pairs, side)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes on each device.
+
+    Attributes:
+        weights: of the policy, float32.
+        reference: weights of a frozen reference model beside it.
+        gradients: of the trained weights, float32.
+        exchange: buffers in which devices exchange gradients or gather weights.
+        optimizer: two moments of AdamW for each trained weight, float32.
+        activations: what the forward pass keeps for the backward pass.
+        working: the largest thing that lives for a moment: a layer computed again, a chunk of logits.
+    """
+
+    weights: float
+    reference: float
+    gradients: float
+    exchange: float
+    optimizer: float
+    activations: float
+    working: float
+
+    @property
+    def total(self) -> float:
+        """Peak of a step."""
+        return float(sum(getattr(self, item.name) for item in fields(self)))
+
+
+def plan_memory(
+    config: Any,
+    row: Row,
+    reference: Reference = "model",
+    freeze: Sequence[Part] = (),
+    lora: Lora | None = None,
+    gradient_checkpointing: bool = True,
+    precision: Precision = "bf16-mixed",
+    keep_logits_gib: float = 1.0,
+    strategy: Strategy = "single",
+    devices: int = 1,
+) -> MemoryPlan:
+    """The memory of a training step.
+
+    Args:
+        config: a transformers `InternVLConfig`.
+        row: what a device computes at once.
+        reference: where the reference's log-probs come from.
+        freeze: parts that are not trained.
+        lora: train these adapters instead.
+        gradient_checkpointing: as in training.
+        precision: as in training.
+        keep_logits_gib: as in training.
+        strategy: whole models on each device (single, ddp), or cut over all of them (fsdp2).
+        devices: how many.
+    """
+    batch = row.batch(config)
+    with torch.device("meta"):
+        model = InternVLForConditionalGeneration(config)
+        if lora:
+            add_adapters(model, lora)
+        else:
+            freeze_parts(model, freeze)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        _on_a_device(model)
+        weights, trained = (
+            sum(4.0 * part.numel() for part in model.parameters() if part.requires_grad or not only) for only in (False, True)
+        )
+        unit = max(sum(4.0 * part.numel() for part in layer.parameters()) for layer in _layers(model))
+        fake = batch._map(mode.from_tensor)
+        kept, layer = _kept(model, fake, precision)
+        if gradient_checkpointing:
+            recompute_activations(model)
+            kept, _ = _kept(model, fake, precision)
+    logits = 4.0 * len(batch.targets) * config.text_config.vocab_size
+    whole = logits <= keep_logits_gib * 2**30
+    plan = MemoryPlan(
+        weights=weights,
+        reference=weights if reference == "model" else 0.0,
+        gradients=trained,
+        exchange=0.0,
+        optimizer=2 * trained,
+        activations=kept + (logits if whole else 0.0),
+        working=max(
+            layer if gradient_checkpointing else 0.0, min(logits, float(CHUNK_BYTES)) * (1 if precision == "32-true" else 2)
+        ),
+    )
+    if strategy == "ddp" and devices > 1:
+        return replace(plan, exchange=trained)
+    if strategy == "fsdp2":
+        cut = {name: getattr(plan, name) / devices for name in ("weights", "reference", "gradients", "optimizer")}
+        # A layer's weights whole, those of the next on their way, and a layer's whole gradients.
+        return replace(plan, **cut, exchange=3 * unit if devices > 1 else 0.0)
+    return plan
+
+
+def _on_a_device(model: nn.Module) -> None:
+    """Fake CPU tensors in the place of meta tensors, which autocast does not know."""
+    made: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, part in module._parameters.items():
+            if part is not None:
+                if id(part) not in made:
+                    made[id(part)] = nn.Parameter(torch.empty(part.shape, dtype=part.dtype), part.requires_grad)
+                module._parameters[name] = made[id(part)]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+
+
+def _layers(model: InternVLForConditionalGeneration) -> list[nn.Module]:
+    return [*model.model.vision_tower.encoder.layer, *model.model.language_model.layers]
+
+
+def _kept(model: InternVLForConditionalGeneration, batch: PairBatch, precision: Precision) -> tuple[float, float]:
+    """Bytes that autograd saves in a forward pass, and the most that one layer saves of them."""
+    weights = {part.untyped_storage()._cdata for part in model.parameters()}
+    # Storages are held, so that none of their addresses is used twice.
+    seen: dict[int, Any] = {}
+    marks: list[float] = []
+
+    def save(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            seen[storage._cdata] = storage
+        return tensor
+
+    def total() -> float:
+        return float(sum(storage.nbytes() for storage in seen.values()))
+
+    hooks = [
+        handle
+        for layer in _layers(model)
+        for handle in (
+            layer.register_forward_pre_hook(lambda *_: marks.append(total())),
+            layer.register_forward_hook(lambda *_: marks.append(total())),
+        )
+    ]
+    forward = PairForward(model.train(), "sdpa", keep_logits_bytes=0)
+    with saved_tensors_hooks(save, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16, enabled=precision != "32-true"):
+        forward(batch)
+    for hook in hooks:
+        hook.remove()
+    return total(), max(after - before for before, after in zip(marks[::2], marks[1::2], strict=True))
