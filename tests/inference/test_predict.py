@@ -21,7 +21,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_processor
 
 OPTIONS: dict[str, Any] = {
-    "precision": "32-true", "accelerator": "cpu", "devices": "1", "num_workers": 0, "max_new_tokens": 12, "max_tiles": 2,
+    "dtype": "float32", "accelerator": "cpu", "devices": "1", "num_workers": 0, "max_new_tokens": 12, "max_tiles": 2,
 }  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def test_the_cut_into_batches_and_devices_changes_nothing(questions: Path, tiny_
     for name, options in {"one": {"batch_size": 1}, "many": {"batch_size": 3, "num_workers": 1}}.items():
         predict(str(tiny_folder), str(tmp_path / name), questions=str(questions), **(OPTIONS | options))
     command = [sys.executable, "-m", "mpo_lightning", "predict", "--model", tiny_folder, "--questions", questions, "--output", tmp_path / "two",
-               "--precision=32-true", "--accelerator=cpu", "--devices=2", "--num_workers=0", "--max_new_tokens=12", "--max_tiles=2",
+               "--accelerator=cpu", "--devices=2", "--num_workers=0", "--max_new_tokens=12", "--max_tiles=2",
                "--batch_size=2"]  # fmt: skip
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -119,7 +119,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(shards: Path, tiny_folder: Path,
     train = str(shards / "train")
     predict(str(tiny_folder), str(tmp_path / "whole"), shards=train, batch_size=2, **OPTIONS)
     command = [sys.executable, "-m", "mpo_lightning", "predict", "--model", str(tiny_folder), "--shards", train, "--output", str(tmp_path / "out"),
-               "--precision=32-true", "--accelerator=cpu", "--devices=1", "--num_workers=0", "--max_new_tokens=12", "--max_tiles=2",
+               "--accelerator=cpu", "--devices=1", "--num_workers=0", "--max_new_tokens=12", "--max_tiles=2",
                "--batch_size=2"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     parts, deadline = tmp_path / "out.parts", time.monotonic() + 120

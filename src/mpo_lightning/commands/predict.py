@@ -17,11 +17,11 @@ def predict(
     max_length: int = 8192,
     template: str = "auto",
     batch_size: int = 8,
-    precision: Literal["32-true", "bf16-true", "16-true"] = "bf16-true",
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     accelerator: str = "auto",
     devices: str = "auto",
     num_nodes: int = 1,
-    num_workers: int = 4,
+    num_workers: int = 2,
 ) -> None:
     """A model's greedy answer to every prompt, with its own fields repeated, one JSON line a prompt in the order of the prompts.
 
@@ -39,7 +39,7 @@ def predict(
         max_length: a prompt of so many tokens is refused.
         template: chat template; auto takes the one that the checkpoint names.
         batch_size: prompts that a device answers at once.
-        precision: of weights and arithmetic.
+        dtype: of weights and arithmetic; auto takes bfloat16 on a GPU and float32 on a CPU.
         accelerator: as in Lightning's Trainer.
         devices: as in Lightning's Trainer.
         num_nodes: machines; start the same command on each with torchrun or srun.
@@ -47,7 +47,7 @@ def predict(
     """
     from mpo_lightning.data.prompts import Prompts, QuestionFile, ShardQuestions
     from mpo_lightning.data.reference_cache import weights_fingerprint
-    from mpo_lightning.inference.predict import file_digest, run_predict
+    from mpo_lightning.inference.predict import PredictOptions, file_digest, run_predict
     from mpo_lightning.models.loading import load_processor
     from mpo_lightning.models.opengvlab.cache import native_folder
 
@@ -66,11 +66,18 @@ def predict(
         asked = prompts.reader.index.fingerprint
     processor = load_processor(model, template)
     settings = {"prompts": asked, "model": weights_fingerprint(native_folder(model)), "template": processor.template.name,
-                "max_new_tokens": max_new_tokens, "max_tiles": max_tiles, "max_length": max_length, "precision": precision}  # fmt: skip
-    options = {"precision": precision, "accelerator": accelerator, "devices": devices, "num_nodes": num_nodes}
+                "max_tiles": max_tiles, "max_length": max_length}  # fmt: skip
+    options = {"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes}
     encoder = processor.encoder(max_tiles, max_length, "set_aside")
     count, refused = run_predict(
-        model, processor, prompts, Path(output), settings, encoder, options, batch_size, max_new_tokens, num_workers
+        model,
+        processor,
+        prompts,
+        Path(output),
+        settings,
+        encoder,
+        options,
+        PredictOptions(max_new_tokens, batch_size, num_workers, dtype),
     )
     if count:
         print(f"{output}: {count:,} answers" + (f", {refused:,} of them a reason why there is none" if refused else ""))

@@ -10,10 +10,11 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
+import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, Dataset
 
@@ -57,6 +58,28 @@ class PromptSlices(Dataset[Slice]):
         return Slice(pad_prompts(encoded) if encoded else None, tuple(usable), tuple(refused))
 
 
+@dataclass(frozen=True)
+class PredictOptions:
+    """How to answer.
+
+    Attributes:
+        max_new_tokens: most tokens of an answer.
+        batch_size: prompts that a device answers at once.
+        num_workers: loader processes a device.
+        dtype: of weights and arithmetic; "auto" is bfloat16 on a GPU and float32 on a CPU.
+    """
+
+    max_new_tokens: int = 1024
+    batch_size: int = 8
+    num_workers: int = 2
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    def on(self, device: torch.device) -> "PredictOptions":
+        """With the dtype that auto means on a device."""
+        chosen: Any = "float32" if device.type == "cpu" else "bfloat16"
+        return replace(self, dtype=chosen) if self.dtype == "auto" else self
+
+
 class Predictor(L.LightningModule):
     """Writes a line a prompt as soon as it is answered.
 
@@ -65,29 +88,17 @@ class Predictor(L.LightningModule):
         processor: of the checkpoint.
         slices: of the prompts.
         parts: the folder of finished lines.
-        batch_size: prompts that a device answers at once.
-        max_new_tokens: most tokens of an answer.
-        num_workers: loader processes a device.
+        options: with a dtype.
     """
 
-    def __init__(
-        self,
-        folder: str,
-        processor: Processor,
-        slices: PromptSlices,
-        parts: Path,
-        batch_size: int,
-        max_new_tokens: int,
-        num_workers: int,
-    ) -> None:
+    def __init__(self, folder: str, processor: Processor, slices: PromptSlices, parts: Path, options: PredictOptions) -> None:
         super().__init__()
-        self.folder, self.processor, self.slices, self.parts = folder, processor, slices, parts
-        self.batch_size, self.max_new_tokens, self.num_workers = batch_size, max_new_tokens, num_workers
+        self.folder, self.processor, self.slices, self.parts, self.options = folder, processor, slices, parts, options
         self.model: Any = None
 
     def configure_model(self) -> None:
         if self.model is None:
-            self.model = freeze(load_model(self.folder))
+            self.model = freeze(load_model(self.folder, getattr(torch, self.options.dtype)))
 
     def predict_dataloader(self) -> DataLoader[Slice]:
         done = np.array(list(finished_lines(self.parts)), dtype=np.int64)
@@ -98,14 +109,14 @@ class Predictor(L.LightningModule):
         return DataLoader(
             self.slices,
             batch_size=None,
-            sampler=Slices(to_do, self.batch_size, self.global_rank, self.trainer.world_size),
-            num_workers=self.num_workers,
+            sampler=Slices(to_do, self.options.batch_size, self.global_rank, self.trainer.world_size),
+            num_workers=self.options.num_workers,
         )
 
     def predict_step(self, piece: Slice, batch_idx: int) -> None:
         rows: list[tuple[int, dict[str, Any]]] = [(number, {"response": None, "error": reason}) for number, reason in piece.refused]
         if piece.batch is not None:
-            answers = generate(self.model, self.processor, piece.batch, self.max_new_tokens)
+            answers = generate(self.model, self.processor, piece.batch, self.options.max_new_tokens)
             rows += [
                 (number, {"response": answer.text, "response_tokens": answer.tokens, "finished": answer.finished})
                 for number, answer in zip(piece.numbers, answers, strict=True)
@@ -130,8 +141,8 @@ def finished_lines(parts: Path) -> dict[int, tuple[Path, int]]:
 
 
 def run_predict(
-    model: str, processor: Processor, prompts: Prompts, output: Path, settings: dict[str, Any], encoder: PairEncoder, trainer_options: dict[str, Any],
-    batch_size: int, max_new_tokens: int, num_workers: int,
+    model: str, processor: Processor, prompts: Prompts, output: Path, settings: dict[str, Any], encoder: PairEncoder,
+    trainer_options: dict[str, Any], options: PredictOptions,
 ) -> tuple[int, int]:  # fmt: skip
     """Answers what is not answered yet and writes the output. Returns the number of prompts, and how many of them could not be used.
 
@@ -140,12 +151,10 @@ def run_predict(
         processor: of the checkpoint.
         prompts: to be answered.
         output: the file.
-        settings: whatever decides an answer; a run that was killed goes on only with the same.
+        settings: whatever else decides an answer; a run that was killed goes on only with the same.
         encoder: with the limits on tiles and length.
         trainer_options: of Lightning's Trainer.
-        batch_size: prompts that a device answers at once.
-        max_new_tokens: most tokens of an answer.
-        num_workers: loader processes a device.
+        options: how to answer.
 
     Raises:
         InputError: the output exists, or was begun with other settings.
@@ -157,8 +166,9 @@ def run_predict(
         raise InputError(" ".join(str(error).split())) from None
     if output.exists():
         raise InputError(f"{output} exists already; choose another output, or delete it")
-    _begin(parts, settings)
-    predictor = Predictor(model, processor, PromptSlices(prompts, encoder), parts, batch_size, max_new_tokens, num_workers)
+    options = options.on(trainer.strategy.root_device)
+    _begin(parts, settings | {"max_new_tokens": options.max_new_tokens, "dtype": options.dtype})
+    predictor = Predictor(model, processor, PromptSlices(prompts, encoder), parts, options)
     trainer.predict(predictor, return_predictions=False)
     trainer.strategy.barrier()
     counts = _finish(parts, prompts, output) if trainer.is_global_zero else (0, 0)

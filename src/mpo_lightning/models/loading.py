@@ -45,8 +45,12 @@ def read_config(folder: str | Path) -> Any:
     return AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
 
 
-def load_model(folder: str | Path) -> InternVLForConditionalGeneration:
-    """The model of a checkpoint folder with float32 weights, in eval mode.
+def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> InternVLForConditionalGeneration:
+    """The model of a checkpoint folder in eval mode.
+
+    Args:
+        folder: the checkpoint.
+        dtype: of its weights; training takes float32.
 
     Raises:
         InputError: as `read_config`; no weights; or weights that do not fill the model exactly.
@@ -59,7 +63,7 @@ def load_model(folder: str | Path) -> InternVLForConditionalGeneration:
         loaded = InternVLForConditionalGeneration.from_pretrained(
             str(folder),
             config=config,
-            dtype=torch.float32,
+            dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
