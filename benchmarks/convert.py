@@ -9,7 +9,7 @@ to shards of the same size. The figure is the highest resident set beyond what t
 import argparse
 import json
 import os
-import resource
+import re
 import shutil
 import subprocess
 import sys
@@ -65,12 +65,16 @@ def convert(source: Path, output: Path) -> None:
     from mpo_lightning.models.opengvlab import convert as conversion
 
     conversion.SHARD_BYTES = SHARD_BYTES
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     conversion.to_transformers(source, output, lambda done, total: None)
-    there = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    there = peak_memory()
     conversion.to_opengvlab(output, output.with_name("back"), None, lambda done, total: None)
-    back = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"there": (there - before) * 1024, "both": (back - before) * 1024}))
+    print(json.dumps({"there": there - before, "both": peak_memory() - before}))
+
+
+def peak_memory() -> int:
+    """Highest resident set of this process in bytes."""
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) * 1024
 
 
 def main() -> None:
