@@ -32,6 +32,7 @@ GROUPS = {
     "model": {
         "convert": "a checkpoint from the original OpenGVLab layout to transformers', or back",
         "chat": "one answer to a question about pictures, as it comes",
+        "export": "a training checkpoint's policy as a folder that plain transformers loads",
         "merge": "add a LoRA adapter to its model",
         "plan": "memory of a training step on each device",
         "tiny": "write a tiny InternVL2 with random weights, for trying things out",

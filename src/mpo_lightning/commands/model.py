@@ -126,6 +126,20 @@ def merge(model: str, adapter: str, output: str) -> None:
     print(f"{output}: {changed} weights changed by the adapter")
 
 
+def export(checkpoint: str, output: str, policy: str | None = None) -> None:
+    """Writes a training checkpoint's policy as a folder that plain transformers loads, adapters merged.
+
+    Args:
+        checkpoint: a .ckpt file of `mpo fit`.
+        output: a new folder.
+        policy: the checkpoint folder that training started from; default the one that the file names.
+    """
+    from mpo_lightning.training.checkpoint_export import export_checkpoint
+
+    step = export_checkpoint(Path(checkpoint), Path(output), policy)
+    print(f"{output}: the policy after step {step}")
+
+
 def plan(
     model: str,
     devices: int = 1,

@@ -18,6 +18,7 @@ COMMANDS: dict[str, Any] = {
     "data reference": data.reference,
     "model convert": model.convert,
     "model chat": model.chat,
+    "model export": model.export,
     "model merge": model.merge,
     "model plan": model.plan,
     "model tiny": model.tiny,

@@ -1,34 +1,51 @@
-"""Checkpoint files: written every N steps and at the end, found again, and looked at before any model is loaded."""
+"""Checkpoint files: written every N steps, at the end and when a run is stopped; found again, and looked at before any model is loaded."""
 
+import os
 from pathlib import Path
 from pickle import UnpicklingError
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.training.checkpoint_io import manifest_of, problem_of
+
+CHOSEN = "MPO_LIGHTNING_CHECKPOINT"
+"""Environment variable in which a process tells those that it starts (which have a LOCAL_RANK) which checkpoint `auto` found."""
 
 
 class StepCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, which with `every_n_train_steps` would forget the steps after the last multiple: this one also
-    saves when training ends."""
+    saves when training ends, and when it is stopped by SIGTERM (a preempted job) or Ctrl-C."""
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        self._save_now(trainer)
+        super().on_train_end(trainer, pl_module)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, (SIGTERMException, KeyboardInterrupt)) and trainer.training and trainer.global_step:
+            self._save_now(trainer)
+            rank_zero_info(f"stopped after step {trainer.global_step}; go on with --ckpt_path auto")
+        super().on_exception(trainer, pl_module, exception)
+
+    def _save_now(self, trainer: L.Trainer) -> None:
         if self._last_global_step_saved != trainer.global_step:
             candidates = self._monitor_candidates(trainer)
             self._save_topk_checkpoint(trainer, candidates)
             self._save_last_checkpoint(trainer, candidates)
-        super().on_train_end(trainer, pl_module)
 
 
-def find_checkpoint(name: str, run_folder: Path) -> str:
-    """The checkpoint that `--ckpt_path NAME` means, checked.
+def find_checkpoint(name: str, run_folder: Path) -> str | None:
+    """The checkpoint that `--ckpt_path NAME` means, checked; None for a fresh start.
 
     Args:
-        name: a path, or "last" for the newest last.ckpt below the run folder, or "hpc" for the one that SLURM's requeuing left.
+        name: a path; "last" for the newest last.ckpt below the run folder; "auto" for the newest whole checkpoint below it, or a fresh
+            start in a folder without a run; "hpc" for the one that SLURM's requeuing left.
         run_folder: `trainer.default_root_dir`.
 
     Raises:
@@ -36,6 +53,10 @@ def find_checkpoint(name: str, run_folder: Path) -> str:
     """
     if name == "hpc":
         return name
+    if name == "auto":
+        if "LOCAL_RANK" not in os.environ or CHOSEN not in os.environ:
+            os.environ[CHOSEN] = _newest_whole(run_folder) or ""
+        return os.environ[CHOSEN] or None
     if name in ("best", "registry"):
         raise InputError(
             f"--ckpt_path {name}: this command does not know which one that is; give the path of a checkpoint, or 'last'"
@@ -49,18 +70,46 @@ def find_checkpoint(name: str, run_folder: Path) -> str:
     if not path.exists():
         raise InputError(f"--ckpt_path {name}: no such checkpoint; a run keeps its own in RUN/version_N/checkpoints")
     if path.is_file():
-        _check_file(path)
+        check_file(path)
     elif not (path / "meta.pt").is_file():
         raise InputError(f"--ckpt_path {name}: the folder is not a checkpoint of 'mpo fit'; exported folders go to --model.policy")
     return name
 
 
-def _check_file(path: Path) -> None:
+def _newest_whole(run_folder: Path) -> str | None:
+    """The whole checkpoint of the latest step of the latest run, and a line for each that was passed over.
+
+    Raises:
+        InputError: there was a run, and none of its checkpoints is whole.
+    """
+    files = {path.resolve() for path in run_folder.rglob("*.ckpt") if path.is_file()}
+    for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
+        problem = problem_of(path)
+        if problem is None:
+            rank_zero_info(f"--ckpt_path auto: going on from {path}")
+            return str(path)
+        rank_zero_info(f"--ckpt_path auto: passed over {path}: {problem}")
+    begun = [path for path in run_folder.rglob("*") if path.name in ("metrics.csv", "config.yaml") or path.suffix == ".ckpt"]
+    if begun:
+        raise InputError(
+            f"--ckpt_path auto: {run_folder} holds a run ({begun[0].relative_to(run_folder)}) but no whole checkpoint to go on from; choose another "
+            "trainer.default_root_dir to start afresh, or delete the run"
+        )
+    rank_zero_info(f"--ckpt_path auto: nothing in {run_folder} yet, so the run starts afresh")
+    return None
+
+
+def check_file(path: Path) -> None:
+    """Raises InputError unless the file is a whole checkpoint of this package."""
+    if manifest_of(path.resolve()).is_file() and (problem := problem_of(path.resolve())):
+        raise InputError(
+            f"--ckpt_path {path}: the file is damaged or cut short ({problem}); --ckpt_path auto takes the newest whole one"
+        )
     try:
         # Memory-mapped: the tensors are not read.
         content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, UnpicklingError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"--ckpt_path {path}: the file is damaged, cut short, or not a checkpoint ({reason})") from None
+        raise InputError(f"{path}: the file is damaged, cut short, or not a checkpoint ({reason})") from None
     if not isinstance(content, dict) or not {"state_dict", "reward_shift", "pytorch-lightning_version"} <= content.keys():
-        raise InputError(f"--ckpt_path {path}: not a checkpoint of 'mpo fit'; exported folders go to --model.policy")
+        raise InputError(f"{path}: not a checkpoint of 'mpo fit'; exported folders go to --model.policy")

@@ -1,5 +1,6 @@
 """LightningCLI for `mpo fit|validate|test`."""
 
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO
 from mpo_lightning.training.checkpoints import find_checkpoint
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
@@ -58,8 +62,12 @@ class MPOCLI(LightningCLI):
                 logger.init_args.save_dir = run_folder
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Without a logger of the user's own, metrics.csv goes into the run folder."""
+        """Checkpoints get manifests; without a logger of the user's own, metrics.csv goes into the run folder."""
         config = self._get(self.config_init, "trainer", default={})
+        plugins = config.get("plugins") or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, ManifestCheckpointIO()]
         if config.get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(config.get("default_root_dir") or "runs", name="")
         return super().instantiate_trainer(**kwargs)
@@ -89,6 +97,9 @@ def run(args: Any = None) -> MPOCLI:
             print(f"{set_aside} records were set aside; quarantine-*.jsonl in the run folder says why")
             raise SystemExit(3)
         return made
+    except SIGTERMException:
+        # Lightning ends with 0, as if all had been done.
+        raise SystemExit(128 + signal.SIGTERM) from None
     except ValueError as error:
         # jsonargparse buries what an optional class says when it is built.
         if isinstance(error.__cause__, InputError):

@@ -4,8 +4,11 @@ It composes; the arithmetic is in `objectives` and the forward pass in `models`.
 1/size of the step, however the step is cut into ranks and micro-batches.
 """
 
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -30,6 +33,7 @@ from mpo_lightning.objectives import (
     TermWeights,
 )  # fmt: skip
 from mpo_lightning.objectives.generation import GenerationMean
+from mpo_lightning.training.nonfinite import NonFiniteGuard
 from mpo_lightning.training.optimizer import make_optimizer, warmup_cosine
 from mpo_lightning.training.policy_and_reference import PolicyAndReference, ReferenceSource
 from mpo_lightning.training.resume import align_loops
@@ -94,6 +98,7 @@ class MPOModule(PolicyAndReference):
         if not 0 <= warmup_ratio <= 1:
             raise InputError(f"warmup_ratio must be between 0 and 1, got {warmup_ratio}")
         self._meter = StepMeter()
+        self._guard = NonFiniteGuard()
         self._gradient_scale = 1.0
         self._shift_before_step: dict[str, float | int] | None = None
         self._evaluation_sums: Tensor | None = None
@@ -101,6 +106,7 @@ class MPOModule(PolicyAndReference):
     def on_train_start(self) -> None:
         self.train()
         self._meter.restart()
+        self._guard.clear()
 
     def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:
         """Seeds dropout (of adapters) by the place in the run, so that a resumed run draws the same numbers and no state is saved.
@@ -129,6 +135,7 @@ class MPOModule(PolicyAndReference):
         the mean over ranks that follow make it the mean over the step's pairs."""
         terms, policy = self.losses(batch, training=True)
         self._meter.add(step_sums(terms, policy, batch))
+        self._guard.add(batch, terms.total)
         if batch.last_of_step:
             self._finish_step(batch.step_pairs)
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
@@ -142,6 +149,7 @@ class MPOModule(PolicyAndReference):
         totals = dict(zip(NAMES, sums.tolist(), strict=True))
         if totals["set_aside"]:
             self._stop_at_bad_records()
+        self._stop_unless_finite("the loss", totals["loss"])
         self._gradient_scale = planned_pairs / totals["pairs"] if totals["pairs"] else 0.0
         if self.needs_reference:
             self.shift.after_step(totals["rewards_chosen"] + totals["rewards_rejected"], 2 * int(totals["pairs"]))
@@ -161,7 +169,16 @@ class MPOModule(PolicyAndReference):
             elif parameter.grad is not None and self._gradient_scale != 1:
                 parameter.grad.mul_(self._gradient_scale)
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if str(self.trainer.precision) != "16-mixed":  # whose scaler skips such steps and goes on
+            self._stop_unless_finite("the gradient norm", norm.item())
+        self._guard.clear()
+        self.log("train/gradient_norm", norm)
+
+    def _stop_unless_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+            self._guard.stop(what, value, folder, self.global_step)
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
         self._evaluation_step(batch)
@@ -247,6 +264,8 @@ class MPOModule(PolicyAndReference):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # In the middle of a step: as it was before, since a resumed run computes the step again.
         checkpoint["reward_shift"] = self._shift_before_step or self.shift.state_dict()
+        # For `mpo model export`.
+        checkpoint["policy"] = {"folder": self.policy_folder, "lora": asdict(self.lora) if self.lora else None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.shift.load_state_dict(checkpoint["reward_shift"])

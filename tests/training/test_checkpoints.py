@@ -1,0 +1,233 @@
+"""Checkpoints are whole or not there, found again by themselves, and nothing is silently started over."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.plugins import CheckpointIO
+
+from mpo_lightning.commands.model import export
+from mpo_lightning.errors import InputError
+from mpo_lightning.models.loading import load_model
+from mpo_lightning.models.lora import Lora
+from mpo_lightning.training import StepCheckpoint
+from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO, manifest_of, problem_of
+from mpo_lightning.training.checkpoints import find_checkpoint
+from support.runs import logged, make_run
+
+
+def fit(folder: Path, tiny_folder: Path, shards: Path, **module: object) -> Path:
+    """Seven steps of eight pairs; a checkpoint every second one and at the end, all kept."""
+    callback = StepCheckpoint(folder / "checkpoints", every_n_train_steps=2, save_top_k=-1, save_last="link")
+    trainer, model, data = make_run(
+        folder, tiny_folder, shards / "train", data={"global_batch_size": 8}, trainer={"callbacks": [callback], "plugins": [ManifestCheckpointIO()]},
+        **module,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    return folder
+
+
+def at_step(folder: Path, step: int) -> Path:
+    (path,) = (folder / "checkpoints").glob(f"epoch=*-step={step}.ckpt")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, shards: Path) -> Path:
+    return fit(tmp_path_factory.mktemp("run"), tiny_folder, shards)
+
+
+@pytest.fixture
+def copied(run_folder: Path, tmp_path: Path) -> Path:
+    shutil.copytree(run_folder, tmp_path / "run", symlinks=True)
+    for path in (tmp_path / "run").rglob("*.ckpt"):
+        os.utime(path, ns=(path.stat().st_mtime_ns,) * 2)
+    return tmp_path / "run"
+
+
+def test_every_checkpoint_has_a_manifest_that_fits(run_folder: Path) -> None:
+    files = sorted((run_folder / "checkpoints").glob("epoch*.ckpt"))
+    assert [int(path.stem.split("step=")[1]) for path in files] == [2, 4, 6, 7]
+    for path in files:
+        assert problem_of(path) is None
+        assert json.loads(manifest_of(path).read_text())["bytes"] == path.stat().st_size
+        assert torch.load(path, weights_only=True)["global_step"] == int(path.stem.split("step=")[1])
+    assert not list(run_folder.rglob("*.partial"))
+
+
+def test_auto_starts_afresh_only_where_nothing_is(tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert find_checkpoint("auto", tmp_path / "nothing") is None
+    assert find_checkpoint("auto", run_folder) == str(at_step(run_folder, 7))
+    (tmp_path / "begun" / "version_0").mkdir(parents=True)
+    (tmp_path / "begun" / "version_0" / "metrics.csv").touch()
+    with pytest.raises(InputError, match=r"holds a run \(version_0/metrics.csv\) but no whole checkpoint"):
+        find_checkpoint("auto", tmp_path / "begun")
+
+
+def test_auto_passes_over_what_is_damaged_and_says_so(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = {int(path.stem.split("step=")[1]): path for path in (copied / "checkpoints").glob("epoch*.ckpt")}
+    with files[7].open("r+b") as file:
+        file.truncate(1000)
+    flipped = bytearray(files[6].read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    state = files[6].stat()
+    files[6].write_bytes(flipped)
+    os.utime(files[6], ns=(state.st_atime_ns, state.st_mtime_ns))
+    manifest_of(files[4]).unlink()
+    with caplog.at_level("INFO"):
+        assert find_checkpoint("auto", copied) == str(files[2])
+    for words in ("it has 1,000 bytes and its manifest says", "differ from its manifest's checksum", "it has no manifest"):
+        assert words in caplog.text
+    with pytest.raises(InputError, match=r"damaged or cut short \(its bytes differ"):
+        find_checkpoint(str(files[6]), copied)
+    files[2].unlink()
+    with pytest.raises(InputError, match="but no whole checkpoint"):
+        find_checkpoint("auto", copied)
+
+
+def test_a_full_disk_stops_with_a_sentence_and_the_last_one_stays(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = at_step(copied, 7)
+    before = target.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mpo_lightning.training.checkpoint_io.os.fsync", full)
+    io: CheckpointIO = ManifestCheckpointIO()
+    with pytest.raises(InputError, match=r"cannot be written .*No space left on device.*go on from them with --ckpt_path auto"):
+        io.save_checkpoint({"state": torch.ones(5)}, target)
+    assert target.read_bytes() == before and problem_of(target) is None
+    assert not list(copied.rglob("*.partial"))
+
+
+def test_nothing_in_a_checkpoint_can_run_code(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple:
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    torch.save({"state_dict": {}, "reward_shift": Harm(), "pytorch-lightning_version": "2"}, tmp_path / "bad.ckpt")
+    with pytest.raises(InputError):
+        find_checkpoint(str(tmp_path / "bad.ckpt"), tmp_path)
+    with pytest.raises(Exception, match="Weights only load failed"):
+        ManifestCheckpointIO().load_checkpoint(tmp_path / "bad.ckpt")
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=4)], ids=["all weights", "adapters"])
+def test_an_exported_checkpoint_is_the_policy_of_its_step(
+    tmp_path: Path, tiny_folder: Path, shards: Path, lora: Lora | None
+) -> None:
+    options = {"lora": lora, "reference_source": "adapter"} if lora else {}
+    run = fit(tmp_path / "run", tiny_folder, shards, **options)
+    for step in (2, 7):
+        export(str(at_step(run, step)), str(tmp_path / f"out{step}"))
+    one, other, start = (load_model(folder).state_dict() for folder in (tmp_path / "out2", tmp_path / "out7", tiny_folder))
+    name = "model.language_model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(one[name], other[name]) and not torch.equal(one[name], start[name])
+    saved = torch.load(at_step(run, 7), weights_only=True)["state_dict"]
+    if lora:
+        base = f"policy.{name.removesuffix('.weight')}".replace("policy.", "policy.model.", 1)
+        up, down = (saved[f"{base}.lora_{part}.default.weight"] for part in ("B", "A"))
+        torch.testing.assert_close(other[name], start[name] + 2 * up @ down, rtol=0, atol=1e-6)
+    else:
+        assert torch.equal(other[name], saved[f"policy.model.{name}"])
+    with pytest.raises(InputError, match="no such checkpoint file"):
+        export(str(tmp_path / "none.ckpt"), str(tmp_path / "out"))
+
+
+def test_a_loss_that_is_no_number_stops_before_the_step_and_names_the_records(
+    tmp_path: Path, tiny_folder: Path, shards: Path
+) -> None:
+    trainer, model, data = make_run(tmp_path, tiny_folder, shards / "train", data={"global_batch_size": 8})
+    losses, poisoned = model.losses, []
+
+    def poison(batch, training):
+        terms, policy = losses(batch, training)
+        if trainer.global_step == 2 and not poisoned:
+            poisoned.append(batch.keys[1])
+            terms.total[1] = float("nan")
+        return terms, policy
+
+    model.losses = poison
+    before: dict[int, torch.Tensor] = {}
+    model.on_train_batch_start, start = (
+        (lambda *args: (before.update({trainer.global_step: weight(model)}), start(*args))[1]),
+        model.on_train_batch_start,
+    )
+    with pytest.raises(
+        InputError, match=r"the loss is nan in step 2 \(record '.*'; the step's records are in .*\) and the step was not taken"
+    ):
+        trainer.fit(model, data)
+    report = json.loads((tmp_path / "version_0" / "nonfinite-step-2.json").read_text())
+    assert report["bad"] == poisoned and len(report["records"]) == 8
+    assert torch.equal(before[2], weight(model)) and not torch.equal(before[1], before[2])
+
+
+def weight(model) -> torch.Tensor:
+    return model.policy.model.lm_head.weight.detach().clone()
+
+
+def test_a_gradient_that_is_no_number_stops_too(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    trainer, model, data = make_run(tmp_path, tiny_folder, shards / "train", data={"global_batch_size": 8})
+    trainer.strategy.connect(model)
+    model.configure_model()
+    model.policy.model.lm_head.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(InputError, match=r"the gradient norm is (inf|nan) in step 0 \(each record's loss is finite"):
+        trainer.fit(model, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(
+    tmp_path: Path, root: Path, shards: Path, tiny_folder: Path, sent: signal.Signals
+) -> None:
+    def command(folder: str, *more: str) -> list[str]:
+        overlays = [part for name in ("base", "recipe/mpo") for part in ("--config", str(root / f"configs/{name}.yaml"))]
+        return [sys.executable, "-m", "mpo_lightning", "fit", *overlays, "--trainer.accelerator=cpu", "--trainer.precision=32-true",
+                f"--trainer.default_root_dir={tmp_path / folder}", f"--model.policy={tiny_folder}", f"--data.train={shards / 'train'}",
+                "--data.global_batch_size=4", "--data.micro_batch_size=2", "--data.num_workers=0", "--data.max_length=1024",
+                "--model.gradient_checkpointing=false", "--trainer.max_epochs=2", "--ckpt_path=auto", *more]  # fmt: skip
+
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    options = {
+        "env": environment,
+        "cwd": tmp_path,
+        "stdin": subprocess.DEVNULL,
+        "capture_output": True,
+        "text": True,
+        "timeout": 240,
+    }
+    whole = subprocess.run(command("whole"), **options)
+    assert whole.returncode == 0 and "so the run starts afresh" in whole.stderr, whole.stderr
+    process = subprocess.Popen(
+        command("stopped"),
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    metrics, deadline = tmp_path / "stopped" / "version_0" / "metrics.csv", time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") > 5):
+        time.sleep(0.02)
+    process.send_signal(sent)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 1}[sent], output
+    assert "go on with --ckpt_path auto" in output
+    (saved,) = (tmp_path / "stopped").rglob("epoch*.ckpt")
+    step = torch.load(saved, weights_only=True)["global_step"]
+    assert 0 < step < 28 and problem_of(saved) is None
+    resumed = subprocess.run(command("stopped"), **options)
+    assert resumed.returncode == 0 and f"going on from {saved}" in resumed.stderr, resumed.stderr
+    for name in ("train/loss", "train/delta"):
+        assert logged(tmp_path / "stopped", name, 1) == logged(tmp_path / "whole", name)[step:]
+    ours, theirs = (load_model(next((tmp_path / name).rglob("export"))).state_dict() for name in ("stopped", "whole"))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
