@@ -21,17 +21,12 @@ from mpo_lightning.models.opengvlab.tokenizer import original_tokenizer
 from support.turns import turn_texts
 
 IGNORE = -100  # the reference's label of a position that is not trained
-NAMES = {
-    "internlm2_gqa": "InternLM2ForCausalLM",
-    "qwen2_bias": "Qwen2ForCausalLM",
-    "llama_vit6b": "LlamaForCausalLM",
-    "phi3_fused": "Phi3ForCausalLM",
-}
+NAMES = ("internlm2_gqa", "qwen2_bias", "llama_vit6b", "phi3_fused")
 
 
 @pytest.fixture(scope="module")
 def tokenizers(golden: Path) -> dict[str, PreTrainedTokenizerBase]:
-    return {name: original_tokenizer(golden / "checkpoints" / name, kind) for name, kind in NAMES.items()}
+    return {name: original_tokenizer(golden / "checkpoints" / name) for name in NAMES}
 
 
 def golden_records(golden: Path) -> list[PreferenceRecord]:

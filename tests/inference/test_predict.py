@@ -18,6 +18,7 @@ from mpo_lightning.commands.model import chat
 from mpo_lightning.commands.predict import predict
 from mpo_lightning.data.tiling import cut_tiles, normalize_tiles
 from mpo_lightning.errors import InputError
+from mpo_lightning.inference.generation import split_by_rope
 from mpo_lightning.models.loading import load_processor
 
 OPTIONS: dict[str, Any] = {
@@ -151,3 +152,24 @@ def test_chat_streams_what_predict_writes(
     assert shown.startswith(row["response"]) and ("cut at --max_new_tokens 12" in shown) != row["finished"]
     with pytest.raises(InputError, match="the question cannot be asked"):
         chat(str(tiny_folder), "<image> and <image>", str(questions.parent / row["image"]))
+
+
+@pytest.mark.parametrize("name", ["internlm2_gqa", "phi3_fused"])
+def test_a_long_prompt_does_not_stretch_its_neighbours(golden: Path, tmp_path: Path, name: str) -> None:
+    """Dynamic and long rope look at the longest of a call, and dynamic rope remembers it: 128 and 64 positions here."""
+    questions = tmp_path / "q.jsonl"
+    texts = ["Hello?", "why " * 60, "What is three and four?", "because " * 45, "Hi"]
+    questions.write_text("".join(json.dumps({"question": text}) + "\n" for text in texts))
+    answers = []
+    for size in (1, 2, 5):
+        output = tmp_path / f"out{size}"
+        predict(
+            str(golden / "checkpoints" / name),
+            str(output),
+            questions=str(questions),
+            batch_size=size,
+            **(OPTIONS | {"max_new_tokens": 6}),
+        )
+        answers.append([row["response"] for row in rows_of(output)])
+    assert answers[0] == answers[1] == answers[2]
+    assert split_by_rope([3, 90, 5], 64, 6) == [[0, 2], [1]] and split_by_rope([3, 90], None, 6) == [[0, 1]]

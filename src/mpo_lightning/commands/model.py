@@ -15,8 +15,6 @@ def tiny(output: str, seed: int = 0) -> None:
         output: a new checkpoint folder.
         seed: of the weights.
     """
-    if Path(output).exists() and (not Path(output).is_dir() or any(Path(output).iterdir())):
-        raise InputError(f"{output}: the folder is not empty; choose a new one")
     from mpo_lightning.models.tiny import write_tiny_model
 
     print(f"{output}: {write_tiny_model(Path(output), seed):,} parameters")
@@ -56,8 +54,8 @@ def convert(source: str, output: str, to: Literal["transformers", "opengvlab"] =
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
     missing = {
         name
-        for names in config.get("auto_map", {}).values()
-        for name in [f"{names.split('.')[0]}.py"]
+        for names in (config.get("auto_map") or {}).values()
+        for name in [f"{str(names).rpartition('--')[2].split('.')[0]}.py"]
         if not (target / name).is_file()
     }
     if to == "opengvlab" and (missing or "auto_map" not in config):
@@ -101,8 +99,8 @@ def chat(
     except BadRecord as error:
         raise InputError(f"the question cannot be asked: {error}") from None
     place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
-    model: Any = load_model(folder)
-    model.to(place, torch.bfloat16 if place.type == "cuda" else torch.float32)
+    model: Any = load_model(folder, torch.bfloat16 if place.type == "cuda" else torch.float32)
+    model.to(place)
     streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
     (answer,) = generate(model, processor, pad_prompts([encoded]).to(place), max_new_tokens, streamer)
     if not answer.finished:
@@ -162,7 +160,7 @@ def plan(
     Args:
         model: a size of InternVL2 (1b, 2b, 4b, 8b, 26b, 40b, 76b), or a checkpoint folder.
         devices: how many.
-        strategy: ddp keeps whole models on each device, fsdp2 cuts them over all.
+        strategy: ddp keeps whole models on each device, fsdp2 cuts them over all (arithmetic only: `mpo fit` takes ddp so far).
         reference: model is a frozen copy beside the policy, cache and adapter need none.
         freeze: parts that are not trained.
         lora_rank: train adapters of this rank instead of the weights; goes with --reference adapter or cache.
@@ -180,13 +178,18 @@ def plan(
     from mpo_lightning.models.loading import read_config
     from mpo_lightning.models.lora import Lora
     from mpo_lightning.models.memory import Row, plan_memory
+    from mpo_lightning.models.opengvlab.cache import is_original
+    from mpo_lightning.models.opengvlab.config import native_config, read_original
     from mpo_lightning.models.presets import get_preset
 
     if min(devices, pairs, prompt, chosen, rejected) < 1 or tiles < 0:
         raise InputError("--devices, --pairs, --prompt, --chosen and --rejected must be at least 1, and --tiles at least 0")
     if reference == "adapter" and lora_rank is None:
         raise InputError("--reference adapter needs --lora_rank")
-    config = read_config(model) if Path(model).is_dir() else get_preset(model).config()
+    if is_original(Path(model)):
+        config = native_config(read_original(Path(model)), 0, model)
+    else:
+        config = read_config(model) if Path(model).is_dir() else get_preset(model).config()
     lora = Lora(rank=lora_rank, dropout=0.0) if lora_rank else None
     found = plan_memory(
         config, Row(pairs, tiles, prompt, chosen, rejected), reference, freeze or (), lora, gradient_checkpointing, precision,

@@ -46,10 +46,10 @@ def predict(
         num_workers: loader processes a device.
     """
     from mpo_lightning.data.prompts import Prompts, QuestionFile, ShardQuestions
-    from mpo_lightning.data.reference_cache import weights_fingerprint
+    from mpo_lightning.data.reference_cache import tokenizer_fingerprint
     from mpo_lightning.inference.predict import PredictOptions, file_digest, run_predict
     from mpo_lightning.models.loading import load_processor
-    from mpo_lightning.models.opengvlab.cache import native_folder
+    from mpo_lightning.models.opengvlab.cache import fingerprint, native_folder
 
     if (questions is None) == (shards is None):
         raise InputError("give either --questions FILE or --shards FOLDER")
@@ -65,7 +65,7 @@ def predict(
         prompts = ShardQuestions(Path(str(shards)))
         asked = prompts.reader.index.fingerprint
     processor = load_processor(model, template)
-    settings = {"prompts": asked, "model": weights_fingerprint(native_folder(model)), "template": processor.template.name,
+    settings = {"prompts": asked, "model": fingerprint(native_folder(model)), "tokenizer": tokenizer_fingerprint(processor.tokenizer), "images": images, "template": processor.template.name,
                 "max_tiles": max_tiles, "max_length": max_length}  # fmt: skip
     options = {"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes}
     encoder = processor.encoder(max_tiles, max_length, "set_aside")

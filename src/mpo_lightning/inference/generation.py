@@ -16,6 +16,7 @@ from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.prompts import Prompt
 from mpo_lightning.data.tiling import normalize_tiles
 from mpo_lightning.errors import BadRecord
+from mpo_lightning.models.pair_rope import forget_lengths
 from mpo_lightning.models.processor import Processor
 
 
@@ -80,6 +81,19 @@ def pad_prompts(encoded: Sequence[tuple[Tensor, Tensor]]) -> PromptBatch:
     return PromptBatch(torch.stack(rows), torch.stack(masks).long(), torch.cat([tiles for _, tiles in encoded]))
 
 
+def split_by_rope(lengths: Sequence[int], limit: int | None, max_new_tokens: int) -> list[list[int]]:
+    """Which prompts may share a batch: all that stay within the rope's limit; a longer one would stretch its neighbours and is alone.
+
+    Args:
+        lengths: tokens of each prompt.
+        limit: see `rope_limit`.
+        max_new_tokens: most tokens of an answer.
+    """
+    short = [number for number, length in enumerate(lengths) if limit is None or length + max_new_tokens <= limit]
+    alone = [[number] for number in range(len(lengths)) if number not in set(short)]
+    return ([short] if short else []) + alone
+
+
 @torch.no_grad()
 def generate(
     model: InternVLForConditionalGeneration,
@@ -101,6 +115,7 @@ def generate(
     end = tokenizer.convert_tokens_to_ids(processor.template.end)
     pixels = {"pixel_values": normalize_tiles(batch.tiles).to(model.dtype)} if len(batch.tiles) else {}
     generating: Any = model
+    forget_lengths(model.model.language_model.rotary_emb)
     rows = generating.generate(
         input_ids=batch.input_ids, attention_mask=batch.attention_mask, **pixels, max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end,
         pad_token_id=end, streamer=streamer,

@@ -22,30 +22,37 @@ from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.prompts import Prompts
 from mpo_lightning.data.slices import Slices
 from mpo_lightning.errors import BadRecord, InputError
-from mpo_lightning.inference.generation import PromptBatch, encode_prompt, generate, pad_prompts
+from mpo_lightning.inference.generation import PromptBatch, encode_prompt, generate, pad_prompts, split_by_rope
 from mpo_lightning.models.freeze import freeze
-from mpo_lightning.models.loading import load_model
+from mpo_lightning.models.loading import load_model, read_config
+from mpo_lightning.models.pair_rope import rope_limit
 from mpo_lightning.models.processor import Processor
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Some prompts, those that can be used as a batch, with the reason for each that cannot."""
+    """Some prompts, those that can be used in batches with their numbers, and the reason for each that cannot."""
 
-    batch: PromptBatch | None
-    numbers: tuple[int, ...]
+    batches: tuple[tuple[tuple[int, ...], PromptBatch], ...]
     refused: tuple[tuple[int, str], ...]
 
     def to(self, *args: Any, **kwargs: Any) -> "Slice":
         """On a device; Lightning calls it."""
-        return replace(self, batch=self.batch and self.batch.to(*args, **kwargs))
+        return replace(self, batches=tuple((numbers, batch.to(*args, **kwargs)) for numbers, batch in self.batches))
 
 
 class PromptSlices(Dataset[Slice]):
-    """Prompt numbers in, slices out."""
+    """Prompt numbers in, slices out.
 
-    def __init__(self, prompts: Prompts, encoder: PairEncoder) -> None:
-        self.prompts, self.encoder = prompts, encoder
+    Args:
+        prompts: to be answered.
+        encoder: with the limits on tiles and length.
+        limit: of the language model's rope, see `rope_limit`.
+        max_new_tokens: most tokens of an answer.
+    """
+
+    def __init__(self, prompts: Prompts, encoder: PairEncoder, limit: int | None, max_new_tokens: int) -> None:
+        self.prompts, self.encoder, self.limit, self.max_new_tokens = prompts, encoder, limit, max_new_tokens
 
     def __getitem__(self, numbers: list[int]) -> Slice:
         encoded, usable, refused = [], [], []
@@ -55,7 +62,11 @@ class PromptSlices(Dataset[Slice]):
                 usable.append(number)
             except BadRecord as error:
                 refused.append((number, f"{self.prompts.where(number)}: {error}"))
-        return Slice(pad_prompts(encoded) if encoded else None, tuple(usable), tuple(refused))
+        groups = split_by_rope([len(ids) for ids, _ in encoded], self.limit, self.max_new_tokens)
+        batches = tuple(
+            (tuple(usable[place] for place in group), pad_prompts([encoded[place] for place in group])) for group in groups
+        )
+        return Slice(batches, tuple(refused))
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,7 @@ class Predictor(L.LightningModule):
     def predict_dataloader(self) -> DataLoader[Slice]:
         done = np.array(list(finished_lines(self.parts)), dtype=np.int64)
         to_do = np.setdiff1d(np.arange(len(self.slices.prompts)), done)
-        # Every rank has looked before any of them writes.
+        # Lightning's barrier behind this method: every rank has looked before any of them writes.
         run = self.trainer.strategy.broadcast(len(list(self.parts.glob("part-*.jsonl"))))
         self._file = (self.parts / f"part-{run}-{self.global_rank}.jsonl").open("ab", buffering=0)
         return DataLoader(
@@ -115,11 +126,11 @@ class Predictor(L.LightningModule):
 
     def predict_step(self, piece: Slice, batch_idx: int) -> None:
         rows: list[tuple[int, dict[str, Any]]] = [(number, {"response": None, "error": reason}) for number, reason in piece.refused]
-        if piece.batch is not None:
-            answers = generate(self.model, self.processor, piece.batch, self.options.max_new_tokens)
+        for numbers, batch in piece.batches:
+            answers = generate(self.model, self.processor, batch, self.options.max_new_tokens)
             rows += [
                 (number, {"response": answer.text, "response_tokens": answer.tokens, "finished": answer.finished})
-                for number, answer in zip(piece.numbers, answers, strict=True)
+                for number, answer in zip(numbers, answers, strict=True)
             ]
         self._file.write(b"".join(json.dumps([number, row], ensure_ascii=False).encode() + b"\n" for number, row in rows))
 
@@ -168,7 +179,9 @@ def run_predict(
         raise InputError(f"{output} exists already; choose another output, or delete it")
     options = options.on(trainer.strategy.root_device)
     _begin(parts, settings | {"max_new_tokens": options.max_new_tokens, "dtype": options.dtype})
-    predictor = Predictor(model, processor, PromptSlices(prompts, encoder), parts, options)
+    limit = rope_limit(read_config(model).text_config)
+    slices = PromptSlices(prompts, encoder, limit, options.max_new_tokens)
+    predictor = Predictor(model, processor, slices, parts, options)
     trainer.predict(predictor, return_predictions=False)
     trainer.strategy.barrier()
     counts = _finish(parts, prompts, output) if trainer.is_global_zero else (0, 0)
@@ -195,6 +208,11 @@ def _begin(parts: Path, settings: dict[str, Any]) -> None:
 
 def _finish(parts: Path, prompts: Prompts, output: Path) -> tuple[int, int]:
     places, refused = finished_lines(parts), 0
+    if len(places) < len(prompts):
+        raise InputError(
+            f"{parts}: {len(prompts) - len(places):,} of {len(prompts):,} answers are not there; run the same command again (with several machines, "
+            "the output has to lie on a file system that all of them share)"
+        )
     partial = output.with_name(f"{output.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
         for number in range(len(prompts)):

@@ -34,8 +34,20 @@ class PairRope(nn.Module):
         return torch.cat(cosines, dim=1), torch.cat(sines, dim=1)
 
     def _fresh(self) -> nn.Module:
-        rotary: Any = self.rotary
-        if rotary.rope_type == "dynamic":
-            rotary.max_seq_len_cached = rotary.original_max_seq_len
-            rotary.inv_freq = rotary.original_inv_freq.to(rotary.inv_freq.device)
+        forget_lengths(self.rotary)
         return self.rotary
+
+
+def forget_lengths(rotary: Any) -> None:
+    """Takes a dynamic rope back to its fresh state, so that no earlier call stretches the next."""
+    if rotary.rope_type == "dynamic":
+        rotary.max_seq_len_cached = rotary.original_max_seq_len
+        rotary.inv_freq = rotary.original_inv_freq.to(rotary.inv_freq.device)
+
+
+def rope_limit(text_config: Any) -> int | None:
+    """Tokens up to which a language model's rope does not look at the length of a call; None if it never does."""
+    rope = text_config.rope_parameters
+    if rope.get("rope_type") not in ("dynamic", "longrope"):
+        return None
+    return int(rope.get("original_max_position_embeddings") or text_config.max_position_embeddings)

@@ -6,6 +6,7 @@ Reads safetensors only; pickle files (`.bin`, `.pt`) run code when they are open
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class StoredTensor:
 
     @property
     def bytes(self) -> int:
+        """Its size."""
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
     def load(self) -> Tensor:
@@ -149,6 +151,7 @@ class ShardWriter:
         self.files: list[list[str]] = []
 
     def add(self, name: str, tensor: Tensor) -> None:
+        """Takes a tensor; what came before is written once a shard is full."""
         if self.pending and self.pending_bytes + tensor.nbytes > self.limit:
             self._flush()
         self.pending[name] = tensor.contiguous()
@@ -158,8 +161,6 @@ class ShardWriter:
         number = len(self.files) + 1
         path = self.folder / f"part-{number:05}.safetensors"
         save_file(self.pending, path, metadata={"format": "pt"})
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
         self.files.append(list(self.pending))
         self.written_bytes += self.pending_bytes
         self.pending, self.pending_bytes = {}, 0
@@ -180,24 +181,52 @@ class ShardWriter:
 
 
 @contextmanager
-def whole_folder(output: Path) -> Iterator[Path]:
-    """A folder to write in, which gets its name when all is written; what a failed or killed run leaves is never under that name.
+def whole_folder(output: Path, replace: bool = False) -> Iterator[Path]:
+    """A folder to write in, which gets its name when all is written and synced; what a failed or killed run leaves is never under that name.
+
+    Args:
+        output: the folder to be.
+        replace: a folder of that name gives way at the end, instead of being refused.
 
     Raises:
-        InputError: `output` exists and is not empty.
+        InputError: `output` exists and is not empty, or cannot be written.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if not replace and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output}: the folder is not empty; choose a new one")
-    partial = output.with_name(f".{output.name}.partial")
+    # Of this process alone, so that two that write one output do not touch each other's files; the second to end is refused.
+    partial = output.with_name(f".{output.name}.{socket.gethostname()}-{os.getpid()}.partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_overs(output)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         yield partial
-        if output.exists():
-            output.rmdir()
-        partial.rename(output)
+        _sync(partial)
+        if replace and output.exists():
+            old = partial.with_suffix(".old")
+            output.rename(old)
+            partial.rename(output)
+            shutil.rmtree(old)
+        else:
+            partial.rename(output)  # takes the place of an empty folder, and of no other
     except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror})") from None
+        raise InputError(f"{output}: cannot be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_left_overs(output: Path) -> None:
+    """What killed processes of this machine left of the same output."""
+    for path in output.parent.glob(f".{output.name}.{socket.gethostname()}-*.partial"):
+        number = path.name.removesuffix(".partial").rpartition("-")[2]
+        if number.isdigit() and int(number) != os.getpid() and not Path(f"/proc/{number}").exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    for path in [*(path for path in folder.rglob("*")), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

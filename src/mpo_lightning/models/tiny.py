@@ -21,6 +21,7 @@ from mpo_lightning.data.sample import tokenizer_folder
 from mpo_lightning.data.templates import get_template
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.processor import Processor
+from mpo_lightning.models.tensor_files import whole_folder
 
 
 def tiny_config(tokenizer: PreTrainedTokenizerBase) -> InternVLConfig:
@@ -75,5 +76,6 @@ def tiny_model(seed: int) -> tuple[InternVLForConditionalGeneration, Processor]:
 def write_tiny_model(output: Path, seed: int = 0) -> int:
     """Writes the tiny model as a checkpoint folder and returns its number of parameters."""
     model, processor = tiny_model(seed)
-    save_folder(model, processor, output)
+    with whole_folder(output) as partial:
+        save_folder(model, processor, partial)
     return model.num_parameters()

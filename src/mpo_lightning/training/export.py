@@ -10,6 +10,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from mpo_lightning import __version__
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.lora import merged_weights, save_adapter
+from mpo_lightning.models.tensor_files import whole_folder
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
 
@@ -34,13 +35,15 @@ class ExportPolicy(L.Callback):
         weights: dict[str, Any] = get_model_state_dict(
             pl_module.policy.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
         )
-        if pl_module.lora and trainer.is_global_zero:
-            save_adapter(pl_module.lora, weights, pl_module.policy_folder, output / "adapter")
+        adapters = weights
         if pl_module.lora:
             weights = merged_weights(pl_module.policy.model, weights)
         if trainer.is_global_zero:
-            save_folder(pl_module.policy.model, datamodule.processor, output, state_dict=weights)
-            (output / "README.md").write_text(model_card(trainer, pl_module, datamodule), encoding="utf-8")
+            with whole_folder(output, replace=True) as partial:
+                save_folder(pl_module.policy.model, datamodule.processor, partial, state_dict=weights)
+                (partial / "README.md").write_text(model_card(trainer, pl_module, datamodule), encoding="utf-8")
+                if pl_module.lora:
+                    save_adapter(pl_module.lora, adapters, pl_module.policy_folder, partial / "adapter")
             rank_zero_info(f"exported the policy to {output}")
 
 

@@ -97,9 +97,8 @@ def test_a_round_trip_gives_back_every_bit_and_an_equivalent_config(
     for part in ("llm_config", "vision_config"):
         shared = before[part].keys() & after[part].keys() - {"auto_map", "attn_implementation", "torch_dtype"}
         assert len(shared) > 10 and {key: before[part][key] for key in shared} == {key: after[part][key] for key in shared}
-    if kept or name != "internlm2_gqa":  # whose tokenizer.model is among the files that were thrown away
-        convert(str(tmp_path / "back"), str(tmp_path / "again"))
-        assert_same_model(tmp_path / "again", converted / name)
+    convert(str(tmp_path / "back"), str(tmp_path / "again"))
+    assert_same_model(tmp_path / "again", converted / name)
 
 
 def json_or_bytes(path: Path) -> Any:
@@ -231,9 +230,21 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an unknown template": (lambda folder: change_json(folder / "config.json", lambda c: c.update(template="alpaca")), "alpaca"),
     "a text as a number": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(hidden_size="big")), "cannot be understood"),
     "a broken config": (lambda folder: cut(folder / "config.json", 100), "the config cannot be read"),
-    "no tokenizer model": (lambda folder: (folder / "tokenizer.model").unlink(), "tokenizer.model: cannot be read"),
+    "no tokenizer model": (lambda folder: (folder / "tokenizer.model").unlink(), "no tokenizer here"),
     "a cut tokenizer model": (lambda folder: cut(folder / "tokenizer.model", 5000), "cut short"),
     "no tokenizer config": (lambda folder: (folder / "tokenizer_config.json").unlink(), "tokenizer_config.json: cannot be read"),
+    "a rope of no kind": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(rope_scaling={"type": "x", "factor": 2})), "config.json"),
+    "a rope that is a text": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(rope_scaling="x")), "cannot be understood"),
+    "no key-value head": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(num_key_value_heads=0)), "config.json"),
+    "an activation of no kind": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(hidden_act="x")), "no model can be made"),
+    "a norm of no kind": (lambda folder: change_json(folder / "config.json", lambda c: c["vision_config"].update(norm_type="x")), "no model can be made"),
+    "a pad token that is none": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(pad_token_id=9999)), "pad_token_id 9999 is beyond"),
+    "a tower that is a list": (lambda folder: change_json(folder / "config.json", lambda c: c.update(vision_config=[1])), "config.json"),
+    "a shuffle that is not named": (lambda folder: change_json(folder / "config.json", lambda c: c.pop("ps_version")), "ps_version is 'v1'"),
+    "another epsilon with q/k norm": (lambda folder: change_json(folder / "config.json", lambda c: c["vision_config"].update(qk_normalization=True, layer_norm_eps=1e-5)), "layer_norm_eps is 1e-05"),
+    "special tokens that are a number": (lambda folder: change_json(folder / "tokenizer_config.json", lambda c: c.update(additional_special_tokens=5)), "cannot be understood"),
+    "a token without a name": (lambda folder: change_json(folder / "tokenizer_config.json", lambda c: c.update(eos_token={"x": 1})), "cannot be understood"),
+    "a cut tokenizer.json": (lambda folder: (folder / "tokenizer.json").write_text('{"version": "1.0", "mod'), "the tokenizer cannot be loaded"),
     "a template of another family": (
         lambda folder: change_json(folder / "config.json", lambda c: c.update(template="phi3-chat")),
         "the tokenizer has no <|end|>".replace("|", r"\|"),
@@ -274,7 +285,10 @@ def test_a_killed_conversion_is_not_taken_for_a_whole_one(golden: Path, tmp_path
     monkeypatch.setattr(conversion, "save_processor", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         convert(str(golden / "checkpoints" / "qwen2_bias"), str(tmp_path / "out"))
-    assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".out.") and left.name.endswith(".partial")
+    # As if another process had died: no process has this number.
+    left.rename(left.with_name(left.name.replace(f"-{os.getpid()}.", "-4194304.")))
     monkeypatch.undo()
     convert(str(golden / "checkpoints" / "qwen2_bias"), str(tmp_path / "out"))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -290,14 +304,49 @@ def test_folders_that_do_not_fit_the_question_are_refused(golden: Path, converte
         convert(str(tmp_path / "nothing"), str(tmp_path / "out"))
     with pytest.raises(InputError, match="--like is for --to opengvlab"):
         convert(str(original), str(tmp_path / "out"), like=str(original))
-    with pytest.raises(
-        InputError, match=r"its text_config.num_hidden_layers is 2, but .* has 3; give the original of the same model"
-    ):
+    with pytest.raises(InputError, match=r"its text_config.vocab_size is 623, but .* has 632; give the original of the same model"):
         convert(str(native), str(tmp_path / "out"), to="opengvlab", like=str(golden / "checkpoints" / "llama_vit6b"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(InputError, match="the folder is not empty"):
         convert(str(original), str(tmp_path / "full"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c["llm_config"].update(rope_theta=10000), "text_config.rope_parameters"),
+        (lambda c: c["llm_config"].update(num_key_value_heads=4), "text_config.num_key_value_heads"),
+        (lambda c: c["llm_config"].update(rms_norm_eps=0.001), "text_config.rms_norm_eps"),
+        (lambda c: c.update(template="internvl2_5"), "its template is internvl2_5"),
+    ],
+)
+def test_another_models_settings_are_not_written_back(
+    golden: Path, converted: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any], words: str
+) -> None:
+    like = copy_golden(golden / "checkpoints" / "internlm2_gqa", tmp_path / "like")
+    change_json(like / "config.json", change)
+    with pytest.raises(InputError, match=words):
+        convert(str(converted / "internlm2_gqa"), str(tmp_path / "out"), to="opengvlab", like=str(like))
+
+
+def test_two_that_write_one_output_do_not_mix(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written"), tensor_files.whole_folder(tmp_path / "out") as mine:
+        (mine / "a").write_text("mine")
+        # Another process ends first.
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "a").write_text("theirs")
+    assert (tmp_path / "out" / "a").read_text() == "theirs" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_copy_that_lost_a_file_is_made_again(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    source = copy_golden(golden / "checkpoints" / "qwen2_bias", tmp_path / "source")
+    (native_folder(source) / "tokenizer.json").unlink()
+    assert load_processor(source).template.name == "Hermes-2"
+    assert capsys.readouterr().err.count("converting it once") == 2
 
 
 def test_files_of_a_complete_download_come_back_with_like(golden: Path, converted: Path, tmp_path: Path) -> None:

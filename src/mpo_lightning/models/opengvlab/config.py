@@ -29,6 +29,9 @@ TEXT_KEYS = (
 )  # fmt: skip
 """Same name and meaning in both."""
 
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+"""Those that may be null."""
+
 VISION_KEYS = {
     "hidden_size": "hidden_size",
     "intermediate_size": "intermediate_size",
@@ -45,6 +48,25 @@ VISION_KEYS = {
     "qk_normalization": "use_qk_norm",
 }
 """Original name to native name."""
+
+
+ORIGINAL_DEFAULTS: dict[str, dict[str, Any]] = {
+    "chat": {"ps_version": "v1", "select_layer": -1, "downsample_ratio": 0.5},
+    "vision": {
+        "num_channels": 3, "patch_size": 14, "image_size": 224, "qkv_bias": False, "hidden_size": 3200, "num_attention_heads": 25,
+        "intermediate_size": 12800, "qk_normalization": True, "num_hidden_layers": 48, "hidden_act": "gelu", "norm_type": "rms_norm",
+        "layer_norm_eps": 1e-6, "dropout": 0.0, "attention_dropout": 0.0, "initializer_range": 0.02,
+    },
+    "InternLM2ForCausalLM": {
+        "vocab_size": 103168, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "hidden_act": "silu", "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "bias": True, "rope_theta": 10000,
+    },
+}  # fmt: skip
+"""What the original classes take where config.json is silent. Source: InternVL's configuration_intern_vit.py, configuration_internvl_chat.py
+and configuration_internlm2.py."""
+
+KEPT_SUFFIXES = (".json", ".py", ".model", ".txt", ".jinja")
+"""Of the files other than weights that an original folder is made of."""
 
 
 def read_original(folder: Path) -> dict[str, Any]:
@@ -78,12 +100,14 @@ def native_config(original: dict[str, Any], image_token_id: int, where: str) -> 
         InputError: an unknown language model, or a setting that the native classes cannot express.
     """
     try:
-        text, vision = original["llm_config"], original["vision_config"]
-        architecture = text["architectures"][0]
+        architecture = original["llm_config"]["architectures"][0]
+        text = ORIGINAL_DEFAULTS.get(architecture, {}) | original["llm_config"]
+        vision = ORIGINAL_DEFAULTS["vision"] | original["vision_config"]
     except (KeyError, TypeError, IndexError) as error:
         raise InputError(f"{where}: config.json has no {error}; is the file whole?") from None
     if architecture not in FAMILIES:
         raise InputError(f"{where}: the language model is {architecture}; known are {', '.join(FAMILIES)}")
+    original = ORIGINAL_DEFAULTS["chat"] | original
     _refuse_unknown_arithmetic(original, vision, where)
     try:
         side = original.get("force_image_size") or vision["image_size"]
@@ -104,15 +128,17 @@ def native_config(original: dict[str, Any], image_token_id: int, where: str) -> 
             template=original.get("template"),
             original_architecture=architecture,
         )
-    except (KeyError, TypeError, ValueError, StrictDataclassError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, StrictDataclassError) as error:
         raise InputError(f"{where}: config.json cannot be understood ({' '.join(str(error).split())})") from None
 
 
 def _refuse_unknown_arithmetic(original: dict[str, Any], vision: dict[str, Any], where: str) -> None:
     expected = {"ps_version": ("v2", "the other pixel shuffle"), "select_layer": (-1, "features of an inner layer")}
     for key, (value, what) in expected.items():
-        if original.get(key, value) != value:
+        if original[key] != value:
             raise InputError(f"{where}: {key} is {original[key]!r}, and transformers' InternVL knows only {value!r} ({what})")
+    if vision.get("qk_normalization") and vision["layer_norm_eps"] != 1e-6:
+        raise InputError(f"{where}: layer_norm_eps is {vision['layer_norm_eps']}, and transformers' q/k norm knows only 1e-06")
     side = original.get("force_image_size") or vision.get("image_size")
     if side != vision.get("image_size"):
         raise InputError(
@@ -121,9 +147,12 @@ def _refuse_unknown_arithmetic(original: dict[str, Any], vision: dict[str, Any],
 
 
 def _native_text(text: dict[str, Any], architecture: str) -> PretrainedConfig:
-    kept = {key: text[key] for key in TEXT_KEYS if key in text}
+    kept = {key: text[key] for key in TEXT_KEYS if key in text and (text[key] is not None or key in TOKEN_IDS)}
+    kept.setdefault("num_key_value_heads", text["num_attention_heads"])
+    if kept.get("pad_token_id") is not None and kept["pad_token_id"] >= text["vocab_size"]:
+        raise ValueError(f"pad_token_id {kept['pad_token_id']} is beyond the vocabulary of {text['vocab_size']}")
     if architecture == "InternLM2ForCausalLM":
-        kept["attention_bias"] = text.get("bias", False)
+        kept["attention_bias"] = text["bias"]
     rope = {"rope_type": "default", "rope_theta": float(text.get("rope_theta", 10000.0))}
     scaling = text.get("rope_scaling") or {}
     rope |= {key: value for key, value in scaling.items() if key not in ("type", "rope_type")}
@@ -135,6 +164,35 @@ def _native_text(text: dict[str, Any], architecture: str) -> PretrainedConfig:
         **kept, rope_parameters=rope, tie_word_embeddings=bool(text.get("tie_word_embeddings", False))
     )
     return text_config
+
+
+def differing_settings(ours: Any, theirs: Any) -> list[str]:
+    """Names of the settings that decide the arithmetic or the prompt and differ between two native configs."""
+    apart = (
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "use_cache",
+        "initializer_range",
+        "attention_dropout",
+        "resid_pdrop",
+        "embd_pdrop",
+    )
+    names = [f"text_config.{key}" for key in (*TEXT_KEYS, "rope_parameters") if key not in apart]
+    names += [
+        f"vision_config.{key}"
+        for key in (*VISION_KEYS.values(), "image_size", "patch_size")
+        if key not in (*apart, "hidden_dropout_prob")
+    ]
+    names += ["template", "downsample_ratio", "tie_word_embeddings", "original_architecture"]
+
+    def value(config: Any, name: str) -> Any:
+        for part in name.split("."):
+            config = getattr(config, part, None)
+        return list(config) if isinstance(config, tuple) else config
+
+    # A native config that never was an original one names no architecture.
+    return [name for name in names if value(ours, name) not in (value(theirs, name), None)]
 
 
 def original_config(native: Any) -> dict[str, Any]:
@@ -150,7 +208,7 @@ def original_config(native: Any) -> dict[str, Any]:
     if architecture is None:
         raise InputError(f"the language model is a {text.model_type}; the original layout has {', '.join(FAMILIES)}")
     internlm2 = architecture == "InternLM2ForCausalLM"
-    llm = {key: getattr(text, key) for key in TEXT_KEYS if getattr(text, key, None) is not None}
+    llm = {key: getattr(text, key) for key in TEXT_KEYS if getattr(text, key, None) is not None or key in TOKEN_IDS}
     llm |= {"architectures": [architecture], "model_type": "internlm2" if internlm2 else text.model_type}
     llm |= {"tie_word_embeddings": native.tie_word_embeddings, **_original_rope(text.rope_parameters, text.model_type)}
     if internlm2:

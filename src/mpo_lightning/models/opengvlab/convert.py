@@ -23,7 +23,7 @@ from mpo_lightning.data.encoding import IMAGE_TOKEN
 from mpo_lightning.data.templates import get_template
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.export import generation_config, save_processor
-from mpo_lightning.models.opengvlab.config import native_config, original_config, read_original
+from mpo_lightning.models.opengvlab.config import differing_settings, native_config, original_config, read_original
 from mpo_lightning.models.opengvlab.names import TensorMap, disk_name, pack, packed_shape, tensor_maps, unpack
 from mpo_lightning.models.opengvlab.tokenizer import original_tokenizer
 from mpo_lightning.models.processor import ORIGINAL, Processor
@@ -118,9 +118,18 @@ def to_opengvlab(source: Path, output: Path, like: Path | None, progress: Progre
 
 
 def native_shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """Shape of each of the native model's tensors by its name on disk, without making them."""
-    with torch.device("meta"):
-        model = InternVLForConditionalGeneration(config)
+    """Shape of each of the native model's tensors by its name on disk, without making them.
+
+    Raises:
+        InputError: no model can be made with these values.
+    """
+    try:
+        with torch.device("meta"):
+            model = InternVLForConditionalGeneration(config)
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, AssertionError, RuntimeError) as error:
+        raise InputError(
+            f"no model can be made from this config.json ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        ) from None
     shapes = {disk_name(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if config.tie_word_embeddings:
         shapes.pop("language_model.lm_head.weight")
@@ -137,7 +146,7 @@ def _processor(source: Path, original: dict[str, Any], config: Any) -> Processor
     if not isinstance(name, str):
         raise InputError(f"{source / 'config.json'}: template is {name!r}; it names the chat template, such as 'internlm2-chat'")
     template = get_template(name)
-    tokenizer = original_tokenizer(source, config.original_architecture)
+    tokenizer = original_tokenizer(source)
     missing = [token for token in ("<img>", "</img>", IMAGE_TOKEN, template.end) if token not in tokenizer.get_vocab()]
     if missing:
         raise InputError(f"{source}: the tokenizer has no {missing[0]}, which the template {name} needs; are its files complete?")
@@ -186,18 +195,18 @@ def _original_settings(config: Any, files: Path | None, source: Path) -> dict[st
         return original_config(config)
     original = read_original(files)
     theirs = native_config(original, config.image_token_id, str(files))
-    for part in ("text_config", "vision_config"):
-        for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
-            ours, other = (getattr(getattr(one, part), key) for one in (config, theirs))
-            if ours != other:
-                raise InputError(
-                    f"{files}: its {part}.{key} is {other}, but {source} has {ours}; give the original of the same model"
-                )
+    for name in differing_settings(config, theirs):
+        ours, other = (_setting(one, name) for one in (config, theirs))
+        raise InputError(f"{files}: its {name} is {other}, but {source} has {ours}; give the original of the same model")
     dtype = str(config.dtype).removeprefix("torch.")
     original["torch_dtype"] = original["llm_config"]["torch_dtype"] = original["vision_config"]["torch_dtype"] = dtype
-    original["llm_config"]["vocab_size"] = config.text_config.vocab_size
-    original["llm_config"]["tie_word_embeddings"] = config.tie_word_embeddings
     return original
+
+
+def _setting(config: Any, name: str) -> Any:
+    for part in name.split("."):
+        config = getattr(config, part, None)
+    return config
 
 
 def keep_original_files(source: Path, target: Path) -> None:
