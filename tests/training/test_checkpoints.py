@@ -54,7 +54,7 @@ def copied(run_folder: Path, tmp_path: Path) -> Path:
 
 def test_every_checkpoint_has_a_manifest_that_fits(run_folder: Path) -> None:
     files = sorted((run_folder / "checkpoints").glob("epoch*.ckpt"))
-    assert [int(path.stem.split("step=")[1]) for path in files] == [2, 4, 6, 7]
+    assert [int(path.stem.split("step=")[1]) for path in files] == [0, 2, 4, 6, 7]
     for path in files:
         assert problem_of(path) is None
         assert json.loads(manifest_of(path).read_text())["bytes"] == path.stat().st_size
@@ -88,6 +88,8 @@ def test_auto_passes_over_what_is_damaged_and_says_so(copied: Path, caplog: pyte
     with pytest.raises(InputError, match=r"damaged or cut short \(its bytes differ"):
         find_checkpoint(str(files[6]), copied)
     files[2].unlink()
+    assert find_checkpoint("auto", copied) == str(files[0])
+    files[0].unlink()
     with pytest.raises(InputError, match="but no whole checkpoint"):
         find_checkpoint("auto", copied)
 
@@ -231,3 +233,13 @@ def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(
         assert logged(tmp_path / "stopped", name, 1) == logged(tmp_path / "whole", name)[step:]
     ours, theirs = (load_model(next((tmp_path / name).rglob("export"))).state_dict() for name in ("stopped", "whole"))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_before_its_first_step_is_gone_on_with(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    whole = fit(tmp_path / "whole", tiny_folder, shards)
+    start = at_step(whole, 0)
+    trainer, model, data = make_run(tmp_path / "again", tiny_folder, shards / "train", data={"global_batch_size": 8})
+    trainer.fit(model, data, ckpt_path=start)
+    for name in ("train/loss", "train/delta"):
+        assert logged(tmp_path / "again", name) == logged(tmp_path / "whole", name)

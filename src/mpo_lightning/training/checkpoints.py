@@ -19,7 +19,13 @@ CHOSEN = "MPO_LIGHTNING_CHECKPOINT"
 
 class StepCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, which with `every_n_train_steps` would forget the steps after the last multiple: this one also
-    saves when training ends, and when it is stopped by SIGTERM (a preempted job) or Ctrl-C."""
+    saves when training ends, when it is stopped by SIGTERM (a preempted job) or Ctrl-C, and before the first step, so that a run that was
+    killed at once is gone on with like any other."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if trainer.global_step == 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._save_now(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -28,13 +34,14 @@ class StepCheckpoint(ModelCheckpoint):
         super().on_train_end(trainer, pl_module)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, (SIGTERMException, KeyboardInterrupt)) and trainer.training and trainer.global_step:
+        if isinstance(exception, (SIGTERMException, KeyboardInterrupt)) and trainer.training:
             self._save_now(trainer)
             rank_zero_info(f"stopped after step {trainer.global_step}; go on with --ckpt_path auto")
         super().on_exception(trainer, pl_module, exception)
 
     def _save_now(self, trainer: L.Trainer) -> None:
-        if self._last_global_step_saved != trainer.global_step:
+        # At the start nothing is saved yet, although Lightning counts step 0 as saved.
+        if self._last_global_step_saved != trainer.global_step or not self._last_checkpoint_saved:
             candidates = self._monitor_candidates(trainer)
             self._save_topk_checkpoint(trainer, candidates)
             self._save_last_checkpoint(trainer, candidates)
@@ -89,7 +96,8 @@ def _newest_whole(run_folder: Path) -> str | None:
             rank_zero_info(f"--ckpt_path auto: going on from {path}")
             return str(path)
         rank_zero_info(f"--ckpt_path auto: passed over {path}: {problem}")
-    begun = [path for path in run_folder.rglob("*") if path.name in ("metrics.csv", "config.yaml") or path.suffix == ".ckpt"]
+    # config.yaml is written before the models are loaded; metrics.csv and checkpoints belong to steps.
+    begun = [path for path in run_folder.rglob("*") if path.name == "metrics.csv" or path.suffix == ".ckpt"]
     if begun:
         raise InputError(
             f"--ckpt_path auto: {run_folder} holds a run ({begun[0].relative_to(run_folder)}) but no whole checkpoint to go on from; choose another "
