@@ -1,0 +1,166 @@
+"""Does a run that is killed again and again end as if nothing had been? kill -9 at random moments, resumed with --ckpt_path auto.
+
+    python benchmarks/faults.py [--kills 100] [--devices 1] [--json FILE]
+
+A tiny model is trained on the sample pairs for 28 steps, once undisturbed and then under kills: of the whole process group, at a moment drawn
+over the run (model loading, steps, checkpoint writes after every step, validation, the epoch's end), with 0, 2 or 3 loader workers in turn.
+Every step writes down its records and its loss. Compared are each step that was ever computed, replays too, and the final weights.
+
+    kills            how many there were
+    lost, repeated   records that the killed runs missed, or took in twice, against the undisturbed run
+    differing_steps  steps, replays counted, whose records or loss were not the same bits
+    bit_identical    whether all final weights are the same bits and no step differed
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+EPOCHS = 2
+
+
+def command(work: Path, run: Path, devices: int, workers: int) -> list[str]:
+    overlays = ["base", "recipe/mpo", *(["strategy/ddp_cpu"] if devices > 1 else [])]
+    words = [part for name in overlays for part in ("--config", str(ROOT / "configs" / f"{name}.yaml"))]
+    return [sys.executable, "-m", "mpo_lightning", "fit", *words, "--trainer.accelerator=cpu", f"--trainer.devices={devices}",
+            "--trainer.precision=32-true", f"--trainer.max_epochs={EPOCHS}", f"--trainer.default_root_dir={run}", "--trainer.enable_progress_bar=false",
+            "--trainer.callbacks+=recorder.Recorder", f"--trainer.callbacks.path={run / 'steps.jsonl'}",
+            "--trainer.callbacks+=mpo_lightning.training.StepCheckpoint", "--trainer.callbacks.every_n_train_steps=1", "--trainer.callbacks.save_top_k=2",
+            "--trainer.callbacks.monitor=step", "--trainer.callbacks.mode=max",
+            f"--model.policy={work / 'model'}", "--model.gradient_checkpointing=false", "--model.optimizer.lr=1e-3",
+            f"--data.train={work / 'shards/train'}", f"--data.validation={work / 'shards/validation'}", "--data.global_batch_size=4",
+            "--data.micro_batch_size=2", f"--data.num_workers={workers}", "--data.max_length=1024", "--ckpt_path=auto"]  # fmt: skip
+
+
+def start(work: Path, run: Path, devices: int, workers: int) -> subprocess.Popen[str]:
+    run.mkdir(exist_ok=True)
+    environment = os.environ | {
+        "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'benchmarks'}",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    return subprocess.Popen(
+        command(work, run, devices, workers), cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=(run / "out.log").open("a"),
+        stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    path = run / "steps.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")] if path.exists() else []
+
+
+def weights(run: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    newest = max(run.glob("version_*/export/model.safetensors"), key=lambda path: path.stat().st_mtime)
+    return dict(load_file(newest))
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_for_training(process: subprocess.Popen[str], run: Path, before: int) -> None:
+    """Until the resumed run has computed a step, or has ended."""
+    while process.poll() is None and len(lines(run)) <= before:
+        time.sleep(0.02)
+
+
+def disturbed_run(arguments: argparse.Namespace, work: Path, run: Path, rng: random.Random, seconds: float, left: int) -> int:
+    """Kills a run up to `left` times, lets it end, and returns the kills."""
+    kills = 0
+    while True:
+        process = start(work, run, arguments.devices, rng.choice([0, 2, 3]))
+        if kills < left:
+            if rng.random() < 0.8:  # the rest is killed while it starts
+                wait_for_training(process, run, len(lines(run)))
+            deadline = time.monotonic() + rng.uniform(0, seconds)
+            while time.monotonic() < deadline and process.poll() is None:
+                time.sleep(0.005)
+        else:
+            process.wait()
+        if process.poll() is None:
+            kill(process)
+            kills += 1
+        elif process.returncode == 0:
+            return kills
+        else:
+            sys.exit(
+                f"the run ended with {process.returncode}; {run / 'out.log'} ends with\n{(run / 'out.log').read_text()[-2000:]}"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--devices", type=int, default=1, help="CPU processes that train together")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    import torch
+
+    sys.path.insert(0, str(ROOT / "src"))
+    from mpo_lightning.commands.data import shard
+    from mpo_lightning.commands.model import tiny
+
+    rng = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        shard(str(ROOT / "examples/mmpr_sample/meta.json"), str(work / "shards"), validation=0.125, shard_megabytes=0.3, workers=1)
+        tiny(str(work / "model"))
+        whole = work / "whole"
+        process = start(work, whole, arguments.devices, 0)
+        wait_for_training(process, whole, 0)
+        began = time.monotonic()
+        if process.wait():
+            sys.exit((whole / "out.log").read_text()[-2000:])
+        seconds, expected, truth = time.monotonic() - began, {line["step"]: line for line in lines(whole)}, weights(whole)
+        report = {
+            "kills": 0,
+            "runs": 0,
+            "lost": 0,
+            "repeated": 0,
+            "differing_steps": 0,
+            "bit_identical": True,
+            "devices": arguments.devices,
+        }
+        while report["kills"] < arguments.kills:
+            run = work / f"run{report['runs']}"
+            report["kills"] += disturbed_run(arguments, work, run, rng, seconds, arguments.kills - report["kills"])
+            report["runs"] += 1
+            found = lines(run)
+            report["differing_steps"] += sum(line != expected[line["step"]] for line in found)
+            taken, planned = (
+                Counter(key for line in {line["step"]: line for line in part}.values() for key in line["keys"])
+                for part in (found, expected.values())
+            )
+            report["lost"] += sum((planned - taken).values())
+            report["repeated"] += sum((taken - planned).values())
+            same = all(torch.equal(value, truth[name]) for name, value in weights(run).items())
+            report["bit_identical"] = bool(report["bit_identical"] and same and not report["differing_steps"])
+            print(
+                f"run {report['runs']}: {len(found)} steps computed for {len(expected)}; so far {json.dumps(report)}",
+                file=sys.stderr,
+                flush=True,
+            )
+    print(json.dumps(report, indent=1))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1))
+    if report["lost"] or report["repeated"] or not report["bit_identical"]:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
