@@ -20,7 +20,11 @@ class Curves(L.Callback):
         if logger is None:
             return
         logger.save()
-        curves = read_curves(Path(logger.log_dir) / "metrics.csv")
+        numbers = Path(logger.log_dir) / "metrics.csv"
+        if not numbers.is_file():
+            print("no step was left to do: the run had been at its end")
+            return
+        curves = read_curves(numbers)
         target = Path(logger.log_dir) / "curves.png"
         draw_curves(curves, target)
         print(summary_table(curves))
