@@ -145,14 +145,11 @@ def test_test_writes_means_and_a_line_a_pair(fit_arguments: list[str], tmp_path:
     assert len((tmp_path / "run" / "version_0" / "scores-0.jsonl").read_text().splitlines()) == 8
 
 
-def test_a_run_that_was_killed_after_its_last_step_is_brought_to_its_end(
-    fit_arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_run_that_was_killed_after_its_last_step_is_brought_to_its_end(fit_arguments: list[str], tmp_path: Path) -> None:
     training_cli.run(["fit", *fit_arguments])
     first = load_model(tmp_path / "run" / "version_0" / "export").state_dict()
     shutil.rmtree(tmp_path / "run" / "version_0" / "export")
     training_cli.run(["fit", *fit_arguments, "--ckpt_path=auto"])
-    assert "no step was left to do" in capsys.readouterr().out
     again = load_model(tmp_path / "run" / "version_1" / "export").state_dict()
     assert all(torch.equal(value, again[name]) for name, value in first.items())
 

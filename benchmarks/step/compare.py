@@ -136,6 +136,10 @@ def main() -> None:
         "--no-ablation", dest="ablation", action="store_false", help="leave out the variants between oracle and ours"
     )
     arguments = parser.parse_args()
+    if min(arguments.rounds, arguments.steps, arguments.batch_size) < 1:
+        parser.error("--rounds, --steps and --batch-size must be at least 1")
+    if arguments.assets and not (arguments.assets / "model" / "config.json").is_file():
+        parser.error(f"{arguments.assets}: no model/config.json there")
     if arguments.peer_python and not arguments.assets:
         arguments.assets = make_assets(arguments)
     from step.pairs import pairs_of, step_flops

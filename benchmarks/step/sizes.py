@@ -21,6 +21,7 @@ from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.data.batch import collate
 from mpo_lightning.data.encoding import EncodedPair
+from mpo_lightning.errors import InputError
 from mpo_lightning.models.lora import Lora, add_adapters
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.models.recompute import recompute_activations
@@ -115,6 +116,12 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the lines there")
     arguments = parser.parse_args()
+    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error("there is no GPU here; --device cpu measures the small presets")
+    try:
+        config_of(arguments.preset)
+    except InputError as error:
+        parser.error(str(error))
     pairs = synthetic_pairs(arguments.pairs, arguments.tiles, config_of(arguments.preset).text_config.vocab_size)
     tokens = sum(map(sum, token_counts(pairs)))
     device = torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu"

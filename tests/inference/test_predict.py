@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from transformers import InternVLForConditionalGeneration
 
@@ -89,14 +90,21 @@ def test_questions_of_shards_and_a_bad_prompt_is_a_line_with_its_reason(
     rows = rows_of(tmp_path / "out.jsonl")
     assert len(rows) == 8 and all({"id", "question", "chosen", "rejected", "response"} <= row.keys() for row in rows)
     bad = tmp_path / "bad.jsonl"
-    bad.write_text('{"question": "Hello?"}\nno json\n{"question": "<image>", "image": "../secret.png"}\n{"image": "a.png"}\n')
+    bad.write_text(
+        '{"question": "Hello?"}\nno json\n{"question": "<image>", "image": "../secret.png"}\n{"image": "a.png", "id": 9}\n{"question": "x", "response": "mine"}\n'
+    )
     with pytest.raises(SystemExit) as stopped:
         predict(str(tiny_folder), str(tmp_path / "bad_out.jsonl"), questions=str(bad), **OPTIONS)
     assert stopped.value.code == 3
     good, *refused = rows_of(tmp_path / "bad_out.jsonl")
     assert isinstance(good["response"], str) and "error" not in good
-    for row, words in zip(refused, ["not JSON", "lies outside its root", "no object with a 'question'"[3:]], strict=True):
+    for row, words in zip(
+        refused,
+        ["not JSON", "lies outside its root", "object with a 'question'", "the field 'response' is one that the output adds"],
+        strict=True,
+    ):
         assert row["response"] is None and words in row["error"] and row["where"].startswith(str(bad))
+    assert refused[2]["id"] == 9
 
 
 def test_what_cannot_be_asked_is_refused(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
@@ -173,3 +181,8 @@ def test_a_long_prompt_does_not_stretch_its_neighbours(golden: Path, tmp_path: P
         answers.append([row["response"] for row in rows_of(output)])
     assert answers[0] == answers[1] == answers[2]
     assert split_by_rope([3, 90, 5], 64, 6) == [[0, 2], [1]] and split_by_rope([3, 90], None, 6) == [[0, 1]]
+
+
+def test_two_runs_do_not_write_one_output(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    with FileLock(tmp_path / "out.parts.lock"), pytest.raises(InputError, match="another run is writing it"):
+        predict(str(tiny_folder), str(tmp_path / "out"), questions=str(questions), **OPTIONS)

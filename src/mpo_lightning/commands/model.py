@@ -98,7 +98,11 @@ def chat(
         encoded = encode_prompt(processor.encoder(max_tiles, 10**9, "set_aside"), prompt)
     except BadRecord as error:
         raise InputError(f"the question cannot be asked: {error}") from None
-    place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from None
     model: Any = load_model(folder, torch.bfloat16 if place.type == "cuda" else torch.float32)
     model.to(place)
     streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
@@ -184,13 +188,17 @@ def plan(
 
     if min(devices, pairs, prompt, chosen, rejected) < 1 or tiles < 0:
         raise InputError("--devices, --pairs, --prompt, --chosen and --rejected must be at least 1, and --tiles at least 0")
+    if pairs * (prompt + chosen + rejected) > 2**17 or keep_logits_gib < 0:
+        raise InputError(f"a row may have at most {2**17:,} text tokens here, and --keep_logits_gib must be at least 0")
+    if strategy == "single" and devices > 1:
+        raise InputError("--strategy single is for one device; take ddp or fsdp2")
     if reference == "adapter" and lora_rank is None:
         raise InputError("--reference adapter needs --lora_rank")
     if is_original(Path(model)):
         config = native_config(read_original(Path(model)), 0, model)
     else:
         config = read_config(model) if Path(model).is_dir() else get_preset(model).config()
-    lora = Lora(rank=lora_rank, dropout=0.0) if lora_rank else None
+    lora = Lora(rank=lora_rank, dropout=0.0) if lora_rank is not None else None
     found = plan_memory(
         config, Row(pairs, tiles, prompt, chosen, rejected), reference, freeze or (), lora, gradient_checkpointing, precision,
         keep_logits_gib, strategy, devices,

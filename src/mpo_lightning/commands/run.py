@@ -37,4 +37,4 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     try:
         function(**chosen)
     except OSError as error:
-        raise InputError(f"{error.filename}: cannot read or write there ({error.strerror})") from None
+        raise InputError(f"{error.filename or 'the output'}: cannot read or write there ({error.strerror or error})") from None

@@ -41,6 +41,12 @@ class Prompts(Protocol):
 
     def where(self, number: int) -> str: ...
 
+    def fields(self, number: int) -> dict[str, Any]: ...
+
+
+RESERVED = ("response", "response_tokens", "finished", "error", "where")
+"""Fields that the output adds."""
+
 
 class QuestionFile:
     """The lines of a questions file; only their places are kept.
@@ -66,22 +72,35 @@ class QuestionFile:
         return len(self.places)
 
     def __getitem__(self, number: int) -> Prompt:
-        _, offset, size = self.places[number]
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            line = file.read(size)
         try:
-            fields = parse_json(line.decode("utf-8"))
+            fields = parse_json(self._line(number).decode("utf-8-sig"))
         except ValueError as error:
             raise BadRecord(f"the line is not JSON ({error})") from None
         if not isinstance(fields, dict) or "question" not in fields:
             raise BadRecord("the line is not an object with a 'question'")
+        for name in RESERVED:
+            if name in fields:
+                raise BadRecord(f"the field '{name}' is one that the output adds; rename it")
         names = fields.get("image")
         names = [] if names in (None, "", []) else [names] if isinstance(names, str) else names
         if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
             raise BadRecord(f"'image' is {names!r}; it must be a path, a list of paths, or absent")
         images = tuple(picture_path(self.root, name).read_bytes() for name in names)
         return Prompt(checked_question(fields["question"], len(images)), images, None, fields)
+
+    def fields(self, number: int) -> dict[str, Any]:
+        """What the line says, as far as it can be read; for prompts that cannot be used."""
+        try:
+            fields = parse_json(self._line(number).decode("utf-8-sig"))
+        except ValueError:
+            return {}
+        return fields if isinstance(fields, dict) else {}
+
+    def _line(self, number: int) -> bytes:
+        _, offset, size = self.places[number]
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
 
     def where(self, number: int) -> str:
         return f"{self.path}:{self.places[number][0]}"
@@ -104,6 +123,10 @@ class ShardQuestions:
         record = self.reader.read(number)
         fields = {"id": record.key, "question": record.question, "chosen": record.chosen, "rejected": record.rejected}
         return Prompt(record.question, record.images, record.max_tiles, fields)
+
+    def fields(self, number: int) -> dict[str, Any]:
+        """The record's key."""
+        return {"id": self.reader.index.key(number)}
 
     def where(self, number: int) -> str:
         return self.reader.index.where(number)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, Dataset
 
@@ -173,7 +175,7 @@ def run_predict(
     parts = output.with_name(f"{output.name}.parts")
     try:
         trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **trainer_options)
-    except (ValueError, MisconfigurationException) as error:
+    except (ValueError, TypeError, MisconfigurationException) as error:
         raise InputError(" ".join(str(error).split())) from None
     if output.exists():
         raise InputError(f"{output} exists already; choose another output, or delete it")
@@ -182,10 +184,18 @@ def run_predict(
     limit = rope_limit(read_config(model).text_config)
     slices = PromptSlices(prompts, encoder, limit, options.max_new_tokens)
     predictor = Predictor(model, processor, slices, parts, options)
-    trainer.predict(predictor, return_predictions=False)
-    trainer.strategy.barrier()
-    counts = _finish(parts, prompts, output) if trainer.is_global_zero else (0, 0)
-    trainer.strategy.barrier()
+    lock = FileLock(parts.with_name(f"{parts.name}.lock"), timeout=0)
+    try:
+        # Of the first rank, for all.
+        with lock if trainer.is_global_zero else nullcontext():
+            trainer.predict(predictor, return_predictions=False)
+            trainer.strategy.barrier()
+            counts = _finish(parts, prompts, output) if trainer.is_global_zero else (0, 0)
+            trainer.strategy.barrier()
+    except Timeout:
+        raise InputError(f"{output}: another run is writing it; wait for its end, or choose another output") from None
+    if trainer.is_global_zero:
+        Path(lock.lock_file).unlink(missing_ok=True)
     return counts
 
 
@@ -221,7 +231,7 @@ def _finish(parts: Path, prompts: Prompts, output: Path) -> tuple[int, int]:
                 lines.seek(place)
                 _, row = json.loads(lines.readline())
             refused += "error" in row
-            fields = {"where": prompts.where(number)} if "error" in row else prompts[number].fields
+            fields = prompts.fields(number) | {"where": prompts.where(number)} if "error" in row else prompts[number].fields
             file.write(json.dumps(fields | row, ensure_ascii=False) + "\n")
     partial.rename(output)
     shutil.rmtree(parts)

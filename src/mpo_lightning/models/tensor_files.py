@@ -75,6 +75,8 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 def _weight_files(folder: Path, places: dict[str, str]) -> list[Path]:
     """As transformers chooses: the index's files, or model.safetensors; without either, all there are."""
+    if (folder / "model.safetensors").is_file() and places and set(places.values()) != {"model.safetensors"}:
+        raise InputError(f"{folder}: there are model.safetensors and an index that names other files; remove one of the two")
     missing = sorted(name for name in set(places.values()) if not (folder / name).is_file())
     if missing:
         raise InputError(f"{folder}: the index names {missing[0]}, which is not there (missing files: {len(missing)}); copy it")
@@ -191,6 +193,9 @@ def whole_folder(output: Path, replace: bool = False) -> Iterator[Path]:
     Raises:
         InputError: `output` exists and is not empty, or cannot be written.
     """
+    output = output.resolve()
+    if output.is_mount() or output == Path.cwd():
+        raise InputError(f"{output}: this folder cannot be replaced by a new one; choose one inside it")
     if not replace and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output}: the folder is not empty; choose a new one")
     # Of this process alone, so that two that write one output do not touch each other's files; the second to end is refused.

@@ -157,7 +157,7 @@ def run_reference_pass(
     index = open_index(folder)
     try:
         trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **trainer_options)
-    except (ValueError, MisconfigurationException) as error:
+    except (ValueError, TypeError, MisconfigurationException) as error:
         raise InputError(" ".join(str(error).split())) from None
     meta = cache_meta(index, encoder, weights_fingerprint(native_folder(model)), str(trainer.precision))
     target = cache_folder(index.folder, meta)

@@ -218,7 +218,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "twice": (lambda folder: (save_file({NORM: torch.ones(64)}, folder / "model-2.safetensors"), (folder / "model.safetensors").rename(folder / "model-1.safetensors")), "is in two files"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "has no weights"),
     "pickled weights": (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "run code when they are opened"),
-    "a missing shard": (lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-9.safetensors"}}'), "model-9.safetensors, which is not there"),
+    "a missing shard": (lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-9.safetensors"}}'), "an index that names other files"),
     "an index that lies": (lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.safetensors"}}'), "the index places a in model.safetensors"),
     "a broken index": (lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": [1]}'), "the index cannot be read"),
     "a config of another size": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(intermediate_size=256)), "config.json makes it"),
@@ -245,6 +245,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "special tokens that are a number": (lambda folder: change_json(folder / "tokenizer_config.json", lambda c: c.update(additional_special_tokens=5)), "cannot be understood"),
     "a token without a name": (lambda folder: change_json(folder / "tokenizer_config.json", lambda c: c.update(eos_token={"x": 1})), "cannot be understood"),
     "a cut tokenizer.json": (lambda folder: (folder / "tokenizer.json").write_text('{"version": "1.0", "mod'), "the tokenizer cannot be loaded"),
+    "a missing shard of several": (lambda folder: ((folder / "model.safetensors").rename(folder / "model-1.safetensors"), (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-9.safetensors"}}')), "model-9.safetensors, which is not there"),
     "a template of another family": (
         lambda folder: change_json(folder / "config.json", lambda c: c.update(template="phi3-chat")),
         "the tokenizer has no <|end|>".replace("|", r"\|"),
@@ -392,3 +393,30 @@ def test_random_bytes_never_crash_the_reading_of_a_tokenizer(golden: Path, tmp_p
         except InputError:
             refused += 1
     assert refused > 100
+
+
+def test_a_tokenizer_without_its_words_is_refused(golden: Path, tmp_path: Path) -> None:
+    source = copy_golden(golden / "checkpoints" / "qwen2_bias", tmp_path / "source")
+    for name in ("vocab.json", "merges.txt"):
+        (source / name).unlink()
+    with pytest.raises(InputError, match="no tokenizer here"):
+        convert(str(source), str(tmp_path / "out"))
+    (source / "vocab.json").write_text('{"a": 0}')
+    (source / "merges.txt").write_text("")
+    with pytest.raises(InputError, match=r"is not whole|cannot be loaded"):
+        convert(str(source), str(tmp_path / "out"))
+
+
+def test_licences_come_along_and_places_that_cannot_be_taken_are_refused(
+    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = copy_golden(golden / "checkpoints" / "qwen2_bias", tmp_path / "source")
+    (source / "LICENSE").write_text("mine")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    convert(str(source), str(tmp_path / "link"))
+    assert (tmp_path / "real" / "original" / "LICENSE").read_text() == "mine"
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="choose one inside it"):
+        convert(str(source), ".")

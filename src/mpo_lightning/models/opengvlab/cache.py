@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.opengvlab.config import KEPT_SUFFIXES
+from mpo_lightning.models.opengvlab.config import is_kept
 
 VERSION = 1
 """Of the conversion; a change of what it writes raises it."""
@@ -68,7 +68,7 @@ def fingerprint(folder: Path) -> str:
     """Sixteen hexadecimal digits that change when the folder's content does."""
     digest = hashlib.sha256(str(VERSION).encode())
     for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.suffix not in (*KEPT_SUFFIXES, ".safetensors"):
+        if not path.is_file() or not (is_kept(path.name) or path.suffix == ".safetensors"):
             continue
         digest.update(path.name.encode() + b"\0")
         with path.open("rb") as file:

@@ -66,7 +66,11 @@ ORIGINAL_DEFAULTS: dict[str, dict[str, Any]] = {
 and configuration_internlm2.py."""
 
 KEPT_SUFFIXES = (".json", ".py", ".model", ".txt", ".jinja")
-"""Of the files other than weights that an original folder is made of."""
+
+
+def is_kept(name: str) -> bool:
+    """Whether a file of an original folder, other than weights, belongs to it: settings, tokenizer, Python files, the licence."""
+    return Path(name).suffix in KEPT_SUFFIXES or name.upper().startswith(("LICENSE", "LICENCE", "NOTICE"))
 
 
 def read_original(folder: Path) -> dict[str, Any]:

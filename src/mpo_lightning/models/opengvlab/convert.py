@@ -23,7 +23,7 @@ from mpo_lightning.data.encoding import IMAGE_TOKEN
 from mpo_lightning.data.templates import get_template
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.export import generation_config, save_processor
-from mpo_lightning.models.opengvlab.config import differing_settings, native_config, original_config, read_original
+from mpo_lightning.models.opengvlab.config import differing_settings, is_kept, native_config, original_config, read_original
 from mpo_lightning.models.opengvlab.names import TensorMap, disk_name, pack, packed_shape, tensor_maps, unpack
 from mpo_lightning.models.opengvlab.tokenizer import original_tokenizer
 from mpo_lightning.models.processor import ORIGINAL, Processor
@@ -150,6 +150,11 @@ def _processor(source: Path, original: dict[str, Any], config: Any) -> Processor
     missing = [token for token in ("<img>", "</img>", IMAGE_TOKEN, template.end) if token not in tokenizer.get_vocab()]
     if missing:
         raise InputError(f"{source}: the tokenizer has no {missing[0]}, which the template {name} needs; are its files complete?")
+    probe = "What is 12 + 7?"
+    if str(tokenizer.decode(tokenizer(probe, add_special_tokens=False).input_ids)).strip() != probe:
+        raise InputError(
+            f"{source}: the tokenizer does not give {probe!r} back, so its vocabulary is not whole; copy its files again"
+        )
     if len(tokenizer) > config.text_config.vocab_size:
         raise InputError(
             f"{source}: the tokenizer has {len(tokenizer):,} tokens and the model {config.text_config.vocab_size:,}; are they of one model?"
@@ -213,11 +218,7 @@ def keep_original_files(source: Path, target: Path) -> None:
     """Copies a folder's files other than weights; none of it is run."""
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.iterdir()):
-        if (
-            path.is_file()
-            and path.suffix in (".json", ".py", ".model", ".txt", ".jinja", ".md")
-            and not path.name.endswith(".index.json")
-        ):
+        if path.is_file() and is_kept(path.name) and not path.name.endswith(".index.json"):
             shutil.copyfile(path, target / path.name)
 
 
