@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,7 +14,8 @@ from mpo_lightning.data.tiling import IMAGENET_MEAN, IMAGENET_STD, normalize_til
 from mpo_lightning.models.freeze import freeze
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.objectives import MPOObjective, RunningMicroBatches
-from support.golden_models import golden_model, gradients_by_original_name
+from mpo_lightning.training import MPOModule
+from support.golden_models import copy_golden, golden_model, gradients_by_original_name, original_tensors
 from support.oracle import answer_logps, oracle_logps
 
 NAMES = ("internlm2_gqa", "qwen2_bias")
@@ -131,3 +133,41 @@ def test_a_pairs_logps_do_not_depend_on_its_company(golden: Path) -> None:
         alone = forward(collate([pair], 56))[0]
         assert_close(alone.chosen, together.chosen[number : number + 1].detach())
         assert_close(alone.rejected, together.rejected[number : number + 1].detach())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_lightning_module_takes_the_references_steps_on_original_folders(golden: Path, tmp_path: Path, name: str) -> None:
+    """From the original checkpoints on disk to losses, log-probs and the gradient's norm; steps with a fault of the reference are left out."""
+    checkpoint, folder = golden / "checkpoints" / name, golden / "loss" / f"model_{name}"
+    tensors = load_file(folder / "mpo_model_steps.safetensors")
+    start = {key: value.float() for key, value in original_tensors(checkpoint).items()}
+    changed = {key.removeprefix("policy_override."): value for key, value in tensors.items() if key.startswith("policy_override.")}
+    module = MPOModule(
+        str(copy_golden(checkpoint, tmp_path / "policy", start | changed)),
+        str(copy_golden(checkpoint, tmp_path / "reference", start)),
+        reward_shift="micro_batches",
+        generation_mean="token",
+    )
+    trainer = L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(module)
+    module.trainer = trainer
+    module.configure_model()
+    module.train()
+    compared = 0
+    for number, step in enumerate(json.loads((folder / "mpo_model_steps.json").read_text())["steps"]):
+        batch = collate(golden_pairs(tensors, number, module.policy.model.config.image_token_id), 56)
+        terms, policy = module.losses(batch, training=True)
+        if (name, number) in FAULTS:
+            # delta goes on from what the reference saw.
+            module.shift.sum = step["delta_after"] * module.shift.count
+            continue
+        compared += 1
+        assert_close(policy.chosen, step["policy_chosen_logps"])
+        assert_close(policy.rejected, step["policy_rejected_logps"])
+        assert_close(terms.total.mean(), step["loss"])
+        assert_close(terms.generation.mean(), step["policy_nll_loss"])
+        assert module.shift.mean == pytest.approx(step["delta_after"], rel=1e-5, abs=1e-6)
+        module.zero_grad()
+        terms.total.mean().backward()
+        assert_close(torch.nn.utils.get_total_norm([part.grad for part in module.policy.parameters()]), step["grad_norm_total"])
+    assert compared == 2
