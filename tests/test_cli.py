@@ -1,6 +1,8 @@
 """The command: help, dispatch, overlays, and the traps of LightningCLI."""
 
+import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -36,7 +38,7 @@ def test_help_is_quick_imports_no_torch_and_lists_every_verb() -> None:
 
 def test_help_and_dispatch_agree() -> None:
     listed = [*cli.VERBS, *(f"{group} {verb}" for group, verbs in cli.GROUPS.items() for verb in verbs)]
-    assert sorted(listed) == sorted(COMMANDS)
+    assert sorted(listed) == sorted([*COMMANDS, "launch"])
     with pytest.raises(InputError, match="unknown verb 'train'"):
         cli.run(["train"])
 
@@ -277,3 +279,55 @@ def test_bad_input_of_a_run_is_one_sentence_too(tmp_path: Path, root: Path) -> N
     done = mpo("fit", "--config", root / "configs/base.yaml", "--model.policy", tmp_path / "nothing", cwd=tmp_path)
     assert done.returncode == 2
     assert "nothing: no model here (config.json is missing)" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+
+
+def test_launch_prints_a_script_that_a_shell_understands(capsys: pytest.CaptureFixture) -> None:
+    fit = ["--config", "a b.yaml", "--model.policy=MODEL"]
+    cli.run(["launch", "--nodes", "8", "--gpus=4", *fit])
+    script = capsys.readouterr().out
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+    for line in ("#SBATCH --nodes=8", "#SBATCH --ntasks-per-node=4", "#SBATCH --requeue"):
+        assert line in script.splitlines()
+    assert "mpo fit --config 'a b.yaml' --model.policy MODEL --ckpt_path auto --trainer.num_nodes 8 --trainer.devices 4" in script
+    cli.run(["launch", "--nodes", "2", "--gpus", "8", "--scheduler", "torchrun", *fit, "--ckpt_path", "last"])
+    script = capsys.readouterr().out
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+    assert "--nnodes=2 --nproc-per-node=8 --max-restarts=3" in script and "--ckpt_path last" in script and "auto" not in script
+    for words, message in (([], ""), (["--nodes", "x", "--gpus", "1", "a"], "--nodes has to be a whole number"), (["--nodes"], "needs a value"),
+                           (["--nodes", "1", "--gpus", "1"], "nothing to run"), (["--nodes=1", "--gpus=1", "--scheduler=k8s", "a"], "slurm or torchrun")):  # fmt: skip
+        if words:
+            with pytest.raises(InputError, match=message):
+                cli.run(["launch", *words])
+        else:
+            cli.run(["launch"])
+            assert "--scheduler" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_torchrun_script_trains_on_two_processes_and_goes_on(
+    root: Path, shards: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    overlays = [
+        part for name in ("base", "recipe/mpo", "strategy/ddp_cpu") for part in ("--config", str(root / f"configs/{name}.yaml"))
+    ]
+    fit = [*overlays, f"--model.policy={tiny_folder}", f"--data.train={shards / 'train'}", "--data.global_batch_size=8", "--data.micro_batch_size=2",
+           "--data.num_workers=0", "--data.max_length=1024", "--trainer.precision=32-true", f"--trainer.default_root_dir={tmp_path / 'run'}",
+           "--model.gradient_checkpointing=false"]  # fmt: skip
+    for steps in ("2", "4"):
+        words = ["launch", "--nodes=1", "--gpus=2", "--scheduler=torchrun", f"--port={port}", *fit, "--trainer.max_steps", steps]
+        cli.run(words)
+        script = capsys.readouterr().out.replace("torchrun ", f"{sys.executable} -m torch.distributed.run ", 1)
+        done = subprocess.run(
+            ["bash", "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(root / "src")},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert "going on from" in done.stderr
+    assert len(logged(tmp_path / "run", "train/loss")) == 2 and len(logged(tmp_path / "run", "train/loss", 1)) == 2

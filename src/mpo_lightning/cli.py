@@ -19,6 +19,7 @@ TRAINER_VERBS = {
     "test": "the same on the test shards, and each pair's log-probs and rewards as JSON lines",
 }
 VERBS = {
+    "launch": "print the sbatch or torchrun script that starts mpo fit on many machines",
     "predict": "a model's answers to a questions file or a shard set, as JSON lines",
 }
 GROUPS = {
@@ -44,7 +45,7 @@ def help_text() -> str:
     """What `mpo --help` prints: every verb in a line."""
     lines = ["usage: mpo VERB ... | mpo VERB --help", "", "Take an InternVL2, train it with Mixed Preference Optimization.", ""]
     lines += ["train and evaluate (LightningCLI):", *(f"  {verb:<14} {text}" for verb, text in TRAINER_VERBS.items()), ""]
-    lines += ["infer:", *(f"  {verb:<14} {text}" for verb, text in VERBS.items()), ""]
+    lines += ["more:", *(f"  {verb:<14} {text}" for verb, text in VERBS.items()), ""]
     for group in GROUPS:
         lines += [f"{group}:", *group_lines(group), ""]
     return "\n".join([*lines, "options:", "  --help         this text", "  --version      the version", ""])
@@ -99,6 +100,9 @@ def run(arguments: Sequence[str]) -> None:
         raise InputError(f"unknown verb '{verb} {arguments[1]}'; 'mpo {verb} --help' lists them")
     elif verb in GROUPS:
         importlib.import_module("mpo_lightning.commands").run(f"{verb} {arguments[1]}", arguments[2:])
+    elif verb == "launch":
+        # Not parsed by jsonargparse: most of its options are those of fit.
+        importlib.import_module("mpo_lightning.commands.launch").launch(arguments[1:])
     elif verb in VERBS:
         importlib.import_module("mpo_lightning.commands").run(verb, arguments[1:])
     else:

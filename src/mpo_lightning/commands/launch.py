@@ -1,0 +1,89 @@
+"""`mpo launch`: prints the script that starts a run on many machines. It starts nothing; SLURM and torchrun do."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from mpo_lightning.errors import InputError
+
+HELP = """usage: mpo launch --nodes N --gpus G [--scheduler slurm|torchrun] [options] FIT_OPTIONS
+
+Prints a script for N machines with G GPUs each that runs `mpo fit FIT_OPTIONS` and goes on by itself after a preemption or a crash:
+    mpo launch --nodes 8 --gpus 8 --config configs/base.yaml --config configs/recipe/mpo.yaml ... > job.sh && sbatch job.sh
+
+options:
+  --nodes N          machines
+  --gpus G           GPUs of each
+  --scheduler S      slurm (sbatch script, the default), or torchrun (the command to start on each machine)
+  --time T           slurm: the job's time limit, such as 24:00:00 (default)
+  --cpus C           slurm: CPU cores for each GPU's process and its loaders (default 12)
+  --job_name NAME    slurm: (default mpo)
+  --restarts R       torchrun: how often a crashed run is started again (default 3)
+  --port P           torchrun: of the first machine (default 29500)
+  FIT_OPTIONS        handed to `mpo fit` as they are; --ckpt_path auto is added where there is none
+"""
+DEFAULTS = {"scheduler": "slurm", "time": "24:00:00", "cpus": "12", "job_name": "mpo", "restarts": "3", "port": "29500"}
+
+SLURM = """#!/bin/bash
+#SBATCH --job-name={job_name}
+#SBATCH --nodes={nodes}
+#SBATCH --ntasks-per-node={gpus}
+#SBATCH --gpus-per-node={gpus}
+#SBATCH --cpus-per-task={cpus}
+#SBATCH --time={time}
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=SIGUSR1@180
+# Three minutes before the limit Lightning saves a checkpoint and puts the job back into the queue; a node that fails does so too. Either way the
+# next start goes on from the newest whole checkpoint.
+set -euo pipefail
+export OMP_NUM_THREADS=1
+srun --kill-on-bad-exit=1 {command}
+"""
+TORCHRUN = """#!/bin/bash
+# Start this on each of the {nodes} machines, with the first one's name in HEAD. A run that crashes is started again on all of them, up to {restarts}
+# times, and goes on from the newest whole checkpoint.
+set -euo pipefail
+export OMP_NUM_THREADS=1
+torchrun --nnodes={nodes} --nproc-per-node={gpus} --max-restarts={restarts} \\
+  --rdzv-backend=c10d --rdzv-id=mpo --rdzv-endpoint="${{HEAD:-localhost}}:{port}" \\
+  -m {command}
+"""
+
+
+def launch(arguments: Sequence[str]) -> None:
+    """Prints the script.
+
+    Raises:
+        InputError: an option without a value, a number that is none, or nothing to run.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return
+    options, fit = dict(DEFAULTS), []
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") and "=" in word else [word])]
+    while words:
+        word = words.pop(0)
+        name = word.removeprefix("--")
+        if word.startswith("--") and name in (*DEFAULTS, "nodes", "gpus"):
+            if not words:
+                raise InputError(f"{word} needs a value; 'mpo launch --help' shows one")
+            options[name] = words.pop(0)
+        else:
+            fit.append(word)
+    for name in ("nodes", "gpus", "cpus", "restarts", "port"):
+        if not options.get(name, "").isdigit() or (name != "restarts" and int(options[name]) < 1):
+            raise InputError(
+                f"--{name} has to be a whole number of at least 1, got {options.get(name)!r}; 'mpo launch --help' explains it"
+            )
+    if not fit:
+        raise InputError(
+            "there is nothing to run; give the options of 'mpo fit', such as --config configs/base.yaml --config configs/recipe/mpo.yaml"
+        )
+    if options["scheduler"] not in ("slurm", "torchrun"):
+        raise InputError(f"--scheduler is slurm or torchrun, not {options['scheduler']!r}")
+    fit += [] if any(word.startswith("--ckpt_path") for word in fit) else ["--ckpt_path", "auto"]
+    fit += ["--trainer.num_nodes", options["nodes"], "--trainer.devices", options["gpus"]]
+    program = ["mpo"] if options["scheduler"] == "slurm" else ["mpo_lightning"]
+    script = SLURM if options["scheduler"] == "slurm" else TORCHRUN
+    sys.stdout.write(script.format(command=shlex.join([*program, "fit", *fit]), **options))
