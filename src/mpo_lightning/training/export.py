@@ -16,7 +16,7 @@ from mpo_lightning.training.module import MPOModule
 
 
 class ExportPolicy(L.Callback):
-    """Writes `save_pretrained` files and README.md when training ends.
+    """Writes `save_pretrained` files and README.md when training ends; also in a resumed run that had no step left to do.
 
     Args:
         folder: where to; None is `export` in the run folder.
@@ -25,7 +25,7 @@ class ExportPolicy(L.Callback):
     def __init__(self, folder: str | None = None) -> None:
         self.folder = folder
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         datamodule = getattr(trainer, "datamodule", None)
