@@ -307,9 +307,6 @@ def test_launch_prints_a_script_that_a_shell_understands(capsys: pytest.CaptureF
 def test_the_torchrun_script_trains_on_two_processes_and_goes_on(
     root: Path, shards: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
     overlays = [
         part for name in ("base", "recipe/mpo", "strategy/ddp_cpu") for part in ("--config", str(root / f"configs/{name}.yaml"))
     ]
@@ -317,6 +314,9 @@ def test_the_torchrun_script_trains_on_two_processes_and_goes_on(
            "--data.num_workers=0", "--data.max_length=1024", "--trainer.precision=32-true", f"--trainer.default_root_dir={tmp_path / 'run'}",
            "--model.gradient_checkpointing=false"]  # fmt: skip
     for steps in ("2", "4"):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
         words = ["launch", "--nodes=1", "--gpus=2", "--scheduler=torchrun", f"--port={port}", *fit, "--trainer.max_steps", steps]
         cli.run(words)
         script = capsys.readouterr().out.replace("torchrun ", f"{sys.executable} -m torch.distributed.run ", 1)

@@ -19,7 +19,7 @@ from mpo_lightning.models.loading import load_model
 from mpo_lightning.models.lora import Lora
 from mpo_lightning.training import StepCheckpoint
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO, manifest_of, problem_of
-from mpo_lightning.training.checkpoints import find_checkpoint
+from mpo_lightning.training.checkpoints import CHOSEN, find_checkpoint
 from support.runs import logged, make_run
 
 
@@ -69,6 +69,20 @@ def test_auto_starts_afresh_only_where_nothing_is(tmp_path: Path, run_folder: Pa
     (tmp_path / "begun" / "version_0" / "metrics.csv").touch()
     with pytest.raises(InputError, match=r"holds a run \(version_0/metrics.csv\) but no whole checkpoint"):
         find_checkpoint("auto", tmp_path / "begun")
+
+
+def test_another_rank_takes_what_its_starter_found_and_nobody_elses(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = str(at_step(run_folder, 7))
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv(CHOSEN, f"{os.getppid()}:given.ckpt")
+    assert find_checkpoint("auto", run_folder) == "given.ckpt"
+    monkeypatch.setenv(CHOSEN, f"{os.getppid()}:")
+    assert find_checkpoint("auto", run_folder) is None
+    # Left over from another run in an outer process.
+    monkeypatch.setenv(CHOSEN, "1:given.ckpt")
+    assert find_checkpoint("auto", run_folder) == newest
 
 
 def test_auto_passes_over_what_is_damaged_and_says_so(copied: Path, caplog: pytest.LogCaptureFixture) -> None:

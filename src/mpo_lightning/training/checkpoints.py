@@ -14,7 +14,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.training.checkpoint_io import manifest_of, problem_of
 
 CHOSEN = "MPO_LIGHTNING_CHECKPOINT"
-"""Environment variable in which a process tells those that it starts (which have a LOCAL_RANK) which checkpoint `auto` found."""
+"""Environment variable in which a process tells those that it starts (which have a LOCAL_RANK) its number and the checkpoint that `auto` found."""
 
 
 class StepCheckpoint(ModelCheckpoint):
@@ -61,9 +61,12 @@ def find_checkpoint(name: str, run_folder: Path) -> str | None:
     if name == "hpc":
         return name
     if name == "auto":
-        if "LOCAL_RANK" not in os.environ or CHOSEN not in os.environ:
-            os.environ[CHOSEN] = _newest_whole(run_folder) or ""
-        return os.environ[CHOSEN] or None
+        # Another rank that this process's parent started takes what that one found.
+        starter, _, chosen = os.environ.get(CHOSEN, "").partition(":")
+        if "LOCAL_RANK" not in os.environ or starter != str(os.getppid()):
+            chosen = _newest_whole(run_folder) or ""
+            os.environ[CHOSEN] = f"{os.getpid()}:{chosen}"
+        return chosen or None
     if name in ("best", "registry"):
         raise InputError(
             f"--ckpt_path {name}: this command does not know which one that is; give the path of a checkpoint, or 'last'"
