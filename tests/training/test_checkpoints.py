@@ -81,7 +81,7 @@ def test_another_rank_takes_what_its_starter_found_and_nobody_elses(
     monkeypatch.setenv(CHOSEN, f"{os.getppid()}:")
     assert find_checkpoint("auto", run_folder) is None
     # Left over from another run in an outer process.
-    monkeypatch.setenv(CHOSEN, "1:given.ckpt")
+    monkeypatch.setenv(CHOSEN, f"{os.getppid() + 1}:given.ckpt")
     assert find_checkpoint("auto", run_folder) == newest
 
 
