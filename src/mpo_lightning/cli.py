@@ -62,18 +62,27 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # A user's own loss may lie in the working folder; last, so that nothing there hides a package.
     sys.path.append(str(Path.cwd()))
+    code: str | int | None = 0
     try:
         # sys.argv is left alone: Lightning's launcher starts other ranks with it.
         run(sys.argv[1:])
     except InputError as error:
         print(f"mpo: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        code = 2
     except KeyboardInterrupt:
         print("mpo: stopped", file=sys.stderr)
-        raise SystemExit(130) from None
+        code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
+        code = 1
+    except SystemExit as stopped:
+        code = stopped.code
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        importlib.import_module("mpo_lightning.training.together").end_process(
+            code if isinstance(code, int) else int(code is not None)
+        )
+    raise SystemExit(code)
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -97,9 +97,9 @@ def test_auto_passes_over_what_is_damaged_and_says_so(copied: Path, caplog: pyte
     manifest_of(files[4]).unlink()
     with caplog.at_level("INFO"):
         assert find_checkpoint("auto", copied) == str(files[2])
-    for words in ("it has 1,000 bytes and its manifest says", "differ from its manifest's checksum", "it has no manifest"):
+    for words in ("has 1,000 bytes and its manifest says", "differ from its manifest's checksum", "it has no manifest"):
         assert words in caplog.text
-    with pytest.raises(InputError, match=r"damaged or cut short \(its bytes differ"):
+    with pytest.raises(InputError, match=r"damaged or cut short \(the bytes of .* differ"):
         find_checkpoint(str(files[6]), copied)
     files[2].unlink()
     assert find_checkpoint("auto", copied) == str(files[0])
@@ -154,7 +154,7 @@ def test_an_exported_checkpoint_is_the_policy_of_its_step(
         torch.testing.assert_close(other[name], start[name] + 2 * up @ down, rtol=0, atol=1e-6)
     else:
         assert torch.equal(other[name], saved[f"policy.model.{name}"])
-    with pytest.raises(InputError, match="no such checkpoint file"):
+    with pytest.raises(InputError, match="no such checkpoint"):
         export(str(tmp_path / "none.ckpt"), str(tmp_path / "out"))
 
 

@@ -1,6 +1,5 @@
 """Two gloo processes against one, on the same global batches: every logged number, the weights, delta."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,37 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mpo_lightning.commands import data as commands
 from mpo_lightning.models.tiny import write_tiny_model
+from support.mixed_shards import mixed_shards
 from support.runs import logged
 
 pytestmark = pytest.mark.slow
-
-
-def mixed_shards(folder: Path, root: Path) -> Path:
-    """Thirteen pairs with one, two and no pictures, and one that is too long: text-only pairs meet others in a step, a rank is
-    alone with the bad record, and the last step is partial."""
-    rows = []
-    for number in range(13):
-        picture = {0: ["photos/horse.jpg"], 1: [], 2: ["diagrams/clock0.png", "diagrams/shapes0.png"]}[number % 3]
-        marks = "".join("<image>\n" for _ in picture)
-        rows.append(
-            {
-                "image": picture,
-                "question": f"{marks}Question {number}?",
-                "chosen": f"right {number} " * (1 + number % 4),
-                "rejected": f"wrong {number}",
-            }
-        )
-    rows.insert(6, {"question": "why " * 3000, "chosen": "a", "rejected": "b"})
-    folder.mkdir()
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    images = root / "examples" / "mmpr_sample" / "images"
-    (folder / "meta.json").write_text(
-        json.dumps({"set": {"root": str(images), "annotation": "pairs.jsonl", "max_dynamic_patch": 2}})
-    )
-    commands.shard(str(folder / "meta.json"), str(folder / "out"), workers=1)
-    return folder / "out" / "train"
 
 
 def fit(folder: Path, root: Path, devices: int, *arguments: str) -> subprocess.CompletedProcess[str]:

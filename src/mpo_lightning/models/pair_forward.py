@@ -37,6 +37,8 @@ class PairForward(nn.Module):
         super().__init__()
         self.model = model
         self.backend = backend
+        self.sharded = False
+        """Whether ranks hold pieces of the weights, so that each must go through every layer whatever is in its row."""
         text_config: Any = model.config.text_config
         text_config._attn_implementation = NAME
         if not isinstance(model.lm_head, AnswerHead):
@@ -51,10 +53,17 @@ class PairForward(nn.Module):
         Args:
             batch: the row.
             features: [N, tokens a tile, E] from another model's pass over the same row, where tower and projector are the same.
+
+        Returns:
+            The log-probs, and the features; None for a row without pictures. A sharded model makes those of a blank tile for such a row,
+            which go nowhere.
         """
         if features is None and len(batch.tiles):
             draw_paths(self.model, batch.seeds, batch.tile_counts, batch.tiles.device)
             features = self._features(batch.tiles)
+        elif features is None and self.sharded:
+            draw_paths(self.model, (), (), batch.tiles.device)
+            features = self._features(batch.tiles.new_zeros(1, *batch.tiles.shape[1:]))
         embeddings = self.model.model.language_model.embed_tokens(batch.input_ids)
         if features is not None:
             places = (batch.input_ids == self.model.config.image_token_id).unsqueeze(1)
@@ -64,7 +73,7 @@ class PairForward(nn.Module):
         sums = torch.zeros(2 * batch.pairs, dtype=torch.float64, device=hidden.device).index_add(
             0, batch.answers, token_logps.double()
         )
-        if not len(batch.tiles):
+        if features is None:
             sums = sums + self._touch_vision(batch)
         chosen, rejected = sums.chunk(2)
         counts = torch.tensor(batch.lengths, device=hidden.device)

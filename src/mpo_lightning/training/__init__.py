@@ -6,6 +6,16 @@ from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.export import ExportPolicy
 from mpo_lightning.training.module import MPOModule
 from mpo_lightning.training.score_writer import ScoreWriter
+from mpo_lightning.training.sharded_strategy import FSDP2Strategy
 from mpo_lightning.training.startup_check import StartupCheck
 
-__all__ = ["Curves", "ExportPolicy", "MMPRDataModule", "MPOModule", "ScoreWriter", "StartupCheck", "StepCheckpoint"]
+__all__ = [
+    "Curves",
+    "ExportPolicy",
+    "FSDP2Strategy",
+    "MMPRDataModule",
+    "MPOModule",
+    "ScoreWriter",
+    "StartupCheck",
+    "StepCheckpoint",
+]

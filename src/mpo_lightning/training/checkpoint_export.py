@@ -1,7 +1,6 @@
 """A training checkpoint as a folder that plain transformers loads."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -10,7 +9,8 @@ from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.lora import Lora, add_adapters, merged_weights
 from mpo_lightning.models.tensor_files import whole_folder
-from mpo_lightning.training.checkpoints import check_file
+from mpo_lightning.training.checkpoints import check_checkpoint
+from mpo_lightning.training.sharded_checkpoint import load_sharded, read_rest
 
 PREFIX = "policy.model."
 
@@ -19,7 +19,7 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int
     """Writes a checkpoint's policy, adapters merged, beside its tokenizer and settings.
 
     Args:
-        checkpoint: a .ckpt file of `mpo fit`.
+        checkpoint: a .ckpt of `mpo fit`, a file or the folder of a sharded run.
         output: a new folder.
         policy: checkpoint folder that training started from; None takes the one that the file names.
 
@@ -29,10 +29,11 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int
     Raises:
         InputError: the file is damaged, or the folder is gone or another model's.
     """
-    if not checkpoint.is_file():
-        raise InputError(f"{checkpoint}: no such checkpoint file; a run keeps its own in RUN/version_N/checkpoints")
-    check_file(checkpoint)
-    content: dict[str, Any] = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
+    if not checkpoint.exists():
+        raise InputError(f"{checkpoint}: no such checkpoint; a run keeps its own in RUN/version_N/checkpoints")
+    check_checkpoint(checkpoint)
+    whole = checkpoint.is_file()
+    content = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True) if whole else read_rest(checkpoint)
     source = content.get("policy") or {}
     folder = policy or source.get("folder")
     if folder is None:
@@ -40,9 +41,13 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int
     model, processor = load_model(folder), load_processor(folder)
     if source.get("lora"):
         add_adapters(model, Lora(**source["lora"]))
-    state = {name.removeprefix(PREFIX): value for name, value in content["state_dict"].items() if name.startswith(PREFIX)}
     try:
-        model.load_state_dict(state, strict=True)
+        if whole:
+            state = {name.removeprefix(PREFIX): value for name, value in content["state_dict"].items() if name.startswith(PREFIX)}
+            model.load_state_dict(state, strict=True)
+        else:
+            # In place, piece by piece, so that there is one copy in memory.
+            load_sharded({"state_dict": {PREFIX + name: value for name, value in model.state_dict().items()}}, checkpoint)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise InputError(f"{checkpoint}: it does not fit {folder} ({reason:.200}); give the model it was trained from") from None

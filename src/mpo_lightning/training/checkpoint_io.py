@@ -1,15 +1,21 @@
-"""Checkpoint files that are either whole or not there: hashed while they are written, synced, renamed into place.
+"""Checkpoints that are either whole or not there: hashed while they are written, synced, renamed into place.
 
     NAME.ckpt         the state, streamed to disk (Lightning's own way holds a second copy of it in memory)
     NAME.ckpt.json    its manifest: bytes and sha256; written before NAME.ckpt gets its name
 
-A kill at any moment leaves the file whole, or under another name. Damage that comes later shows by the manifest.
+or, of a sharded run (`sharded_checkpoint`), a folder:
+
+    NAME.ckpt/        a file of each rank's pieces, torch's table of them, and meta.pt with the rest of the state
+        manifest.json bytes and sha256 of each; written last, before NAME.ckpt gets its name
+
+A kill at any moment leaves a checkpoint whole, or under another name. Damage that comes later shows by the manifest.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +25,25 @@ from lightning.fabric.utilities.types import _PATH
 
 from mpo_lightning.errors import InputError
 
+MANIFEST = "manifest.json"
+"""In the folder of a sharded checkpoint."""
 
-class _HashingFile:
-    """A file for torch.save, which writes once from start to end."""
+
+class HashingFile:
+    """A file for torch.save, which writes once from start to end; synced when its context ends."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("wb")
         self.digest = hashlib.sha256()
         self.bytes = 0
+
+    def __enter__(self) -> "HashingFile":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        with self.file:
+            self.file.flush()
+            os.fsync(self.file.fileno())
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
@@ -37,6 +54,17 @@ class _HashingFile:
 
     def flush(self) -> None:
         self.file.flush()
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def close(self) -> None:
+        """Left to the context's end, where the file is synced first."""
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """Of a manifest."""
+        return {"bytes": self.bytes, "sha256": self.digest.hexdigest()}
 
 
 def manifest_of(path: Path) -> Path:
@@ -53,27 +81,28 @@ class ManifestCheckpointIO(TorchCheckpointIO):
         partial = target.with_name(f".{target.name}.partial")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            file = _HashingFile(partial)
-            with file.file:
+            with HashingFile(partial) as file:
                 torch.save(checkpoint, file)  # type: ignore[arg-type]
-                file.flush()
-                os.fsync(file.file.fileno())
-            manifest = json.dumps({"bytes": file.bytes, "sha256": file.digest.hexdigest()})
-            _write_synced(manifest_of(target), manifest)
+            write_synced(manifest_of(target), json.dumps(file.entry))
             partial.rename(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         except (OSError, RuntimeError) as error:
-            # torch wraps what its writer says.
             partial.unlink(missing_ok=True)
-            reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
-            raise InputError(
-                f"{target}: the checkpoint cannot be written ({reason}); earlier ones are whole, go on from them with --ckpt_path auto"
-            ) from None
+            raise InputError(cannot_be_written(target, error)) from None
 
     def load_checkpoint(
         self, path: _PATH, map_location: Callable[..., Any] | None = lambda storage, loc: storage, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """As Lightning's, but nothing in the file can run code."""
+        """As Lightning's, but nothing in the file can run code.
+
+        Raises:
+            InputError: the checkpoint is of a sharded run.
+        """
+        if Path(path).is_dir():
+            raise InputError(
+                f"--ckpt_path {path}: the checkpoint is of a sharded run; go on with configs/strategy/fsdp2.yaml (any number of devices), or "
+                "'mpo model export' it and start from the folder"
+            )
         loaded: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
         return loaded
 
@@ -82,25 +111,43 @@ class ManifestCheckpointIO(TorchCheckpointIO):
         manifest_of(Path(path)).unlink(missing_ok=True)
 
 
+def cannot_be_written(target: Path, error: Exception) -> str:
+    """The message for a disk that is full or may not be written."""
+    # torch wraps what its writer says.
+    reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1]
+    return f"{target}: the checkpoint cannot be written ({reason}); earlier ones are whole, go on from them with --ckpt_path auto"
+
+
 def problem_of(path: Path) -> str | None:
-    """Why a checkpoint file is not whole, or None. Reads all of it."""
-    manifest = manifest_of(path)
+    """Why a checkpoint is not whole, or None. Reads all of it."""
+    manifest = path / MANIFEST if path.is_dir() else manifest_of(path)
     if not manifest.is_file():
         return "it has no manifest"
     try:
-        expected = json.loads(manifest.read_text(encoding="utf-8"))
-        size = path.stat().st_size
-        if size != expected["bytes"]:
-            return f"it has {size:,} bytes and its manifest says {expected['bytes']:,}"
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                return "its bytes differ from its manifest's checksum"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        files = {path / name: entry for name, entry in content["files"].items()} if path.is_dir() else {path: content}
+        if any(file.parent != path for file in files if file != path):
+            return "its manifest names files elsewhere"
+        # Hashing lets other threads run.
+        with ThreadPoolExecutor() as pool:
+            problems = pool.map(_problem_of_file, files, files.values())
+            return next((problem for problem in problems if problem), None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"it cannot be read ({error})"
+
+
+def _problem_of_file(path: Path, expected: dict[str, Any]) -> str | None:
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        return f"{path.name} has {size:,} bytes and its manifest says {expected['bytes']:,}"
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
+            return f"the bytes of {path.name} differ from its manifest's checksum"
     return None
 
 
-def _write_synced(path: Path, text: str) -> None:
+def write_synced(path: Path, text: str) -> None:
+    """Replaces a file in one move, once its bytes are on the disk."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -109,7 +156,8 @@ def _write_synced(path: Path, text: str) -> None:
     partial.rename(path)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder last."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

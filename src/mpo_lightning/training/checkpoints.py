@@ -11,7 +11,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpo_lightning.errors import InputError
-from mpo_lightning.training.checkpoint_io import manifest_of, problem_of
+from mpo_lightning.training.checkpoint_io import MANIFEST, manifest_of, problem_of
+from mpo_lightning.training.sharded_checkpoint import REST
 
 CHOSEN = "MPO_LIGHTNING_CHECKPOINT"
 """Environment variable in which a process tells those that it starts (which have a LOCAL_RANK) its number and the checkpoint that `auto` found."""
@@ -79,10 +80,7 @@ def find_checkpoint(name: str, run_folder: Path) -> str | None:
     path = Path(name)
     if not path.exists():
         raise InputError(f"--ckpt_path {name}: no such checkpoint; a run keeps its own in RUN/version_N/checkpoints")
-    if path.is_file():
-        check_file(path)
-    elif not (path / "meta.pt").is_file():
-        raise InputError(f"--ckpt_path {name}: the folder is not a checkpoint of 'mpo fit'; exported folders go to --model.policy")
+    check_checkpoint(path)
     return name
 
 
@@ -92,8 +90,8 @@ def _newest_whole(run_folder: Path) -> str | None:
     Raises:
         InputError: there was a run, and none of its checkpoints is whole.
     """
-    files = {path.resolve() for path in run_folder.rglob("*.ckpt") if path.is_file()}
-    for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
+    found = {path.resolve() for path in run_folder.rglob("*.ckpt") if path.is_file() or path.is_dir()}
+    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         problem = problem_of(path)
         if problem is None:
             rank_zero_info(f"--ckpt_path auto: going on from {path}")
@@ -110,17 +108,18 @@ def _newest_whole(run_folder: Path) -> str | None:
     return None
 
 
-def check_file(path: Path) -> None:
-    """Raises InputError unless the file is a whole checkpoint of this package."""
-    if manifest_of(path.resolve()).is_file() and (problem := problem_of(path.resolve())):
-        raise InputError(
-            f"--ckpt_path {path}: the file is damaged or cut short ({problem}); --ckpt_path auto takes the newest whole one"
-        )
+def check_checkpoint(path: Path) -> None:
+    """Raises InputError unless a file, or the folder of a sharded run, is a whole checkpoint of this package."""
+    path = path.resolve()
+    if path.is_dir() and not (path / MANIFEST).is_file():
+        raise InputError(f"{path}: the folder is not a checkpoint of 'mpo fit', or not a whole one; exported folders go to --model.policy")
+    if (path.is_dir() or manifest_of(path).is_file()) and (problem := problem_of(path)):
+        raise InputError(f"{path}: the checkpoint is damaged or cut short ({problem}); --ckpt_path auto takes the newest whole one")
     try:
         # Memory-mapped: the tensors are not read.
-        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        content = torch.load(path / REST if path.is_dir() else path, map_location="cpu", mmap=True, weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, UnpicklingError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path}: the file is damaged, cut short, or not a checkpoint ({reason})") from None
-    if not isinstance(content, dict) or not {"state_dict", "reward_shift", "pytorch-lightning_version"} <= content.keys():
+    if not isinstance(content, dict) or not {"reward_shift", "pytorch-lightning_version"} <= content.keys():
         raise InputError(f"{path}: not a checkpoint of 'mpo fit'; exported folders go to --model.policy")

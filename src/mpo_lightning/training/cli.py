@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
@@ -81,6 +80,8 @@ def run(args: Any = None) -> MPOCLI:
         "Total length of `list` across ranks is zero",
         ".*your dataloader is not resumable",
         "The dirpath has changed",
+        "It is recommended to use .self.log.*sync_dist=True",  # they are reduced already
+        "FSDP2-wrapped module .* returned a view tensor",  # nothing writes into it
     ):
         warnings.filterwarnings("ignore", message=message)
     try:
@@ -105,7 +106,3 @@ def run(args: Any = None) -> MPOCLI:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
         raise
-    finally:
-        if torch.distributed.is_initialized():
-            # A gloo rank that exits with its group alive may abort.
-            torch.distributed.destroy_process_group()

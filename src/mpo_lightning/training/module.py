@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
 from mpo_lightning.data.batch import PairBatch
@@ -170,6 +171,8 @@ class MPOModule(PolicyAndReference):
                 parameter.grad.mul_(self._gradient_scale)
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()
         if str(self.trainer.precision) != "16-mixed":  # whose scaler skips such steps and goes on
             self._stop_unless_finite("the gradient norm", norm.item())
         self._guard.clear()
@@ -249,11 +252,18 @@ class MPOModule(PolicyAndReference):
         """
         assert self.policy is not None
         optimizer = make_optimizer(self.policy.model, self.make_optimizer, str(self.trainer.precision))
-        steps = self.trainer.estimated_stepping_batches
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": warmup_cosine(optimizer, steps, self.warmup_ratio), "interval": "step"},
-        }
+        schedule = warmup_cosine(optimizer, self._total_steps(), self.warmup_ratio)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _total_steps(self) -> float:
+        """Of the whole run, as `trainer.estimated_stepping_batches`; which would build and start the loader, under FSDP2 before the
+        checkpoint says where it starts."""
+        plan = getattr(getattr(self.trainer, "datamodule", None), "train_plan", None)
+        if plan is None:
+            return self.trainer.estimated_stepping_batches
+        epochs, steps = self.trainer.max_epochs, self.trainer.max_steps
+        limits = [plan.steps * epochs] if epochs not in (None, -1) else []
+        return min([*limits, *([steps] if steps != -1 else [])], default=float("inf"))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

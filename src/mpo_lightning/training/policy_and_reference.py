@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
+from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.errors import InputError
@@ -22,8 +23,10 @@ from mpo_lightning.models.loading import load_model
 from mpo_lightning.models.lora import Lora, adapters_off, add_adapters
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.models.recompute import recompute_activations
+from mpo_lightning.models.sharding import empty_model, shard
 from mpo_lightning.models.shared_prefix import Backend
 from mpo_lightning.objectives import SequenceLogps
+from mpo_lightning.training.sharded_strategy import FSDP2Strategy
 
 ReferenceSource = Literal["model", "cache", "adapter"]
 
@@ -78,21 +81,21 @@ class PolicyAndReference(L.LightningModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Raises InputError for a device that has no float64, and for a strategy that cuts the models in pieces."""
+        """Raises InputError for a device that has no float64, and for a strategy that this package does not train with."""
         if self.trainer.strategy.root_device.type == "mps":
             raise InputError("log-probs are summed in float64, which Apple's GPU does not have; add --trainer.accelerator cpu")
 
-        if not isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+        if not isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy)):
             raise InputError(
-                f"trainer.strategy {type(self.trainer.strategy).__name__} is not supported: each device holds whole models, so use one device or "
-                "DDP; where they do not fit, configs/model/lora.yaml and cached_reference.yaml keep one model instead of two"
+                f"trainer.strategy {type(self.trainer.strategy).__name__} is not supported; use configs/strategy/single.yaml, ddp.yaml, or, where the "
+                "models do not fit on each device, fsdp2.yaml"
             )
 
     def configure_model(self) -> None:
-        """Loads both models, once."""
+        """Loads both models, once, and shards them under FSDP2."""
         if self.policy is not None:
             return
-        model = load_model(self.policy_folder)
+        model = self._load(self.policy_folder)
         if self.lora:
             add_adapters(model, self.lora)
         else:
@@ -100,10 +103,26 @@ class PolicyAndReference(L.LightningModule):
         add_drop_path(model, self.drop_path)
         if self.gradient_checkpointing:
             recompute_activations(model)
-        self.policy = PairForward(model, **self.forward_options)
+        self.policy = self._pair_forward(model)
         if self.needs_reference and self.reference_source == "model":
-            self.reference = PairForward(freeze_all(load_model(self.reference_folder)), **self.forward_options)
+            self.reference = self._pair_forward(freeze_all(self._load(self.reference_folder)))
         self.train(self.training)
+
+    @property
+    def _sharded_strategy(self) -> FSDP2Strategy | None:
+        strategy = self._trainer.strategy if self._trainer is not None else None
+        return strategy if isinstance(strategy, FSDP2Strategy) else None
+
+    def _load(self, folder: str) -> InternVLForConditionalGeneration:
+        """The model; under FSDP2 only rank 0 reads the weights."""
+        return empty_model(folder) if self._sharded_strategy and not self.trainer.is_global_zero else load_model(folder)
+
+    def _pair_forward(self, model: InternVLForConditionalGeneration) -> PairForward:
+        forward = PairForward(model, **self.forward_options)
+        if strategy := self._sharded_strategy:
+            low = torch.bfloat16 if str(self.trainer.precision) == "bf16-mixed" else None
+            shard(forward, strategy.shard_mesh, strategy.root_device, low)
+        return forward
 
     def train(self, mode: bool = True) -> "PolicyAndReference":
         """The policy's trained parts follow `mode`; its frozen parts and the reference stay in eval."""

@@ -1,0 +1,85 @@
+"""A model cut in pieces over devices (FSDP2), from outside: the model's own code knows nothing of it.
+
+Every layer of tower and decoder is a unit: its weights are gathered right before it computes and dropped right after. Only rank 0 reads the
+checkpoint; the others build the model without memory and are sent their pieces, so a machine holds one whole copy while loading,
+whatever its number of devices.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from transformers import InternVLForConditionalGeneration
+
+from mpo_lightning.models.loading import read_config
+from mpo_lightning.models.pair_forward import PairForward
+
+
+def empty_model(folder: str) -> InternVLForConditionalGeneration:
+    """The model of a checkpoint folder with parameters on the meta device; buffers, which no checkpoint has, are real."""
+    config = read_config(folder)
+    with torch.device("meta"):
+        model = InternVLForConditionalGeneration(config)
+    language_model = model.model.language_model
+    language_model.rotary_emb = type(language_model.rotary_emb)(config.text_config)
+    assert not any(buffer.is_meta for buffer in model.buffers()), "only the rotary embedding has buffers"
+    return model.eval()
+
+
+def shard(model: PairForward, mesh: DeviceMesh, device: torch.device, low: torch.dtype | None) -> None:
+    """Shards a model in place and gives every rank its pieces of rank 0's weights.
+
+    Args:
+        model: with weights on rank 0; elsewhere they may be on the meta device. Adapters are in, parts are frozen.
+        mesh: one dimension to shard over, or two to replicate over the first and shard over the second (hybrid).
+        device: of the pieces.
+        low: 16-bit dtype in which layers are gathered and in which states flow through them; None takes float32. Master weights, the
+            reduction of gradients, embeddings and head stay in float32.
+    """
+    weights = model.state_dict()
+    _move_to_meta(model)
+    plain = MixedPrecisionPolicy()
+    layers = plain if low is None else MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32)
+    for unit in _layers(model.model):
+        fully_shard(unit, mesh=mesh, mp_policy=layers)
+    language_model, head = model.model.model.language_model, model.model.lm_head
+    if head.weight is not language_model.embed_tokens.weight:
+        # Tied weights must be of one unit, which is the root's.
+        fully_shard(head, mesh=mesh, mp_policy=plain)
+        fully_shard(language_model.embed_tokens, mesh=mesh, mp_policy=plain)
+    # The root too drops what it gathered, since a reference has no backward pass that would do it.
+    fully_shard(model, mesh=mesh, mp_policy=plain, reshard_after_forward=True)
+    _give_memory(model, device)
+    set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
+    model.sharded = True
+
+
+def is_sharded(model: nn.Module) -> bool:
+    return isinstance(model, FSDPModule)
+
+
+def _layers(model: InternVLForConditionalGeneration) -> list[nn.Module]:
+    tower = model.model.vision_tower
+    return [*tower.encoder.layer, model.model.multi_modal_projector, *model.model.language_model.layers]
+
+
+def _move_to_meta(model: nn.Module) -> None:
+    """Parameters only, tied ones staying tied."""
+    moved: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in moved:
+                empty = torch.empty_like(parameter, device="meta")
+                moved[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+            module.register_parameter(name, moved[id(parameter)])
+
+
+def _give_memory(model: nn.Module, device: torch.device) -> None:
+    """Parameters get memory; buffers keep their values, which `to_empty` would lose."""
+    buffers: list[tuple[nn.Module, str, Tensor]] = [
+        (module, name, buffer) for module in model.modules() for name, buffer in module.named_buffers(recurse=False)
+    ]
+    model.to_empty(device=device)
+    for module, name, buffer in buffers:
+        setattr(module, name, buffer.to(device))
