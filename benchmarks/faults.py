@@ -1,10 +1,11 @@
 """Does a run that is killed again and again end as if nothing had been? kill -9 at random moments, resumed with --ckpt_path auto.
 
-    python benchmarks/faults.py [--kills 100] [--devices 1] [--json FILE]
+    python benchmarks/faults.py [--kills 100] [--setups single ddp fsdp2] [--json FILE]
 
-A tiny model is trained on the sample pairs for 28 steps, once undisturbed and then under kills: of the whole process group, at a moment drawn
-over the run (model loading, steps, checkpoint writes after every step, validation, the epoch's end), with 0, 2 or 3 loader workers in turn.
-Every step writes down its records and its loss. Compared are each step that was ever computed, replays too, and the final weights.
+A tiny model is trained on the sample pairs for 28 steps by each setup (one process, two that train together, two that hold half of each
+weight), once undisturbed and then under kills: of all processes, at a moment drawn over the run (model loading, steps, checkpoint writes
+after every step, validation, the epoch's end), with 0, 2 or 3 loader workers in turn. Every step writes down its records and its loss.
+Compared are each step that was ever computed, replays too, and the final weights, with the undisturbed run of the same setup.
 
     kills            how many there were
     lost, repeated   records that the killed runs missed, or took in twice, against the undisturbed run
@@ -27,12 +28,14 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = 2
+SETUPS = {"single": "single", "ddp": "ddp_cpu", "fsdp2": "fsdp2_cpu"}
+"""Overlays of configs/strategy."""
 
 
-def command(work: Path, run: Path, devices: int, workers: int) -> list[str]:
-    overlays = ["base", "recipe/mpo", *(["strategy/ddp_cpu"] if devices > 1 else [])]
+def command(work: Path, run: Path, setup: str, workers: int) -> list[str]:
+    overlays = ["base", "recipe/mpo", f"strategy/{SETUPS[setup]}"]
     words = [part for name in overlays for part in ("--config", str(ROOT / "configs" / f"{name}.yaml"))]
-    return [sys.executable, "-m", "mpo_lightning", "fit", *words, "--trainer.accelerator=cpu", f"--trainer.devices={devices}",
+    return [sys.executable, "-m", "mpo_lightning", "fit", *words, "--trainer.accelerator=cpu",
             "--trainer.precision=32-true", f"--trainer.max_epochs={EPOCHS}", f"--trainer.default_root_dir={run}", "--trainer.enable_progress_bar=false",
             "--trainer.callbacks+=recorder.Recorder", f"--trainer.callbacks.path={run / 'steps.jsonl'}",
             "--trainer.callbacks+=mpo_lightning.training.StepCheckpoint", "--trainer.callbacks.every_n_train_steps=1", "--trainer.callbacks.save_top_k=2",
@@ -42,7 +45,7 @@ def command(work: Path, run: Path, devices: int, workers: int) -> list[str]:
             "--data.micro_batch_size=2", f"--data.num_workers={workers}", "--data.max_length=1024", "--ckpt_path=auto"]  # fmt: skip
 
 
-def start(work: Path, run: Path, devices: int, workers: int) -> subprocess.Popen[str]:
+def start(work: Path, run: Path, setup: str, workers: int) -> subprocess.Popen[str]:
     run.mkdir(exist_ok=True)
     environment = os.environ | {
         "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'benchmarks'}",
@@ -50,7 +53,7 @@ def start(work: Path, run: Path, devices: int, workers: int) -> subprocess.Popen
         "PYTHONWARNINGS": "ignore",
     }
     return subprocess.Popen(
-        command(work, run, devices, workers), cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=(run / "out.log").open("a"),
+        command(work, run, setup, workers), cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=(run / "out.log").open("a"),
         stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -78,11 +81,11 @@ def wait_for_training(process: subprocess.Popen[str], run: Path, before: int) ->
         time.sleep(0.02)
 
 
-def disturbed_run(arguments: argparse.Namespace, work: Path, run: Path, rng: random.Random, seconds: float, left: int) -> int:
+def disturbed_run(setup: str, work: Path, run: Path, rng: random.Random, seconds: float, left: int) -> int:
     """Kills a run up to `left` times, lets it end, and returns the kills."""
     kills = 0
     while True:
-        process = start(work, run, arguments.devices, rng.choice([0, 2, 3]))
+        process = start(work, run, setup, rng.choice([0, 2, 3]))
         if kills < left:
             if rng.random() < 0.8:  # the rest is killed while it starts
                 wait_for_training(process, run, len(lines(run)))
@@ -102,59 +105,63 @@ def disturbed_run(arguments: argparse.Namespace, work: Path, run: Path, rng: ran
             )
 
 
+def torment(setup: str, work: Path, rng: random.Random, kills: int) -> dict[str, Any]:
+    """Kills runs of a setup until there were so many, and compares each with the undisturbed one."""
+    import torch
+
+    whole = work / f"{setup}-whole"
+    process = start(work, whole, setup, 0)
+    wait_for_training(process, whole, 0)
+    began = time.monotonic()
+    if process.wait():
+        sys.exit((whole / "out.log").read_text()[-2000:])
+    seconds, expected, truth = time.monotonic() - began, {line["step"]: line for line in lines(whole)}, weights(whole)
+    report: dict[str, Any] = {name: 0 for name in COUNTS} | {"bit_identical": True}
+    while report["kills"] < kills:
+        run = work / f"{setup}-{report['runs']}"
+        report["kills"] += disturbed_run(setup, work, run, rng, seconds, kills - report["kills"])
+        report["runs"] += 1
+        found = lines(run)
+        report["differing_steps"] += sum(line != expected[line["step"]] for line in found)
+        taken, planned = (
+            Counter(key for line in {line["step"]: line for line in part}.values() for key in line["keys"])
+            for part in (found, expected.values())
+        )
+        report["lost"] += sum((planned - taken).values())
+        report["repeated"] += sum((taken - planned).values())
+        same = all(torch.equal(value, truth[name]) for name, value in weights(run).items())
+        report["bit_identical"] = bool(report["bit_identical"] and same and not report["differing_steps"])
+        progress = f"{setup}, run {report['runs']}: {len(found)} steps computed for {len(expected)}; so far {json.dumps(report)}"
+        print(progress, file=sys.stderr, flush=True)
+    return report
+
+
+COUNTS = ("kills", "runs", "lost", "repeated", "differing_steps")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--devices", type=int, default=1, help="CPU processes that train together")
+    parser.add_argument("--kills", type=int, default=100, help="over all setups together")
+    parser.add_argument("--setups", nargs="+", choices=SETUPS, default=list(SETUPS))
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    import torch
-
     sys.path.insert(0, str(ROOT / "src"))
     from mpo_lightning.commands.data import shard
     from mpo_lightning.commands.model import tiny
 
     rng = random.Random(arguments.seed)
+    shares = [arguments.kills * (place + 1) // len(arguments.setups) for place in range(len(arguments.setups))]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         shard(str(ROOT / "examples/mmpr_sample/meta.json"), str(work / "shards"), validation=0.125, shard_megabytes=0.3, workers=1)
         tiny(str(work / "model"))
-        whole = work / "whole"
-        process = start(work, whole, arguments.devices, 0)
-        wait_for_training(process, whole, 0)
-        began = time.monotonic()
-        if process.wait():
-            sys.exit((whole / "out.log").read_text()[-2000:])
-        seconds, expected, truth = time.monotonic() - began, {line["step"]: line for line in lines(whole)}, weights(whole)
-        report = {
-            "kills": 0,
-            "runs": 0,
-            "lost": 0,
-            "repeated": 0,
-            "differing_steps": 0,
-            "bit_identical": True,
-            "devices": arguments.devices,
+        parts = {
+            setup: torment(setup, work, rng, end - begin)
+            for setup, begin, end in zip(arguments.setups, [0, *shares[:-1]], shares, strict=True)
         }
-        while report["kills"] < arguments.kills:
-            run = work / f"run{report['runs']}"
-            report["kills"] += disturbed_run(arguments, work, run, rng, seconds, arguments.kills - report["kills"])
-            report["runs"] += 1
-            found = lines(run)
-            report["differing_steps"] += sum(line != expected[line["step"]] for line in found)
-            taken, planned = (
-                Counter(key for line in {line["step"]: line for line in part}.values() for key in line["keys"])
-                for part in (found, expected.values())
-            )
-            report["lost"] += sum((planned - taken).values())
-            report["repeated"] += sum((taken - planned).values())
-            same = all(torch.equal(value, truth[name]) for name, value in weights(run).items())
-            report["bit_identical"] = bool(report["bit_identical"] and same and not report["differing_steps"])
-            print(
-                f"run {report['runs']}: {len(found)} steps computed for {len(expected)}; so far {json.dumps(report)}",
-                file=sys.stderr,
-                flush=True,
-            )
+    report: dict[str, Any] = {name: sum(part[name] for part in parts.values()) for name in COUNTS}
+    report |= {"bit_identical": all(part["bit_identical"] for part in parts.values()), "setups": parts}
     print(json.dumps(report, indent=1))
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1))

@@ -1,7 +1,10 @@
 """Folders that many tests read: the golden numbers, the sample set as shards, and a tiny model."""
 
 import os
+import shutil
+import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,3 +62,28 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("tiny") / "model"
     write_tiny_model(output)
     return output
+
+
+@pytest.fixture
+def two_networks() -> Iterator[list[str]]:
+    """Two network namespaces, joined by a cable with the addresses 10.77.0.1 and 10.77.0.2 on `veth0`."""
+    names = [f"mpo-test-{os.getpid()}-{number}" for number in (1, 2)]
+
+    def ip(*words: str) -> int:
+        return subprocess.run(["ip", *words], capture_output=True).returncode
+
+    if shutil.which("ip") is None or ip("netns", "add", names[0]) != 0:
+        pytest.skip("this machine does not allow network namespaces")
+    try:
+        ip("netns", "add", names[1])
+        pair = ["link", "add", "veth0", "netns", names[0], "type", "veth", "peer", "name", "veth0", "netns", names[1]]
+        if ip(*pair) != 0:
+            pytest.skip("this machine does not allow virtual cables between network namespaces")
+        for number, name in enumerate(names, start=1):
+            ip("-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", "veth0")
+            ip("-n", name, "link", "set", "veth0", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        yield names
+    finally:
+        for name in names:
+            ip("netns", "delete", name)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpo_lightning import __version__
-from mpo_lightning.errors import InputError
+from mpo_lightning.errors import InputError, LostRank
 
 TRAINER_VERBS = {
     "fit": "train a policy with MPO: --config overlays, on one device or many",
@@ -69,6 +69,10 @@ def main() -> None:
     except InputError as error:
         print(f"mpo: {error}", file=sys.stderr)
         code = 2
+    except LostRank as lost:
+        if str(lost):
+            print(f"mpo: {lost}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         print("mpo: stopped", file=sys.stderr)
         code = 130

@@ -13,3 +13,7 @@ class BadRecord(ValueError):
 
     In strict mode the caller turns it into an `InputError`; in quarantine mode it writes the reason down and counts it.
     """
+
+
+class LostRank(Exception):
+    """Another process of the run ended or does not answer. The message is one sentence."""

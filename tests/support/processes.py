@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent.parent
+MARK = "MPO_LIGHTNING_TEST"
 QUIET = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
@@ -22,35 +24,35 @@ def free_port() -> int:
 
 
 @contextmanager
-def started(*command: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process whose whole group is killed when the block ends, stopped processes too."""
+def started(*command: str, env: dict[str, str] | None = None, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process that is killed when the block ends with all that it started, stopped ones and those in sessions of their own too."""
     settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace",
-                                "start_new_session": True, "env": os.environ | QUIET}  # fmt: skip
-    process = subprocess.Popen(command, **(settings | options))
+                                "start_new_session": True}  # fmt: skip
+    mark = f"started-{uuid.uuid4().hex}"
+    process = subprocess.Popen(command, env=os.environ | QUIET | (env or {}) | {MARK: mark}, **(settings | options))
+    process.mark = mark  # type: ignore[attr-defined]
     try:
         yield process
     finally:
-        # Children may have groups of their own, but not sessions.
-        for pid in (*session(process.pid), process.pid):
-            try:
+        for pid in members(process):
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         process.wait(timeout=30)
         if process.stdout is not None:
             process.stdout.close()
 
 
-def session(number: int) -> list[int]:
-    """Processes of a session."""
+def members(process: subprocess.Popen[str], local_rank: int | None = None) -> list[int]:
+    """The process and all that it started, directly or not, as far as they live; or those of a rank that a launcher started."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            fields = path.read_text().rpartition(")")[2].split()
+            words = (path / "environ").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if int(fields[3]) == number and fields[0] != "Z":
-            found.append(int(path.parent.name))
+        of_rank = local_rank is None or f"LOCAL_RANK={local_rank}" in words
+        if f"{MARK}={process.mark}" in words and of_rank:  # type: ignore[attr-defined]
+            found.append(int(path.name))
     return found
 
 
@@ -64,7 +66,7 @@ def torchrun(processes: int, *arguments: str, seconds: float = 300) -> str:
     """Runs a module or file in several processes and returns their output."""
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_addr=127.0.0.1",
                f"--master_port={free_port()}", *arguments]  # fmt: skip
-    with started(*command, cwd=TESTS, env=os.environ | QUIET | {"PYTHONPATH": str(TESTS)}) as process:
+    with started(*command, cwd=TESTS, env={"PYTHONPATH": str(TESTS)}) as process:
         output = finish(process, seconds)
         assert process.returncode == 0, output[-5000:]
     return output

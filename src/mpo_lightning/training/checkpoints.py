@@ -112,7 +112,9 @@ def check_checkpoint(path: Path) -> None:
     """Raises InputError unless a file, or the folder of a sharded run, is a whole checkpoint of this package."""
     path = path.resolve()
     if path.is_dir() and not (path / MANIFEST).is_file():
-        raise InputError(f"{path}: the folder is not a checkpoint of 'mpo fit', or not a whole one; exported folders go to --model.policy")
+        raise InputError(
+            f"{path}: the folder is not a checkpoint of 'mpo fit', or not a whole one; exported folders go to --model.policy"
+        )
     if (path.is_dir() or manifest_of(path).is_file()) and (problem := problem_of(path)):
         raise InputError(f"{path}: the checkpoint is damaged or cut short ({problem}); --ckpt_path auto takes the newest whole one")
     try:

@@ -12,11 +12,12 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from mpo_lightning.errors import InputError
+from mpo_lightning.errors import InputError, LostRank
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO
 from mpo_lightning.training.checkpoints import find_checkpoint
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
+from mpo_lightning.training.together import first_to_say, lost_rank
 
 
 def _is_cache(source: str) -> bool:
@@ -70,6 +71,23 @@ class MPOCLI(LightningCLI):
         if config.get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(config.get("default_root_dir") or "runs", name="")
         return super().instantiate_trainer(**kwargs)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Raises LostRank, after the processes that Lightning started here were killed, stopped ones too."""
+        try:
+            super()._run_subcommand(subcommand)
+        except RuntimeError as error:
+            reason = lost_rank(error)
+            if reason is None:
+                raise
+            words = (
+                f"another process of the run ended or did not answer within the strategy's timeout, as rank {self.trainer.global_rank} found in step "
+                f"{self.trainer.global_step} ({reason}); go on with --ckpt_path auto"
+            )
+            speaks = first_to_say()
+            if self.trainer.strategy.launcher is not None:
+                self.trainer.strategy.launcher.kill(signal.SIGKILL)
+            raise LostRank(words if speaks else "") from None
 
 
 def run(args: Any = None) -> MPOCLI:
