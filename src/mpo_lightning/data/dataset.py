@@ -11,6 +11,7 @@ from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.plan import MicroBatch
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.reference_cache import ReferenceCache, StaleCache
+from mpo_lightning.data.remote import LostShard
 from mpo_lightning.errors import BadRecord
 
 
@@ -35,6 +36,7 @@ class PairDataset(Dataset[PairBatch]):
         self.cache = cache
 
     def __getitem__(self, micro_batch: MicroBatch) -> PairBatch:
+        self.reader.ahead(micro_batch.ahead)
         pairs, seeds, reference, set_aside = [], [], [], []
         for occurrence in micro_batch.occurrences:
             try:
@@ -46,7 +48,7 @@ class PairDataset(Dataset[PairBatch]):
                 seeds.append(occurrence.seed(self.seed))
             except BadRecord as error:
                 where = self.reader.index.where(occurrence.record)
-                set_aside.append(SetAside(where, str(error), fatal=isinstance(error, StaleCache)))
+                set_aside.append(SetAside(where, str(error), fatal=isinstance(error, (StaleCache, LostShard))))
         return collate(
             pairs,
             tile_size=self.encoder.tile_size,

@@ -16,10 +16,11 @@ import io
 import json
 import os
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -55,6 +56,22 @@ class DatasetEntry:
     repeat_time: float = 1.0
 
 
+class ShardSource(Protocol):
+    """Where the tars of an index are that do not simply lie in its folder."""
+
+    def tar(self, shard: int) -> Path:
+        """A tar's path on this machine; raises BadRecord if it cannot be had."""
+
+    def where(self, shard: int) -> str:
+        """A tar's place, for messages."""
+
+    def ahead(self, shards: Sequence[int]) -> None:
+        """These are needed soon."""
+
+    def reopen(self) -> tuple[Callable[..., "ShardIndex"], tuple[Any, ...]]:
+        """A function and its arguments that open the index again, in another process."""
+
+
 @dataclass(frozen=True)
 class ShardIndex:
     """An opened index.
@@ -65,6 +82,7 @@ class ShardIndex:
         datasets: the data sets, in order of their numbers.
         records: memory-mapped rows, see `record_dtype`.
         members: memory-mapped rows of `MEMBER`.
+        source: of tars that are not in the folder: remote ones, or those of several folders.
     """
 
     folder: Path
@@ -72,13 +90,18 @@ class ShardIndex:
     datasets: tuple[DatasetEntry, ...]
     records: np.ndarray
     members: np.ndarray
+    source: ShardSource | None = None
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A memory map would be copied whole into a spawned process; it opens its own instead.
-        return open_index, (self.folder,)
+        return self.source.reopen() if self.source is not None else (open_index, (self.folder,))
+
+    def tar(self, shard: int) -> Path:
+        """The path of a tar on this machine; raises BadRecord if it cannot be had."""
+        return self.source.tar(shard) if self.source is not None else self.folder / self.shards[shard].name
 
     @cached_property
     def first_records(self) -> np.ndarray:
@@ -96,7 +119,11 @@ class ShardIndex:
 
     def where(self, record: int) -> str:
         """The record in words, for messages."""
-        return f"record '{self.key(record)}' of {self.folder / self.shards[int(self.records[record]['shard'])].name}"
+        return f"record '{self.key(record)}' of {self.place(int(self.records[record]['shard']))}"
+
+    def place(self, shard: int) -> str:
+        """Where a tar is, in words."""
+        return self.source.where(shard) if self.source is not None else str(self.folder / self.shards[shard].name)
 
 
 @dataclass(frozen=True)
@@ -170,8 +197,8 @@ def _save_array(target: Path, name: str, rows: np.ndarray) -> str:
     return file_name
 
 
-def open_index(folder: Path) -> ShardIndex:
-    """Opens the index of a folder and checks that its tars are there in full size.
+def open_index(folder: Path, tars: bool = True) -> ShardIndex:
+    """Opens the index of a folder and, unless told otherwise, checks that its tars are there in full size.
 
     Raises:
         InputError: no such folder, no index, an index of another format, or a shard that is missing or has another size.
@@ -182,17 +209,14 @@ def open_index(folder: Path) -> ShardIndex:
     if not path.is_file():
         if (folder / "train" / "index" / "index.json").is_file():
             raise InputError(f"{folder}: this folder holds splits; give {folder / 'train'} or {folder / 'validation'}")
-        tars = sorted(folder.glob("*.tar"))
-        if tars:
-            raise InputError(f"{folder}: {len(tars)} tar files but no index; run 'mpo data index {folder}' once")
+        lying = sorted(folder.glob("*.tar"))
+        if lying:
+            raise InputError(f"{folder}: {len(lying)} tar files but no index; run 'mpo data index {folder}' once")
         raise InputError(f"{folder}: no shards here; make them with 'mpo data shard --meta META --output SHARDS'")
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        if summary["format"] != FORMAT:
-            raise ValueError(f"it has format {summary['format']}, this version reads {FORMAT}")
+        summary = read_summary(path)
         shards = tuple(ShardEntry(**entry) for entry in summary["shards"])
         datasets = tuple(DatasetEntry(**entry) for entry in summary["datasets"])
-        _check_summary(summary, shards, datasets)
         mode: Any = "r" if summary["records"] else None
         records, members = (
             np.load(path.with_name(summary["arrays"][name]), mode, allow_pickle=False) for name in ("records", "members")
@@ -203,7 +227,7 @@ def open_index(folder: Path) -> ShardIndex:
             raise ValueError("its parts do not fit together")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path.parent}: the index cannot be read ({error}); run 'mpo data index {folder}' again") from None
-    for shard in shards:
+    for shard in shards if tars else ():
         tar = folder / shard.name
         size = tar.stat().st_size if tar.is_file() else None
         if size is None:
@@ -213,8 +237,13 @@ def open_index(folder: Path) -> ShardIndex:
     return ShardIndex(folder, shards, datasets, records, members)
 
 
-def _check_summary(summary: dict[str, Any], shards: tuple[ShardEntry, ...], datasets: tuple[DatasetEntry, ...]) -> None:
-    """Raises ValueError for values that no writer of this package leaves."""
+def read_summary(path: Path) -> dict[str, Any]:
+    """The content of an index.json; raises ValueError, KeyError, TypeError or AttributeError for what no writer of this package leaves."""
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if summary["format"] != FORMAT:
+        raise ValueError(f"it has format {summary['format']}, this version reads {FORMAT}")
+    shards = tuple(ShardEntry(**entry) for entry in summary["shards"])
+    datasets = tuple(DatasetEntry(**entry) for entry in summary["datasets"])
     for name in (*summary["arrays"].values(), *(shard.name for shard in shards)):
         if Path(name).name != name:
             raise ValueError(f"the name {name!r} leads out of the folder")
@@ -228,6 +257,7 @@ def _check_summary(summary: dict[str, Any], shards: tuple[ShardEntry, ...], data
             raise ValueError(f"the repeat_time of the data set '{entry.name}' is {entry.repeat_time!r}")
     if summary["records"] and not datasets:
         raise ValueError("it names no data set")
+    return summary
 
 
 def read_member(file: io.FileIO, offset: int, size: int, crc32: int) -> bytes:

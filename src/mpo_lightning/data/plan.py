@@ -44,11 +44,13 @@ class MicroBatch:
         occurrences: the pairs; may be empty in the last step of an epoch.
         step_pairs: pairs in the whole global step, over all ranks and micro-batches.
         last_of_step: whether the optimizer steps after this micro-batch.
+        ahead: shards that the step and those after it need, in that order; empty where they need not be fetched.
     """
 
     occurrences: tuple[Occurrence, ...]
     step_pairs: int
     last_of_step: bool
+    ahead: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,7 @@ class Plan:
         if not self.shuffle:
             return order
         rng = np.random.default_rng([self.seed, epoch])
-        shard_of = np.asarray(self.index.records["shard"])[records]
-        starts = np.searchsorted(shard_of, np.arange(len(self.index.shards) + 1))
+        starts = np.searchsorted(np.asarray(self.index.records["shard"])[records], np.arange(len(self.index.shards) + 1))
         shards = rng.permutation(len(self.index.shards))
         windows = []
         for first in range(0, len(shards), self.window):
@@ -170,20 +171,33 @@ class Plan:
             windows.append(rng.permutation(np.concatenate(parts)))
         return order[np.concatenate(windows)]
 
+    def shard_needs(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The shards of an order as they are first needed, and the place in the order of each one's last record."""
+        shards = np.asarray(self.index.records["shard"])[order[:, 0]]
+        found, first = np.unique(shards, return_index=True)
+        last = len(shards) - 1 - np.unique(shards[::-1], return_index=True)[1]
+        by_need = np.argsort(first)
+        return found[by_need], last[by_need]
+
     def rank_micro_batches(self, epoch: int, rank: int, start: int = 0) -> Iterator[MicroBatch]:
         """The micro-batches of one rank in an epoch, from number `start` on."""
         order = self.epoch_order(epoch)
         per_step = self.micro_batches_per_step
+        if self.index.source is not None:
+            needed, last_need = self.shard_needs(order)
         for step in range(start // per_step, self.steps):
             pairs = order[step * self.global_batch_size : (step + 1) * self.global_batch_size]
             rows = self.rows_of_step(pairs[:, 0])
             skip = start % per_step if step == start // per_step else 0
+            ahead: tuple[int, ...] = ()
+            if self.index.source is not None:
+                ahead = tuple(needed[last_need >= step * self.global_batch_size][: 2 * self.window].tolist())
             for micro in range(skip, per_step):
                 # To and fro over the ranks, so that none has the largest row every time.
                 place = rank if micro % 2 == 0 else self.world_size - 1 - rank
                 chosen = rows[micro * self.world_size + place]
                 occurrences = tuple(Occurrence(int(pairs[pair, 0]), epoch, int(pairs[pair, 1])) for pair in chosen)
-                yield MicroBatch(occurrences, step_pairs=len(pairs), last_of_step=micro == per_step - 1)
+                yield MicroBatch(occurrences, len(pairs), last_of_step=micro == per_step - 1, ahead=ahead)
 
     def work(self, records: np.ndarray) -> np.ndarray:
         """float64 [records]: what each costs a device, in any unit."""

@@ -1,6 +1,7 @@
 """Reading records out of shards by number: one seek a member, every member compared with its checksum."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 from mpo_lightning.data.index import ShardIndex, read_member
@@ -35,11 +36,16 @@ class ShardReader:
         body, *images = [read_member(file, int(m["offset"]), int(m["size"]), int(m["crc32"])) for m in members]
         return parse_record(self.index.key(record), body, tuple(images))
 
+    def ahead(self, shards: Sequence[int]) -> None:
+        """These are needed soon; remote ones are fetched in the background."""
+        if self.index.source is not None and shards:
+            self.index.source.ahead(shards)
+
     def _open(self, shard: int) -> io.FileIO:
         if shard not in self._files:
             if len(self._files) >= self.max_open:
                 self._files.pop(next(iter(self._files))).close()
-            path = self.index.folder / self.index.shards[shard].name
+            path = self.index.tar(shard)
             try:
                 self._files[shard] = io.FileIO(path)
             except OSError as error:

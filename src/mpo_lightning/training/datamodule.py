@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from mpo_lightning.data.batch import PairBatch, refuse_untrainable
 from mpo_lightning.data.dataset import PairDataset
 from mpo_lightning.data.encoding import Overlong
-from mpo_lightning.data.index import open_index
+from mpo_lightning.data.join import open_shards
 from mpo_lightning.data.plan import Plan, PlanSampler
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.reference_cache import open_cache, weights_fingerprint
@@ -33,7 +33,8 @@ class MMPRDataModule(L.LightningDataModule):
 
     Args:
         processor: checkpoint folder whose tokenizer, template and tile size are used; the command sets it to model.policy.
-        train: shard folder to train on (`mpo data shard` makes OUTPUT/train).
+        train: shard folder to train on (`mpo data shard` makes OUTPUT/train), or several with weights, {FOLDER: 1, FOLDER: 0.5}, by which each
+            data set's repeat_time is multiplied. A folder may be a URL (http, https, s3, gs and what else fsspec opens).
         validation: shard folder to validate on; None does not validate.
         test: shard folder for `mpo test`; None takes `validation`.
         template: chat template; "auto" is the one that the model's config names or its language model implies.
@@ -53,12 +54,14 @@ class MMPRDataModule(L.LightningDataModule):
         cached_reference: take reference log-probs from what `mpo data reference` left beside the shards; the command sets it from
             model.reference_source.
         reference: the reference's folder, for the cache; None is `processor`. The command sets it to model.reference.
+        cache_gib: most that this machine keeps of each remote folder's shards, in ~/.cache/mpo-lightning or MPO_LIGHTNING_CACHE. Room for 32
+            shards lets them come ahead of need.
     """
 
     def __init__(
         self,
         processor: str,
-        train: str | None = None,
+        train: str | dict[str, float] | None = None,
         validation: str | None = None,
         test: str | None = None,
         template: str = "auto",
@@ -73,6 +76,7 @@ class MMPRDataModule(L.LightningDataModule):
         seed: int | None = None,
         cached_reference: bool = False,
         reference: str | None = None,
+        cache_gib: float = 64.0,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -83,7 +87,12 @@ class MMPRDataModule(L.LightningDataModule):
         ):
             if value < 1:
                 raise InputError(f"data.{name} must be at least 1, got {value}")
-        self.folders = {"train": train, "validation": validation, "test": test or validation}
+        self.folders: dict[str, str | dict[str, float] | None] = {
+            "train": train,
+            "validation": validation,
+            "test": test or validation,
+        }
+        self.cache_bytes = int(cache_gib * 2**30)
         self.global_batch_size = global_batch_size
         self.micro_batch_size = micro_batch_size
         self.max_row_tokens = max_row_tokens
@@ -164,9 +173,14 @@ class MMPRDataModule(L.LightningDataModule):
         folder = self.folders[split]
         if folder is None:
             raise InputError(f"no shards to {'train on' if split == 'train' else 'evaluate'}; give --data.{split} FOLDER")
-        index = open_index(Path(folder))
+        index = open_shards(folder, self.cache_bytes)
         if not len(index):
             raise InputError(f"{folder}: the shards hold no usable record")
+        if self.reference_folder is not None and index.source is not None:
+            raise InputError(
+                f"{folder}: reference_source cache reads log-probs beside one folder of shards on this machine; copy or shard the sets together, or "
+                "set model.reference_source to model"
+            )
         world = self.trainer.world_size if self.trainer else 1
         train = split == "train"
         size = self.global_batch_size if train else world * self.micro_batch_size

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, AutoTokenizer, InternVLForConditionalGeneration
 
+from mpo_lightning.cache_root import cache_root
 from mpo_lightning.commands.model import convert
 from mpo_lightning.data.prompts import Prompt
 from mpo_lightning.data.tiling import normalize_tiles
@@ -22,7 +23,7 @@ from mpo_lightning.inference.generation import encode_prompt
 from mpo_lightning.models import tensor_files
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.opengvlab import convert as conversion
-from mpo_lightning.models.opengvlab.cache import cache_root, native_folder
+from mpo_lightning.models.opengvlab.cache import native_folder
 from support.golden_models import NAMES, copy_golden, original_tensors
 
 
@@ -369,7 +370,7 @@ def test_every_verb_opens_an_original_folder_through_one_copy(
     model, processor = load_model(source), load_processor(source)
     assert capsys.readouterr().err.count("converting it once") == 1
     assert processor.template.name == "internlm2-chat" and processor.original is not None
-    copies = [path for path in cache_root().iterdir() if path.is_dir()]
+    copies = [path for path in (cache_root() / "converted").iterdir() if path.is_dir()]
     assert copies == [native_folder(source)]
     rewrite(source, lambda tensors: tensors.update({NORM: torch.zeros(64)}))
     os.utime(source / "model.safetensors", ns=(1, 1))

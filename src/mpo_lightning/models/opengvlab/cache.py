@@ -6,13 +6,13 @@ changes is converted anew; a copy that lost files is, too. It lies in ~/.cache/m
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
 
 from filelock import FileLock
 
+from mpo_lightning.cache_root import cache_root
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.opengvlab.config import is_kept
 
@@ -29,7 +29,7 @@ def native_folder(folder: str | Path) -> Path:
     folder = Path(folder)
     if not is_original(folder):
         return folder
-    target = cache_root() / f"{folder.resolve().name}-{fingerprint(folder)}"
+    target = cache_root() / "converted" / f"{folder.resolve().name}-{fingerprint(folder)}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
@@ -55,13 +55,6 @@ def is_original(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and config.get("model_type") == "internvl_chat"
-
-
-def cache_root() -> Path:
-    """Where converted copies lie."""
-    chosen = os.environ.get("MPO_LIGHTNING_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mpo-lightning"
-    return (Path(chosen) if chosen else base) / "converted"
 
 
 def fingerprint(folder: Path) -> str:

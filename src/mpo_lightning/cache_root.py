@@ -1,0 +1,10 @@
+"""Where this package keeps copies that it can make again: ~/.cache/mpo-lightning, or the folder in MPO_LIGHTNING_CACHE."""
+
+import os
+from pathlib import Path
+
+
+def cache_root() -> Path:
+    """The folder; it may not exist yet."""
+    chosen = os.environ.get("MPO_LIGHTNING_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mpo-lightning"

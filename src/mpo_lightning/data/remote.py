@@ -1,0 +1,271 @@
+"""Shards at a URL (http, https, s3, gs and whatever else fsspec opens), read through a bounded cache on this machine.
+
+The index is fetched when a run starts; each tar is fetched whole before it is first needed, ahead of need where there is room, and compared
+with the index's sha256 before anything reads it. Processes of a machine share the cache: one fetches, the others wait. What is there is
+dropped again, least recently used first, when the cache is full.
+"""
+
+import errno
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import fsspec
+import numpy as np
+from filelock import FileLock, Timeout
+from fsspec.callbacks import Callback
+
+from mpo_lightning.cache_root import cache_root
+from mpo_lightning.data.index import ShardEntry, ShardIndex, open_index, read_summary
+from mpo_lightning.errors import BadRecord, InputError
+
+ATTEMPTS = 6
+"""Of a fetch, with pauses of 1, 2, 4, 8 and 16 seconds between them."""
+
+PAUSE = 1.0
+"""Seconds before the second attempt; each further pause is twice as long."""
+
+STALL = 30.0
+"""Seconds without a byte after which an HTTP server counts as gone."""
+
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""Which another attempt does not mend."""
+
+
+class LostShard(BadRecord):
+    """A shard that cannot be fetched. No record of it can be read, so the run stops, in quarantine mode too."""
+
+
+class CannotFetch(Exception):
+    """One sentence: what, how often it was tried, and why it failed."""
+
+
+def is_remote(folder: str) -> bool:
+    return "://" in folder
+
+
+def open_remote(url: str, cache_bytes: int) -> ShardIndex:
+    """The index of a folder of shards at a URL; its tars come when they are needed.
+
+    Args:
+        url: of the folder, as fsspec writes it.
+        cache_bytes: most bytes of tars that are kept on this machine for it.
+
+    Raises:
+        InputError: no index there, it cannot be fetched, or a tar is larger than the cache.
+    """
+    url = url.rstrip("/")
+    folder = cache_root() / "shards" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    try:
+        (folder / "index").mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder / 'index'}.lock"):
+            _fetch_index(url, folder / "index")
+        index = open_index(folder, tars=False)
+    except CannotFetch as error:
+        raise InputError(f"{url}: the shards' index cannot be fetched ({error})") from None
+    except OSError as error:
+        raise InputError(
+            f"{folder}: the cache cannot be written ({error.strerror}); set MPO_LIGHTNING_CACHE to a folder with room"
+        ) from None
+    largest = max((shard.bytes for shard in index.shards), default=0)
+    if largest > cache_bytes:
+        raise InputError(
+            f"{url}: a shard has {largest:,} bytes and the cache holds {cache_bytes:,}; raise data.cache_gib to at least {largest / 2**30:.3g}"
+        )
+    return ShardIndex(
+        folder, index.shards, index.datasets, index.records, index.members, RemoteSource(url, folder, cache_bytes, index.shards)
+    )
+
+
+def _fetch_index(url: str, target: Path) -> None:
+    """Newest index.json, and the arrays it names unless they are here: their names hold a hash of their contents."""
+    new = target / "index.json.fetched"
+    fetch(f"{url}/index/index.json", new, read_summary, limit=2**30)
+    arrays = read_summary(new)["arrays"]
+    for kind, name in arrays.items():
+        if not (target / name).is_file():
+            fetch(f"{url}/index/{name}", target / name, partial(_check_array, kind, name))
+    new.rename(target / "index.json")
+
+
+def _check_array(kind: str, name: str, path: Path) -> None:
+    rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    digest = (
+        hashlib.sha256(np.ascontiguousarray(rows).view(np.uint8).data).hexdigest()[:16] if len(rows) else name[len(kind) + 1 : -4]
+    )
+    if name != f"{kind}-{digest}.npy":
+        raise ValueError("its bytes are not those that its name stands for")
+
+
+class RemoteSource:
+    """Where the tars of a remote index are, and how they come here. May be copied to other processes.
+
+    Args:
+        url: of the folder.
+        folder: the cache.
+        cache_bytes: most bytes of tars in it.
+        shards: of the index.
+    """
+
+    def __init__(self, url: str, folder: Path, cache_bytes: int, shards: Sequence[ShardEntry]) -> None:
+        self.url, self.folder, self.cache_bytes, self.shards = url, folder, cache_bytes, shards
+        self._wanted: tuple[int, ...] = ()
+        self._used: set[str] = set()
+        self._thread: threading.Thread | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_thread": None, "_wanted": ()}
+
+    def reopen(self) -> tuple[Callable[..., ShardIndex], tuple[Any, ...]]:
+        return open_remote, (self.url, self.cache_bytes)
+
+    def where(self, shard: int) -> str:
+        return f"{self.url}/{self.shards[shard].name}"
+
+    def tar(self, shard: int) -> Path:
+        """The tar on this machine, fetched if it is not here.
+
+        Raises:
+            LostShard: it cannot be fetched.
+        """
+        path = self._path(shard)
+        self._used.add(path.name)
+        try:
+            if not self._here(shard):
+                with FileLock(f"{path}.lock"):
+                    if not self._here(shard):
+                        self._fetch(shard, needed=True)
+            with suppress(OSError):
+                os.utime(path)
+        except CannotFetch as error:
+            raise LostShard(f"its shard cannot be fetched ({error}); go on with --ckpt_path auto when it can") from None
+        except OSError as error:
+            raise LostShard(f"its shard cannot be kept in {self.folder} ({error.strerror or error}); make room there") from None
+        return path
+
+    def ahead(self, shards: Sequence[int]) -> None:
+        """Fetches shards in the background, in this order, as far as they fit beside what is in use."""
+        if tuple(shards) == self._wanted:
+            return
+        self._wanted = tuple(shards)
+        self._used = {self._path(shard).name for shard in shards}
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._fetch_wanted, name="mpo-fetch", daemon=True)
+            self._thread.start()
+
+    def _fetch_wanted(self) -> None:
+        done: set[int] = set()
+        while waiting := [shard for shard in self._wanted if shard not in done]:
+            done.add(waiting[0])
+            if self._here(waiting[0]):
+                continue
+            # Whatever goes wrong here is met, and told, when the shard is needed.
+            with suppress(OSError, CannotFetch, Timeout), FileLock(f"{self._path(waiting[0])}.lock", timeout=0):
+                if not self._here(waiting[0]) and not self._fetch(waiting[0], needed=False):
+                    return
+
+    def _path(self, shard: int) -> Path:
+        """Named by its content too, so that shards that were made anew are fetched anew."""
+        entry = self.shards[shard]
+        return self.folder / f"{entry.sha256[:16]}-{entry.name}"
+
+    def _here(self, shard: int) -> bool:
+        try:
+            return self._path(shard).stat().st_size == self.shards[shard].bytes
+        except FileNotFoundError:
+            return False
+
+    def _fetch(self, shard: int, needed: bool) -> bool:
+        entry, path = self.shards[shard], self._path(shard)
+        if not self._make_room(entry.bytes, needed):
+            return False
+
+        def check(fetched: Path) -> None:
+            if fetched.stat().st_size != entry.bytes:
+                raise ValueError(f"it has {fetched.stat().st_size:,} bytes where the index says {entry.bytes:,}")
+            with fetched.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
+                    raise ValueError("its bytes differ from the index's sha256")
+
+        fetch(f"{self.url}/{entry.name}", path, check, limit=entry.bytes)
+        return True
+
+    def _make_room(self, size: int, needed: bool) -> bool:
+        """Drops the least recently used tars, those in use last and only for one that is needed now."""
+        with FileLock(f"{self.folder / 'room'}.lock"):
+            files = {path: path.stat() for path in self.folder.glob("*.tar")}
+            over = sum(stat.st_size for stat in files.values()) + size - self.cache_bytes
+            for path in sorted(files, key=lambda path: (path.name in self._used, files[path].st_mtime)):
+                if over <= 0 or (path.name in self._used and not needed):
+                    break
+                # Processes that have it open go on reading it.
+                path.unlink(missing_ok=True)
+                over -= files[path].st_size
+            return over <= 0 or needed
+
+
+def fetch(url: str, target: Path, check: Callable[[Path], Any], limit: int | None = None) -> None:
+    """Copies a file from a URL, looks at it, and only then gives it its name.
+
+    Args:
+        url: of the file.
+        target: its name here.
+        check: raises ValueError for content that is not as it should be.
+        limit: most bytes; a server that sends more is cut off.
+
+    Raises:
+        CannotFetch: every attempt failed.
+        OSError: the target's disk.
+    """
+    arriving = target.with_name(f".{target.name}.partial")
+    reason = ""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE * 2 ** (attempt - 1))
+        try:
+            _download(url, arriving, limit)
+            check(arriving)
+            arriving.rename(target)
+            return
+        except FileNotFoundError:
+            raise CannotFetch(f"{url}: no such file") from None
+        except ImportError as error:
+            raise CannotFetch(f"{url}: {error}") from None
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                raise
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        finally:
+            arriving.unlink(missing_ok=True)
+    raise CannotFetch(f"{url}: {ATTEMPTS} attempts, the last one: {reason}")
+
+
+def _download(url: str, target: Path, limit: int | None) -> None:
+    scheme = url.partition("://")[0]
+    options: dict[str, Any] = {}
+    if scheme in ("http", "https"):
+        # Errors of a whole transfer would hit slow networks; these are of a silence.
+        options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=STALL, sock_read=STALL)}
+    files, path = fsspec.core.url_to_fs(url, **options)
+    files.get_file(path, str(target), callback=_Limit(limit))
+
+
+class _Limit(Callback):
+    """Ends a transfer that brings more bytes than it should."""
+
+    def __init__(self, limit: int | None) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def relative_update(self, inc: int = 1) -> None:
+        super().relative_update(inc)
+        if self.limit is not None and self.value > self.limit:
+            raise ValueError(f"it sends more than the {self.limit:,} bytes that it should")

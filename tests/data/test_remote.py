@@ -1,0 +1,219 @@
+"""Shards behind a server, which dies, stalls, cuts short or lies; and several folders as one."""
+
+import json
+import multiprocessing
+import pickle
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpo_lightning.data import remote
+from mpo_lightning.data.index import ShardIndex, open_index
+from mpo_lightning.data.join import open_shards
+from mpo_lightning.data.plan import Plan
+from mpo_lightning.data.reader import ShardReader
+from mpo_lightning.data.remote import LostShard
+from mpo_lightning.errors import InputError
+from support.runs import logged, make_run
+from support.server import Faults, served
+
+PLENTY = 2**30
+
+
+@pytest.fixture
+def server(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Faults]]:
+    monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "PAUSE", 0.01)
+    monkeypatch.setattr(remote, "STALL", 0.5)
+    with served(shards) as found:
+        yield found
+
+
+def tars(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "cache").rglob("*.tar"))
+
+
+def same_records(one: ShardIndex, two: ShardIndex) -> None:
+    ours, theirs = ShardReader(one), ShardReader(two)
+    assert len(one) == len(two) > 0
+    for number in range(len(one)):
+        assert ours.read(number) == theirs.read(number)
+
+
+def test_remote_records_are_the_local_ones(server: tuple[str, Faults], shards: Path, tmp_path: Path) -> None:
+    url, faults = server
+    index = open_shards(f"{url}/train/", PLENTY)
+    assert not tars(tmp_path)  # nothing before it is needed
+    same_records(index, open_index(shards / "train"))
+    assert index.fingerprint == open_index(shards / "train").fingerprint
+    assert index.where(0).startswith("record 'photos-") and url in index.where(0)
+    same_records(open_shards(f"{url}/train", PLENTY), index)
+    assert all(faults.requests[shard.name] == 1 for shard in index.shards)
+    assert len(tars(tmp_path)) == len(index.shards) == 6
+    assert not list((tmp_path / "cache").rglob("*.partial"))
+
+
+@pytest.mark.parametrize("fault", ["error", "cut", "lie", "more", "stall", "close"])
+def test_a_fault_that_passes_is_survived(server: tuple[str, Faults], shards: Path, fault: str) -> None:
+    url, faults = server
+    faults.waiting["index.json"] = [fault]
+    faults.waiting[".npy"] = [fault] * 2
+    faults.waiting[".tar"] = [fault] * 3
+    same_records(open_shards(f"{url}/train", PLENTY), open_index(shards / "train"))
+    assert not any(faults.waiting.values())
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("error", "500"),
+        ("cut", "payload is not completed|Response payload"),
+        ("lie", "its bytes differ from the index's sha256"),
+        ("more", "it sends more than the .* bytes that it should"),
+        ("stall", "imeout|did not answer"),
+        ("close", "disconnected"),
+    ],
+)
+def test_a_fault_that_stays_is_named(server: tuple[str, Faults], fault: str, words: str, tmp_path: Path) -> None:
+    url, faults = server
+    index = open_shards(f"{url}/train", PLENTY)
+    faults.waiting[index.shards[0].name] = [fault] * 100
+    with pytest.raises(
+        LostShard, match=rf"its shard cannot be fetched \({url}.*{index.shards[0].name}: 6 attempts, the last one: .*({words})"
+    ):
+        ShardReader(index).read(0)
+    assert not tars(tmp_path) and not list((tmp_path / "cache").rglob("*.partial"))
+
+
+def test_what_is_not_there_is_named_at_once(server: tuple[str, Faults]) -> None:
+    url, faults = server
+    with pytest.raises(InputError, match=r"the shards' index cannot be fetched \(.*index.json: no such file\)"):
+        open_shards(f"{url}/elsewhere", PLENTY)
+    assert faults.requests["index.json"] == 1
+    with pytest.raises(InputError, match=r"bogus://x.*the shards' index cannot be fetched .*Protocol not known"):
+        open_shards("bogus://x", PLENTY)
+    with pytest.raises(InputError, match=r"a shard has .* raise data.cache_gib"):
+        open_shards(f"{url}/train", 1000)
+
+
+def test_the_cache_stays_within_its_bound(server: tuple[str, Faults], shards: Path, tmp_path: Path) -> None:
+    url, faults = server
+    local = open_index(shards / "train")
+    bound = sum(sorted(shard.bytes for shard in local.shards)[-2:])
+    index = open_shards(f"{url}/train", bound)
+    reader, truth = ShardReader(index, max_open=1), ShardReader(local)
+    for number in np.random.default_rng(0).permutation(len(index)):
+        assert reader.read(int(number)) == truth.read(int(number))
+        assert sum(path.stat().st_size for path in tars(tmp_path)) <= bound
+    assert sum(count for name, count in faults.requests.items() if name.endswith(".tar")) > len(index.shards)
+
+
+def test_shards_come_ahead_of_need_and_stay(server: tuple[str, Faults], tmp_path: Path) -> None:
+    url, faults = server
+    index = open_shards(f"{url}/train", PLENTY)
+    plan = Plan(index, seed=0, global_batch_size=4, micro_batch_size=4, window=2)
+    first, *_, last = plan.rank_micro_batches(0, 0)
+    order = [int(index.records[row]["shard"]) for row in plan.epoch_order(0)[:, 0]]
+    assert first.ahead == tuple(dict.fromkeys(order))[:4] and set(last.ahead) <= set(order[-8:])
+    reader = ShardReader(index)
+    reader.ahead(first.ahead)
+    end = time.monotonic() + 20
+    while len(tars(tmp_path)) < 4 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert {path.name.partition("-")[2] for path in tars(tmp_path)} == {index.shards[shard].name for shard in first.ahead}
+    before = Counter(faults.requests)
+    reader.read(int(plan.epoch_order(0)[0, 0]))
+    assert faults.requests == before
+
+
+def read_all(url: str, results: "multiprocessing.Queue[int]") -> None:
+    index = open_shards(url, PLENTY)
+    reader = ShardReader(index)
+    results.put(sum(len(reader.read(number).question) for number in range(len(index))))
+
+
+def test_processes_of_a_machine_fetch_once(server: tuple[str, Faults], shards: Path) -> None:
+    url, faults = server
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    workers = [context.Process(target=read_all, args=(f"{url}/train", results)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    found = [results.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join(timeout=30)
+    local = open_index(shards / "train")
+    assert len(set(found)) == 1 and all(faults.requests[shard.name] == 1 for shard in local.shards)
+
+
+def test_shards_that_were_made_anew_are_fetched_anew(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "served"
+    shutil.copytree(shards / "train", folder)
+    with served(folder) as (url, _):
+        same_records(open_shards(url, PLENTY), open_index(folder))
+        shutil.rmtree(folder)
+        shutil.copytree(shards / "validation", folder)
+        same_records(open_shards(url, PLENTY), open_index(shards / "validation"))
+
+
+def test_a_run_on_remote_shards_is_the_run_on_local_ones(
+    server: tuple[str, Faults], shards: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    url, faults = server
+    faults.waiting[".tar"] = ["cut", "lie", "close"]
+    for name, train in (("local", str(shards / "train")), ("remote", f"{url}/train")):
+        data = {"num_workers": 2, "global_batch_size": 8, "cache_gib": 0.001}
+        trainer, model, module = make_run(tmp_path / name, tiny_folder, Path(train), data=data)
+        module.folders["train"] = train
+        trainer.fit(model, module)
+    assert logged(tmp_path / "remote", "train/loss") == logged(tmp_path / "local", "train/loss")
+
+
+def test_a_server_that_dies_stops_the_run_with_a_sentence_in_quarantine_mode_too(
+    server: tuple[str, Faults], tiny_folder: Path, tmp_path: Path
+) -> None:
+    url, faults = server
+    faults.waiting[".tar"] = [""] * 2 + ["close"] * 1000
+    trainer, model, module = make_run(tmp_path / "run", tiny_folder, Path("x"), data={"on_bad_record": "quarantine"})
+    module.folders["train"] = f"{url}/train"
+    with pytest.raises(InputError, match=r"its shard cannot be fetched .* go on with --ckpt_path auto when it can"):
+        trainer.fit(model, module)
+
+
+def test_folders_are_joined_by_their_weights(shards: Path, server: tuple[str, Faults]) -> None:
+    url, _ = server
+    one, two = open_index(shards / "train"), open_index(shards / "validation")
+    joined = open_shards({str(shards / "train"): 1, f"{url}/validation": 3}, PLENTY)
+    assert len(joined) == len(one) + len(two)
+    assert [entry.repeat_time for entry in joined.datasets] == [entry.repeat_time for entry in one.datasets] + [
+        3 * entry.repeat_time for entry in two.datasets
+    ]
+    for reader in (ShardReader(joined), pickle.loads(pickle.dumps(ShardReader(joined)))):  # noqa: S301
+        for number in range(len(joined)):
+            part, own = (one, number) if number < len(one) else (two, number - len(one))
+            assert reader.read(number) == ShardReader(part).read(own)
+    assert f"{url}/validation" in joined.where(len(joined) - 1) and str(shards / "train") in joined.where(0)
+    taken = Counter(int(record) for record in Plan(joined, 0, 4, 4).epoch_order(0)[:, 0])
+    single = Counter(int(record) for record in Plan(one, 0, 4, 4).epoch_order(0)[:, 0])
+    assert all(taken[number] == single[number] for number in range(len(one)))
+    assert sum(taken[number] for number in range(len(one), len(joined))) == 3 * len(two)
+
+
+@pytest.mark.parametrize("weight", [0, -1, float("nan"), "2"])
+def test_a_weight_is_a_positive_number(shards: Path, weight: object) -> None:
+    with pytest.raises(InputError, match=r"the weight of .* give a number above 0"):
+        open_shards({str(shards / "train"): weight}, PLENTY)
+
+
+def test_a_joined_run_trains_on_all_of_its_folders(shards: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    trainer, model, module = make_run(tmp_path, tiny_folder, Path("x"), data={"global_batch_size": 16})
+    module.folders["train"] = {str(shards / "train"): 1, str(shards / "validation"): 2}
+    trainer.fit(model, module)
+    counts = [json.loads((shards / name / "index/index.json").read_text())["records"] for name in ("train", "validation")]
+    assert sum(logged(tmp_path, "train/pairs")) == counts[0] + 2 * counts[1]
