@@ -20,11 +20,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Protocol
 
 import numpy as np
 
 from mpo_lightning.data.mmpr import is_repeat_time
+from mpo_lightning.data.records import MAX_PICTURE_BYTES
 from mpo_lightning.errors import BadRecord, InputError
 
 FORMAT = 2
@@ -190,11 +192,32 @@ def write_index(folder: Path, scanned: list[ScannedShard], datasets: list[Datase
 
 
 def _save_array(target: Path, name: str, rows: np.ndarray) -> str:
-    file_name = f"{name}-{hashlib.sha256(rows.view(np.uint8).data).hexdigest()[:16]}.npy"
+    file_name = array_name(name, rows)
     with (target / f"{file_name}.partial").open("wb") as file:
         np.save(file, rows)
     (target / f"{file_name}.partial").rename(target / file_name)
     return file_name
+
+
+def array_name(kind: str, rows: np.ndarray) -> str:
+    """The name of an array's file, which stands for its bytes."""
+    return f"{kind}-{hashlib.sha256(rows.view(np.uint8).data if len(rows) else b'').hexdigest()[:16]}.npy"
+
+
+def open_array(path: Path, kind: str, name: str | None = None) -> np.ndarray:
+    """A memory-mapped array, all of it compared with what its name (or the one it is to get) stands for. Raises OSError or ValueError."""
+    name = name or path.name
+    try:
+        rows: np.ndarray = np.load(path, "r", allow_pickle=False)
+    except (EOFError, SyntaxError, TokenError, OverflowError, MemoryError) as error:
+        raise ValueError(f"{name} is no array ({error})") from None
+    except ValueError as error:
+        if "mmap" not in str(error) and "empty" not in str(error):
+            raise
+        rows = np.load(path, allow_pickle=False)  # without a record there is nothing to map
+    if name != array_name(kind, rows) or (path.stat().st_size != getattr(rows, "offset", 0) + rows.nbytes and len(rows)):
+        raise ValueError(f"the bytes of {name} are not those that its name stands for")
+    return rows
 
 
 def open_index(folder: Path, tars: bool = True) -> ShardIndex:
@@ -217,10 +240,7 @@ def open_index(folder: Path, tars: bool = True) -> ShardIndex:
         summary = read_summary(path)
         shards = tuple(ShardEntry(**entry) for entry in summary["shards"])
         datasets = tuple(DatasetEntry(**entry) for entry in summary["datasets"])
-        mode: Any = "r" if summary["records"] else None
-        records, members = (
-            np.load(path.with_name(summary["arrays"][name]), mode, allow_pickle=False) for name in ("records", "members")
-        )
+        records, members = (open_array(path.with_name(summary["arrays"][name]), name) for name in ("records", "members"))
         key_bytes = records.dtype["key"].itemsize if "key" in (records.dtype.names or ()) else 0
         counts = {len(records), summary["records"], sum(shard.records for shard in shards)}
         if records.dtype != record_dtype(key_bytes) or members.dtype != MEMBER or len(counts) > 1:
@@ -266,10 +286,12 @@ def read_member(file: io.FileIO, offset: int, size: int, crc32: int) -> bytes:
     Raises:
         BadRecord: short read or another checksum: the shard changed or was damaged after it was indexed.
     """
+    if size > MAX_PICTURE_BYTES:
+        raise BadRecord(f"a member of it has {size:,} bytes, more than {MAX_PICTURE_BYTES:,}; make it smaller or leave it out")
     try:
         data = os.pread(file.fileno(), size, offset)
-    except OSError as error:
-        raise BadRecord(f"its shard cannot be read ({error.strerror or error})") from None
+    except (OSError, OverflowError) as error:
+        raise BadRecord(f"its shard cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if len(data) != size or zlib.crc32(data) != crc32:
         raise BadRecord("its bytes differ from the checksum in the index; the shard is damaged, copy it again")
     return data

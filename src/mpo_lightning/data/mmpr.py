@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpo_lightning.data.records import PreferenceRecord, checked_answers, checked_question
+from mpo_lightning.data.records import MAX_TEXT_BYTES, PreferenceRecord, checked_answers, checked_question
 from mpo_lightning.errors import BadRecord, InputError
 
 MOST_REPEATS = 1000
@@ -108,13 +108,22 @@ def _resolve(meta_path: Path, value: str) -> Path:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Line number (from 1), byte offset and bytes of every line that is not blank."""
-    offset = 0
+    """Line number (from 1), byte offset and bytes of every line that is not blank; one that is too long ends behind the limit."""
+    offset = number = 0
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        while line := file.readline(MAX_TEXT_BYTES + 1):
+            number += 1
             if line.strip():
                 yield number, offset, line
-            offset += len(line)
+            while line and not line.endswith(b"\n"):
+                line = file.readline(MAX_TEXT_BYTES)
+            offset = file.tell()
+
+
+def refuse_long(text: bytes, what: str) -> None:
+    """Raises BadRecord for a text of more than `MAX_TEXT_BYTES`."""
+    if len(text) > MAX_TEXT_BYTES:
+        raise BadRecord(f"{what} has more than {MAX_TEXT_BYTES:,} bytes; shorten it or leave it out")
 
 
 def parse_line(line: bytes, root: Path) -> AnnotationLine:
@@ -127,6 +136,7 @@ def parse_line(line: bytes, root: Path) -> AnnotationLine:
     Raises:
         BadRecord: with the reason.
     """
+    refuse_long(line, "the line")
     try:
         fields = parse_json(line.decode("utf-8"))
     except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mpo_lightning.data.index import open_index
-from mpo_lightning.data.mmpr import parse_json, picture_path, read_lines
+from mpo_lightning.data.mmpr import parse_json, picture_path, read_lines, refuse_long
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.records import checked_question
 from mpo_lightning.errors import BadRecord, InputError
@@ -72,8 +72,10 @@ class QuestionFile:
         return len(self.places)
 
     def __getitem__(self, number: int) -> Prompt:
+        line = self._line(number)
+        refuse_long(line, "the line")
         try:
-            fields = parse_json(self._line(number).decode("utf-8-sig"))
+            fields = parse_json(line.decode("utf-8-sig"))
         except ValueError as error:
             raise BadRecord(f"the line is not JSON ({error})") from None
         if not isinstance(fields, dict) or "question" not in fields:

@@ -12,6 +12,12 @@ from mpo_lightning.errors import BadRecord
 
 IMAGE_MARK = "<image>"
 
+MAX_TEXT_BYTES = 4 * 2**20
+"""Largest annotation line or JSON member, about a million tokens; more is refused before it is parsed."""
+
+MAX_PICTURE_BYTES = 128 * 2**20
+"""Largest picture file."""
+
 # Marks that give a prompt its structure. In a text they would forge a turn or a picture, and a model that learns to
 # write them breaks its own chat.
 RESERVED_MARKS = (

@@ -16,7 +16,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from mpo_lightning.data.mmpr import parse_json
+from mpo_lightning.data.mmpr import parse_json, refuse_long
 from mpo_lightning.data.pictures import EXTENSIONS, picture_size
 from mpo_lightning.data.records import PreferenceRecord, checked_answers, checked_question
 from mpo_lightning.data.tiling import count_tiles, tiles_per_picture
@@ -81,6 +81,7 @@ def parse_record(key: str, body: bytes, images: tuple[bytes, ...]) -> Preference
 
 
 def _record(key: str, body: bytes, num_images: int) -> PreferenceRecord:
+    refuse_long(body, "its .json")
     try:
         fields = parse_json(body.decode("utf-8"))
     except ValueError as error:

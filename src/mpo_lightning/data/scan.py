@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mpo_lightning.data.index import COSTS, MEMBER, ScannedShard, ShardEntry, record_dtype
+from mpo_lightning.data.records import MAX_PICTURE_BYTES, MAX_TEXT_BYTES
 from mpo_lightning.data.sample import decode_sample, record_cost
 from mpo_lightning.errors import BadRecord, InputError
 
@@ -30,6 +31,8 @@ def scan_shard(path: Path) -> ScannedShard:
     datasets: dict[str, int] = {}
     for key, parts in _samples(path):
         try:
+            for extension, (_, data) in parts.items():
+                refuse_large(extension, len(data))
             fields, names = decode_sample(key, {extension: data for extension, (_, data) in parts.items()})
             cost = record_cost(fields, [parts[name][1] for name in names])
         except BadRecord as error:
@@ -66,8 +69,9 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
                 if extension in parts:
                     raise InputError(f"{path}: the member '{member.name}' comes twice; make the shard again")
                 data = tar.extractfile(member)
-                body = data.read() if data else b""
-                if len(body) != member.size:
+                # One that is too large is read as far as shows it.
+                body = data.read(min(member.size, limit_of(extension) + 1)) if data else b""
+                if len(body) != min(member.size, limit_of(extension) + 1):
                     raise tarfile.ReadError("unexpected end of data")
                 parts[extension] = (member.offset_data, body)
     except (tarfile.TarError, EOFError, zlib.error) as error:
@@ -80,6 +84,17 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
             raise InputError(f"{path}: the shard is cut short (its end mark is missing); make or copy it again")
     if key is not None:
         yield key, parts
+
+
+def limit_of(extension: str) -> int:
+    """Most bytes of a member."""
+    return MAX_TEXT_BYTES if extension == "json" else MAX_PICTURE_BYTES
+
+
+def refuse_large(extension: str, size: int) -> None:
+    """Raises BadRecord for a member of more bytes than its kind may have."""
+    if size > limit_of(extension):
+        raise BadRecord(f"the member .{extension} has more than {limit_of(extension):,} bytes; make it smaller or leave it out")
 
 
 def _key_and_extension(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
