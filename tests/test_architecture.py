@@ -6,9 +6,10 @@ from pathlib import Path
 SOURCE = Path(__file__).parent.parent / "src" / "mpo_lightning"
 ALLOWED = {
     "errors": set(),
-    "data": {"errors", "data"},
+    "cache_root": set(),
+    "data": {"errors", "cache_root", "data"},
     "objectives": {"errors", "objectives"},
-    "models": {"errors", "data", "objectives", "models"},
+    "models": {"errors", "cache_root", "data", "objectives", "models"},
     "training": {"errors", "data", "objectives", "models", "training"},
     "inference": {"errors", "data", "models", "inference"},
     "commands": {"errors", "commands", "data", "models", "inference", "training", "cli"},

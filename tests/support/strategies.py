@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from mpo_lightning.models.lora import Lora
 from mpo_lightning.objectives import TRDPO
-from mpo_lightning.training import FSDP2Strategy, MPOModule, StepCheckpoint
+from mpo_lightning.training import Alarms, FSDP2Strategy, MPOModule, StepCheckpoint
 from support.runs import make_run
 
 LIMIT = timedelta(seconds=60)
@@ -49,7 +49,10 @@ def run(folder: Path, variant: str, devices: int, resume: str | None = None) -> 
     kind, module, trainer = VARIANTS[variant]
     settings = {"reference": str(folder / "model1")} | module
     many = {"devices": devices, "strategy": strategy(kind)} if devices > 1 or TorchElasticEnvironment.detect() else {}
-    callbacks = [StepCheckpoint(folder / f"{devices}" / variant / "checkpoints", every_n_train_steps=2, save_top_k=-1)]
+    callbacks: list[L.Callback] = [
+        StepCheckpoint(folder / f"{devices}" / variant / "checkpoints", every_n_train_steps=2, save_top_k=-1)
+    ]
+    callbacks.append(Alarms(samples=2, max_new_tokens=12))
     built, model, data = make_run(
         folder / f"{devices}" / variant,
         folder / "model0",
@@ -59,6 +62,7 @@ def run(folder: Path, variant: str, devices: int, resume: str | None = None) -> 
             "on_bad_record": "quarantine",
             "cached_reference": settings.get("reference_source") == "cache",
             "reference": settings["reference"],
+            "validation": str(folder / "shards" / "train"),
         },
         trainer={"callbacks": callbacks, "gradient_clip_val": 1.0} | trainer | many,
         **settings,

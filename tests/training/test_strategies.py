@@ -72,6 +72,11 @@ def test_two_processes_are_one(folder: Path, two_processes: Path, variant: str) 
         assert len(expected) == 4
     assert len(set(logged(one, "train/loss"))) == 4 and sum(logged(two, "train/pairs")) == 13
     assert sum(logged(two, "train/set_aside")) == 1
+    for name in ("loss", "margin", "pairs"):
+        assert logged(two, f"val/{name}") == pytest.approx(logged(one, f"val/{name}"), **tolerance)
+    if variant != "fsdp2-bf16":
+        samples = [(folder / "version_0" / "samples.jsonl").read_text() for folder in (one, two)]
+        assert samples[0] == samples[1] and samples[0].count("\n") == 4
 
 
 def test_four_processes_as_two_groups_of_two_are_one(folder: Path) -> None:

@@ -84,7 +84,7 @@ def chat(
     from mpo_lightning.data.prompts import Prompt
     from mpo_lightning.data.records import IMAGE_MARK, checked_question
     from mpo_lightning.errors import BadRecord
-    from mpo_lightning.inference.generation import encode_prompt, generate, pad_prompts
+    from mpo_lightning.models.generation import encode_prompt, generate, pad_prompts
     from mpo_lightning.models.loading import load_model, load_processor
 
     if min(max_new_tokens, max_tiles) < 1:

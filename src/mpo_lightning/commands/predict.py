@@ -45,6 +45,7 @@ def predict(
         num_nodes: machines; start the same command on each with torchrun or srun.
         num_workers: loader processes a device.
     """
+    from mpo_lightning.data.join import open_shards
     from mpo_lightning.data.prompts import Prompts, QuestionFile, ShardQuestions
     from mpo_lightning.data.reference_cache import tokenizer_fingerprint
     from mpo_lightning.inference.predict import PredictOptions, file_digest, run_predict
@@ -62,7 +63,7 @@ def predict(
         prompts = QuestionFile(Path(questions), Path(images) if images else None)
         asked = file_digest(Path(questions))
     else:
-        prompts = ShardQuestions(Path(str(shards)))
+        prompts = ShardQuestions(open_shards(str(shards)))
         asked = prompts.reader.index.fingerprint
     processor = load_processor(model, template)
     settings = {"prompts": asked, "model": fingerprint(native_folder(model)), "tokenizer": tokenizer_fingerprint(processor.tokenizer), "images": images, "template": processor.template.name,

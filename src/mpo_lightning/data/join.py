@@ -13,7 +13,7 @@ from mpo_lightning.data.remote import is_remote, open_remote
 from mpo_lightning.errors import InputError
 
 
-def open_shards(folders: str | Mapping[str, float], cache_bytes: int) -> ShardIndex:
+def open_shards(folders: str | Mapping[str, float], cache_bytes: int = 64 * 2**30) -> ShardIndex:
     """The index of a folder, here or at a URL; or of several, joined.
 
     Args:

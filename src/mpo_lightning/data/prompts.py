@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from mpo_lightning.data.index import open_index
+from mpo_lightning.data.index import ShardIndex
 from mpo_lightning.data.mmpr import parse_json, picture_path, read_lines, refuse_long
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.records import checked_question
@@ -109,14 +109,14 @@ class QuestionFile:
 
 
 class ShardQuestions:
-    """The questions of a shard folder.
+    """The questions of shards.
 
     Args:
-        folder: with shards and their index.
+        index: of the shards.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.reader = ShardReader(open_index(folder))
+    def __init__(self, index: ShardIndex) -> None:
+        self.reader = ShardReader(index)
 
     def __len__(self) -> int:
         return len(self.reader.index)

@@ -24,8 +24,8 @@ from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.prompts import Prompts
 from mpo_lightning.data.slices import Slices
 from mpo_lightning.errors import BadRecord, InputError
-from mpo_lightning.inference.generation import PromptBatch, encode_prompt, generate, pad_prompts, split_by_rope
 from mpo_lightning.models.freeze import freeze
+from mpo_lightning.models.generation import PromptBatch, encode_prompt, generate, pad_prompts, split_by_rope
 from mpo_lightning.models.loading import load_model, read_config
 from mpo_lightning.models.pair_rope import rope_limit
 from mpo_lightning.models.processor import Processor

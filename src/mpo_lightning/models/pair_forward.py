@@ -79,6 +79,19 @@ class PairForward(nn.Module):
         counts = torch.tensor(batch.lengths, device=hidden.device)
         return SequenceLogps(chosen, rejected, counts[:, 1], counts[:, 2]), features
 
+    @torch.no_grad()
+    def generate(self, **options: Any) -> Tensor:
+        """The model's own `generate`, with the attention that it needs."""
+        text_config: Any = self.model.config.text_config
+        self.model.model.language_model.rotary_emb.tokens_of_pairs = ()
+        text_config._attn_implementation = "sdpa"
+        try:
+            generating: Any = self.model
+            rows: Tensor = generating.generate(**options)
+            return rows
+        finally:
+            text_config._attn_implementation = NAME
+
     def _features(self, tiles: Tensor) -> Tensor:
         output = self.model.model.get_image_features(pixel_values=normalize_tiles(tiles), return_dict=True)
         features: Tensor = output.pooler_output

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.models.loading import read_config
@@ -52,11 +52,8 @@ def shard(model: PairForward, mesh: DeviceMesh, device: torch.device, low: torch
     fully_shard(model, mesh=mesh, mp_policy=plain, reshard_after_forward=True)
     _give_memory(model, device)
     set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
+    register_fsdp_forward_method(model, "generate")
     model.sharded = True
-
-
-def is_sharded(model: nn.Module) -> bool:
-    return isinstance(model, FSDPModule)
 
 
 def _layers(model: InternVLForConditionalGeneration) -> list[nn.Module]:

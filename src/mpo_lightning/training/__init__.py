@@ -1,5 +1,6 @@
 """Training with Lightning: the module, the data, and the callbacks that a config names."""
 
+from mpo_lightning.training.alarms import Alarms
 from mpo_lightning.training.checkpoints import StepCheckpoint
 from mpo_lightning.training.curves import Curves
 from mpo_lightning.training.datamodule import MMPRDataModule
@@ -10,6 +11,7 @@ from mpo_lightning.training.sharded_strategy import FSDP2Strategy
 from mpo_lightning.training.startup_check import StartupCheck
 
 __all__ = [
+    "Alarms",
     "Curves",
     "ExportPolicy",
     "FSDP2Strategy",

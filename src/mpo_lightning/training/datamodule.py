@@ -2,6 +2,7 @@
 
 import math
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +17,10 @@ from mpo_lightning.data.dataset import PairDataset
 from mpo_lightning.data.encoding import Overlong
 from mpo_lightning.data.join import open_shards
 from mpo_lightning.data.plan import Plan, PlanSampler
+from mpo_lightning.data.prompts import Prompt, ShardQuestions
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.reference_cache import open_cache, weights_fingerprint
-from mpo_lightning.errors import InputError
+from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.models.flops import pair_flops
 from mpo_lightning.models.loading import load_processor, read_config
 from mpo_lightning.models.opengvlab.cache import native_folder
@@ -224,6 +226,17 @@ class MMPRDataModule(L.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[PairBatch]:
         return self._loader("test")
+
+    def sample_prompts(self, count: int) -> list[Prompt]:
+        """Questions of validation pairs, the same ones every time; those that can be read."""
+        folder = self.folders["validation"]
+        assert folder is not None, "asked only where there are validation shards"
+        questions = ShardQuestions(open_shards(folder, self.cache_bytes))
+        prompts, count = [], min(count, len(questions))
+        for number in [place * len(questions) // count for place in range(count)]:
+            with suppress(BadRecord):  # validation names it
+                prompts.append(questions[number])
+        return prompts
 
     def on_before_batch_transfer(self, batch: PairBatch, dataloader_idx: int) -> PairBatch:
         """Stops at bad records, or sets them aside in a file; see `Quarantine`. Stops at pairs that would teach nothing."""

@@ -19,8 +19,8 @@ from mpo_lightning.commands.model import convert
 from mpo_lightning.data.prompts import Prompt
 from mpo_lightning.data.tiling import normalize_tiles
 from mpo_lightning.errors import InputError
-from mpo_lightning.inference.generation import encode_prompt
 from mpo_lightning.models import tensor_files
+from mpo_lightning.models.generation import encode_prompt
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.opengvlab import convert as conversion
 from mpo_lightning.models.opengvlab.cache import native_folder

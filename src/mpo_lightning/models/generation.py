@@ -16,7 +16,8 @@ from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.prompts import Prompt
 from mpo_lightning.data.tiling import normalize_tiles
 from mpo_lightning.errors import BadRecord
-from mpo_lightning.models.pair_rope import forget_lengths
+from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.pair_rope import PairRope, forget_lengths
 from mpo_lightning.models.processor import Processor
 
 
@@ -96,7 +97,7 @@ def split_by_rope(lengths: Sequence[int], limit: int | None, max_new_tokens: int
 
 @torch.no_grad()
 def generate(
-    model: InternVLForConditionalGeneration,
+    model: InternVLForConditionalGeneration | PairForward,
     processor: Processor,
     batch: PromptBatch,
     max_new_tokens: int,
@@ -105,20 +106,23 @@ def generate(
     """Greedy answers.
 
     Args:
-        model: in eval mode.
+        model: in eval mode; of a sharded one every rank must ask the same.
         processor: its own.
         batch: on the model's device.
         max_new_tokens: most tokens of an answer.
         streamer: told about tokens as they come; for a single prompt.
     """
+    inner = model.model if isinstance(model, PairForward) else model
+    rotary = inner.model.language_model.rotary_emb
     tokenizer = processor.tokenizer
     end = tokenizer.convert_tokens_to_ids(processor.template.end)
-    pixels = {"pixel_values": normalize_tiles(batch.tiles).to(model.dtype)} if len(batch.tiles) else {}
+    pixels = {"pixel_values": normalize_tiles(batch.tiles).to(inner.dtype)} if len(batch.tiles) else {}
     generating: Any = model
-    forget_lengths(model.model.language_model.rotary_emb)
+    forget_lengths(rotary.rotary if isinstance(rotary, PairRope) else rotary)
     rows = generating.generate(
         input_ids=batch.input_ids, attention_mask=batch.attention_mask, **pixels, max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end,
         pad_token_id=end, streamer=streamer,
+        synced_gpus=isinstance(model, PairForward) and model.sharded,
     )  # fmt: skip
     answers = []
     for row in rows[:, batch.input_ids.shape[1] :].tolist():
