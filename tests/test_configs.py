@@ -49,3 +49,13 @@ def test_the_recipe_has_the_papers_values(root: Path, capsys: pytest.CaptureFixt
     assert (model["warmup_ratio"], model["drop_path"], model["freeze"]) == (0.05, 0.1, [])
     assert (data["global_batch_size"], data["max_length"], data["max_tiles"]) == (256, 6144, 12)
     assert (trainer["precision"], trainer["gradient_clip_val"], trainer["max_epochs"]) == ("bf16-mixed", 1.0, 1)
+
+
+def test_deepspeed_takes_its_overlay(root: Path) -> None:
+    """By DeepSpeed's own reader, with what Lightning adds to it; that it trains has to be seen on a GPU."""
+    config = pytest.importorskip("deepspeed.runtime.config")
+    strategies = importlib.import_module("lightning.pytorch.strategies")
+    options = yaml.safe_load((root / "configs/strategy/deepspeed.yaml").read_text())["trainer"]["strategy"]["init_args"]
+    strategy = strategies.DeepSpeedStrategy(stage=options["stage"])
+    read = config.DeepSpeedConfig(strategy.config | {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 4})
+    assert read.zero_optimization_stage == 2 and read.gradient_accumulation_steps == 4

@@ -111,6 +111,8 @@ def _newest_whole(run_folder: Path) -> str | None:
 def check_checkpoint(path: Path) -> None:
     """Raises InputError unless a file, or the folder of a sharded run, is a whole checkpoint of this package."""
     path = path.resolve()
+    if (path / "checkpoint" / "mp_rank_00_model_states.pt").is_file():
+        return  # DeepSpeed's own, which has no manifest
     if path.is_dir() and not (path / MANIFEST).is_file():
         raise InputError(
             f"{path}: the folder is not a checkpoint of 'mpo fit', or not a whole one; exported folders go to --model.policy"

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
@@ -164,6 +165,9 @@ class MPOModule(PolicyAndReference):
 
         Without any pair the optimizer gets no gradients at all, so that neither momentum nor weight decay moves a weight.
         """
+        if isinstance(self.trainer.strategy, DeepSpeedStrategy):
+            self._guard.clear()
+            return  # it holds the gradients, and clips them, by itself
         for parameter in self.parameters():
             if parameter.grad is not None and self._gradient_scale == 0:
                 parameter.grad = None

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
@@ -85,10 +85,26 @@ class PolicyAndReference(L.LightningModule):
         if self.trainer.strategy.root_device.type == "mps":
             raise InputError("log-probs are summed in float64, which Apple's GPU does not have; add --trainer.accelerator cpu")
 
-        if not isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy)):
+        strategy = self.trainer.strategy
+        if isinstance(strategy, DeepSpeedStrategy):
+            self._check_deepspeed(strategy)
+        elif not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy)):
             raise InputError(
-                f"trainer.strategy {type(self.trainer.strategy).__name__} is not supported; use configs/strategy/single.yaml, ddp.yaml, or, where the "
+                f"trainer.strategy {type(strategy).__name__} is not supported; use configs/strategy/single.yaml, ddp.yaml, or, where the "
                 "models do not fit on each device, fsdp2.yaml"
+            )
+
+    def _check_deepspeed(self, strategy: DeepSpeedStrategy) -> None:
+        """Whole weights on each device, and every pair of a step present: its gradients are out of our reach."""
+        config = cast(dict[str, Any], strategy.config)
+        if config.get("zero_optimization", {}).get("stage", 0) > 2:
+            raise InputError(
+                "DeepSpeed's stage 3 is not supported; take stage 2, or configs/strategy/fsdp2.yaml, which shards weights too"
+            )
+        quarantine = getattr(getattr(self.trainer, "datamodule", None), "quarantine", None)
+        if quarantine is not None and not quarantine.strict:
+            raise InputError(
+                "data.on_bad_record quarantine does not work with DeepSpeed; set it to strict, or use configs/strategy/fsdp2.yaml"
             )
 
     def configure_model(self) -> None:
