@@ -1,18 +1,21 @@
 """Checkpoint files: written every N steps, at the end and when a run is stopped; found again, and looked at before any model is loaded."""
 
 import os
+import signal
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.training.checkpoint_io import MANIFEST, manifest_of, problem_of
 from mpo_lightning.training.sharded_checkpoint import REST
+from mpo_lightning.training.stop_signals import StopSignals
 
 CHOSEN = "MPO_LIGHTNING_CHECKPOINT"
 """Environment variable in which a process tells those that it starts (which have a LOCAL_RANK) its number and the checkpoint that `auto` found."""
@@ -20,13 +23,41 @@ CHOSEN = "MPO_LIGHTNING_CHECKPOINT"
 
 class StepCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, which with `every_n_train_steps` would forget the steps after the last multiple: this one also
-    saves when training ends, when it is stopped by SIGTERM (a preempted job) or Ctrl-C, and before the first step, so that a run that was
-    killed at once is gone on with like any other."""
+    saves when training ends, when it is stopped (SIGTERM, Ctrl-C) or has to make way (SLURM's signal before a time limit; the job is put
+    back into the queue), and before the first step, so that a run that was killed at once is gone on with like any other."""
+
+    _signals: StopSignals | None = None
+    _started = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        self._started = True
+        # Of several, one listens; all of them save when the run stops.
+        if next(one for one in trainer.checkpoint_callbacks if isinstance(one, StepCheckpoint)) is self:
+            self._signals = StopSignals(trainer)
         if trainer.global_step == 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save_now(trainer)
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        # In front of a step rather than behind one, whose numbers are not logged yet there.
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._stop_if_asked(trainer)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._stop_if_asked(trainer)
+
+    def _stop_if_asked(self, trainer: L.Trainer) -> None:
+        asked = self._signals.of_any_rank() if self._signals is not None else 0
+        if self._signals is None or not asked:
+            return
+        if asked == self._signals.requeue_signal:
+            self._save_now(trainer)
+            if not self._signals.requeue():
+                rank_zero_warn("the job could not be put back into the queue; it is saved, and goes on until its limit")
+                return
+        # `on_exception` saves.
+        raise KeyboardInterrupt if asked == signal.SIGINT else SIGTERMException
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -35,9 +66,10 @@ class StepCheckpoint(ModelCheckpoint):
         super().on_train_end(trainer, pl_module)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, (SIGTERMException, KeyboardInterrupt)) and trainer.training:
+        if isinstance(exception, (SIGTERMException, KeyboardInterrupt)) and trainer.state.fn == "fit" and self._started:
             self._save_now(trainer)
-            rank_zero_info(f"stopped after step {trainer.global_step}; go on with --ckpt_path auto")
+            if self._signals is not None:
+                rank_zero_info(f"stopped after step {trainer.global_step}; go on with --ckpt_path auto")
         super().on_exception(trainer, pl_module, exception)
 
     def _save_now(self, trainer: L.Trainer) -> None:

@@ -1,0 +1,116 @@
+"""Runs of several processes that are asked to stop, or make way for another job: all ranks stop after the same step, saved, and go on bit for
+bit. SLURM is imitated by its environment and a `scontrol` of the test's own."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+
+from mpo_lightning.models.loading import load_model
+from support.processes import finish, free_port, members, started, torchrun, wait_for
+from support.runs import logged
+from training.test_lost_ranks import begun, fit_arguments
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, root: Path, shards: Path, tiny_folder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    torchrun(2, *fit_arguments(folder, root, shards, tiny_folder, "fsdp2_cpu", "--trainer.strategy.timeout=0:01:00"))
+    return folder
+
+
+def expect_the_same(stopped: Path, undisturbed: Path) -> None:
+    first = int(logged(stopped, "step", 1)[0])
+    before = len(logged(stopped, "train/loss"))
+    assert 0 < first == before < 28  # saved after the step that was the last
+    for name in ("loss", "delta", "gradient_norm"):
+        whole = logged(undisturbed, f"train/{name}")
+        assert logged(stopped, f"train/{name}") == whole[:first] and logged(stopped, f"train/{name}", 1) == whole[first:]
+    ours, theirs = (load_model(next(folder.rglob("export"))).state_dict() for folder in (stopped, undisturbed))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+@pytest.mark.parametrize(
+    ("sent", "launcher"), [(signal.SIGTERM, "torchrun"), (signal.SIGINT, "lightning"), (signal.SIGTERM, "one rank")]
+)
+def test_every_rank_stops_after_the_same_step(
+    tmp_path: Path, undisturbed: Path, root: Path, shards: Path, tiny_folder: Path, sent: signal.Signals, launcher: str
+) -> None:
+    arguments = fit_arguments(tmp_path / "run", root, shards, tiny_folder, "fsdp2_cpu", "--trainer.strategy.timeout=0:01:00")
+    starter = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
+    with started(sys.executable, *(starter if launcher == "torchrun" else []), *arguments) as process:
+        wait_for(lambda: begun(tmp_path / "run"), 90)
+        if launcher == "one rank":
+            os.kill(members(process, local_rank=1)[0], sent)
+        elif sent == signal.SIGINT:
+            os.killpg(process.pid, sent)  # as a terminal does
+        else:
+            process.send_signal(sent)
+        output = finish(process, 60)
+        assert (
+            process.returncode != 0
+            and 'Traceback (most recent call last):\n  File "/' not in output.partition("torch/distributed/run.py")[0]
+        ), output
+        assert output.count("go on with --ckpt_path auto") == 1, output
+        wait_for(lambda: not members(process), 5)
+    torchrun(2, *arguments)
+    expect_the_same(tmp_path / "run", undisturbed)
+
+
+def slurm(tmp_path: Path, rank: int, port: int) -> dict[str, str]:
+    """What srun gives each of two tasks on one machine."""
+    return {
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "1234", "SLURM_JOB_NAME": "mpo", "SLURM_NTASKS": "2", "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": str(rank), "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS_PER_NODE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+
+
+def tasks(tmp_path: Path, arguments: list[str], until_begun: bool) -> list[str]:
+    port = free_port()
+    with ExitStack() as stack:
+        processes = [stack.enter_context(started(sys.executable, *arguments, env=slurm(tmp_path, rank, port))) for rank in (0, 1)]
+        if until_begun:
+            wait_for(lambda: begun(tmp_path / "run"), 90)
+            for process in processes:
+                process.send_signal(signal.SIGUSR1)
+        outputs = [finish(process, 120) for process in processes]
+        assert {process.returncode for process in processes} == ({143} if until_begun else {0}), outputs
+    return outputs
+
+
+def test_a_slurm_job_saves_makes_way_and_goes_on(
+    tmp_path: Path, undisturbed: Path, root: Path, shards: Path, tiny_folder: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path / "scontrol.log"}\n')
+    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    arguments = fit_arguments(tmp_path / "run", root, shards, tiny_folder, "fsdp2_cpu", "--trainer.strategy.timeout=0:01:00")
+    tasks(tmp_path, arguments, until_begun=True)
+    assert (tmp_path / "scontrol.log").read_text() == "requeue 1234\n"
+    assert "--ckpt_path auto: going on from" in tasks(tmp_path, arguments, until_begun=False)[0]
+    expect_the_same(tmp_path / "run", undisturbed)
+
+
+def test_the_sbatch_script_sends_the_signal_that_is_waited_for(root: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "mpo_lightning",
+        "launch",
+        "--nodes",
+        "2",
+        "--gpus",
+        "8",
+        "--config",
+        str(root / "configs/base.yaml"),
+    ]
+    script = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "#SBATCH --signal=SIGUSR1@" in script and "#SBATCH --requeue" in script and "--ckpt_path auto" in script
