@@ -57,6 +57,7 @@ notebooks: setup
 benchmark: setup
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/step.py --rounds 1
+	$(BIN)/python benchmarks/index.py --records 1000000
 
 # What was installed and built; runs/, with what was trained, stays.
 clean:

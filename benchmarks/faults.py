@@ -162,7 +162,10 @@ def main() -> None:
         }
     report: dict[str, Any] = {name: sum(part[name] for part in parts.values()) for name in COUNTS}
     report |= {"bit_identical": all(part["bit_identical"] for part in parts.values()), "setups": parts}
-    print(json.dumps(report, indent=1))
+    print("setup    kills   runs   lost   repeated   differing steps   bit-identical")
+    for setup, part in parts.items():
+        numbers = f"{part['kills']:5}  {part['runs']:5}  {part['lost']:5}  {part['repeated']:9}  {part['differing_steps']:16}"
+        print(f"{setup:<8} {numbers}   {'yes' if part['bit_identical'] else 'NO'}")
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1))
     if report["lost"] or report["repeated"] or not report["bit_identical"]:

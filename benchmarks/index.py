@@ -32,7 +32,7 @@ LINE = b'{"question": "' + b"q" * 760 + b'", "chosen": "a", "rejected": "b"}\n'
 
 def generate(folder: Path, records: int) -> None:
     """An index of so many records, and its tars as empty files of their size."""
-    from mpo_lightning.data.index import FORMAT, MEMBER, DatasetEntry, ShardEntry, _save_array, record_dtype
+    from mpo_lightning.data.index import FORMAT, MEMBER, DatasetEntry, ShardEntry, record_dtype, save_array
 
     rng = np.random.default_rng(0)
     rows = np.zeros(records, record_dtype(14))
@@ -50,7 +50,7 @@ def generate(folder: Path, records: int) -> None:
         ShardEntry(f"{number:06}.tar", int(size), int(size) * 3072 + 1024, f"{number:064x}") for number, size in enumerate(sizes)
     ]
     (folder / "index").mkdir(parents=True)
-    arrays = {name: _save_array(folder / "index", name, array) for name, array in (("records", rows), ("members", members))}
+    arrays = {name: save_array(folder / "index", name, array) for name, array in (("records", rows), ("members", members))}
     for shard in shards:
         with (folder / shard.name).open("wb") as file:
             file.truncate(shard.bytes)

@@ -36,3 +36,11 @@ def test_without_a_device_of_that_kind_the_sizes_benchmark_still_teaches(root: P
         [sys.executable, "benchmarks/step.py", "--preset", "toy", "--help"], cwd=root, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0 and "--checkpointing" not in done.stdout and "--optimizer" in done.stdout
+
+
+def test_the_index_benchmark_opens_what_it_generates(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/index.py", "--records", "12000", "--json", str(tmp_path / "index.json")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "index.json").read_text())
+    assert found["sets"][0]["records"] == found["peer"]["records"] == 12000 and found["open_ratio"] > 0

@@ -1,4 +1,4 @@
-"""The two kinds of bad input: one that stops a command, and one that concerns a single record."""
+"""What ends a command with one sentence: bad input, of a command or of a single record, and a run that lost one of its processes."""
 
 
 class InputError(Exception):

@@ -174,7 +174,7 @@ def write_index(folder: Path, scanned: list[ScannedShard], datasets: list[Datase
     members = np.concatenate([scan.members for scan in scanned])
     target = folder / "index"
     target.mkdir(exist_ok=True)
-    arrays = {name: _save_array(target, name, rows) for name, rows in (("records", records), ("members", members))}
+    arrays = {name: save_array(target, name, rows) for name, rows in (("records", records), ("members", members))}
     summary = {
         "format": FORMAT,
         "records": len(records),
@@ -191,7 +191,8 @@ def write_index(folder: Path, scanned: list[ScannedShard], datasets: list[Datase
     return datasets
 
 
-def _save_array(target: Path, name: str, rows: np.ndarray) -> str:
+def save_array(target: Path, name: str, rows: np.ndarray) -> str:
+    """Writes an array under the name that its bytes give it, and returns that."""
     file_name = array_name(name, rows)
     with (target / f"{file_name}.partial").open("wb") as file:
         np.save(file, rows)
