@@ -1,13 +1,13 @@
 """The reference code's delta over two real gloo processes, against its own recorded numbers."""
 
 import json
-import os
-import socket
-import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from support.processes import finish, free_port, started
 
 RANK = """
 import json, os, sys
@@ -34,18 +34,14 @@ dist.destroy_process_group()
 @pytest.mark.slow
 def test_the_running_mean_of_two_ranks_is_the_references(golden: Path) -> None:
     path = golden / "loss" / "running_mean_two_ranks.json"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(path)], env=common | {"RANK": str(rank)}, stdout=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    for rank, process in enumerate(ranks):
-        means, count = json.loads(process.communicate(timeout=120)[0])
-        expected = json.loads(path.read_text())["ranks"][str(rank)]
-        assert process.returncode == 0 and means == pytest.approx(expected["running_mean"], rel=1e-6)
-        assert count == expected["count"][-1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    with ExitStack() as stack:
+        ranks = [
+            stack.enter_context(started(sys.executable, "-c", RANK, str(path), env=common | {"RANK": str(rank)}))
+            for rank in range(2)
+        ]
+        for rank, process in enumerate(ranks):
+            means, count = json.loads(finish(process, 120).splitlines()[-1])
+            expected = json.loads(path.read_text())["ranks"][str(rank)]
+            assert process.returncode == 0 and means == pytest.approx(expected["running_mean"], rel=1e-6)
+            assert count == expected["count"][-1]

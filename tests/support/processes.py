@@ -38,8 +38,8 @@ def started(*command: str, env: dict[str, str] | None = None, **options: Any) ->
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait(timeout=30)
-        if process.stdout is not None:
-            process.stdout.close()
+        for stream in filter(None, (process.stdout, process.stderr)):
+            stream.close()
 
 
 def members(process: subprocess.Popen[str], local_rank: int | None = None) -> list[int]:
@@ -60,6 +60,13 @@ def finish(process: subprocess.Popen[str], seconds: float) -> str:
     """Its output; fails if it takes longer."""
     output, _ = process.communicate(timeout=seconds)
     return output
+
+
+def run_apart(*command: str, seconds: float = 300, **options: Any) -> subprocess.CompletedProcess[str]:
+    """`subprocess.run` with both outputs captured, of a command that starts processes of its own."""
+    with started(*command, stderr=subprocess.PIPE, **options) as process:
+        out, err = process.communicate(timeout=seconds)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def torchrun(processes: int, *arguments: str, seconds: float = 300) -> str:

@@ -26,6 +26,7 @@ from mpo_lightning.models.tiny import write_tiny_model
 from mpo_lightning.objectives import TRDPO
 from mpo_lightning.training import ExportPolicy, StartupCheck
 from support.oracle import oracle_logps
+from support.processes import run_apart
 from support.runs import logged, make_run
 
 OPTIONS = {"precision": "32-true", "accelerator": "cpu", "devices": "1", "max_length": 1024, "num_workers": 0}
@@ -177,7 +178,7 @@ def test_a_killed_pass_goes_on_with_other_processes_and_ends_the_same(
     assert 6 <= done < 56
     with next(folder.glob("part-*.bin")).open("ab") as file:
         file.write(b"half a row")
-    again = subprocess.run([*arguments, "--devices=2"], capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL)
+    again = run_apart(*arguments, "--devices=2", seconds=200)
     assert again.returncode == 0, again.stderr
     ours, theirs = (np.load(next((root / "train").glob("reference-*")) / "logps.npy") for root in (shards, cached_shards))
     assert folder.name == next((cached_shards / "train").glob("reference-*")).name

@@ -1,6 +1,5 @@
 """Two gloo processes against one, on the same global batches: every logged number, the weights, delta."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from mpo_lightning.models.tiny import write_tiny_model
 from support.mixed_shards import mixed_shards
+from support.processes import run_apart
 from support.runs import logged
 
 pytestmark = pytest.mark.slow
@@ -24,10 +24,7 @@ def fit(folder: Path, root: Path, devices: int, *arguments: str) -> subprocess.C
                "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.05", "--model.optimizer.weight_decay=0",
                f"--data.train={folder / 'data/out/train'}", f"--data.validation={folder / 'data/out/train'}", "--data.global_batch_size=4",
                "--data.micro_batch_size=1", "--data.num_workers=0", "--data.max_length=1024", *arguments]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, env=environment, cwd=folder, timeout=300, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    return run_apart(*command, cwd=folder)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.models.generation import Answer, encode_prompt, generate, pad_prompts
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
-from mpo_lightning.training.together import stop_together
+from mpo_lightning.training.together import gather, stop_together
 
 NGRAM = 4
 
@@ -152,6 +152,8 @@ class Alarms(L.Callback):
                 self._prompts.append((str(prompt.fields["id"]), prompt))
             except BadRecord:
                 continue  # validation names it
+        if pl_module.policy.sharded and len({tuple(keys) for keys in gather([key for key, _ in self._prompts])}) > 1:
+            return []  # a shard that one machine cannot read: ranks would not do the same
         if not encoded:
             return []
         was_training = pl_module.training
