@@ -162,6 +162,79 @@ def test_shards_that_were_made_anew_are_fetched_anew(tmp_path: Path, shards: Pat
         same_records(open_shards(url, PLENTY), open_index(shards / "validation"))
 
 
+def test_a_reader_in_another_process_keeps_to_the_index_it_was_made_with(
+    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "served"
+    shutil.copytree(shards / "train", folder)
+    with served(folder) as (url, _):
+        reader = ShardReader(open_shards(url, PLENTY))
+        first = reader.read(0)
+        shutil.rmtree(folder)
+        shutil.copytree(shards / "validation", folder)
+        assert open_shards(url, PLENTY).fingerprint != reader.index.fingerprint
+        assert pickle.loads(pickle.dumps(reader)).read(0) == first  # noqa: S301
+
+
+def test_a_copy_that_was_damaged_or_dropped_is_fetched_again(server: tuple[str, Faults], shards: Path, tmp_path: Path) -> None:
+    url, faults = server
+    index = open_shards(f"{url}/train", PLENTY)
+    truth = ShardReader(open_index(shards / "train")).read(0)
+    ShardReader(index).read(0)
+    (copy,) = tars(tmp_path)
+    copy.write_bytes(bytes(copy.stat().st_size))
+    assert ShardReader(index).read(0) == truth and faults.requests[index.shards[0].name] == 2
+    source = index.source
+    tar = source.tar
+    source.tar = lambda shard: (found := tar(shard), found.unlink() if faults.requests[index.shards[0].name] == 2 else None)[0]
+    assert ShardReader(index).read(0) == truth and faults.requests[index.shards[0].name] == 3
+    faults.waiting[index.shards[0].name] = ["lie"] * 100
+    copy.write_bytes(bytes(copy.stat().st_size))
+    with pytest.raises(LostShard, match="differ from the index's sha256"):
+        ShardReader(index).read(0)
+
+
+@pytest.mark.parametrize("sha256", ["/tmp/elsewhere/", "../../x", "", 7, "0" * 63])
+def test_an_index_cannot_lead_out_of_the_cache(
+    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch, sha256: object
+) -> None:
+    monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "PAUSE", 0.0)
+    shutil.copytree(shards / "train", tmp_path / "served")
+    path = tmp_path / "served" / "index" / "index.json"
+    summary = json.loads(path.read_text())
+    summary["shards"][0]["sha256"] = sha256
+    path.write_text(json.dumps(summary))
+    with served(tmp_path / "served") as (url, _), pytest.raises(InputError, match=r"the sha256 of mmpr-000000.tar is none"):
+        open_shards(url, PLENTY)
+
+
+def fill(url: str, bound: int, folder: Path, largest: "multiprocessing.Queue[int]", seed: int) -> None:
+    reader = ShardReader(open_shards(url, bound), max_open=1)
+    most = 0
+    for number in np.random.default_rng(seed).permutation(len(reader.index)):
+        reader.read(int(number))
+        most = max(most, sum(path.stat().st_size for path in [*folder.rglob("*.tar"), *folder.rglob("*.partial")] if path.exists()))
+    largest.put(most)
+
+
+def test_several_processes_stay_within_one_bound(server: tuple[str, Faults], shards: Path, tmp_path: Path) -> None:
+    url, _ = server
+    bound = sum(sorted(shard.bytes for shard in open_index(shards / "train").shards)[-2:])
+    context = multiprocessing.get_context("fork")
+    largest = context.Queue()
+    workers = [context.Process(target=fill, args=(f"{url}/train", bound, tmp_path / "cache", largest, seed)) for seed in range(4)]
+    for worker in workers:
+        worker.start()
+    found = [largest.get(timeout=120) for _ in workers]
+    for worker in workers:
+        worker.join(timeout=30)
+    # A file may be counted under both of its names while it gets its last one.
+    assert max(found) <= bound + max(shard.bytes for shard in open_index(shards / "train").shards)
+    assert not list((tmp_path / "cache").rglob("*.room"))
+
+
 def test_a_run_on_remote_shards_is_the_run_on_local_ones(
     server: tuple[str, Faults], shards: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mpo_lightning.commands import data as commands
 from mpo_lightning.data.check import check_folder, index_folder
-from mpo_lightning.data.index import open_index
+from mpo_lightning.data.index import open_index, save_array
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.scan import scan_shard
 from mpo_lightning.data.shards import _sources, plan_fingerprint, plan_shards, unique_names, write_shards
@@ -454,3 +454,18 @@ def test_a_key_in_two_shards_is_refused(tmp_path: Path) -> None:
 def test_the_index_is_memory_mapped(shards: Path) -> None:
     index = open_index(shards / "train")
     assert isinstance(index.records, np.memmap) and isinstance(index.members, np.memmap)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("shard", 10**6), ("dataset", 2**32 - 1), ("first_member", 2**60), ("members", 0), ("members", 10**6)]
+)
+def test_an_index_that_points_beyond_itself_is_refused(copied: Path, column: str, value: int) -> None:
+    """With the right hash in its name: made so, not damaged."""
+    path = copied / "index" / "index.json"
+    summary = json.loads(path.read_text())
+    rows = np.load(path.with_name(summary["arrays"]["records"])).copy()
+    rows[column][3] = value
+    summary["arrays"]["records"] = save_array(path.parent, "records", rows)
+    path.write_text(json.dumps(summary))
+    with pytest.raises(InputError, match=r"a record names (a shard or a data set|members) that (is|are) not there"):
+        open_index(copied)

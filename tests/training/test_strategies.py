@@ -183,6 +183,16 @@ def test_nothing_in_the_table_of_pieces_can_run(sharded: Path, tmp_path: Path) -
     assert not (tmp_path / "harm").exists()
 
 
+def test_the_table_of_pieces_does_not_lead_elsewhere(sharded: Path) -> None:
+    with (sharded / ".metadata").open("rb") as file:
+        table = pickle.load(file)  # noqa: S301
+    for place in table.storage_data.values():
+        place.relative_path = f"../elsewhere/{place.relative_path}"
+    (sharded / ".metadata").write_bytes(pickle.dumps(table))
+    with pytest.raises(InputError, match=r"names ../elsewhere/__\d_0.distcp, which is elsewhere"):
+        load_sharded({"state_dict": {"policy.model.lm_head.weight": torch.zeros(1)}}, sharded)
+
+
 def test_a_sharded_checkpoint_does_not_resume_a_run_on_one_device(folder: Path, sharded: Path, root: Path) -> None:
     command = [sys.executable, "-m", "mpo_lightning", "fit", "--config", str(root / "configs/base.yaml"), "--config", str(root / "configs/recipe/mpo.yaml"),
                "--trainer.accelerator=cpu", "--trainer.precision=32-true", f"--model.policy={folder / 'model0'}", f"--data.train={folder / 'shards/train'}",

@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -70,6 +71,9 @@ class ShardSource(Protocol):
     def ahead(self, shards: Sequence[int]) -> None:
         """These are needed soon."""
 
+    def forget(self, shard: int) -> bool:
+        """A tar on this machine turned out damaged or gone; whether it can be had anew."""
+
     def reopen(self) -> tuple[Callable[..., "ShardIndex"], tuple[Any, ...]]:
         """A function and its arguments that open the index again, in another process."""
 
@@ -117,7 +121,7 @@ class ShardIndex:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def key(self, record: int) -> str:
-        return bytes(self.records[record]["key"]).decode("utf-8")
+        return bytes(self.records[record]["key"]).decode("utf-8", "replace")
 
     def where(self, record: int) -> str:
         """The record in words, for messages."""
@@ -246,6 +250,7 @@ def open_index(folder: Path, tars: bool = True) -> ShardIndex:
         counts = {len(records), summary["records"], sum(shard.records for shard in shards)}
         if records.dtype != record_dtype(key_bytes) or members.dtype != MEMBER or len(counts) > 1:
             raise ValueError("its parts do not fit together")
+        _check_places(records, len(members), len(shards), len(datasets))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path.parent}: the index cannot be read ({error}); run 'mpo data index {folder}' again") from None
     for shard in shards if tars else ():
@@ -258,6 +263,17 @@ def open_index(folder: Path, tars: bool = True) -> ShardIndex:
     return ShardIndex(folder, shards, datasets, records, members)
 
 
+def _check_places(records: np.ndarray, members: int, shards: int, datasets: int) -> None:
+    """Raises ValueError for a record that points beyond what there is."""
+    if not len(records):
+        return
+    first, count = records["first_member"], records["members"].astype(np.uint64)
+    if records["shard"].max() >= shards or records["dataset"].max() >= datasets:
+        raise ValueError("a record names a shard or a data set that is not there")
+    if count.min() < 1 or first.max() > members or (first + count).max() > members:
+        raise ValueError("a record names members that are not there")
+
+
 def read_summary(path: Path) -> dict[str, Any]:
     """The content of an index.json; raises ValueError, KeyError, TypeError or AttributeError for what no writer of this package leaves."""
     summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -266,13 +282,15 @@ def read_summary(path: Path) -> dict[str, Any]:
     shards = tuple(ShardEntry(**entry) for entry in summary["shards"])
     datasets = tuple(DatasetEntry(**entry) for entry in summary["datasets"])
     for name in (*summary["arrays"].values(), *(shard.name for shard in shards)):
-        if Path(name).name != name:
+        if Path(name).name != name or name in ("", ".", ".."):
             raise ValueError(f"the name {name!r} leads out of the folder")
     if len({shard.name for shard in shards}) != len(shards):
         raise ValueError("it names a shard twice")
     for shard in shards:
         if any(isinstance(count, bool) or not isinstance(count, int) or count < 0 for count in (shard.records, shard.bytes)):
             raise ValueError(f"records or bytes of {shard.name} are no whole numbers")
+        if not (isinstance(shard.sha256, str) and re.fullmatch("[0-9a-f]{64}", shard.sha256)):
+            raise ValueError(f"the sha256 of {shard.name} is none")
     for entry in datasets:
         if not is_repeat_time(entry.repeat_time):
             raise ValueError(f"the repeat_time of the data set '{entry.name}' is {entry.repeat_time!r}")

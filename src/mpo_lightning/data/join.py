@@ -85,5 +85,9 @@ class JoinedSource:
             if part.source is not None:
                 part.source.ahead([own for other, own in found if other is part])
 
+    def forget(self, shard: int) -> bool:
+        part, own = self._find(shard)
+        return part.source is not None and part.source.forget(own)
+
     def reopen(self) -> tuple[Callable[..., ShardIndex], tuple[Any, ...]]:
         return join, (self.parts, self.weights)

@@ -4,6 +4,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from mpo_lightning.data.index import ShardIndex, read_member
 from mpo_lightning.data.records import PreferenceRecord
 from mpo_lightning.data.sample import parse_record
@@ -30,11 +32,22 @@ class ShardReader:
             BadRecord: its bytes differ from the checksum, or it breaks a rule of `records`.
         """
         row = self.index.records[record]
+        try:
+            body, *images = self._members(row)
+        except BadRecord:
+            # A remote tar's copy may be damaged, or dropped by another process right before it was opened.
+            source = self.index.source
+            if source is None or not source.forget(int(row["shard"])):
+                raise
+            self._files.pop(int(row["shard"]), None)
+            body, *images = self._members(row)
+        return parse_record(self.index.key(record), body, tuple(images))
+
+    def _members(self, row: np.void) -> list[bytes]:
         file = self._open(int(row["shard"]))
         first = int(row["first_member"])
         members = self.index.members[first : first + int(row["members"])]
-        body, *images = [read_member(file, int(m["offset"]), int(m["size"]), int(m["crc32"])) for m in members]
-        return parse_record(self.index.key(record), body, tuple(images))
+        return [read_member(file, int(m["offset"]), int(m["size"]), int(m["crc32"])) for m in members]
 
     def ahead(self, shards: Sequence[int]) -> None:
         """These are needed soon; remote ones are fetched in the background."""

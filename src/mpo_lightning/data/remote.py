@@ -64,10 +64,10 @@ def open_remote(url: str, cache_bytes: int) -> ShardIndex:
     url = url.rstrip("/")
     folder = cache_root() / "shards" / hashlib.sha256(url.encode()).hexdigest()[:16]
     try:
-        (folder / "index").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder / 'index'}.lock"):
-            _fetch_index(url, folder / "index")
-        index = open_index(folder, tars=False)
+            version = _fetch_index(url, folder)
+        index = open_copy(url, folder, version, cache_bytes)
     except CannotFetch as error:
         raise InputError(f"{url}: the shards' index cannot be fetched ({error})") from None
     except OSError as error:
@@ -79,20 +79,31 @@ def open_remote(url: str, cache_bytes: int) -> ShardIndex:
         raise InputError(
             f"{url}: a shard has {largest:,} bytes and the cache holds {cache_bytes:,}; raise data.cache_gib to at least {largest / 2**30:.3g}"
         )
-    return ShardIndex(
-        folder, index.shards, index.datasets, index.records, index.members, RemoteSource(url, folder, cache_bytes, index.shards)
-    )
+    return index
 
 
-def _fetch_index(url: str, target: Path) -> None:
-    """Newest index.json, and the arrays it names unless they are here: their names hold a hash of their contents."""
-    new = target / "index.json.fetched"
+def open_copy(url: str, folder: Path, version: str, cache_bytes: int) -> ShardIndex:
+    """The index as it was fetched, whatever is at the URL by now."""
+    index = open_index(folder / version, tars=False)
+    source = RemoteSource(url, folder, version, cache_bytes, index.shards)
+    return ShardIndex(folder / version, index.shards, index.datasets, index.records, index.members, source)
+
+
+def _fetch_index(url: str, folder: Path) -> str:
+    """Fetches index.json, and the arrays it names unless they are here; returns the name of this version of them."""
+    new = folder / "index.json"
     fetch(f"{url}/index/index.json", new, read_summary, limit=2**30)
-    arrays = read_summary(new)["arrays"]
-    for kind, name in arrays.items():
+    version = hashlib.sha256(new.read_bytes()).hexdigest()[:16]
+    target = folder / version / "index"
+    target.mkdir(parents=True, exist_ok=True)
+    summary = read_summary(new)
+    for kind, name in summary["arrays"].items():
         if not (target / name).is_file():
-            fetch(f"{url}/index/{name}", target / name, partial(open_array, kind=kind, name=name))
+            # 64 kB a record is far more than any has.
+            limit = 2**20 + summary["records"] * 2**16
+            fetch(f"{url}/index/{name}", target / name, partial(open_array, kind=kind, name=name), limit)
     new.rename(target / "index.json")
+    return version
 
 
 class RemoteSource:
@@ -101,12 +112,13 @@ class RemoteSource:
     Args:
         url: of the folder.
         folder: the cache.
+        version: of the index.
         cache_bytes: most bytes of tars in it.
         shards: of the index.
     """
 
-    def __init__(self, url: str, folder: Path, cache_bytes: int, shards: Sequence[ShardEntry]) -> None:
-        self.url, self.folder, self.cache_bytes, self.shards = url, folder, cache_bytes, shards
+    def __init__(self, url: str, folder: Path, version: str, cache_bytes: int, shards: Sequence[ShardEntry]) -> None:
+        self.url, self.folder, self.version, self.cache_bytes, self.shards = url, folder, version, cache_bytes, shards
         self._wanted: tuple[int, ...] = ()
         self._used: set[str] = set()
         self._thread: threading.Thread | None = None
@@ -115,7 +127,7 @@ class RemoteSource:
         return self.__dict__ | {"_thread": None, "_wanted": ()}
 
     def reopen(self) -> tuple[Callable[..., ShardIndex], tuple[Any, ...]]:
-        return open_remote, (self.url, self.cache_bytes)
+        return open_copy, (self.url, self.folder, self.version, self.cache_bytes)
 
     def where(self, shard: int) -> str:
         return f"{self.url}/{self.shards[shard].name}"
@@ -140,6 +152,11 @@ class RemoteSource:
         except OSError as error:
             raise LostShard(f"its shard cannot be kept in {self.folder} ({error.strerror or error}); make room there") from None
         return path
+
+    def forget(self, shard: int) -> bool:
+        """Drops the copy, so that the next `tar` fetches it."""
+        self._path(shard).unlink(missing_ok=True)
+        return True
 
     def ahead(self, shards: Sequence[int]) -> None:
         """Fetches shards in the background, in this order, as far as they fit beside what is in use."""
@@ -175,8 +192,11 @@ class RemoteSource:
 
     def _fetch(self, shard: int, needed: bool) -> bool:
         entry, path = self.shards[shard], self._path(shard)
-        if not self._make_room(entry.bytes, needed):
-            return False
+        room = self.folder / f"{path.name}.room"
+        while not self._make_room(room, entry.bytes, needed):
+            if not needed:
+                return False
+            time.sleep(0.05)  # until what others fetch is here, and may be dropped
 
         def check(fetched: Path) -> None:
             if fetched.stat().st_size != entry.bytes:
@@ -185,21 +205,34 @@ class RemoteSource:
                 if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
                     raise ValueError("its bytes differ from the index's sha256")
 
-        fetch(f"{self.url}/{entry.name}", path, check, limit=entry.bytes)
+        try:
+            fetch(f"{self.url}/{entry.name}", path, check, limit=entry.bytes)
+        finally:
+            room.unlink(missing_ok=True)
         return True
 
-    def _make_room(self, size: int, needed: bool) -> bool:
-        """Drops the least recently used tars, those in use last and only for one that is needed now."""
+    def _make_room(self, room: Path, size: int, needed: bool) -> bool:
+        """Reserves room for a tar, an empty file of its size, and drops the least recently used ones for it; those in use only for one that is
+        needed now. False if there is none."""
         with FileLock(f"{self.folder / 'room'}.lock"):
+            for other in self.folder.glob("*.room"):
+                # Left by a process that was killed.
+                with suppress(Timeout), FileLock(f"{other.with_suffix('')}.lock", timeout=0):
+                    other.unlink(missing_ok=True)
             files = {path: path.stat() for path in self.folder.glob("*.tar")}
-            over = sum(stat.st_size for stat in files.values()) + size - self.cache_bytes
+            reserved = sum(path.stat().st_size for path in self.folder.glob("*.room"))
+            over = sum(stat.st_size for stat in files.values()) + reserved + size - self.cache_bytes
             for path in sorted(files, key=lambda path: (path.name in self._used, files[path].st_mtime)):
                 if over <= 0 or (path.name in self._used and not needed):
                     break
                 # Processes that have it open go on reading it.
                 path.unlink(missing_ok=True)
                 over -= files[path].st_size
-            return over <= 0 or needed
+            if over > 0:
+                return False
+            with room.open("wb") as file:
+                file.truncate(size)
+            return True
 
 
 def fetch(url: str, target: Path, check: Callable[[Path], Any], limit: int | None = None) -> None:
@@ -223,6 +256,8 @@ def fetch(url: str, target: Path, check: Callable[[Path], Any], limit: int | Non
         try:
             _download(url, arriving, limit)
             check(arriving)
+            with arriving.open("rb") as file:
+                os.fsync(file.fileno())
             arriving.rename(target)
             return
         except FileNotFoundError:

@@ -141,12 +141,13 @@ class Alarms(L.Callback):
         if not self.samples or not isinstance(datamodule, MMPRDataModule) or datamodule.folders["validation"] is None:
             return []
         assert isinstance(pl_module, MPOModule) and pl_module.policy is not None
+        prompts = datamodule.sample_prompts(self.samples)
         # Sharded weights need every rank; whole ones are there on each, and one is enough.
         if not pl_module.policy.sharded and not trainer.is_global_zero:
             return []
         encoded = []
         self._prompts = []
-        for prompt in datamodule.sample_prompts(self.samples):
+        for prompt in prompts:
             try:
                 encoded.append(encode_prompt(datamodule.encoder, prompt))
                 self._prompts.append((str(prompt.fields["id"]), prompt))

@@ -31,6 +31,10 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int
     """
     if not checkpoint.exists():
         raise InputError(f"{checkpoint}: no such checkpoint; a run keeps its own in RUN/version_N/checkpoints")
+    if (checkpoint / "checkpoint").is_dir():
+        raise InputError(
+            f"{checkpoint}: the checkpoint is DeepSpeed's; its zero_to_fp32.py makes weights of it, or take the run's own export"
+        )
     check_checkpoint(checkpoint)
     whole = checkpoint.is_file()
     content = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True) if whole else read_rest(checkpoint)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
@@ -75,6 +76,9 @@ def manifest_of(path: Path) -> Path:
 class ManifestCheckpointIO(TorchCheckpointIO):
     """Writes a file and its manifest; see the module."""
 
+    problem: str | None = None
+    """Why the last checkpoint was not written, where other ranks wait for this one and have to be told (`StepCheckpoint`)."""
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:
         """Raises InputError where the disk is full or may not be written; checkpoints that were there stay."""
         target = Path(path)
@@ -88,7 +92,9 @@ class ManifestCheckpointIO(TorchCheckpointIO):
             sync_folder(target.parent)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
-            raise InputError(cannot_be_written(target, error)) from None
+            self.problem = cannot_be_written(target, error)
+            if not dist.is_initialized():
+                raise InputError(self.problem) from None
 
     def load_checkpoint(
         self, path: _PATH, map_location: Callable[..., Any] | None = lambda storage, loc: storage, weights_only: bool | None = None
@@ -128,6 +134,8 @@ def problem_of(path: Path) -> str | None:
         files = {path / name: entry for name, entry in content["files"].items()} if path.is_dir() else {path: content}
         if any(file.parent != path for file in files if file != path):
             return "its manifest names files elsewhere"
+        if path.is_dir() and not {".metadata", "meta.pt"} <= content["files"].keys():
+            return "its manifest lacks a part"
         # Hashing lets other threads run.
         with ThreadPoolExecutor() as pool:
             problems = pool.map(_problem_of_file, files, files.values())

@@ -10,12 +10,12 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpo_lightning.errors import InputError
-from mpo_lightning.training.checkpoint_io import MANIFEST, manifest_of, problem_of
+from mpo_lightning.training.checkpoint_io import MANIFEST, ManifestCheckpointIO, manifest_of, problem_of
 from mpo_lightning.training.sharded_checkpoint import REST
-from mpo_lightning.training.stop_signals import StopSignals
+from mpo_lightning.training.stop_signals import Stop, StopByInterrupt, StopByTerm, StopSignals
+from mpo_lightning.training.together import stop_together
 
 CHOSEN = "MPO_LIGHTNING_CHECKPOINT"
 """Environment variable in which a process tells those that it starts (which have a LOCAL_RANK) its number and the checkpoint that `auto` found."""
@@ -27,11 +27,9 @@ class StepCheckpoint(ModelCheckpoint):
     back into the queue), and before the first step, so that a run that was killed at once is gone on with like any other."""
 
     _signals: StopSignals | None = None
-    _started = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self._started = True
         # Of several, one listens; all of them save when the run stops.
         if next(one for one in trainer.checkpoint_callbacks if isinstance(one, StepCheckpoint)) is self:
             self._signals = StopSignals(trainer)
@@ -47,6 +45,12 @@ class StepCheckpoint(ModelCheckpoint):
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._stop_if_asked(trainer)
 
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        """Raises InputError on every rank where rank 0's disk is full."""
+        super()._save_checkpoint(trainer, filepath)
+        io = trainer.strategy.checkpoint_io
+        stop_together(io.problem if isinstance(io, ManifestCheckpointIO) else None)
+
     def _stop_if_asked(self, trainer: L.Trainer) -> None:
         asked = self._signals.of_any_rank() if self._signals is not None else 0
         if self._signals is None or not asked:
@@ -57,7 +61,7 @@ class StepCheckpoint(ModelCheckpoint):
                 rank_zero_warn("the job could not be put back into the queue; it is saved, and goes on until its limit")
                 return
         # `on_exception` saves.
-        raise KeyboardInterrupt if asked == signal.SIGINT else SIGTERMException
+        raise StopByInterrupt if asked == signal.SIGINT else StopByTerm
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -66,7 +70,7 @@ class StepCheckpoint(ModelCheckpoint):
         super().on_train_end(trainer, pl_module)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, (SIGTERMException, KeyboardInterrupt)) and trainer.state.fn == "fit" and self._started:
+        if isinstance(exception, Stop):
             self._save_now(trainer)
             if self._signals is not None:
                 rank_zero_info(f"stopped after step {trainer.global_step}; go on with --ckpt_path auto")

@@ -26,6 +26,8 @@ from mpo_lightning.models.loading import load_processor, read_config
 from mpo_lightning.models.opengvlab.cache import native_folder
 from mpo_lightning.training.quarantine import Quarantine
 from mpo_lightning.training.reference_pass import cache_meta
+from mpo_lightning.training.stop_signals import ignore_signals
+from mpo_lightning.training.together import gather, stop_together
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
@@ -109,6 +111,7 @@ class MMPRDataModule(L.LightningDataModule):
         self.train_plan: Plan | None = None
         self._done_steps = 0
         self._asked: tuple[Any, int] | None = None
+        self._questions: ShardQuestions | None = None
 
     def setup(self, stage: str) -> None:
         """Plans the order, and sets Lightning's accumulation to what the global batch needs on this many devices.
@@ -139,6 +142,9 @@ class MMPRDataModule(L.LightningDataModule):
         if not self.trainer.limit_train_batches:
             raise InputError("trainer.limit_train_batches is 0, so nothing would be trained; leave it out or raise it")
         self.train_plan = self._limited(self._plan("train"))
+        # Folders of the same name on several machines, or a URL whose shards are being replaced.
+        same = len(set(gather(self.train_plan.index.fingerprint))) == 1
+        stop_together(None if same else f"{self.folders['train']}: not every rank finds the same shards there; copy them again")
         self._done_steps = 0
         wanted = self.train_plan.micro_batches_per_step
         if self.trainer.accumulate_grad_batches not in (1, wanted):
@@ -215,6 +221,7 @@ class MMPRDataModule(L.LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=ignore_signals,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
 
@@ -231,7 +238,9 @@ class MMPRDataModule(L.LightningDataModule):
         """Questions of validation pairs, the same ones every time; those that can be read."""
         folder = self.folders["validation"]
         assert folder is not None, "asked only where there are validation shards"
-        questions = ShardQuestions(open_shards(folder, self.cache_bytes))
+        if self._questions is None:
+            self._questions = ShardQuestions(open_shards(folder, self.cache_bytes))
+        questions = self._questions
         prompts, count = [], min(count, len(questions))
         for number in [place * len(questions) // count for place in range(count)]:
             with suppress(BadRecord):  # validation names it

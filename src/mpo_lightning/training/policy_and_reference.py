@@ -27,6 +27,7 @@ from mpo_lightning.models.sharding import empty_model, shard
 from mpo_lightning.models.shared_prefix import Backend
 from mpo_lightning.objectives import SequenceLogps
 from mpo_lightning.training.sharded_strategy import FSDP2Strategy
+from mpo_lightning.training.together import stop_together
 
 ReferenceSource = Literal["model", "cache", "adapter"]
 
@@ -131,7 +132,15 @@ class PolicyAndReference(L.LightningModule):
 
     def _load(self, folder: str) -> InternVLForConditionalGeneration:
         """The model; under FSDP2 only rank 0 reads the weights."""
-        return empty_model(folder) if self._sharded_strategy and not self.trainer.is_global_zero else load_model(folder)
+        if not self._sharded_strategy:
+            return load_model(folder)
+        problem = None
+        try:
+            model = load_model(folder) if self.trainer.is_global_zero else empty_model(folder)
+        except InputError as error:
+            problem = str(error)
+        stop_together(problem)
+        return model
 
     def _pair_forward(self, model: InternVLForConditionalGeneration) -> PairForward:
         forward = PairForward(model, **self.forward_options)

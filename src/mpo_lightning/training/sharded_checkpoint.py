@@ -137,7 +137,7 @@ class _Writer(FileSystemWriter):
     """Hashes its files, and leaves this machine's paths out of them."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+        super().__init__(folder, sync_files=False)  # `HashingFile` syncs; torch would sync the whole machine
         self.fs: _HashedFiles = _HashedFiles()
 
     def storage_meta(self) -> None:
@@ -150,6 +150,9 @@ class _Reader(FileSystemReader):
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         with (Path(self.path) / ".metadata").open("rb") as file:
             metadata: Metadata = _TableUnpickler(file).load()
+        for place in metadata.storage_data.values():
+            if Path(place.relative_path).name != place.relative_path:
+                raise pickle.UnpicklingError(f"the table of pieces names {place.relative_path}, which is elsewhere")
         metadata.storage_meta = StorageMeta(load_id=self.load_id)
         return metadata
 

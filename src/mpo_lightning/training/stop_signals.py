@@ -14,7 +14,38 @@ import lightning as L
 import torch
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
+
+
+class Stop:
+    """Of an exception that ends a run between two steps, where a checkpoint may be written."""
+
+
+class StopByTerm(Stop, SIGTERMException):
+    """SIGTERM."""
+
+
+class StopByInterrupt(Stop, KeyboardInterrupt):
+    """Ctrl-C."""
+
+
+def ignore_signals(worker: int) -> None:
+    """`worker_init_fn` of a DataLoader: a signal to the whole group of processes is the main one's business, which still needs its workers.
+
+    A second SIGTERM ends them: that is how torch and multiprocessing end workers that hang.
+    """
+    terms = 0
+
+    def term(number: int, frame: FrameType | None) -> None:
+        nonlocal terms
+        terms += 1
+        if terms > 1:
+            os._exit(0)
+
+    signal.signal(signal.SIGTERM, term)
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class StopSignals:
@@ -27,7 +58,8 @@ class StopSignals:
     def __init__(self, trainer: L.Trainer) -> None:
         self.trainer = trainer
         self.received = 0
-        environment = trainer.strategy.cluster_environment if hasattr(trainer.strategy, "cluster_environment") else None
+        self._interrupts = 0
+        environment = trainer._accelerator_connector.cluster_environment
         self.requeue_signal = (
             environment.requeue_signal if isinstance(environment, SLURMEnvironment) and environment.auto_requeue else None
         )
@@ -37,8 +69,9 @@ class StopSignals:
                 signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received == signal.SIGINT:
-            raise KeyboardInterrupt  # asked twice: now
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
+            raise KeyboardInterrupt  # asked twice: now, and without a checkpoint, since a step may be half done
         self.received = max(self.received, number)
 
     def of_any_rank(self) -> int:
