@@ -64,21 +64,34 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+@pytest.fixture(scope="session")
+def undisturbed_pair(tmp_path_factory: pytest.TempPathFactory, root: Path, shards: Path, tiny_folder: Path) -> Path:
+    """A run of two processes that hold half of each weight, for others to be compared with."""
+    from support.long_runs import fit_arguments
+    from support.processes import torchrun
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    torchrun(2, *fit_arguments(folder, root, shards, tiny_folder, "fsdp2_cpu"))
+    return folder
+
+
 @pytest.fixture
-def two_networks() -> Iterator[list[str]]:
-    """Two network namespaces, joined by a cable with the addresses 10.77.0.1 and 10.77.0.2 on `veth0`."""
+def two_networks() -> Iterator[list[str] | None]:
+    """Two network namespaces, joined by a cable with the addresses 10.77.0.1 and 10.77.0.2 on `veth0`; None where a machine forbids it."""
     names = [f"mpo-test-{os.getpid()}-{number}" for number in (1, 2)]
 
     def ip(*words: str) -> int:
         return subprocess.run(["ip", *words], capture_output=True).returncode
 
     if shutil.which("ip") is None or ip("netns", "add", names[0]) != 0:
-        pytest.skip("this machine does not allow network namespaces")
+        yield None
+        return
     try:
         ip("netns", "add", names[1])
         pair = ["link", "add", "veth0", "netns", names[0], "type", "veth", "peer", "name", "veth0", "netns", names[1]]
         if ip(*pair) != 0:
-            pytest.skip("this machine does not allow virtual cables between network namespaces")
+            yield None
+            return
         for number, name in enumerate(names, start=1):
             ip("-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", "veth0")
             ip("-n", name, "link", "set", "veth0", "up")

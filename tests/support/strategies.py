@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from mpo_lightning.models.lora import Lora
 from mpo_lightning.objectives import TRDPO
-from mpo_lightning.training import Alarms, FSDP2Strategy, MPOModule, StepCheckpoint
+from mpo_lightning.training import Alarms, ExportPolicy, FSDP2Strategy, MPOModule, StepCheckpoint
 from support.runs import make_run
 
 LIMIT = timedelta(seconds=60)
@@ -52,6 +52,8 @@ def run(folder: Path, variant: str, devices: int, resume: str | None = None) -> 
     callbacks: list[L.Callback] = [
         StepCheckpoint(folder / f"{devices}" / variant / "checkpoints", every_n_train_steps=2, save_top_k=-1)
     ]
+    if variant == "fsdp2-adapters":
+        callbacks.append(ExportPolicy(str(folder / f"{devices}" / variant / "export")))
     callbacks.append(Alarms(samples=2, max_new_tokens=12))
     built, model, data = make_run(
         folder / f"{devices}" / variant,

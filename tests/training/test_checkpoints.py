@@ -223,7 +223,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, root: Path, shards: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGTERM])
 def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(
     tmp_path: Path, undisturbed: Path, root: Path, shards: Path, tiny_folder: Path, sent: signal.Signals
 ) -> None:

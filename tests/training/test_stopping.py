@@ -16,18 +16,11 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.training import StepCheckpoint
 from mpo_lightning.training.stop_signals import StopSignals
+from support.long_runs import begun, fit_arguments
 from support.processes import finish, free_port, members, started, torchrun, wait_for
 from support.runs import logged, make_run
-from training.test_lost_ranks import begun, fit_arguments
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, root: Path, shards: Path, tiny_folder: Path) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    torchrun(2, *fit_arguments(folder, root, shards, tiny_folder, "fsdp2_cpu", "--trainer.strategy.timeout=0:01:00"))
-    return folder
 
 
 def expect_the_same(stopped: Path, undisturbed: Path, bit_equal: bool = True) -> None:
@@ -47,26 +40,20 @@ def expect_the_same(stopped: Path, undisturbed: Path, bit_equal: bool = True) ->
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
-@pytest.mark.parametrize(
-    ("sent", "launcher"), [(signal.SIGTERM, "torchrun"), (signal.SIGINT, "lightning"), (signal.SIGTERM, "one rank")]
-)
+@pytest.mark.parametrize(("sent", "launcher"), [(signal.SIGINT, "lightning"), (signal.SIGTERM, "torchrun")])
 def test_every_rank_stops_after_the_same_step(
-    tmp_path: Path, undisturbed: Path, root: Path, shards: Path, tiny_folder: Path, sent: signal.Signals, launcher: str
+    tmp_path: Path, undisturbed_pair: Path, root: Path, shards: Path, tiny_folder: Path, sent: signal.Signals, launcher: str
 ) -> None:
     # Workers get the signal of a terminal too, and the main process still needs them.
     workers = ("--data.num_workers=2", "--data.micro_batch_size=1")
-    arguments = fit_arguments(
-        tmp_path / "run", root, shards, tiny_folder, "fsdp2_cpu", "--trainer.strategy.timeout=0:01:00", *workers
-    )
+    arguments = fit_arguments(tmp_path / "run", root, shards, tiny_folder, "fsdp2_cpu", *workers)
     starter = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
     with started(sys.executable, *(starter if launcher == "torchrun" else []), *arguments) as process:
         wait_for(lambda: begun(tmp_path / "run"), 90)
-        if launcher == "one rank":
-            os.kill(members(process, local_rank=1)[0], sent)
-        elif sent == signal.SIGINT:
+        if sent == signal.SIGINT:
             os.killpg(process.pid, sent)  # as a terminal does
         else:
-            process.send_signal(sent)
+            os.kill(members(process, local_rank=1)[0], sent)  # one of them is enough
         output = finish(process, 60)
         assert (
             process.returncode != 0
@@ -75,7 +62,7 @@ def test_every_rank_stops_after_the_same_step(
         assert output.count("go on with --ckpt_path auto") == 1, output
         wait_for(lambda: not members(process), 5)
     torchrun(2, *arguments)
-    expect_the_same(tmp_path / "run", undisturbed, bit_equal=False)
+    expect_the_same(tmp_path / "run", undisturbed_pair, bit_equal=False)
 
 
 def slurm(tmp_path: Path, rank: int, port: int) -> dict[str, str]:
@@ -101,18 +88,25 @@ def tasks(tmp_path: Path, arguments: list[str], until_begun: bool) -> list[str]:
 
 
 def test_a_slurm_job_saves_makes_way_and_goes_on(
-    tmp_path: Path, undisturbed: Path, root: Path, shards: Path, tiny_folder: Path
+    tmp_path: Path, undisturbed_pair: Path, root: Path, shards: Path, tiny_folder: Path
 ) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path / "scontrol.log"}\n')
     (tmp_path / "bin" / "scontrol").chmod(0o755)
-    arguments = fit_arguments(
-        tmp_path / "run", root, shards, tiny_folder, "fsdp2_cpu", "--trainer.strategy.timeout=0:01:00", "--data.num_workers=2"
-    )
+    arguments = fit_arguments(tmp_path / "run", root, shards, tiny_folder, "fsdp2_cpu", "--data.num_workers=2")
     tasks(tmp_path, arguments, until_begun=True)
     assert (tmp_path / "scontrol.log").read_text() == "requeue 1234\n"
     assert "--ckpt_path auto: going on from" in tasks(tmp_path, arguments, until_begun=False)[0]
-    expect_the_same(tmp_path / "run", undisturbed)
+    expect_the_same(tmp_path / "run", undisturbed_pair)
+
+
+def test_sigterm_while_a_run_starts_leaves_nobody_behind(tmp_path: Path, root: Path, shards: Path, tiny_folder: Path) -> None:
+    with started(sys.executable, *fit_arguments(tmp_path / "run", root, shards, tiny_folder, "fsdp2_cpu")) as process:
+        wait_for(lambda: len(members(process)) > 1, 60)
+        process.send_signal(signal.SIGTERM)
+        finish(process, 60)
+        assert process.returncode != 0
+        wait_for(lambda: not members(process), 30)
 
 
 def test_the_sbatch_script_sends_the_signal_that_is_waited_for(root: Path) -> None:
@@ -157,10 +151,10 @@ def test_an_interrupt_in_the_middle_of_a_step_leaves_no_checkpoint(tmp_path: Pat
     )
     step = model.training_step
 
-    def interrupted(batch, number):
+    def interrupted(batch, batch_idx):
         if trainer.global_step == 3:
             raise KeyboardInterrupt
-        return step(batch, number)
+        return step(batch, batch_idx)
 
     model.training_step = interrupted
     handler = signal.getsignal(signal.SIGINT)

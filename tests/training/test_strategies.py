@@ -87,18 +87,25 @@ def test_four_processes_as_two_groups_of_two_are_one(folder: Path) -> None:
         assert logged(folder / "4" / "hybrid", f"train/{name}") == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-@pytest.mark.parametrize(("processes", "step"), [(2, 0), (2, 2), (1, 2), (4, 2)])
-def test_a_sharded_run_goes_on_on_any_number_of_devices(
-    folder: Path, two_processes: Path, tmp_path: Path, processes: int, step: int
-) -> None:
-    (saved,) = (two_processes / "fsdp2/checkpoints").glob(f"epoch=*-step={step}.ckpt")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_sharded_run_goes_on_on_any_number_of_devices(folder: Path, two_processes: Path, tmp_path: Path, processes: int) -> None:
+    steps = (0, 2) if processes == 2 else (2,)
+    saved = [next((two_processes / "fsdp2/checkpoints").glob(f"epoch=*-step={step}.ckpt")) for step in steps]
     for name in ("model0", "model1", "shards"):
         (tmp_path / name).symlink_to(folder / name)
-    torchrun(processes, "-m", "support.strategies", str(tmp_path), f"fsdp2@{saved}")
-    for name in NAMES:
-        expected = logged(two_processes / "fsdp2", f"train/{name}")[step:]
-        found = logged(tmp_path / f"{processes}" / "fsdp2", f"train/{name}")
-        assert found == (expected if processes == 2 else pytest.approx(expected, rel=1e-4, abs=1e-6)), name
+    torchrun(processes, "-m", "support.strategies", str(tmp_path), *(f"fsdp2@{path}" for path in saved))
+    for version, step in enumerate(steps):
+        for name in NAMES:
+            expected = logged(two_processes / "fsdp2", f"train/{name}")[step:]
+            found = logged(tmp_path / f"{processes}" / "fsdp2", f"train/{name}", version)
+            assert found == (expected if processes == 2 else pytest.approx(expected, rel=1e-4, abs=1e-6)), name
+
+
+def test_merged_adapters_of_a_sharded_run_are_those_of_one_process(folder: Path, two_processes: Path) -> None:
+    run(folder, "fsdp2-adapters", devices=1)
+    ours, theirs = (load_model(path / "fsdp2-adapters" / "export").state_dict() for path in (two_processes, folder / "1"))
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-6)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from mpo_lightning.errors import InputError
 
@@ -82,6 +83,17 @@ def launch(arguments: Sequence[str]) -> None:
         )
     if options["scheduler"] not in ("slurm", "torchrun"):
         raise InputError(f"--scheduler is slurm or torchrun, not {options['scheduler']!r}")
+    for name, way in (
+        ("ckpt_path", "the script goes on by itself"),
+        ("trainer.num_nodes", "give --nodes"),
+        ("trainer.devices", "give --gpus"),
+    ):
+        given = [value for word, value in zip(fit, [*fit[1:], ""], strict=True) if word == f"--{name}"]
+        if given and given != ["auto"]:
+            raise InputError(f"--{name} {given[0]} has no place in a launch script: {way}; leave it out")
+    for word, value in zip(fit, [*fit[1:], ""], strict=True):
+        if word == "--config" and not Path(value).is_file():
+            raise InputError(f"--config {value}: no such file; start mpo launch where the run will start")
     fit += [] if any(word.startswith("--ckpt_path") for word in fit) else ["--ckpt_path", "auto"]
     fit += ["--trainer.num_nodes", options["nodes"], "--trainer.devices", options["gpus"]]
     program = ["mpo"] if options["scheduler"] == "slurm" else ["mpo_lightning"]

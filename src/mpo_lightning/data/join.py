@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mpo_lightning.data.index import ShardIndex, open_index, record_dtype
-from mpo_lightning.data.mmpr import is_repeat_time
+from mpo_lightning.data.mmpr import MOST_REPEATS, is_repeat_time
 from mpo_lightning.data.remote import is_remote, open_remote
 from mpo_lightning.errors import InputError
 
@@ -23,13 +23,17 @@ def open_shards(folders: str | Mapping[str, float], cache_bytes: int = 64 * 2**3
     Raises:
         InputError: no shards there, a weight that is no positive number, or no folder at all.
     """
+    if isinstance(folders, str) and folders.lstrip().startswith("{"):
+        raise InputError(
+            f"data.train: {folders} is no folder, and no folders with numbers for weights such as {{FOLDER: 1, FOLDER: 0.5}}"
+        )
     if isinstance(folders, str):
         return open_remote(folders, cache_bytes) if is_remote(folders) else open_index(Path(folders))
     if not folders:
         raise InputError("data.train names no folder; give one, or several with their weights")
     for folder, weight in folders.items():
         if not is_repeat_time(weight):
-            raise InputError(f"data.train: the weight of {folder} is {weight!r}; give a number above 0, such as 0.5 or 2")
+            raise InputError(f"data.train: the weight of {folder} is {weight!r}; give a number above 0 and up to {MOST_REPEATS}")
     return join([open_shards(folder, cache_bytes) for folder in folders], list(folders.values()))
 
 

@@ -98,7 +98,9 @@ def _fetch_index(url: str, folder: Path) -> str:
     target.mkdir(parents=True, exist_ok=True)
     summary = read_summary(new)
     for kind, name in summary["arrays"].items():
-        if not (target / name).is_file():
+        try:
+            open_array(target / name, kind)
+        except (OSError, ValueError):
             # 64 kB a record is far more than any has.
             limit = 2**20 + summary["records"] * 2**16
             fetch(f"{url}/index/{name}", target / name, partial(open_array, kind=kind, name=name), limit)
@@ -249,6 +251,8 @@ def fetch(url: str, target: Path, check: Callable[[Path], Any], limit: int | Non
         OSError: the target's disk.
     """
     arriving = target.with_name(f".{target.name}.partial")
+    if url.partition("://")[0].rpartition("::")[2] not in fsspec.available_protocols():
+        raise CannotFetch(f"{url}: there is nothing that reads {url.partition('://')[0]}://")
     reason = ""
     for attempt in range(ATTEMPTS):
         if attempt:

@@ -3,6 +3,7 @@
 import signal
 import warnings
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -10,7 +11,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import CheckpointIO
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from mpo_lightning.errors import InputError, LostRank
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO
@@ -76,6 +77,11 @@ class MPOCLI(LightningCLI):
         """Raises LostRank, after the processes that Lightning started here were killed, stopped ones too."""
         try:
             super()._run_subcommand(subcommand)
+        except SIGTERMException:
+            # In the middle of something, most likely the start: the others would wait for this process.
+            if self.trainer.strategy.launcher is not None:
+                self.trainer.strategy.launcher.kill(signal.SIGTERM)
+            raise
         except RuntimeError as error:
             reason = lost_rank(error)
             if reason is None:
@@ -102,6 +108,7 @@ def run(args: Any = None) -> MPOCLI:
         "FSDP2-wrapped module .* returned a view tensor",  # nothing writes into it
     ):
         warnings.filterwarnings("ignore", message=message)
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         made = MPOCLI(
             MPOModule,
@@ -119,8 +126,17 @@ def run(args: Any = None) -> MPOCLI:
     except SIGTERMException:
         # Lightning ends with 0, as if all had been done.
         raise SystemExit(128 + signal.SIGTERM) from None
+    except MisconfigurationException as error:
+        raise InputError(" ".join(str(error).split())) from None
     except ValueError as error:
         # jsonargparse buries what an optional class says when it is built.
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """SIGTERM before the first step; `StopSignals` listens from there on."""
+    raise SIGTERMException

@@ -91,6 +91,8 @@ class MMPRDataModule(L.LightningDataModule):
         ):
             if value < 1:
                 raise InputError(f"data.{name} must be at least 1, got {value}")
+        if not cache_gib > 0:
+            raise InputError(f"data.cache_gib must be above 0, got {cache_gib}")
         self.folders: dict[str, str | dict[str, float] | None] = {
             "train": train,
             "validation": validation,

@@ -35,10 +35,11 @@ class ExportPolicy(L.Callback):
         weights: dict[str, Any] = get_model_state_dict(
             pl_module.policy.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
         )
-        adapters = weights
-        if pl_module.lora:
-            weights = merged_weights(pl_module.policy.model, weights)
+        # Only rank 0 gets them where they are sharded.
         if trainer.is_global_zero:
+            adapters = weights
+            if pl_module.lora:
+                weights = merged_weights(pl_module.policy.model, weights)
             with whole_folder(output, replace=True) as partial:
                 save_folder(pl_module.policy.model, datamodule.processor, partial, state_dict=weights)
                 (partial / "README.md").write_text(model_card(trainer, pl_module, datamodule), encoding="utf-8")
