@@ -281,7 +281,11 @@ def test_bad_input_of_a_run_is_one_sentence_too(tmp_path: Path, root: Path) -> N
     assert "nothing: no model here (config.json is missing)" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
-def test_launch_prints_a_script_that_a_shell_understands(capsys: pytest.CaptureFixture) -> None:
+def test_launch_prints_a_script_that_a_shell_understands(
+    capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a b.yaml").touch()
     fit = ["--config", "a b.yaml", "--model.policy=MODEL"]
     cli.run(["launch", "--nodes", "8", "--gpus=4", *fit])
     script = capsys.readouterr().out
@@ -301,6 +305,16 @@ def test_launch_prints_a_script_that_a_shell_understands(capsys: pytest.CaptureF
         else:
             cli.run(["launch"])
             assert "--scheduler" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [(["--config", "nope.yaml"], "no such file"), (["--ckpt_path", "x.ckpt"], "the script goes on by itself"),
+     (["--trainer.num_nodes", "4"], "give --nodes"), (["--trainer.devices=2"], "give --gpus")],
+)  # fmt: skip
+def test_launch_refuses_what_its_script_would_contradict(given: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        cli.run(["launch", "--nodes", "2", "--gpus", "8", *given])
 
 
 @pytest.mark.slow

@@ -95,7 +95,7 @@ def test_what_is_not_there_is_named_at_once(server: tuple[str, Faults]) -> None:
     with pytest.raises(InputError, match=r"the shards' index cannot be fetched \(.*index.json: no such file\)"):
         open_shards(f"{url}/elsewhere", PLENTY)
     assert faults.requests["index.json"] == 1
-    with pytest.raises(InputError, match=r"bogus://x.*the shards' index cannot be fetched .*Protocol not known"):
+    with pytest.raises(InputError, match=r"bogus://x.*the shards' index cannot be fetched .*there is nothing that reads bogus:"):
         open_shards("bogus://x", PLENTY)
     with pytest.raises(InputError, match=r"a shard has .* raise data.cache_gib"):
         open_shards(f"{url}/train", 1000)
@@ -185,9 +185,7 @@ def test_a_copy_that_was_damaged_or_dropped_is_fetched_again(server: tuple[str, 
     (copy,) = tars(tmp_path)
     copy.write_bytes(bytes(copy.stat().st_size))
     assert ShardReader(index).read(0) == truth and faults.requests[index.shards[0].name] == 2
-    source = index.source
-    tar = source.tar
-    source.tar = lambda shard: (found := tar(shard), found.unlink() if faults.requests[index.shards[0].name] == 2 else None)[0]
+    copy.unlink()
     assert ShardReader(index).read(0) == truth and faults.requests[index.shards[0].name] == 3
     faults.waiting[index.shards[0].name] = ["lie"] * 100
     copy.write_bytes(bytes(copy.stat().st_size))

@@ -89,7 +89,7 @@ def launch(arguments: Sequence[str]) -> None:
         ("trainer.devices", "give --gpus"),
     ):
         given = [value for word, value in zip(fit, [*fit[1:], ""], strict=True) if word == f"--{name}"]
-        if given and given != ["auto"]:
+        if given and given[0] not in ("auto", "last"):
             raise InputError(f"--{name} {given[0]} has no place in a launch script: {way}; leave it out")
     for word, value in zip(fit, [*fit[1:], ""], strict=True):
         if word == "--config" and not Path(value).is_file():

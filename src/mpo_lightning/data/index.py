@@ -62,8 +62,8 @@ class DatasetEntry:
 class ShardSource(Protocol):
     """Where the tars of an index are that do not simply lie in its folder."""
 
-    def tar(self, shard: int) -> Path:
-        """A tar's path on this machine; raises BadRecord if it cannot be had."""
+    def open(self, shard: int) -> io.FileIO:
+        """A tar, opened; raises BadRecord or OSError if it cannot be had."""
 
     def where(self, shard: int) -> str:
         """A tar's place, for messages."""
@@ -105,9 +105,9 @@ class ShardIndex:
         # A memory map would be copied whole into a spawned process; it opens its own instead.
         return self.source.reopen() if self.source is not None else (open_index, (self.folder,))
 
-    def tar(self, shard: int) -> Path:
-        """The path of a tar on this machine; raises BadRecord if it cannot be had."""
-        return self.source.tar(shard) if self.source is not None else self.folder / self.shards[shard].name
+    def open(self, shard: int) -> io.FileIO:
+        """A tar, opened; raises BadRecord or OSError if it cannot be had."""
+        return self.source.open(shard) if self.source is not None else io.FileIO(self.folder / self.shards[shard].name)
 
     @cached_property
     def first_records(self) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Several folders of shards as one, each with a weight."""
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,9 +76,9 @@ class JoinedSource:
         number = int(np.searchsorted(self._first, shard, side="right")) - 1
         return self.parts[number], shard - int(self._first[number])
 
-    def tar(self, shard: int) -> Path:
+    def open(self, shard: int) -> io.FileIO:
         part, own = self._find(shard)
-        return part.tar(own)
+        return part.open(own)
 
     def where(self, shard: int) -> str:
         part, own = self._find(shard)

@@ -35,7 +35,7 @@ class ShardReader:
         try:
             body, *images = self._members(row)
         except BadRecord:
-            # A remote tar's copy may be damaged, or dropped by another process right before it was opened.
+            # A remote tar's copy may be damaged.
             source = self.index.source
             if source is None or not source.forget(int(row["shard"])):
                 raise
@@ -58,11 +58,10 @@ class ShardReader:
         if shard not in self._files:
             if len(self._files) >= self.max_open:
                 self._files.pop(next(iter(self._files))).close()
-            path = self.index.tar(shard)
             try:
-                self._files[shard] = io.FileIO(path)
+                self._files[shard] = self.index.open(shard)
             except OSError as error:
-                raise BadRecord(f"its shard {path} cannot be opened ({error.strerror})") from None
+                raise BadRecord(f"its shard {self.index.place(shard)} cannot be opened ({error.strerror})") from None
         return self._files[shard]
 
     def __getstate__(self) -> dict[str, Any]:

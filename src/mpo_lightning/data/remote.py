@@ -7,6 +7,7 @@ dropped again, least recently used first, when the cache is full.
 
 import errno
 import hashlib
+import io
 import os
 import threading
 import time
@@ -134,8 +135,8 @@ class RemoteSource:
     def where(self, shard: int) -> str:
         return f"{self.url}/{self.shards[shard].name}"
 
-    def tar(self, shard: int) -> Path:
-        """The tar on this machine, fetched if it is not here.
+    def open(self, shard: int) -> io.FileIO:
+        """The tar, fetched if it is not here. It may be read after another process has dropped it.
 
         Raises:
             LostShard: it cannot be fetched.
@@ -143,20 +144,19 @@ class RemoteSource:
         path = self._path(shard)
         self._used.add(path.name)
         try:
-            if not self._here(shard):
-                with FileLock(f"{path}.lock"):
-                    if not self._here(shard):
-                        self._fetch(shard, needed=True)
-            with suppress(OSError):
+            # Nobody drops it between fetching and opening.
+            with FileLock(f"{path}.lock"):
+                if not self._here(shard):
+                    self._fetch(shard, needed=True)
                 os.utime(path)
+                return io.FileIO(path)
         except CannotFetch as error:
             raise LostShard(f"its shard cannot be fetched ({error}); go on with --ckpt_path auto when it can") from None
         except OSError as error:
             raise LostShard(f"its shard cannot be kept in {self.folder} ({error.strerror or error}); make room there") from None
-        return path
 
     def forget(self, shard: int) -> bool:
-        """Drops the copy, so that the next `tar` fetches it."""
+        """Drops the copy, so that the next `open` fetches it."""
         self._path(shard).unlink(missing_ok=True)
         return True
 
@@ -227,9 +227,10 @@ class RemoteSource:
             for path in sorted(files, key=lambda path: (path.name in self._used, files[path].st_mtime)):
                 if over <= 0 or (path.name in self._used and not needed):
                     break
-                # Processes that have it open go on reading it.
-                path.unlink(missing_ok=True)
-                over -= files[path].st_size
+                # Processes that have it open go on reading it; one that is about to holds its lock.
+                with suppress(Timeout), FileLock(f"{path}.lock", timeout=0):
+                    path.unlink(missing_ok=True)
+                    over -= files[path].st_size
             if over > 0:
                 return False
             with room.open("wb") as file:
