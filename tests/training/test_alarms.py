@@ -122,5 +122,5 @@ def test_no_checkpoint_of_zeros_is_written(tmp_path: Path, tiny_folder: Path, sh
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(InputError, match="a chosen_drop above 0, got 4, 128, 50 and -1"):
+    with pytest.raises(InputError, match="a chosen_drop above 0, got 4, 64, 50 and -1"):
         Alarms(chosen_drop=-1)

@@ -3,10 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -197,60 +193,6 @@ def test_a_gradient_that_is_no_number_stops_too(tmp_path: Path, tiny_folder: Pat
     model.policy.model.lm_head.weight.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(InputError, match=r"the gradient norm is (inf|nan) in step 0 \(each record's loss is finite"):
         trainer.fit(model, data)
-
-
-def fit_command(folder: Path, root: Path, shards: Path, tiny_folder: Path) -> list[str]:
-    overlays = [part for name in ("base", "recipe/mpo") for part in ("--config", str(root / f"configs/{name}.yaml"))]
-    return [sys.executable, "-m", "mpo_lightning", "fit", *overlays, "--trainer.accelerator=cpu", "--trainer.precision=32-true",
-            f"--trainer.default_root_dir={folder}", f"--model.policy={tiny_folder}", f"--data.train={shards / 'train'}",
-            "--data.global_batch_size=4", "--data.micro_batch_size=2", "--data.num_workers=0", "--data.max_length=1024",
-            "--model.gradient_checkpointing=false", "--trainer.max_epochs=2", "--ckpt_path=auto"]  # fmt: skip
-
-
-def run_to_its_end(command: list[str]) -> str:
-    done = subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, root: Path, shards: Path, tiny_folder: Path) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    assert "so the run starts afresh" in run_to_its_end(fit_command(folder, root, shards, tiny_folder))
-    return folder
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGTERM])
-def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(
-    tmp_path: Path, undisturbed: Path, root: Path, shards: Path, tiny_folder: Path, sent: signal.Signals
-) -> None:
-    command, stopped = fit_command(tmp_path / "stopped", root, shards, tiny_folder), tmp_path / "stopped"
-    process = subprocess.Popen(
-        command,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    metrics, deadline = stopped / "version_0" / "metrics.csv", time.monotonic() + 120
-    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") > 5):
-        time.sleep(0.02)
-    process.send_signal(sent)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 1}[sent], output
-    assert "go on with --ckpt_path auto" in output
-    (saved,) = stopped.rglob("epoch*.ckpt")
-    step = torch.load(saved, weights_only=True)["global_step"]
-    assert 0 < step < 28 and problem_of(saved) is None
-    assert f"going on from {saved}" in run_to_its_end(command)
-    for name in ("train/loss", "train/delta"):
-        assert logged(stopped, name, 1) == logged(undisturbed, name)[step:]
-    ours, theirs = (load_model(next(folder.rglob("export"))).state_dict() for folder in (stopped, undisturbed))
-    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 @pytest.mark.slow

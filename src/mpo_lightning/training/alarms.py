@@ -38,7 +38,7 @@ class Alarms(L.Callback):
         chosen_drop: nats a token by which chosen answers may become less likely than under the reference.
     """
 
-    def __init__(self, samples: int = 4, max_new_tokens: int = 128, window: int = 50, chosen_drop: float = 0.1) -> None:
+    def __init__(self, samples: int = 4, max_new_tokens: int = 64, window: int = 50, chosen_drop: float = 0.1) -> None:
         if samples < 0 or max_new_tokens < 1 or window < 1 or not chosen_drop > 0:
             raise InputError(
                 f"Alarms needs samples of at least 0, max_new_tokens and window of at least 1 and a chosen_drop above 0, got {samples}, "
