@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpo_lightning.data import remote
+from mpo_lightning.data import fetch
 from mpo_lightning.data.index import ShardIndex, open_index
 from mpo_lightning.data.join import open_shards
 from mpo_lightning.data.plan import Plan
@@ -28,8 +28,8 @@ PLENTY = 2**30
 @pytest.fixture
 def server(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Faults]]:
     monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote, "PAUSE", 0.01)
-    monkeypatch.setattr(remote, "STALL", 0.5)
+    monkeypatch.setattr(fetch, "PAUSE", 0.01)
+    monkeypatch.setattr(fetch, "STALL", 0.5)
     with served(shards) as found:
         yield found
 
@@ -198,7 +198,7 @@ def test_an_index_cannot_lead_out_of_the_cache(
     tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch, sha256: object
 ) -> None:
     monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote, "PAUSE", 0.0)
+    monkeypatch.setattr(fetch, "PAUSE", 0.0)
     shutil.copytree(shards / "train", tmp_path / "served")
     path = tmp_path / "served" / "index" / "index.json"
     summary = json.loads(path.read_text())

@@ -15,7 +15,8 @@ from PIL import Image
 
 from mpo_lightning.commands import data as commands
 from mpo_lightning.data.check import check_folder, index_folder
-from mpo_lightning.data.index import open_index, save_array
+from mpo_lightning.data.index import open_index
+from mpo_lightning.data.named_arrays import save_array
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.scan import scan_shard
 from mpo_lightning.data.shards import _sources, plan_fingerprint, plan_shards, unique_names, write_shards

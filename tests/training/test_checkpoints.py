@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.plugins import CheckpointIO
 
 from mpo_lightning.commands.model import export
 from mpo_lightning.errors import InputError
@@ -112,8 +111,13 @@ def test_a_full_disk_stops_with_a_sentence_and_the_last_one_stays(copied: Path, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("mpo_lightning.training.checkpoint_io.os.fsync", full)
-    io: CheckpointIO = ManifestCheckpointIO()
+    io = ManifestCheckpointIO()
     with pytest.raises(InputError, match=r"cannot be written .*No space left on device.*go on from them with --ckpt_path auto"):
+        io.save_checkpoint({"state": torch.ones(5)}, target)
+    with io.deferring() as problems:
+        io.save_checkpoint({"state": torch.ones(5)}, target)
+    assert len(problems) == 1 and "No space left on device" in problems[0]
+    with pytest.raises(InputError):
         io.save_checkpoint({"state": torch.ones(5)}, target)
     assert target.read_bytes() == before and problem_of(target) is None
     assert not list(copied.rglob("*.partial"))

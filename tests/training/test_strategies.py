@@ -95,10 +95,26 @@ def test_a_sharded_run_goes_on_on_any_number_of_devices(folder: Path, two_proces
         (tmp_path / name).symlink_to(folder / name)
     torchrun(processes, "-m", "support.strategies", str(tmp_path), *(f"fsdp2@{path}" for path in saved))
     for version, step in enumerate(steps):
+        # Before the first step the optimizer has no state, and none may be made by saving it.
+        rest = torch.load(saved[version] / "meta.pt", weights_only=True)
+        assert bool(rest["optimizer_options"]) == (step == 0)
         for name in NAMES:
             expected = logged(two_processes / "fsdp2", f"train/{name}")[step:]
             found = logged(tmp_path / f"{processes}" / "fsdp2", f"train/{name}", version)
             assert found == (expected if processes == 2 else pytest.approx(expected, rel=1e-4, abs=1e-6)), name
+
+
+def test_an_optimizer_without_a_state_goes_on_with_its_learning_rate(folder: Path, two_processes: Path, tmp_path: Path) -> None:
+    """SGD never has one; its rate warms up and falls."""
+    saved = next((two_processes / "fsdp2-shared-features/checkpoints").glob("epoch=*-step=2.ckpt"))
+    (options,) = torch.load(saved / "meta.pt", weights_only=True)["optimizer_options"].values()
+    assert 0 < options[0]["lr"] < options[0]["initial_lr"] == 0.05
+    for name in ("model0", "model1", "shards"):
+        (tmp_path / name).symlink_to(folder / name)
+    torchrun(2, "-m", "support.strategies", str(tmp_path), f"fsdp2-shared-features@{saved}")
+    for name in NAMES:
+        expected = logged(two_processes / "fsdp2-shared-features", f"train/{name}")[2:]
+        assert logged(tmp_path / "2" / "fsdp2-shared-features", f"train/{name}") == expected
 
 
 def test_merged_adapters_of_a_sharded_run_are_those_of_one_process(folder: Path, two_processes: Path) -> None:

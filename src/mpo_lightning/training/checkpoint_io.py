@@ -14,13 +14,13 @@ A kill at any moment leaves a checkpoint whole, or under another name. Damage th
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
@@ -76,8 +76,18 @@ def manifest_of(path: Path) -> Path:
 class ManifestCheckpointIO(TorchCheckpointIO):
     """Writes a file and its manifest; see the module."""
 
-    problem: str | None = None
-    """Why the last checkpoint was not written, where other ranks wait for this one and have to be told (`StepCheckpoint`)."""
+    def __init__(self) -> None:
+        super().__init__()
+        self._deferred: list[str] | None = None
+
+    @contextmanager
+    def deferring(self) -> Iterator[list[str]]:
+        """Inside, what cannot be written is noted in the list instead of raised; for saves after which other ranks wait for this one."""
+        self._deferred = []
+        try:
+            yield self._deferred
+        finally:
+            self._deferred = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:
         """Raises InputError where the disk is full or may not be written; checkpoints that were there stay."""
@@ -92,9 +102,10 @@ class ManifestCheckpointIO(TorchCheckpointIO):
             sync_folder(target.parent)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
-            self.problem = cannot_be_written(target, error)
-            if not dist.is_initialized():
-                raise InputError(self.problem) from None
+            problem = cannot_be_written(target, error)
+            if self._deferred is None:
+                raise InputError(problem) from None
+            self._deferred.append(problem)
 
     def load_checkpoint(
         self, path: _PATH, map_location: Callable[..., Any] | None = lambda storage, loc: storage, weights_only: bool | None = None

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -47,9 +48,11 @@ class StepCheckpoint(ModelCheckpoint):
 
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
         """Raises InputError on every rank where rank 0's disk is full."""
-        super()._save_checkpoint(trainer, filepath)
         io = trainer.strategy.checkpoint_io
-        stop_together(io.problem if isinstance(io, ManifestCheckpointIO) else None)
+        noted: AbstractContextManager[list[str]] = io.deferring() if isinstance(io, ManifestCheckpointIO) else nullcontext([])
+        with noted as problems:
+            super()._save_checkpoint(trainer, filepath)
+        stop_together(problems[0] if problems else None)
 
     def _stop_if_asked(self, trainer: L.Trainer) -> None:
         asked = self._signals.of_any_rank() if self._signals is not None else 0

@@ -13,6 +13,9 @@ from torch.optim import Optimizer
 from mpo_lightning.errors import InputError
 from mpo_lightning.training.sharded_checkpoint import load_sharded, read_rest, save_sharded
 
+OPTIONS = "optimizer_options"
+"""Of a checkpoint: the options of optimizers without a state."""
+
 
 class FSDP2Strategy(ModelParallelStrategy):
     """Cuts policy, reference and optimizer in pieces over all devices.
@@ -56,15 +59,20 @@ class FSDP2Strategy(ModelParallelStrategy):
         return get_model_state_dict(self.model)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Empty before the first step: torch would make a state by taking a step of its own, which AdamW counts."""
-        assert self.model is not None and self.lightning_module is not None
-        if self.lightning_module.global_step == 0:
-            return {}
-        return get_optimizer_state_dict(self.model, getattr(optimizer, "_optimizer", optimizer))
+        """In pieces; one that has no state yet, or never has, as its options alone, because torch would make a state by taking a step of its
+        own, which AdamW counts."""
+        assert self.model is not None
+        optimizer = getattr(optimizer, "_optimizer", optimizer)
+        if optimizer.state:
+            return get_optimizer_state_dict(self.model, optimizer)
+        options = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+        return {OPTIONS: options}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: _PATH, storage_options: Any = None) -> None:
         tensors = {"state_dict": checkpoint.pop("state_dict")}
-        tensors |= {f"optimizer_{number}": state for number, state in enumerate(checkpoint.pop("optimizer_states", [])) if state}
+        states = {f"optimizer_{number}": state for number, state in enumerate(checkpoint.pop("optimizer_states", []))}
+        checkpoint[OPTIONS] = {name: state[OPTIONS] for name, state in states.items() if OPTIONS in state}
+        tensors |= {name: state for name, state in states.items() if OPTIONS not in state}
         save_sharded(tensors, checkpoint, Path(self.broadcast(str(filepath))))
 
     def load_checkpoint(self, checkpoint_path: _PATH, weights_only: bool | None = None) -> dict[str, Any]:
@@ -84,8 +92,12 @@ class FSDP2Strategy(ModelParallelStrategy):
         load_sharded({"state_dict": weights}, path)
         self.model.load_state_dict(weights)
         rest = read_rest(path)
-        for number, optimizer in enumerate(self.optimizers if rest["global_step"] else ()):
+        for number, optimizer in enumerate(self.optimizers):
             name = f"optimizer_{number}"
+            if name in rest[OPTIONS]:
+                for group, options in zip(optimizer.param_groups, rest[OPTIONS][name], strict=True):
+                    group.update(options)
+                continue
             state = {name: get_optimizer_state_dict(self.model, optimizer)}
             load_sharded(state, path)
             set_optimizer_state_dict(self.model, optimizer, optim_state_dict=cast(Any, state[name]))
