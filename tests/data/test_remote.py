@@ -213,8 +213,16 @@ def fill(url: str, bound: int, folder: Path, largest: "multiprocessing.Queue[int
     most = 0
     for number in np.random.default_rng(seed).permutation(len(reader.index)):
         reader.read(int(number))
-        most = max(most, sum(path.stat().st_size for path in [*folder.rglob("*.tar"), *folder.rglob("*.partial")] if path.exists()))
+        most = max(most, sum(map(size_of, [*folder.rglob("*.tar"), *folder.rglob("*.partial")])))
     largest.put(most)
+
+
+def size_of(path: Path) -> int:
+    """Bytes; 0 for a file that another process has just dropped or renamed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def test_several_processes_stay_within_one_bound(server: tuple[str, Faults], shards: Path, tmp_path: Path) -> None:

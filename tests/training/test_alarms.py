@@ -16,7 +16,7 @@ from mpo_lightning.models.loading import load_model
 from mpo_lightning.models.lora import Lora
 from mpo_lightning.objectives import TermWeights
 from mpo_lightning.training import Alarms, StepCheckpoint
-from mpo_lightning.training.alarms import repeated_share
+from mpo_lightning.training.alarms import length_drift, repeated_share
 from support.runs import make_run
 
 
@@ -25,6 +25,21 @@ def test_the_share_of_repetition_by_hand() -> None:
     assert repeated_share([7] * 11) == 1 - 1 / 8  # eight runs, one kind
     assert repeated_share([1, 2] * 5) == 1 - 2 / 7  # seven runs: 1212 and 2121
     assert repeated_share([7] * 6) == 0  # too short to tell
+
+
+@pytest.mark.parametrize(
+    ("start", "now", "words"),
+    [
+        ((100, 1.0), (201, 1.0), "have 201 tokens and had 100"),
+        ((100, 1.0), (200, 1.0), None),
+        ((100, 0.5), (49, 1.0), "have 49 tokens and had 100"),
+        ((100, 1.0), (150, 0.25), "75% of the sampled answers do not end any more (0% at the start)"),
+        ((256, 0.25), (5, 1.0), None),  # cut at the start, so their length is not known
+    ],
+)
+def test_lengths_are_compared_where_answers_ended_at_the_start(start: tuple, now: tuple, words: str | None) -> None:
+    found = length_drift(*({"tokens": tokens, "finished": finished} for tokens, finished in (start, now)))
+    assert found is None if words is None else words in str(found)
 
 
 def lines(folder: Path, name: str) -> list[dict]:
@@ -85,11 +100,11 @@ def test_training_that_works_raises_none(tmp_path: Path, tiny_folder: Path, shar
 def test_samples_are_compared_with_those_of_the_start_through_a_checkpoint(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     """The tiny model repeats itself until it is cut; its start is taken for one that did not."""
     alarms = Alarms(samples=2, max_new_tokens=40)
-    alarms.load_state_dict({"falls": [], "at_start": {"tokens": 100.0, "repeated": 0.0}})
+    alarms.load_state_dict({"falls": [], "at_start": {"tokens": 100.0, "finished": 1.0, "repeated": 0.0}})
     with pytest.warns(UserWarning, match="alarm"):
         run(tmp_path, tiny_folder, shards, alarms)
     found = {line["alarm"]: line["words"] for line in lines(tmp_path, "alarms.jsonl") if line["step"] == 7}
-    assert found["length_drifts"].startswith("sampled answers have 40 tokens and had 100 at the start")
+    assert found["length_drifts"].startswith("100% of the sampled answers do not end any more (0% at the start)")
     assert "of the sampled answers is repetition (0% at the start)" in found["repetition"]
     again = Alarms()
     again.load_state_dict(alarms.state_dict())
@@ -122,5 +137,5 @@ def test_no_checkpoint_of_zeros_is_written(tmp_path: Path, tiny_folder: Path, sh
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(InputError, match="a chosen_drop above 0, got 4, 64, 50 and -1"):
+    with pytest.raises(InputError, match="a chosen_drop above 0, got 4, 256, 50 and -1"):
         Alarms(chosen_drop=-1)

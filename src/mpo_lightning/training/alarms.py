@@ -1,7 +1,7 @@
 """Alarms for what people meet after MPO while loss, margin and accuracy look fine.
 
     chosen_falls    the chosen answers become less likely, only less so than the rejected ones (what DPO alone does)
-    length_drifts   sampled answers become twice as long as at the start, or half
+    length_drifts   sampled answers become twice as long as at the start, or half, or do not end any more; where they ended at the start
     repetition      sampled answers repeat themselves (InternVL issue 1241)
     zero_weights    weights that were something are all zero (InternVL issue 1217)
 
@@ -38,7 +38,7 @@ class Alarms(L.Callback):
         chosen_drop: nats a token by which chosen answers may become less likely than under the reference.
     """
 
-    def __init__(self, samples: int = 4, max_new_tokens: int = 64, window: int = 50, chosen_drop: float = 0.1) -> None:
+    def __init__(self, samples: int = 4, max_new_tokens: int = 256, window: int = 50, chosen_drop: float = 0.1) -> None:
         if samples < 0 or max_new_tokens < 1 or window < 1 or not chosen_drop > 0:
             raise InputError(
                 f"Alarms needs samples of at least 0, max_new_tokens and window of at least 1 and a chosen_drop above 0, got {samples}, "
@@ -111,6 +111,7 @@ class Alarms(L.Callback):
         tokens = [processor.tokenizer(answer.text, add_special_tokens=False)["input_ids"] for answer in answers]
         now = {
             "tokens": sum(answer.tokens for answer in answers) / len(answers),
+            "finished": sum(answer.finished for answer in answers) / len(answers),
             "repeated": sum(map(repeated_share, tokens)) / len(tokens),
         }
         with (_folder(trainer) / "samples.jsonl").open("a", encoding="utf-8") as file:
@@ -121,12 +122,11 @@ class Alarms(L.Callback):
             self.at_start = now
             return
         start = self.at_start
-        if not start["tokens"] / 2 <= now["tokens"] <= start["tokens"] * 2:
+        if drift := length_drift(start, now):
             self._raise(
                 trainer,
                 "length_drifts",
-                f"sampled answers have {now['tokens']:.0f} tokens and had {start['tokens']:.0f} at the start; compare them in samples.jsonl, and the "
-                "lengths of chosen and rejected in the data",
+                f"{drift}; compare them in samples.jsonl, and the lengths of chosen and rejected in the data",
             )
         if now["repeated"] > max(0.5, start["repeated"] + 0.2):
             self._raise(
@@ -171,6 +171,22 @@ class Alarms(L.Callback):
         if trainer.is_global_zero:
             with (_folder(trainer) / "alarms.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": trainer.global_step, "alarm": kind, "words": words}) + "\n")
+
+
+def length_drift(start: dict[str, float], now: dict[str, float]) -> str | None:
+    """What became of the length of sampled answers, if it is worth an alarm.
+
+    Args:
+        start: mean `tokens`, and the share of answers that ended by themselves (`finished`), before training.
+        now: the same, later.
+    """
+    if start["finished"] < 0.5:
+        return None  # their length was the limit's
+    if now["finished"] < start["finished"] / 2:
+        return f"{1 - now['finished']:.0%} of the sampled answers do not end any more ({1 - start['finished']:.0%} at the start)"
+    if not start["tokens"] / 2 <= now["tokens"] <= start["tokens"] * 2:
+        return f"sampled answers have {now['tokens']:.0f} tokens and had {start['tokens']:.0f} at the start"
+    return None
 
 
 def repeated_share(tokens: list[int]) -> float:
