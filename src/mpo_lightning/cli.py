@@ -30,6 +30,11 @@ GROUPS = {
         "index": "index a folder of WebDataset shards made elsewhere",
         "reference": "compute reference log-probs once, for training without a reference model",
     },
+    "eval": {
+        "run": "ask a model a benchmark's questions and score its responses",
+        "score": "score responses that are there, by our rules or the benchmark's own",
+        "compare": "runs side by side, with intervals, paired tests and a picture",
+    },
     "model": {
         "convert": "a checkpoint from the original OpenGVLab layout to transformers', or back",
         "chat": "one answer to a question about pictures, as it comes",

@@ -7,6 +7,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from mpo_lightning.commands import data, model, predict
+from mpo_lightning.commands import eval as evaluate
 from mpo_lightning.errors import InputError
 
 COMMANDS: dict[str, Any] = {
@@ -16,6 +17,9 @@ COMMANDS: dict[str, Any] = {
     "data show": data.show,
     "data index": data.index,
     "data reference": data.reference,
+    "eval run": evaluate.run,
+    "eval score": evaluate.score,
+    "eval compare": evaluate.compare,
     "model convert": model.convert,
     "model chat": model.chat,
     "model export": model.export,

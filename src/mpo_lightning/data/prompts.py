@@ -4,7 +4,7 @@ A questions file has one JSON object a line: `question` with a mark `<image>` wh
 absent), and whatever else (`id`, `answer`, ...), which is handed through to the output.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +42,31 @@ class Prompts(Protocol):
     def where(self, number: int) -> str: ...
 
     def fields(self, number: int) -> dict[str, Any]: ...
+
+
+class Repeated:
+    """Every prompt several times in a row, for several answers; `sample` numbers them.
+
+    Args:
+        prompts: to be repeated.
+        samples: how often.
+    """
+
+    def __init__(self, prompts: Prompts, samples: int) -> None:
+        self.prompts, self.samples = prompts, samples
+
+    def __len__(self) -> int:
+        return len(self.prompts) * self.samples
+
+    def __getitem__(self, number: int) -> Prompt:
+        prompt = self.prompts[number // self.samples]
+        return replace(prompt, fields=prompt.fields | {"sample": number % self.samples})
+
+    def fields(self, number: int) -> dict[str, Any]:
+        return self.prompts.fields(number // self.samples) | {"sample": number % self.samples}
+
+    def where(self, number: int) -> str:
+        return self.prompts.where(number // self.samples)
 
 
 RESERVED = ("response", "response_tokens", "finished", "error", "where")

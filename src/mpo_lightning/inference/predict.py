@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from mpo_lightning.models.generation import PromptBatch, encode_prompt, generate
 from mpo_lightning.models.loading import load_model, read_config
 from mpo_lightning.models.pair_rope import rope_limit
 from mpo_lightning.models.processor import Processor
+from mpo_lightning.models.sampling import Draws, Sampling
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,14 @@ class PredictOptions:
         batch_size: prompts that a device answers at once.
         num_workers: loader processes a device.
         dtype: of weights and arithmetic; "auto" is bfloat16 on a GPU and float32 on a CPU.
+        sampling: how answers are drawn; None is greedy.
     """
 
     max_new_tokens: int = 1024
     batch_size: int = 8
     num_workers: int = 2
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    sampling: Sampling | None = None
 
     def on(self, device: torch.device) -> "PredictOptions":
         """With the dtype that auto means on a device."""
@@ -129,7 +132,8 @@ class Predictor(L.LightningModule):
     def predict_step(self, piece: Slice, batch_idx: int) -> None:
         rows: list[tuple[int, dict[str, Any]]] = [(number, {"response": None, "error": reason}) for number, reason in piece.refused]
         for numbers, batch in piece.batches:
-            answers = generate(self.model, self.processor, batch, self.options.max_new_tokens)
+            draws = Draws(self.options.sampling, numbers) if self.options.sampling else None
+            answers = generate(self.model, self.processor, batch, self.options.max_new_tokens, draws=draws)
             rows += [
                 (number, {"response": answer.text, "response_tokens": answer.tokens, "finished": answer.finished})
                 for number, answer in zip(numbers, answers, strict=True)
@@ -180,7 +184,8 @@ def run_predict(
     if output.exists():
         raise InputError(f"{output} exists already; choose another output, or delete it")
     options = options.on(trainer.strategy.root_device)
-    _begin(parts, settings | {"max_new_tokens": options.max_new_tokens, "dtype": options.dtype})
+    drawn = asdict(options.sampling) if options.sampling else None
+    _begin(parts, settings | {"max_new_tokens": options.max_new_tokens, "dtype": options.dtype, "sampling": drawn})
     limit = rope_limit(read_config(model).text_config)
     slices = PromptSlices(prompts, encoder, limit, options.max_new_tokens)
     predictor = Predictor(model, processor, slices, parts, options)

@@ -1,4 +1,4 @@
-"""Answers of a model to a batch of prompts, greedily, with a key-value cache.
+"""Answers of a model to a batch of prompts, greedy or drawn, with a key-value cache.
 
 Prompts are padded on the left, so that all of them end where their answers begin. Shape letters: B prompts, T tokens of the longest, N tiles.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import InternVLForConditionalGeneration
+from transformers import InternVLForConditionalGeneration, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from mpo_lightning.data.encoding import PairEncoder
@@ -19,6 +19,7 @@ from mpo_lightning.errors import BadRecord
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.models.pair_rope import PairRope, forget_lengths
 from mpo_lightning.models.processor import Processor
+from mpo_lightning.models.sampling import Draws
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,9 @@ def generate(
     batch: PromptBatch,
     max_new_tokens: int,
     streamer: BaseStreamer | None = None,
+    draws: Draws | None = None,
 ) -> list[Answer]:
-    """Greedy answers.
+    """Answers, greedy unless they are drawn.
 
     Args:
         model: in eval mode; of a sharded one every rank must ask the same.
@@ -111,6 +113,7 @@ def generate(
         batch: on the model's device.
         max_new_tokens: most tokens of an answer.
         streamer: told about tokens as they come; for a single prompt.
+        draws: draws the tokens, a row a prompt.
     """
     inner = model.model if isinstance(model, PairForward) else model
     rotary = inner.model.language_model.rotary_emb
@@ -122,7 +125,7 @@ def generate(
     rows = generating.generate(
         input_ids=batch.input_ids, attention_mask=batch.attention_mask, **pixels, max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end,
         pad_token_id=end, streamer=streamer,
-        synced_gpus=isinstance(model, PairForward) and model.sharded,
+        synced_gpus=isinstance(model, PairForward) and model.sharded, logits_processor=LogitsProcessorList([draws] if draws else []),
     )  # fmt: skip
     answers = []
     for row in rows[:, batch.input_ids.shape[1] :].tolist():

@@ -1,0 +1,8 @@
+"""Extract and compare final answers: pure functions of strings, which never raise, never run what they read and take bounded time."""
+
+from mpo_lightning.answers.check import check
+from mpo_lightning.answers.equality import equivalent
+from mpo_lightning.answers.question import Kind, Question
+from mpo_lightning.answers.verdict import Extraction, Verdict
+
+__all__ = ["Extraction", "Kind", "Question", "Verdict", "check", "equivalent"]

@@ -1,0 +1,211 @@
+"""Whether two pieces of mathematics are the same answer."""
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+
+from mpo_lightning.answers.evaluate import values
+from mpo_lightning.answers.expressions import Tree, parse
+from mpo_lightning.answers.numbers import Number, parse_number
+
+CLOSE = 1e-9
+"""Relative difference up to which two evaluated expressions are equal."""
+FLIPPED = {"<": ">", "≤": "≥", "=": "=", "≠": "≠"}
+EXPANDED = {">": "<", "≥": "≤"}
+
+
+def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool | None:
+    """Whether a prediction is the gold answer.
+
+    Numbers are equal as numbers (thousands separators, fractions, decimals), formulas wherever their symbols are put in, lists and sets in any
+    order, tuples and matrices entry by entry, equations and inequalities up to a factor. A value for an unknown (x = 3) equals the bare value. A percent
+    sign is a unit. A decimal equals an exact number that rounds to it, where it has at least `precision` decimals, or the gold is the decimal.
+
+    Args:
+        gold: LaTeX or plain text.
+        prediction: likewise.
+        precision: decimals from which a rounded number is taken for an exact one; None is three.
+
+    Returns:
+        None where either side is not understood and their texts differ.
+    """
+    if _text(gold) == _text(prediction):
+        return bool(_text(gold))
+    first, second = parse_number(gold), parse_number(prediction)
+    if first is None or second is None:
+        first, second = _decimal_comma(gold) or first, _decimal_comma(prediction) or second
+    if first is not None and second is not None:
+        return first.value == second.value or _rounds_to(gold, prediction, first.value, second.value, precision)
+    left, right = _parsed(gold), _parsed(prediction)
+    if left is None or right is None:
+        return None
+    return _same(left, right, 3 if precision is None else precision)
+
+
+def _text(source: str) -> str:
+    """Without what does not change an answer's words."""
+    source = re.sub(r"\\(?:text|mbox|mathrm|textbf)\s*\{([^{}]*)\}", r"\1", source[:4000])
+    source = re.sub(r"\\(?:left|right|[,;!: ])|\$|\s|\\[()]", "", source)
+    return source.strip().rstrip(".").lower()
+
+
+def _decimal_comma(source: str) -> Number | None:
+    """1000,99: a comma that cannot part thousands."""
+    found = re.fullmatch(r"\D*?(-?\d+),(\d{1,2}|\d{4,10})\D{0,12}", source)
+    return parse_number(f"{found[1]}.{found[2]}") if found else None
+
+
+def _rounds_to(gold: str, prediction: str, first: Fraction, second: Fraction, precision: int | None) -> bool:
+    for source, rounded, exact in ((gold, first, second), (prediction, second, first)):
+        decimals = re.search(r"\.(\d+)", source)
+        other = prediction if source is gold else gold
+        if decimals and "." not in other and "/" in other + "/" * ("frac" in other) and exact.denominator > 1:
+            places = len(decimals[1])
+            if (source is gold or places >= (3 if precision is None else precision)) and round(exact, places) == rounded:
+                return True
+    return False
+
+
+@lru_cache(maxsize=4096)
+def _parsed(source: str) -> Tree | None:
+    return parse(source)
+
+
+def _same(gold: Tree, prediction: Tree, precision: int) -> bool:
+    gold, prediction = _plain(gold), _plain(prediction)
+    if _is_relation(gold) and _is_relation(prediction):
+        return _same_relation(gold, prediction, precision)
+    if _is_relation(gold) or _is_relation(prediction):
+        bare = [_bare(tree) for tree in (gold, prediction)]
+        return bare[0] is not None and bare[1] is not None and _same(bare[0], bare[1], precision)
+    first, second = _items(gold), _items(prediction)
+    if first is not None or second is not None:
+        if first is None or second is None:
+            return False
+        kinds = (_ordered(gold), _ordered(prediction))
+        if len(first) != len(second):
+            return False
+        if kinds == (True, True) or gold[0] == prediction[0] == "union":
+            same_ends = gold[0] != "group" or prediction[0] != "group" or gold[1:3] == prediction[1:3]
+            return same_ends and all(_same(*pair, precision) for pair in zip(first, second, strict=True))
+        return _same_set(first, second, precision)
+    return _same_value(gold, prediction, precision)
+
+
+def _plain(tree: Tree) -> Tree:
+    """Chains of relations as a list, plus-minus as two values, a group of one as its item."""
+    if tree[0] == "chain":
+        return ("list", *tree[1:])
+    if tree[0] == "group" and len(tree) == 4:
+        return _plain(tree[3])
+    if _has_sign(tree):
+        return ("list", _with_sign(tree, 1), _with_sign(tree, -1))
+    return tree
+
+
+def _has_sign(tree: Tree) -> bool:
+    return tree[0] == "pm" or (tree[0] in ("add", "mul", "div", "neg", "pow") and any(_has_sign(part) for part in tree[1:]))
+
+
+def _with_sign(tree: Tree, sign: int) -> Tree:
+    if tree[0] == "pm":
+        inner = _with_sign(tree[1], sign)
+        return inner if sign > 0 else ("neg", inner)
+    if tree[0] in ("add", "mul", "div", "neg", "pow"):
+        return (tree[0], *(_with_sign(part, sign) for part in tree[1:]))
+    return tree
+
+
+def _is_relation(tree: Tree) -> bool:
+    return tree[0] == "rel"
+
+
+def _bare(tree: Tree) -> Tree | None:
+    """The value of x = 3; of any other relation nothing, since its left side is part of the answer."""
+    if tree[0] != "rel":
+        return tree
+    _, sign, left, right = tree
+    names = left[0] in ("sym", "call") or (left[0] == "group" and all(item[0] == "sym" for item in left[3:]))
+    names = names or (left[0] == "mul" and all(part[0] == "sym" for part in left[1:]) and left[1] != left[2])
+    return right if sign in ("=", "∈") and names else None
+
+
+def _items(tree: Tree) -> list[Tree] | None:
+    if tree[0] == "list":
+        return list(tree[1:])
+    if tree[0] == "group":
+        return list(tree[3:])
+    if tree[0] == "matrix":
+        return list(tree[1:])
+    if tree[0] == "union":
+        return [*(_items(tree[1]) or [tree[1]] if tree[1][0] == "union" else [tree[1]]), tree[2]]
+    return None
+
+
+def _ordered(tree: Tree) -> bool:
+    return tree[0] == "matrix" or (tree[0] == "group" and tree[1] in "([")
+
+
+def _same_set(first: list[Tree], second: list[Tree], precision: int) -> bool:
+    left = [_bare(tree) or tree for tree in first]
+    right = [_bare(tree) or tree for tree in second]
+    named = all(map(_is_relation, first)) and all(map(_is_relation, second))
+    remaining = second if named else right
+    remaining = list(remaining)
+    for item in first if named else left:
+        match = next((place for place, other in enumerate(remaining) if _same(item, other, precision)), None)
+        if match is None:
+            return False
+        remaining.pop(match)
+    return True
+
+
+def _same_relation(gold: Tree, prediction: Tree, precision: int) -> bool:
+    _, sign, left, right = gold
+    _, other_sign, other_left, other_right = prediction
+    if sign == "∈" or other_sign == "∈":
+        return sign == other_sign and _same(left, other_left, precision) and _same(right, other_right, precision)
+    if sign in EXPANDED:
+        sign, left, right = EXPANDED[sign], right, left
+    if other_sign in EXPANDED:
+        other_sign, other_left, other_right = EXPANDED[other_sign], other_right, other_left
+    if sign != other_sign:
+        return False
+    if _same(left, other_left, precision) and _same(right, other_right, precision):
+        return True
+    first, second = values(("add", left, ("neg", right))), values(("add", other_left, ("neg", other_right)))
+    if first is None or second is None or any(abs(value) < CLOSE for value in second):
+        return False
+    ratios = [one / other for one, other in zip(first, second, strict=True)]
+    if any(abs(ratio - ratios[0]) > CLOSE * abs(ratios[0]) for ratio in ratios) or abs(ratios[0]) < CLOSE:
+        return False
+    return sign in ("=", "≠") or (abs(ratios[0].imag) < CLOSE and ratios[0].real > 0)
+
+
+def _same_value(gold: Tree, prediction: Tree, precision: int) -> bool:
+    first, second = values(gold), values(prediction)
+    if first is None or second is None:
+        return False
+    if all(abs(one - other) <= CLOSE * max(abs(one), abs(other), 1e-6) for one, other in zip(first, second, strict=True)):
+        return True
+    for rounded, exact, is_gold in ((gold, second, True), (prediction, first, False)):
+        places = _decimals(rounded)
+        if places is not None and _decimals(prediction if is_gold else gold) is None and abs(exact[0].imag) < CLOSE:
+            if exact[0] != exact[1] or not (is_gold or places >= precision):
+                continue
+            target = (first if is_gold else second)[0].real
+            if not float(exact[0].real).is_integer() and abs(exact[0].real - target) <= 0.5 * 10.0**-places * (1 + 1e-9):
+                return True
+    return False
+
+
+def _decimals(tree: Tree) -> int | None:
+    """Decimals of a number that stands alone; None of anything else."""
+    if tree[0] == "neg":
+        return _decimals(tree[1])
+    if tree[0] != "num" or tree[1].denominator == 1:
+        return None
+    places, rest = 0, tree[1]
+    while rest.denominator != 1 and places < 20:
+        places, rest = places + 1, rest * 10
+    return places

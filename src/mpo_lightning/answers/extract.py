@@ -1,0 +1,127 @@
+"""Where a response says its answer.
+
+In this order: the last of the places that announce an answer (\\boxed{...}, "Final answer:", "the answer is", 答案), whatever kind they are of; a
+response that is nothing but an answer; the sentence that concludes. The first rule of the reference code takes the first "Answer:" and one line,
+and so reads reasoning for answers (InternVL `extract_answer.py`, VLMEvalKit `utils.py`).
+"""
+
+import re
+import unicodedata
+
+from mpo_lightning.answers.boxed import boxes, joined_boxes
+from mpo_lightning.answers.verdict import Extraction
+
+HEAD, TAIL = 2_000, 20_000
+"""Characters at both ends of a response that are looked at; an answer is not said in the middle of a longer one."""
+
+SPECIAL = re.compile(r"</s>|<s>|<\|[a-z_]{1,20}\|>|<pad>|<unk>|\[/?INST\]", re.IGNORECASE)
+ANNOUNCED = re.compile(
+    r"(?:\bfinal\s+(?:answer|result)|\bcorrect\s+(?:answer|option|choice)(?:\s+letter)?|\b(?:the|my|our|an)\s+(?:\w+\s+)?(?:answer|option\s+letter|choice)|"
+    r"\banswer|\bans\b)"
+    r"(?:\s+to\s+(?:the|this|your)\s+(?:\w+\s+)?(?:question|problem|equation))?"
+    r"(?:\s+(?:would|should|must|will|could|can|might)\s+be(?:come)?|\s+(?:is|are|was|equals))?"
+    r"(?:\s+(?:therefore|thus|then|hence|clearly|simply|most\s+likely|likely|probably|definitely|indeed|also))?"
+    r"\**\s{0,3}(?P<mark>[:：=]|(?<=is)\b|(?<=be)\b|(?<=are)\b|(?<=was)\b|(?<=equals)\b|(?<=likely)\b)",
+    re.IGNORECASE,
+)
+CHINESE = re.compile(
+    r"(?:最终|正确|所以|因此|故)?(?:答案|选项|结果)\s{0,3}(?:应该|应)?(?P<mark>[是为:：]|选)\s{0,3}[:：]?|(?:故|应|因此|所以|正确的?)?选(?:择|项)?\s{0,2}[:：]?\s{0,2}(?=[(（]?[A-H](?![a-z]))"
+)
+BRACKETED = re.compile(r"\[answer\]|<answer>|####", re.IGNORECASE)
+REFUSAL = re.compile(
+    r"\b(?:i\s+(?:can(?:no|')t|cannot|am\s+unable|'m\s+unable|do\s+not\s+have|don't\s+have|do\s+not\s+see|don't\s+see|apologi[sz]e)|"
+    r"i'm\s+(?:sorry|unable|not\s+(?:able|sure))|i\s+am\s+(?:sorry|not\s+(?:able|sure))|(?:it\s+is|it's)\s+(?:not\s+possible|impossible|difficult|unclear|not\s+clear)|"
+    r"(?:not|in)\s*(?:enough|sufficient)\s+information|insufficient\s+information|can(?:no|')t\s+be\s+(?:determined|answered)|cannot\s+be\s+(?:determined|answered|calculated)|"
+    r"without\s+(?:additional|more|further|knowing|any|seeing|the)\b[^.]{0,60}|unable\s+to\s+(?:determine|answer|provide)|not\s+possible\s+to\s+(?:determine|answer|provide|know)|"
+    r"no\s+(?:image|information|context)\b[^.]{0,40}(?:provided|given|available)|(?:please|could\s+you)\s+(?:please\s+)?provide)|无法(?:确定|回答|判断|得出|计算)|不能确定|信息不足|n/a\b",
+    re.IGNORECASE,
+)
+CONCLUSION = re.compile(
+    r"(?:^|(?<=[\s,.;:*]))(?:therefore|thus|hence|so|consequently|in\s+conclusion|in\s+total|finally|as\s+a\s+result|accordingly|this\s+means|overall|to\s+summarize)\b|因此|所以|综上|故|总共|一共",
+    re.IGNORECASE,
+)  # fmt: skip
+
+STATED = re.compile(r"(?:\b(?:is|are|was|were|be|equals)\b|[=≈:])\s*(?:approximately|about|around|only|exactly|equal\s+to|\$|:|\\[(\[])*\s*-?[\d.,]+(?:\s?\S{1,12}){0,2}[.)$]*$", re.IGNORECASE)  # fmt: skip
+INVENTED = re.compile(r"\n\s*(?:#+\s*)?(?:Question|Hint|Human|User|Instruction|Problem)\s?\d{0,3}\s?:", re.IGNORECASE)
+"""Where a model that does not know its end goes on with a question of its own."""
+
+
+def clean(response: str) -> str:
+    """Without special tokens, the markup of bold words and the thoughts before </think>; full-width letters and digits as plain ones."""
+    if len(response) > HEAD + TAIL:
+        response = response[:HEAD] + "\n" + response[-TAIL:]
+    if "</think>" in response:
+        response = response.rsplit("</think>", 1)[1]
+    response = SPECIAL.sub(" ", response)
+    if not response.isascii():
+        response = "".join(unicodedata.normalize("NFKC", mark) if "\uff01" <= mark <= "\uff5e" else mark for mark in response)
+        response = response.replace("’", "'").replace("\u00a0", " ").replace("\u202f", " ").replace("\u2212", "-")
+    response = re.sub(r"\*\*|__(?=\w)|(?<=\w)__", "", response)
+    invented = INVENTED.search(response)
+    if invented and announced(response[: invented.start()]) is not None:
+        response = response[: invented.start()]
+    return response.strip()
+
+
+def announced(text: str) -> Extraction | None:
+    """What stands behind the last announcement of an answer; None where nothing is announced."""
+    best: tuple[int, Extraction] | None = None
+    found = boxes(text)
+    if found:
+        best = found[-1][0], Extraction(str(joined_boxes(text)), "boxed", 0.98)
+    for rule, pattern in (("announced", ANNOUNCED), ("announced", CHINESE), ("bracketed", BRACKETED)):
+        for match in pattern.finditer(text):
+            if best and match.start() < best[0] and not (best[1].rule == "boxed" and match.end() > best[0]):
+                continue
+            behind = _behind(text, match.end())
+            if not behind or (
+                re.match(r"(?:choices?|options?|format|the\s+question)\b", behind, re.IGNORECASE) and len(behind) < 12
+            ):
+                continue
+            if best and best[1].rule == "boxed" and "boxed" in behind:
+                continue
+            if rule == "announced" and pattern is ANNOUNCED and _weak(text, match, behind):
+                continue
+            best = match.start(), Extraction(behind, "final answer" if match[0].lower().startswith("final") else rule, 0.95)
+    return best[1] if best else None
+
+
+def _behind(text: str, place: int) -> str:
+    """The rest of the line, or the next line that says something."""
+    rest = text[place : place + 2000]
+    for line in rest.split("\n")[:4]:
+        line = line.strip().lstrip(":：*= ").strip("*_` ")
+        if line and line not in ("$$", "\\[", "```", ":"):
+            return line
+    return ""
+
+
+def _weak(text: str, match: re.Match[str], behind: str) -> bool:
+    """Announcements of something else: "the answer is not ...", "answer is in the form"; a question repeated from the prompt."""
+    return bool(re.match(r"(?:not\s+(?:clear|given|provided|possible|among|shown|listed)|in\s+the\s+form|as\s+follows|based\s+on|the\s+question|below\b|obtained|found\s+by)", behind, re.IGNORECASE))  # fmt: skip
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a text says that there is no answer."""
+    return bool(REFUSAL.search(text))
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text; a point between digits ends none."""
+    parts = re.split(r"\n+|(?<=[^\d\s][.!?])\s+|(?<=\d[.!?])\s+(?=[A-Z(*])|(?<=[。!?;])", text)
+    return [part.strip() for part in parts if part and part.strip()]
+
+
+def conclusion(text: str) -> Extraction | None:
+    """The sentence that concludes: the last one with "therefore" and the like, otherwise the last."""
+    found = sentences(text)
+    if not found:
+        return None
+    for place in range(len(found) - 1, max(-1, len(found) - 4), -1):
+        if STATED.search(found[place]):
+            return Extraction(found[place], "statement", 0.85)
+        if CONCLUSION.search(found[place]):
+            if place + 1 < len(found) and found[place].endswith(":"):
+                return Extraction(found[place + 1], "conclusion", 0.85)
+            return Extraction(found[place], "conclusion", 0.85)
+    return Extraction(found[-1], "last sentence" if len(found) > 1 else "sentence", 0.75)

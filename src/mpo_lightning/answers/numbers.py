@@ -1,0 +1,147 @@
+"""Numbers as people write them: 1,234.5, -3, 1/2, 2 1/2, twelve, 三十五, 45°, $4.50, 12 %, 3.2 x 10^4.
+
+Only decimal digits, so that a number's size is bounded by the text's; all patterns are linear.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+UNITS = {word: number for number, word in enumerate(
+    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+)}  # fmt: skip
+TENS = {
+    word: 10 * number
+    for number, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2)
+}
+SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+OTHERS = {"none": 0, "once": 1, "twice": 2, "thrice": 3, "half": Fraction(1, 2), "dozen": 12, "quarter": Fraction(1, 4)}
+HAN = {"零": 0, "〇": 0, "一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9}
+HAN_SCALES = {"十": 10, "百": 100, "千": 1000}
+
+_WORD = "|".join([*UNITS, *TENS, *SCALES])
+WORDS = re.compile(rf"\b(?:{_WORD})(?:(?:[ -]| and )(?:{_WORD}))*\b", re.IGNORECASE)
+# 1,234,567.8 | 1 234 567 with a LaTeX thin space | 1234.5 | .5, then an exponent
+DIGITS = r"(?:\d{1,3}(?:(?:,|\\,|,\\!|\{,\})\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+NUMBER = re.compile(
+    rf"(?:(?P<sign>[-+−–])\s{{0,2}})?(?:[$€£¥]\s{{0,2}})?"
+    rf"(?:(?P<whole>\d+)\s(?P<n>\d+)\s?/\s?(?P<d>\d+)(?![\d/])"
+    rf"|(?P<top>\d+)\s?/\s?(?P<bottom>\d+)(?![\d/])"
+    rf"|(?P<digits>{DIGITS})(?:\s?(?:[x×*]|\\times)\s?10\s?(?:\^|\*\*)\s?\{{?(?P<power>[-+−]?\d{{1,3}})\}}?|[eE](?P<exponent>[-+]?\d{{1,3}})(?![\w]))?)"
+)
+MINUS = str.maketrans("−–", "--")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number in a text.
+
+    Attributes:
+        value: exact.
+        start: where its text begins.
+        end: where its text ends.
+        percent: whether a percent sign follows.
+    """
+
+    value: Fraction
+    start: int
+    end: int
+    percent: bool = False
+
+
+def find_numbers(text: str) -> list[Number]:
+    """All numbers of a text from left to right: digits, number words and Chinese numerals.
+
+    A hyphen is a sign only where it follows nothing that it could join or subtract from: 3-5 has 3 and 5.
+    """
+    found = [_from_match(match, text) for match in NUMBER.finditer(text)]
+    numbers = [number for number in found if number is not None]
+    if not text.isascii():
+        numbers += _han_numbers(text)
+    numbers += _word_numbers(text)
+    return sorted(numbers, key=lambda number: number.start)
+
+
+@lru_cache(maxsize=4096)
+def parse_number(text: str) -> Number | None:
+    """The number that a whole short text is, with a unit or without: "12", "$4.50", "45 degrees", "seven"; otherwise None."""
+    text = text.strip().rstrip(".。").strip("$ ")
+    if len(text) > 100:
+        return None
+    numbers = find_numbers(text)
+    if len(numbers) != 1 or text[: numbers[0].start].strip(" ~≈约+"):
+        return None
+    rest = text[numbers[0].end :]
+    return numbers[0] if re.fullmatch(r"\s*\^?\{?(?:%|\\%|°|\\?circ|º|[a-zA-Z°²³/\\{}\u4e00-\u9fff. ]{0,30})\}?\s*", rest) else None
+
+
+def _from_match(match: re.Match[str], text: str) -> Number | None:
+    start, end = match.span()
+    before = text[start - 1] if start else ""
+    sign = match["sign"]
+    if sign and before and (before.isalnum() or before in ")]}%°$"):
+        # 3-5 and x-5: a hyphen or a difference
+        start, sign = start + 1, None
+    elif not sign and ((before.isalpha() and before.isascii()) or before == "_"):
+        return None  # part of a name: x2, R2D2
+    elif before == "." and start > 1 and text[start - 2].isdigit():
+        return None
+    if max(len(match[name] or "") for name in ("whole", "n", "d", "top", "bottom", "digits")) > 60:
+        return None
+    if match["whole"]:
+        bottom = int(match["d"])
+        value = Fraction(int(match["whole"])) + Fraction(int(match["n"]), bottom) if bottom else None
+    elif match["top"]:
+        bottom = int(match["bottom"])
+        value = Fraction(int(match["top"]), bottom) if bottom else None
+    else:
+        value = Fraction(re.sub(r"[^\d.]", "", match["digits"]))
+        value *= Fraction(10) ** int((match["power"] or match["exponent"] or "0").translate(MINUS))
+    if value is None:
+        return None
+    if sign in ("-", "−", "–"):
+        value = -value
+    after = re.compile(r"\s?\\?%|\s?(?:percent|pct)\b").match(text, end)
+    if scale := re.compile(r"\s(thousand|million|billion|trillion)\b").match(text, end):
+        value, end = value * (SCALES | {"trillion": 10**12})[scale[1]], scale.end()
+    return Number(value, start, after.end() if after else end, bool(after))
+
+
+def _word_numbers(text: str) -> list[Number]:
+    found = []
+    for match in WORDS.finditer(text):
+        total, current = 0, 0
+        for word in re.split(r"[ -]", match[0].lower()):
+            if word in ("hundred",):
+                current = max(current, 1) * 100
+            elif word in SCALES:
+                total, current = total + max(current, 1) * SCALES[word], 0
+            elif word != "and":
+                current += UNITS.get(word, TENS.get(word, 0))
+        before = text[: match.start()].rstrip()[-8:].lower()
+        value = Fraction(total + current)
+        found.append(Number(-value if before.endswith(("minus", "negative")) else value, *match.span()))
+    return found
+
+
+def _han_numbers(text: str) -> list[Number]:
+    found = []
+    for match in re.finditer(r"[零〇一二两三四五六七八九十百千]{1,9}", text):
+        total, digit, plain = 0, 0, ""
+        for mark in match[0]:
+            if mark in HAN_SCALES:
+                total, digit = total + (digit or 1) * HAN_SCALES[mark], 0
+            else:
+                digit, plain = HAN[mark], plain + str(HAN[mark])
+        whole = int(plain) if len(plain) == len(match[0]) else total + digit
+        found.append(Number(Fraction(whole), *match.span()))
+    return found
+
+
+def plain(value: Fraction) -> str:
+    """A number in digits: 3, 0.25, 1/3."""
+    if value.denominator == 1:
+        return str(value.numerator)
+    number = float(value) if abs(value) < 10**300 else 0.0
+    return repr(number) if Fraction(repr(number)) == value else f"{value.numerator}/{value.denominator}"

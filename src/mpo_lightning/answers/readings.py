@@ -1,0 +1,32 @@
+"""What mathematics an answer's words hold, the likeliest reading first."""
+
+import re
+
+from mpo_lightning.answers.boxed import joined_boxes
+
+FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+LABEL = re.compile(r"^\s*(?:the\s+)?(?:final\s+)?answer\s*(?:is)?\s*[:=]?\s*", re.IGNORECASE)
+PROSE = re.compile(r"[A-Za-z]{3,}\s+[A-Za-z]{2,}|[A-Za-z]{4,}\s")
+COPULA = re.compile(r"\b(?:is|are|equals|be)\b\s*:?", re.IGNORECASE)
+BOILERPLATE = re.compile(r"\.?\s*I hope (?:it|this) is correct\.?\s*$", re.IGNORECASE)
+
+
+def readings(text: str) -> list[str]:
+    """Candidates for the mathematics of an answer: a box; the last formula among words; the words without labels; what follows the last "is"."""
+    text = BOILERPLATE.sub("", text.strip())
+    boxed = joined_boxes(text)
+    found = [boxed] if boxed is not None else []
+    first = re.split(r"(?<=[^\d\s][.!?])\s+(?=[A-Z])|(?<=\d[.!?])\s+(?=[A-Z])", text)[0]
+    for part in dict.fromkeys([first, text]):
+        trimmed = LABEL.sub("", part).strip().rstrip(".。").strip(" *`")
+        formulas = [next(piece for piece in match.groups() if piece) for match in FORMULA.finditer(part[-3000:])]
+        outside = FORMULA.sub(" ", part)
+        behind = COPULA.split(trimmed)[-1].strip(" :") if COPULA.search(trimmed) else ""
+        if formulas and (PROSE.search(outside) or not re.search(r"[\d=]", outside)):
+            # "... is 120" behind a formula that only names a thing
+            tail = [behind] if behind and "$" not in behind and "\\" not in behind and re.search(r"\d", behind) else []
+            found += [*tail, formulas[-1], *([", ".join(formulas)] if len(formulas) > 1 else [])]
+        else:
+            found += [trimmed]
+        found += [behind]
+    return [reading for reading in dict.fromkeys(piece.strip() for piece in found) if reading]

@@ -1,0 +1,147 @@
+"""LaTeX or plain mathematics cut into tokens.
+
+A token is a pair (kind, text): number, name (a symbol, a command without its backslash, or a word), mark (an operator or a bracket), text (words
+that are not mathematics).
+"""
+
+import re
+
+MAX_LENGTH = 2000
+"""Characters of an expression; a longer one is compared as text only."""
+
+GONE = re.compile(
+    r"\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|limits|nolimits|tfrac(?=!)|,|;|!|:|>|quad|qquad|ldots\b(?=\s*$)|hspace\*?\{[^{}]{0,20}\}|"
+    r"phantom\{[^{}]{0,20}\}|boxed(?![a-zA-Z])|fbox(?![a-zA-Z]))|\\ |~|\$|\\[()\[\]](?=\s|$|[.,])|&"
+)
+REPLACED = (
+    (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
+    (re.compile(r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|°|\\degree|º"), " "),
+    (re.compile(r"(?<=\d),\\!\s*(?=\d)|(?<=\d)\{,\}(?=\d)|(?<=\d)\\,(?=\d{3})"), ""),
+    (re.compile(r"\\(?:leq|leqslant|le)(?![a-zA-Z])|≤|<="), " ≤ "),
+    (re.compile(r"\\(?:geq|geqslant|ge)(?![a-zA-Z])|≥|>="), " ≥ "),
+    (re.compile(r"\\(?:neq|ne)(?![a-zA-Z])|≠|!="), " ≠ "),
+    (re.compile(r"\\lt(?![a-zA-Z])"), " < "),
+    (re.compile(r"\\gt(?![a-zA-Z])"), " > "),
+    (re.compile(r"\\(?:approx|simeq|doteq|sim)(?![a-zA-Z])|≈"), " ≈ "),
+    (re.compile(r"\\(?:cdot|times|ast|bullet)(?![a-zA-Z])|×|·|⋅"), " * "),
+    (re.compile(r"\\div(?![a-zA-Z])|÷"), " / "),
+    (re.compile(r"\\pm(?![a-zA-Z])|±|\+/-|\+-"), " ± "),
+    (re.compile(r"\\mp(?![a-zA-Z])|∓"), " ± "),
+    (re.compile(r"\\(?:lvert|rvert|vert|mid)(?![a-zA-Z])"), "|"),
+    (re.compile(r"\\(?:langle|rangle)(?![a-zA-Z])"), "|"),
+    (re.compile(r"\\cup(?![a-zA-Z])|∪"), " ∪ "),
+    (re.compile(r"\\in(?![a-zA-Z])|∈"), " ∈ "),
+    (re.compile(r"\\(?:infty|infinity)(?![a-zA-Z])|∞"), r" \\infty "),
+    (re.compile(r"\\lbrace(?![a-zA-Z])"), r"\\{"),
+    (re.compile(r"\\rbrace(?![a-zA-Z])"), r"\\}"),
+    (re.compile(r"[−–—]"), "-"),
+    (re.compile(r"√"), r"\\sqrt "),
+    (re.compile(r"π"), r"\\pi "),
+    (re.compile(r"²"), "^2"),
+    (re.compile(r"³"), "^3"),
+    (re.compile(r"\\\$|[€£¥]"), ""),
+    (re.compile(r"\\#"), ""),
+    (re.compile(r"\*\*"), "^"),
+)
+TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|texttt|operatorname|mathrm|mathbf|mathit|rm|bf)\s*\{([^{}]{0,200})\}")
+TOKEN = re.compile(
+    r"(?P<number>\d+(?:,\d{3})+(?![\d])(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+    r"|\\begin\s*\{(?P<begin>[a-zA-Z]+\*?)\}(?:\{[clr|]+\})?|\\end\s*\{(?P<end>[a-zA-Z]+\*?)\}"
+    r"|\x00(?P<text>[^\x01]*)\x01"
+    r"|\\(?P<command>[a-zA-Z]+)|(?P<brace>\\[{}|])|(?P<newline>\\\\|\x02)"
+    r"|(?P<word>[a-zA-Z\u0370-\u03ff\u4e00-\u9fff]+)"
+    r"|(?P<mark>[-+*/^_!%'=<>≤≥≠≈±∪∈(){}\[\],;:|?.])"
+    r"|(?P<other>\S)"
+)
+JOINING = {"and", "or", "和", "或", "и"}
+FUNCTIONS = {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln", "lg", "exp", "sqrt", "frac",
+             "binom", "max", "min", "gcd", "lcm", "det", "deg"}  # fmt: skip
+WORDS = FUNCTIONS | {
+    "pi",
+    "infty",
+    "oo",
+    "theta",
+    "alpha",
+    "beta",
+    "gamma",
+    "lambda",
+    "mu",
+    "sigma",
+    "phi",
+    "omega",
+    "epsilon",
+    "delta",
+}
+
+
+def tokenize(source: str) -> list[tuple[str, str]] | None:
+    """Tokens of an expression; None where it is too long or holds a character that is no mathematics."""
+    if len(source) > MAX_LENGTH:
+        return None
+    # Two backslashes end a row of a matrix; elsewhere they are one that was escaped.
+    source = (
+        re.sub(r"\\\\\s?(?:\[\d+\w+\])?", "\x02", source) if "\\begin" in source else re.sub(r"\\\\(?=[a-zA-Z])", r"\\", source)
+    )
+    for pattern, by in REPLACED:
+        source = pattern.sub(by, source)
+    # The command's words, kept apart from letters around it.
+    source = TEXT.sub(lambda match: f"\x00{match[1]}\x01", source)
+    source = GONE.sub(lambda match: " " if match[0] != "&" else " & ", source)
+    tokens: list[tuple[str, str]] = []
+    depth = 0
+    for match in TOKEN.finditer(source):
+        kind, text = str(match.lastgroup), match[str(match.lastgroup)]
+        depth += (text in ("(", "[", "\\{")) - (text in (")", "]", "\\}"))
+        if kind == "number" and depth and "," in text:
+            for part in text.split(","):  # (12,102) is a pair
+                tokens += [("number", part), ("mark", ",")]
+            tokens.pop()
+        elif kind == "number":
+            tokens.append(("number", text.replace(",", "")))
+        elif kind in ("begin", "end"):
+            tokens.append((kind, text))
+        elif kind == "newline":
+            tokens.append(("mark", "\\\\"))
+        elif kind == "command":
+            tokens.append(("name", text))
+        elif kind == "brace":
+            tokens.append(("mark", text))
+        elif kind == "text":
+            tokens += _words(text)
+        elif kind == "word":
+            tokens += _plain_word(text)
+        elif kind == "mark" or text == "&":
+            tokens.append(("mark", text))
+        else:
+            return None
+    return tokens
+
+
+def _words(text: str) -> list[tuple[str, str]]:
+    """Of \\text{...}: a joining word is a comma, mathematics in upright letters (e, sin, i) is itself, the rest is words."""
+    stripped = text.strip()
+    if stripped.lower() in JOINING or not stripped:
+        return [("mark", ",")] if stripped else []
+    if stripped in FUNCTIONS or (len(stripped) == 1 and stripped.isalpha()):
+        return [("name", stripped)]
+    inner = re.fullmatch(r"([\d.,]+)\s*(.*)", stripped, re.DOTALL)
+    if inner and re.fullmatch(r"\d+(\.\d+)?", inner[1].replace(",", "")):
+        rest = [("text", inner[2])] if inner[2] else []
+        return [("number", inner[1].replace(",", "")), *rest]
+    return [("text", stripped)]
+
+
+def _plain_word(text: str) -> list[tuple[str, str]]:
+    """Letters that stand together outside a command: a known word, a joining word, or a product of symbols."""
+    if text.lower() in JOINING:
+        return [("mark", ",")]
+    if text in WORDS:
+        return [("name", text)]
+    for word in sorted(WORDS, key=len, reverse=True):
+        if len(word) > 1 and text.startswith(word) and word in FUNCTIONS:
+            return [("name", word), *_plain_word(text[len(word) :])]
+    if match := re.fullmatch(r"(?P<left>[a-zA-Z])(?:or|and)(?P<right>[a-zA-Z])", text):
+        return [("name", match["left"]), ("mark", ","), ("name", match["right"])]
+    if len(text) > 3 or not text.isascii():
+        return [("text", text)]
+    return [("name", letter) for letter in text]

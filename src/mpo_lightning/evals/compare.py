@@ -1,0 +1,172 @@
+"""`mpo eval compare`: runs side by side, with intervals, paired tests and a picture.
+
+Intervals are Wilson's at 95 % for one sample a problem, otherwise normal ones over the problems' means. Runs are compared with the first one on the problems
+that both have, by McNemar's exact test: of the problems that one of them alone has right, is the split as even as chance?
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+from pathlib import Path
+
+from mpo_lightning.errors import InputError
+from mpo_lightning.evals.files import read_rows
+
+Z = 1.959963984540054
+IDS = ("pid", "id", "question_id")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One scored run.
+
+    Attributes:
+        name: to show.
+        right: for each problem the share of its samples that are right.
+        undecided: share of responses without a decision.
+    """
+
+    name: str
+    right: dict[str, float]
+    undecided: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run beside the first one.
+
+    Attributes:
+        name: of the run.
+        problems: how many it has.
+        score: percent.
+        low: of its 95 % interval, percent.
+        high: likewise.
+        undecided: percent.
+        common: problems that both have; None for the first run.
+        gained: right here and wrong in the first run.
+        lost: the reverse.
+        difference: of the scores on common problems, in points.
+        p: of the paired test.
+    """
+
+    name: str
+    problems: int
+    score: float
+    low: float
+    high: float
+    undecided: float
+    common: int | None = None
+    gained: int | None = None
+    lost: int | None = None
+    difference: float | None = None
+    p: float | None = None
+
+
+def read_run(path: Path) -> Run:
+    """The scores that `mpo eval score` or `run` wrote; of a folder its scores.jsonl.
+
+    Raises:
+        InputError: it holds no decisions.
+    """
+    file = path / "scores.jsonl" if path.is_dir() else path
+    rows = read_rows(file)
+    found: dict[str, list[bool]] = {}
+    undecided = 0
+    for number, row in enumerate(rows, start=1):
+        if "correct" not in row or "points" in row:
+            raise InputError(
+                f"{file}:{number}: has no 'correct'; give files that `mpo eval score` wrote for a benchmark without a judge"
+            )
+        name = next((str(row[field]) for field in IDS if field in row), str(number))
+        found.setdefault(name, []).append(row["correct"] is True)
+        undecided += row["correct"] is None
+    return Run(
+        path.name if path.is_dir() else path.stem,
+        {name: sum(right) / len(right) for name, right in found.items()},
+        undecided / len(rows),
+    )
+
+
+def wilson(right: float, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share, from 0 to 1."""
+    share = right / total
+    middle = (share + Z**2 / (2 * total)) / (1 + Z**2 / total)
+    half = Z * math.sqrt(share * (1 - share) / total + Z**2 / (4 * total**2)) / (1 + Z**2 / total)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """The two-sided exact p-value that changes are as likely in both directions."""
+    total = gained + lost
+    tail = sum(comb(total, k) for k in range(min(gained, lost) + 1))
+    return min(1.0, 2 * tail / 2**total)
+
+
+def sign_flip(differences: Sequence[float], draws: int = 10_000) -> float:
+    """The two-sided p-value of a mean difference, by flipping signs at random (for several samples a problem)."""
+    import random
+
+    rng = random.Random(0)
+    changed = [difference for difference in differences if difference]
+    observed = abs(sum(changed))
+    hits = sum(abs(sum(value if rng.random() < 0.5 else -value for value in changed)) >= observed - 1e-12 for _ in range(draws))
+    return (hits + 1) / (draws + 1)
+
+
+def compare(runs: Sequence[Run]) -> list[Comparison]:
+    """Every run, and each after the first beside it."""
+    lines = []
+    for number, run in enumerate(runs):
+        values = list(run.right.values())
+        total, mean = len(values), sum(values) / len(values)
+        if all(value in (0, 1) for value in values):
+            low, high = wilson(sum(values), total)
+        else:
+            spread = Z * math.sqrt(sum((value - mean) ** 2 for value in values) / max(1, total - 1) / total)
+            low, high = max(0.0, mean - spread), min(1.0, mean + spread)
+        line = Comparison(run.name, total, 100 * mean, 100 * low, 100 * high, 100 * run.undecided)
+        lines.append(_beside(line, run, runs[0]) if number else line)
+    return lines
+
+
+def _beside(line: Comparison, run: Run, first: Run) -> Comparison:
+    common = [name for name in first.right if name in run.right]
+    if not common:
+        raise InputError(f"{run.name} and {first.name} have no problem in common; compare runs of the same benchmark")
+    differences = [run.right[name] - first.right[name] for name in common]
+    gained, lost = sum(value > 0 for value in differences), sum(value < 0 for value in differences)
+    whole = all(value in (-1, 0, 1) for value in differences)
+    p = mcnemar(gained, lost) if whole else sign_flip(differences)
+    return Comparison(
+        line.name, line.problems, line.score, line.low, line.high, line.undecided, len(common), gained, lost, 100 * sum(differences) / len(common), p,
+    )  # fmt: skip
+
+
+def write_json(lines: Sequence[Comparison], path: Path) -> None:
+    """The table as JSON."""
+    path.write_text(json.dumps([vars(line) for line in lines], indent=1) + "\n", encoding="utf-8")
+
+
+def draw(lines: Sequence[Comparison], path: Path) -> None:
+    """A picture: every run's score with its interval, the first run's as a line through all."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 1.2 + 0.45 * len(lines)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for place, line in enumerate(lines):
+        axes.errorbar(
+            line.score, place, xerr=[[line.score - line.low], [line.high - line.score]], fmt="o", capsize=4, color="C0" if place else "black"
+        )  # fmt: skip
+        note = f"{line.score:.1f}" + (
+            f"  ({line.difference:+.1f}, p = {line.p:.2g})" if line.p is not None and line.difference is not None else ""
+        )
+        axes.annotate(note, (line.score, place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
+    axes.axvline(lines[0].score, color="black", linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(lines)), [line.name for line in lines])
+    axes.set_ylim(len(lines) - 0.5, -0.7)
+    axes.set_xlabel("correct, % (95 % interval)")
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,81 @@
+"""`mpo eval run`: a model's responses to a benchmark, through `inference`; then their score.
+
+RUN/run.json           what was run: model, benchmark, prompts, how answers were drawn
+RUN/responses.jsonl    a line a response, with its problem; resumable while it grows (see `inference.predict`)
+RUN/scores.jsonl       and scores.table.json, see `scoring`
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mpo_lightning.data.mmpr import picture_path
+from mpo_lightning.data.prompts import RESERVED, Prompt
+from mpo_lightning.data.records import IMAGE_MARK, checked_question
+from mpo_lightning.errors import InputError
+from mpo_lightning.evals.benchmark import Benchmark, Row
+
+
+class ProblemPrompts:
+    """The problems of a benchmark as prompts.
+
+    Args:
+        benchmark: which.
+        problems: its rows.
+        images: the folder that picture paths are relative to.
+        cot: whether to ask for reasoning first.
+    """
+
+    def __init__(self, benchmark: Benchmark, problems: Sequence[Row], images: Path, cot: bool) -> None:
+        self.benchmark, self.problems, self.images, self.cot = benchmark, problems, images, cot
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+    def __getitem__(self, number: int) -> Prompt:
+        row = self.problems[number]
+        names = row.get("image")
+        names = [] if names in (None, "", []) else [names] if isinstance(names, str) else list(names)
+        pictures = tuple(picture_path(self.images, str(name)).read_bytes() for name in names)
+        question = self.benchmark.question(row, self.cot).replace(IMAGE_MARK, "")
+        marks = "" if len(pictures) == 1 else f"{IMAGE_MARK}\n" * len(pictures)
+        return Prompt(checked_question(marks + question, len(pictures)), pictures, None, self.fields(number))
+
+    def fields(self, number: int) -> dict[str, Any]:
+        """The problem, without what the output adds."""
+        return {name: value for name, value in self.problems[number].items() if name not in RESERVED}
+
+    def where(self, number: int) -> str:
+        return f"{self.benchmark.name} {self.benchmark.id_field} {self.problems[number].get(self.benchmark.id_field)}"
+
+
+def fingerprint_of(problems: Sequence[Row], questions: Sequence[str]) -> str:
+    """Names what is asked."""
+    return hashlib.sha256(
+        json.dumps([list(problems), list(questions)], sort_keys=True, ensure_ascii=False, default=str).encode()
+    ).hexdigest()
+
+
+def begin(folder: Path, settings: dict[str, Any]) -> None:
+    """Writes run.json, or compares with the one that is there.
+
+    Raises:
+        InputError: the folder holds a run with other settings.
+    """
+    path = folder / "run.json"
+    if path.is_file():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        different = sorted(name for name in settings | earlier if settings.get(name) != earlier.get(name))
+        if different:
+            raise InputError(
+                f"{folder}: holds a run with {different[0]} {str(earlier.get(different[0]))[:60]} instead of {str(settings.get(different[0]))[:60]}; choose "
+                "another --output, or delete the folder"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"run.json.{os.getpid()}")
+    partial.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)

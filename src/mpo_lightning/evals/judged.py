@@ -1,0 +1,35 @@
+"""What the three judged benchmarks share: a response is scored by reading its judge's replies."""
+
+from mpo_lightning.answers import Verdict
+from mpo_lightning.errors import InputError
+from mpo_lightning.evals.benchmark import Judge, Row, Score
+
+
+def replies_of(row: Row, names: tuple[str, ...], where: str) -> list[str]:
+    """The judge's replies that a row carries, under one of several names, one or a list of runs.
+
+    Raises:
+        InputError: there is none; says how to get them.
+    """
+    for name in names:
+        if row.get(name) is not None:
+            return [str(reply) for reply in row[name]] if isinstance(row[name], list) else [str(row[name])]
+    raise InputError(
+        f"{where}: has no judge's reply ({' or '.join(names)}); give --judge_url with a server, or --judge_replay with a file of replies"
+    )
+
+
+def judged_score(judge: Judge, replies: list[str], runs_of: int = 1) -> Score:
+    """Points of the replies to one response, one after another.
+
+    Args:
+        judge: that gave them.
+        replies: of one run each.
+        runs_of: which of the points stand for the response (1 of a pair, all of a single one).
+    """
+    read = [judge.read(reply) for reply in replies]
+    values = tuple(point for points in read for point in (judge.otherwise if points is None else points))
+    said = " | ".join(reply.strip().split("\n")[0][:80] for reply in replies)
+    rule = "judge" if all(points is not None for points in read) else "judge/unreadable"
+    mean = sum(values[runs_of - 1 :: runs_of]) / len(replies)
+    return Score(Verdict(None, said, f"{mean:g}", rule, 1.0 if rule == "judge" else 0.0), values)

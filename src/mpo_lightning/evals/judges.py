@@ -1,0 +1,191 @@
+"""Judges: whoever answers a chat. A server that speaks OpenAI's protocol, or a file of replies from an earlier run.
+
+Every reply is kept in a file as soon as it is there, by a hash of what was asked, so that a run that was stopped goes on without asking again, and the same
+file later replays the run without a server. A file of replies has a JSON object a line: `request` (the hash), `model`, `reply`.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+
+from mpo_lightning.errors import InputError
+from mpo_lightning.evals.benchmark import Judge, Row
+
+Messages = list[dict[str, str]]
+
+
+class Chat(Protocol):
+    """Answers a chat.
+
+    Raises:
+        InputError: it cannot.
+    """
+
+    def __call__(self, messages: Messages, temperature: float, max_tokens: int) -> str: ...
+
+
+class ServerChat:
+    """A server that speaks OpenAI's chat protocol (OpenAI itself, vLLM, LMDeploy, SGLang, ...).
+
+    Args:
+        url: of the server, ending in /v1; None is OpenAI's.
+        model: the name to ask for.
+        key_variable: the environment variable that holds the key; servers of one's own often need none.
+
+    Raises:
+        InputError: the package openai is not installed.
+    """
+
+    def __init__(self, url: str | None, model: str, key_variable: str = "OPENAI_API_KEY") -> None:
+        try:
+            import openai
+        except ModuleNotFoundError:
+            raise InputError("a judge on a server needs the package openai: pip install 'mpo-lightning[servers]'") from None
+        key = os.environ.get(key_variable)
+        if not key and url is None:
+            raise InputError(
+                f"the environment variable {key_variable} is not set; set it to the key of the judge's server, or give --judge_url"
+            )
+        self.model, self.url, self._errors = model, url, openai.OpenAIError
+        # The library itself waits and tries again where a server is busy or does not answer.
+        self._client = openai.OpenAI(api_key=key or "none", base_url=url, max_retries=6, timeout=180)
+
+    def __call__(self, messages: Messages, temperature: float, max_tokens: int) -> str:
+        asked: Any = messages
+        try:
+            reply = self._client.chat.completions.create(
+                model=self.model, messages=asked, temperature=temperature, max_tokens=max_tokens
+            )
+        except self._errors as error:
+            raise InputError(
+                f"the judge at {self.url or 'api.openai.com'} does not answer ({' '.join(str(error).split()):.200}); replies so far are kept, run it again to go on"
+            ) from None
+        return (reply.choices[0].message.content or "") if reply.choices else ""
+
+
+class KeptReplies:
+    """Asks where a reply is not in the file yet, and keeps it there.
+
+    Args:
+        path: of the file; begun where it is not there.
+        model: that is asked; replies of another one are not taken for its own.
+        chat: whom to ask; None only replays.
+
+    Raises:
+        InputError: the file cannot be read, or (only replaying) is not there.
+    """
+
+    def __init__(self, path: Path, model: str, chat: Chat | None) -> None:
+        self.path, self.model, self.chat = path, model, chat
+        self._lock = Lock()
+        self.replies: dict[str, str] = {}
+        if not path.exists() and chat is None:
+            raise InputError(f"{path}: there is no file of a judge's replies; give --judge_url to ask a judge")
+        if path.exists():
+            lines = path.read_bytes().split(b"\n")
+            for number, line in enumerate(lines, start=1):
+                try:
+                    kept = json.loads(line) if line.strip() else None
+                    if kept is not None:
+                        self.replies[kept["request"]] = str(kept["reply"])
+                except (ValueError, KeyError, TypeError):
+                    if number == len(lines):
+                        continue  # cut off by a kill
+                    raise InputError(f"{path}:{number}: is no line of a judge's replies; mend or delete it") from None
+            if lines[-1]:
+                path.write_bytes(b"\n".join(lines[:-1]) + b"\n" if len(lines) > 1 else b"")
+
+    def __call__(self, messages: Messages, temperature: float, max_tokens: int, run: int) -> str:
+        """The reply of a run of the judge.
+
+        Raises:
+            InputError: it is not kept and nobody can be asked.
+        """
+        asked = json.dumps([self.model, messages, temperature, max_tokens, run], ensure_ascii=False, sort_keys=True)
+        request = hashlib.sha256(asked.encode()).hexdigest()
+        if request in self.replies:
+            return self.replies[request]
+        if self.chat is None:
+            raise InputError(
+                f"{self.path}: holds no reply to one of the requests; give --judge_url to ask for it, or the same judge, benchmark and responses"
+            )
+        reply = self.chat(messages, temperature, max_tokens)
+        line = json.dumps({"request": request, "model": self.model, "run": run, "reply": reply}, ensure_ascii=False) + "\n"
+        with self._lock, self.path.open("ab") as file:
+            file.write(line.encode())
+            self.replies[request] = reply
+        return reply
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The judge's last reply to one response in one run, and how many it took.
+
+    Attributes:
+        reply: the text.
+        tries: replies asked for.
+    """
+
+    reply: str
+    tries: int
+
+
+def ask(judge: Judge, replies: KeptReplies, row: Row, response: str, run: int) -> Judged:
+    """A reply that can be read, or the last of as many as the benchmark's rule asks for."""
+    reply = ""
+    for tries in range(judge.tries):
+        reply = replies(judge.messages(row, response, tries), judge.temperature(tries), judge.max_tokens, run * judge.tries + tries)
+        if judge.read(reply) is not None:
+            return Judged(reply, tries + 1)
+    return Judged(reply, judge.tries)
+
+
+def ask_all(
+    judge: Judge,
+    replies: KeptReplies,
+    rows: Sequence[Row],
+    responses: Sequence[str],
+    runs: int,
+    at_once: int,
+    advance: Callable[[int], None],
+) -> list[list[str]]:
+    """Replies of every run to every response, several asked at once.
+
+    Args:
+        judge: the benchmark's rules.
+        replies: whom to ask.
+        rows: problems.
+        responses: to them.
+        runs: of the judge.
+        at_once: requests under way.
+        advance: told of every one that is done.
+
+    Returns:
+        [response][run] the replies.
+
+    Raises:
+        InputError: the judge does not answer, after what is under way has been kept.
+    """
+    found = [[""] * runs for _ in rows]
+    with ThreadPoolExecutor(at_once) as pool:
+        waiting: dict[Future[Judged], tuple[int, int]] = {
+            pool.submit(ask, judge, replies, row, responses[place], run): (place, run)
+            for place, row in enumerate(rows)
+            for run in range(runs)
+        }
+        try:
+            while waiting:
+                for done in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    place, run = waiting.pop(done)
+                    found[place][run] = done.result().reply
+                    advance(1)
+        finally:
+            for future in waiting:
+                future.cancel()
+    return found

@@ -1,0 +1,163 @@
+"""The benchmarks as torchmetrics: update with responses, compute a table.
+
+The state is one line per response (the problem's number, the sample's number, the values of its score), gathered over processes; what a distributed sampler
+repeats to fill its last batch is dropped by those two numbers before the table is made, so results do not depend on the number of processes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table
+from mpo_lightning.evals.registry import BENCHMARKS
+
+
+class BenchmarkMetric(Metric):
+    """A benchmark's numbers over responses.
+
+    Args:
+        problems: all problems, the same in every process.
+        mode: "official" for the benchmark's own rules, "robust" for ours.
+        benchmark: which; the named subclasses have theirs.
+
+    Example:
+        >>> metric = M3CoT([{"id": "q", "choices": ["red", "blue"], "answer": "B"}])
+        >>> metric.update(["The sky is blue, so the answer is (B)."], ["q"])
+        >>> float(metric.compute()["accuracy"])
+        100.0
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    is_differentiable = False
+    numbers: list[Tensor]
+    samples: list[Tensor]
+    values: list[Tensor]
+    undecided: list[Tensor]
+    benchmark: Benchmark
+
+    def __init__(self, problems: Sequence[Row], mode: Mode = "robust", benchmark: Benchmark | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.benchmark = benchmark or self.benchmark
+        self.problems, self.mode = list(problems), mode
+        self.places = {str(problem[self.benchmark.id_field]): place for place, problem in enumerate(problems)}
+        for name in ("numbers", "samples", "values", "undecided"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(
+        self,
+        responses: Sequence[str],
+        ids: Sequence[str | int],
+        samples: Sequence[int] | None = None,
+        judged: Sequence[Row] | None = None,
+    ) -> None:
+        """Scores responses.
+
+        Args:
+            responses: of a model.
+            ids: of their problems.
+            samples: the number of each response among those to its problem; default 0.
+            judged: for judged benchmarks, rows with the judge's replies.
+        """
+        places = [self.places[str(name)] for name in ids]
+        rows = [self.problems[place] | (judged[number] if judged else {}) for number, place in enumerate(places)]
+        self.update_scores(
+            [self.benchmark.score(row, response, self.mode) for row, response in zip(rows, responses, strict=True)], places, samples
+        )
+
+    def update_scores(self, scores: Sequence[Score], places: Sequence[int], samples: Sequence[int] | None = None) -> None:
+        """The same with scores that are there.
+
+        Args:
+            scores: of responses.
+            places: numbers of their problems.
+            samples: as in `update`.
+        """
+        if not scores:
+            return
+        self.numbers.append(torch.tensor(places, device=self.device))
+        self.samples.append(torch.tensor(list(samples) if samples is not None else [0] * len(scores), device=self.device))
+        self.values.append(torch.tensor([score.values for score in scores], dtype=torch.float64, device=self.device))
+        self.undecided.append(torch.tensor([score.verdict.correct is None for score in scores], device=self.device))
+
+    def table(self) -> Table:
+        """The benchmark's table of all responses so far, repeated ones once."""
+        rows, values, _ = self._gathered()
+        return self.benchmark.table(rows, values)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Every number of the table by its name, "group/name", and `coverage`, the share of responses that were decided, in percent."""
+        rows, values, undecided = self._gathered()
+        numbers = self.benchmark.table(rows, values).flat()
+        if self.benchmark.judge is None:
+            numbers["coverage"] = 100 * (1 - sum(undecided) / len(undecided)) if undecided else 0.0
+        return {name: torch.tensor(number) for name, number in numbers.items()}
+
+    def _gathered(self) -> tuple[list[Row], list[list[float]], list[bool]]:
+        if not _size(self.numbers):
+            return [], [], []
+        numbers, samples, values, undecided = (
+            torch.cat([*found]) if isinstance(found, list) else found
+            for found in (self.numbers, self.samples, self.values, self.undecided)
+        )
+        first: dict[tuple[int, int], int] = {}
+        for place, key in enumerate(zip(numbers.tolist(), samples.tolist(), strict=True)):
+            first.setdefault(key, place)
+        order = [first[key] for key in sorted(first)]
+        rows = [self.problems[number] for number in numbers[order].tolist()]
+        return rows, values[order].tolist(), undecided[order].tolist()
+
+
+def _size(state: list[Tensor] | Tensor) -> int:
+    return len(state)
+
+
+class MathVista(BenchmarkMetric):
+    """See `mathvista`."""
+
+    benchmark = BENCHMARKS["mathvista"]
+
+
+class MathVision(BenchmarkMetric):
+    """See `mathvision`."""
+
+    benchmark = BENCHMARKS["mathvision"]
+
+
+class M3CoT(BenchmarkMetric):
+    """See `m3cot`."""
+
+    benchmark = BENCHMARKS["m3cot"]
+
+
+class POPE(BenchmarkMetric):
+    """See `pope`."""
+
+    benchmark = BENCHMARKS["pope"]
+
+
+class CRPE(BenchmarkMetric):
+    """See `crpe`."""
+
+    benchmark = BENCHMARKS["crpe"]
+
+
+class MMVet(BenchmarkMetric):
+    """See `mmvet`."""
+
+    benchmark = BENCHMARKS["mmvet"]
+
+
+class LLaVABench(BenchmarkMetric):
+    """See `llava_bench`."""
+
+    benchmark = BENCHMARKS["llava_bench"]
+
+
+class MMHalBench(BenchmarkMetric):
+    """See `mmhal`."""
+
+    benchmark = BENCHMARKS["mmhal"]

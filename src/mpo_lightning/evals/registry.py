@@ -1,0 +1,26 @@
+"""Benchmarks by name."""
+
+from mpo_lightning.errors import InputError
+from mpo_lightning.evals.benchmark import Benchmark
+from mpo_lightning.evals.crpe import CRPE
+from mpo_lightning.evals.equivalence import EQUIVALENCE
+from mpo_lightning.evals.llava_bench import LLAVA_BENCH
+from mpo_lightning.evals.m3cot import M3COT
+from mpo_lightning.evals.mathvision import MATHVISION
+from mpo_lightning.evals.mathvista import MATHVISTA
+from mpo_lightning.evals.mmhal import MMHAL
+from mpo_lightning.evals.mmvet import MMVET
+from mpo_lightning.evals.pope import POPE
+
+BENCHMARKS = {one.name: one for one in (MATHVISTA, MATHVISION, M3COT, POPE, CRPE, MMVET, LLAVA_BENCH, MMHAL, EQUIVALENCE)}
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """A benchmark by its name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in BENCHMARKS:
+        raise InputError(f"--benchmark {name}: there is no such benchmark; choose one of {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name]

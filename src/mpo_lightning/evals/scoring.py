@@ -1,0 +1,173 @@
+"""`mpo eval score`: responses that are there -> one line each with its decision, and the table.
+
+OUT.jsonl            a line a response, in their order: its id, extraction, prediction, correct, rule, confidence (judged: points)
+OUT.table.json       the table, with coverage, format rate and lengths
+OUT.judge.jsonl      the judge's replies, kept as they come
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpo_lightning import __version__
+from mpo_lightning.answers import Verdict
+from mpo_lightning.errors import InputError
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table
+from mpo_lightning.evals.judges import KeptReplies, ask_all
+from mpo_lightning.evals.mathvista import score as mathvista_score
+from mpo_lightning.evals.sampling import is_formatted, sample_numbers
+
+REPEATED = ("pid", "id", "question_id", "model", "run", "sample", "category", "mode")
+"""Fields that say which response a line of the output is about."""
+RESPONSE = ("response", "prediction", "text", "answer_text", "model_answer")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Responses with their scores.
+
+    Attributes:
+        rows: responses with their problems.
+        scores: of each.
+        table: of all.
+        numbers: coverage, format rate, lengths, pass@k, majority@k.
+    """
+
+    rows: tuple[Row, ...]
+    scores: tuple[Score, ...]
+    table: Table
+    numbers: dict[str, float]
+
+
+def join(benchmark: Benchmark, responses: Sequence[Row], problems: Sequence[Row] | None, where: Path) -> list[Row]:
+    """Each response with the fields of its problem; the response's own win.
+
+    Raises:
+        InputError: a problem is not there, or a field that scoring needs.
+    """
+    by_id = {str(problem.get(benchmark.id_field)): problem for problem in problems or ()}
+    rows = []
+    for number, response in enumerate(responses, start=1):
+        name = response.get(benchmark.id_field, response.get("key"))
+        if problems is not None and str(name) not in by_id:
+            raise InputError(f"{where}: row {number} has {benchmark.id_field} {name!r}, which --problems does not have")
+        row = by_id.get(str(name), {}) | {benchmark.id_field: name if name is not None else number} | response
+        for field in benchmark.needed:
+            if row.get(field) is None:
+                raise InputError(
+                    f"{where}: row {number} ({benchmark.id_field} {name}) has no '{field}'; give --problems with the benchmark's own file"
+                )
+        rows.append(row)
+    return rows
+
+
+def response_of(benchmark: Benchmark, row: Row, where: str = "") -> str:
+    """The response's text; "" where the model gave none.
+
+    Raises:
+        InputError: the row has no field for it.
+    """
+    names = ("prediction",) if benchmark.name == "equivalence" else RESPONSE
+    for name in names:
+        if name in row and (name != "text" or benchmark.name not in ("pope", "crpe", "llava_bench")):
+            return "" if row[name] is None else str(row[name])
+    if benchmark.judge is not None:
+        return ""
+    raise InputError(f"{where}row {row.get(benchmark.id_field)} has no field '{names[0]}'")
+
+
+def score_rows(
+    benchmark: Benchmark, rows: Sequence[Row], mode: Mode, normaliser: str = "2023", replies: Sequence[Sequence[str]] | None = None
+) -> Scored:
+    """Scores responses and sums them up.
+
+    Args:
+        benchmark: which.
+        rows: responses with their problems.
+        mode: whose rules.
+        normaliser: of MathVista's official integers, 2023 or 2025.
+        replies: the judge's, [response][run]; None takes those that rows carry.
+    """
+    scores = []
+    for place, row in enumerate(rows):
+        response = response_of(benchmark, row)
+        if replies is not None:
+            row = row | {"judge_raw": list(replies[place]), "review": replies[place][0]}
+        if benchmark.name == "mathvista":
+            scores.append(mathvista_score(row, response, mode, normaliser))
+        else:
+            scores.append(benchmark.score(row, response, mode))
+    if len({len(score.values) for score in scores}) > 1:
+        raise InputError("rows have different numbers of the judge's runs; score them again with one --judge_runs")
+    table = benchmark.table(rows, [score.values for score in scores])
+    return Scored(tuple(rows), tuple(scores), table, summary(benchmark, rows, [score.verdict for score in scores]))
+
+
+def summary(benchmark: Benchmark, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Coverage and format rate in percent, mean length of responses, and what several samples of each problem say."""
+    numbers: dict[str, float] = {"responses": float(len(rows))}
+    if benchmark.judge is None and rows:
+        numbers["coverage"] = 100 * sum(verdict.correct is not None for verdict in verdicts) / len(rows)
+        numbers["format rate"] = 100 * sum(map(is_formatted, verdicts)) / len(rows)
+    lengths = [len(response_of(benchmark, row)) for row in rows]
+    numbers["characters"] = sum(lengths) / len(lengths) if lengths else 0.0
+    tokens = [row["response_tokens"] for row in rows if isinstance(row.get("response_tokens"), int)]
+    if tokens:
+        numbers["tokens"] = sum(tokens) / len(tokens)
+    if any(row.get("sample") for row in rows):
+        groups: dict[str, list[Verdict]] = {}
+        for row, verdict in zip(rows, verdicts, strict=True):
+            groups.setdefault(str(row[benchmark.id_field]), []).append(verdict)
+        numbers |= sample_numbers(groups)
+    return numbers
+
+
+def ask_judge(
+    benchmark: Benchmark, rows: Sequence[Row], replies: KeptReplies, runs: int, at_once: int, advance: Callable[[int], None]
+) -> list[list[str]]:
+    """The judge's replies to responses."""
+    assert benchmark.judge is not None
+    return ask_all(benchmark.judge, replies, rows, [response_of(benchmark, row) for row in rows], runs, at_once, advance)
+
+
+def write(benchmark: Benchmark, scored: Scored, output: Path, mode: Mode, settings: dict[str, Any]) -> Path:
+    """The two files; each appears when it is whole.
+
+    Returns:
+        The path of the table.
+    """
+    lines = []
+    for row, score in zip(scored.rows, scored.scores, strict=True):
+        verdict = score.verdict
+        line = {name: row[name] for name in dict.fromkeys((benchmark.id_field, *REPEATED)) if name in row}
+        line |= {
+            "extraction": verdict.extraction,
+            "prediction": verdict.prediction,
+            "correct": verdict.correct,
+            "rule": verdict.rule,
+        }
+        line |= {"points": list(score.values)} if benchmark.judge else {"confidence": verdict.confidence}
+        lines.append(json.dumps(line, ensure_ascii=False))
+    _replace(output, "\n".join(lines) + "\n")
+    table = output.with_suffix(".table.json")
+    _replace(
+        table,
+        json.dumps(
+            {
+                "benchmark": benchmark.name, "mode": mode, "version": __version__, **settings, "headline": scored.table.headline, "score": scored.table.score,
+                "numbers": scored.numbers, "rows": [vars(row) for row in scored.table.rows],
+            },
+            ensure_ascii=False, indent=1,
+        ) + "\n",
+    )  # fmt: skip
+    return table
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
