@@ -2,15 +2,19 @@
 
 import re
 
+MOST, LONGEST = 20, 2_000
+"""Boxes of a text that are looked at, from its end, and characters of one."""
+
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
     """Place, end and content of every \\boxed{...}, its braces counted; one that the text's end cuts off is taken as it is."""
     found: list[tuple[int, int, str]] = []
-    for match in re.finditer(r"\\?(?:f|\\)?boxed\s?\{", text):
+    for match in list(re.finditer(r"\\?(?:f|\\)?boxed\s?\{", text))[-MOST:]:
         if found and match.start() < found[-1][1]:
             continue
         depth, place = 1, match.end()
-        while place < len(text) and depth:
+        limit = min(len(text), match.end() + LONGEST)
+        while place < limit and depth:
             depth += {"{": 1, "}": -1}.get(text[place], 0)
             place += 1
         content = text[match.end() : place - 1] if depth == 0 else text[match.end() : match.end() + 200]

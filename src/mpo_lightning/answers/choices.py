@@ -211,12 +211,11 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, floa
     a short text, then the last ones backwards; of each what stands behind its condition ("if krill increased, ..."). A statement about a yes-or-no
     question affirms or denies.
     """
+    if len(set(LISTED.findall(text))) > 1:
+        text = LISTED.sub("\n", text).strip()
     first_line, _, rest = text.partition("\n")
     if rest.strip() and len(first_line) < 120 and (chosen := _letter(first_line, len(choices))) and chosen[1] == "letter":
         return chosen[0], "first line", 0.9
-    listed = LISTED.findall(text)
-    if len(set(listed)) > 1:
-        text = LISTED.sub("\n", text)
     found = sentences(text)
     concluding = [sentence for sentence in found[:-5:-1] if CONCLUSION.search(sentence)]
     ordered = list(dict.fromkeys([*concluding, *(found[:1] if len(text) < 700 else []), *found[:-5:-1]]))

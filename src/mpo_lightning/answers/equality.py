@@ -19,7 +19,7 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
 
     Numbers are equal as numbers (thousands separators, fractions, decimals), formulas wherever their symbols are put in, lists and sets in any
     order, tuples and matrices entry by entry, equations and inequalities up to a factor. A value for an unknown (x = 3) equals the bare value. A percent
-    sign is a unit. A decimal equals an exact number that rounds to it, where it has at least `precision` decimals, or the gold is the decimal.
+    sign is a unit. A decimal equals an exact number that rounds to it, where it has at least `precision` decimals, or two and is the gold answer.
 
     Args:
         gold: LaTeX or plain text.
@@ -51,7 +51,7 @@ def _text(source: str) -> str:
 
 def _decimal_comma(source: str) -> Number | None:
     """1000,99: a comma that cannot part thousands."""
-    found = re.fullmatch(r"\D*?(-?\d+),(\d{1,2}|\d{4,10})\D{0,12}", source)
+    found = re.fullmatch(r"[^\d(\[{]*?(-?\d+),(\d{1,2}|\d{4,10})[^\d)\]}]{0,12}", source)
     return parse_number(f"{found[1]}.{found[2]}") if found else None
 
 
@@ -61,7 +61,9 @@ def _rounds_to(gold: str, prediction: str, first: Fraction, second: Fraction, pr
         other = prediction if source is gold else gold
         if decimals and "." not in other and "/" in other + "/" * ("frac" in other) and exact.denominator > 1:
             places = len(decimals[1])
-            if (source is gold or places >= (3 if precision is None else precision)) and round(exact, places) == rounded:
+            if ((source is gold and places > 1) or places >= (3 if precision is None else precision)) and round(
+                exact, places
+            ) == rounded:
                 return True
     return False
 
@@ -191,7 +193,7 @@ def _same_value(gold: Tree, prediction: Tree, precision: int) -> bool:
     for rounded, exact, is_gold in ((gold, second, True), (prediction, first, False)):
         places = _decimals(rounded)
         if places is not None and _decimals(prediction if is_gold else gold) is None and abs(exact[0].imag) < CLOSE:
-            if exact[0] != exact[1] or not (is_gold or places >= precision):
+            if exact[0] != exact[1] or not ((is_gold and places > 1) or places >= precision):
                 continue
             target = (first if is_gold else second)[0].real
             if not float(exact[0].real).is_integer() and abs(exact[0].real - target) <= 0.5 * 10.0**-places * (1 + 1e-9):

@@ -12,7 +12,7 @@ from typing import Any
 from mpo_lightning.answers.tokens import FUNCTIONS, tokenize
 
 Tree = tuple[Any, ...]
-MAX_DEPTH = 40
+MAX_DEPTH, MAX_TOKENS = 40, 200
 RELATIONS = {"=": "=", "<": "<", ">": ">", "≤": "≤", "≥": "≥", "≠": "≠", "≈": "=", "∈": "∈"}
 CLOSING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
 MATRICES = {"pmatrix", "bmatrix", "vmatrix", "matrix", "array", "smallmatrix", "Bmatrix"}
@@ -31,7 +31,9 @@ def parse(source: str) -> Tree | None:
     tokens = tokenize(source)
     if not tokens:
         return None
-    mathematics = [token for token in tokens if token[0] != "text"]
+    mathematics = _without_words(tokens)
+    if len(mathematics) > MAX_TOKENS:
+        return None
     if not any(kind in ("number", "name", "begin") for kind, _ in mathematics):
         words = " ".join(text.lower() for kind, text in tokens if kind == "text")
         return ("sym", words) if words else None
@@ -43,6 +45,20 @@ def parse(source: str) -> Tree | None:
         return tree if parser.place == len(mathematics) else None
     except NotUnderstood:
         return None
+
+
+def _without_words(tokens: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Tokens without words, and without the power of a unit (cm^2)."""
+    kept: list[tuple[str, str]] = []
+    place = 0
+    while place < len(tokens):
+        if tokens[place][0] != "text":
+            kept.append(tokens[place])
+        elif tokens[place + 1 : place + 2] == [("mark", "^")]:
+            braced = tokens[place + 2 : place + 3] == [("mark", "{")]
+            place += 4 if braced else 2
+        place += 1
+    return kept
 
 
 class _Parser:

@@ -11,7 +11,7 @@ import unicodedata
 from mpo_lightning.answers.boxed import boxes, joined_boxes
 from mpo_lightning.answers.verdict import Extraction
 
-HEAD, TAIL = 2_000, 20_000
+HEAD, TAIL = 2_000, 10_000
 """Characters at both ends of a response that are looked at; an answer is not said in the middle of a longer one."""
 
 SPECIAL = re.compile(r"</s>|<s>|<\|[a-z_]{1,20}\|>|<pad>|<unk>|\[/?INST\]", re.IGNORECASE)
@@ -42,14 +42,18 @@ CONCLUSION = re.compile(
 )  # fmt: skip
 
 STATED = re.compile(r"(?:\b(?:is|are|was|were|be|equals)\b|[=≈:])\s*(?:approximately|about|around|only|exactly|equal\s+to|\$|:|\\[(\[])*\s*-?[\d.,]+(?:\s?\S{1,12}){0,2}[.)$]*$", re.IGNORECASE)  # fmt: skip
-INVENTED = re.compile(r"\n\s*(?:#+\s*)?(?:Question|Hint|Human|User|Instruction|Problem)\s?\d{0,3}\s?:", re.IGNORECASE)
+INVENTED = re.compile(r"\n[ \t]*(?:#+[ \t]*)?(?:Question|Hint|Human|User|Instruction|Problem)\s?\d{0,3}\s?:", re.IGNORECASE)
 """Where a model that does not know its end goes on with a question of its own."""
+
+RUN = re.compile(r"(.{1,8}?)\1{40,}", re.DOTALL)
+"""What is repeated without end, such as blank lines or dots; also what would make the patterns below slow."""
 
 
 def clean(response: str) -> str:
     """Without special tokens, the markup of bold words and the thoughts before </think>; full-width letters and digits as plain ones."""
     if len(response) > HEAD + TAIL:
         response = response[:HEAD] + "\n" + response[-TAIL:]
+    response = RUN.sub(r"\1\1\1", response)
     if "</think>" in response:
         response = response.rsplit("</think>", 1)[1]
     response = SPECIAL.sub(" ", response)
@@ -118,7 +122,7 @@ def conclusion(text: str) -> Extraction | None:
     if not found:
         return None
     for place in range(len(found) - 1, max(-1, len(found) - 4), -1):
-        if STATED.search(found[place]):
+        if STATED.search(found[place][-200:]):
             return Extraction(found[place], "statement", 0.85)
         if CONCLUSION.search(found[place]):
             if place + 1 < len(found) and found[place].endswith(":"):

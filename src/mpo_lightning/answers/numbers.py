@@ -59,7 +59,7 @@ def find_numbers(text: str) -> list[Number]:
     numbers = [number for number in found if number is not None]
     if not text.isascii():
         numbers += _han_numbers(text)
-    numbers += _word_numbers(text)
+    numbers += [word for word in _word_numbers(text) if not any(number.start <= word.start < number.end for number in numbers)]
     return sorted(numbers, key=lambda number: number.start)
 
 
@@ -119,9 +119,11 @@ def _word_numbers(text: str) -> list[Number]:
                 total, current = total + max(current, 1) * SCALES[word], 0
             elif word != "and":
                 current += UNITS.get(word, TENS.get(word, 0))
-        before = text[: match.start()].rstrip()[-8:].lower()
         value = Fraction(total + current)
-        found.append(Number(-value if before.endswith(("minus", "negative")) else value, *match.span()))
+        if sign := re.search(r"\b(?:minus|negative)\s$", text[max(0, match.start() - 10) : match.start()], re.IGNORECASE):
+            found.append(Number(-value, match.start() - len(sign[0]), match.end()))
+        else:
+            found.append(Number(value, *match.span()))
     return found
 
 

@@ -105,7 +105,13 @@ def _print(benchmark: "Benchmark", scored: "Scored", mode: str) -> None:
         table.add_column(name, justify="left" if name in ("group", "name") else "right", overflow="fold")
     for row in scored.table.rows:
         right = "" if row.correct is None else f"{row.correct:g}"
-        table.add_row(row.group, row.name, f"{row.score:.{benchmark.decimals}f}", right, f"{row.total:,}")
+        table.add_row(
+            row.group,
+            row.name,
+            f"{row.score:.0f}" if row.name in ("TP", "FP", "TN", "FN") else f"{row.score:.{benchmark.decimals}f}",
+            right,
+            f"{row.total:,}",
+        )
     console = Console(width=None if Console().is_terminal else 120)
     console.print(table)
     for name, number in scored.numbers.items():
@@ -113,8 +119,14 @@ def _print(benchmark: "Benchmark", scored: "Scored", mode: str) -> None:
         console.print(f"{name}: {number:,.1f}{unit}" if name != "responses" else f"{name}: {number:,.0f}", highlight=False)
     if undecided := sum(score.verdict.correct is None for score in scored.scores) if benchmark.judge is None else 0:
         console.print(f"undecided: {undecided:,} responses, counted as wrong; their lines say why", highlight=False)
-    for model, prompt, number in rows_for(benchmark.name):
-        console.print(f"published ({prompt}): {model} {number}", highlight=False)
+    if lines := rows_for(benchmark.name):
+        beside = Table(title=f"{scored.table.headline}, beside what the paper published (arXiv 2411.10442)", title_justify="left")
+        for name in ("model", "prompt", "score"):
+            beside.add_column(name, justify="right" if name == "score" else "left")
+        beside.add_row("this run", "", f"{scored.table.score:.1f}", style="bold")
+        for model, prompt, number in lines:
+            beside.add_row(model, prompt, f"{number:.1f}")
+        console.print(beside)
 
 
 def run(
@@ -260,13 +272,13 @@ def _respond(
     return responses if count else None
 
 
-def compare(folder: list[str], output: str = "comparison") -> None:
+def compare(runs: list[str], output: str = "comparison") -> None:
     """Runs side by side: scores with 95 % intervals, what each gained and lost against the first one, how likely that is by chance; and a picture.
 
     For example: mpo eval compare runs/base runs/mpo --output comparison
 
     Args:
-        folder: folders of `mpo eval run` or files of `mpo eval score`; the first is what the others are compared with.
+        runs: folders of `mpo eval run` or files of `mpo eval score`; the first is what the others are compared with.
         output: OUTPUT.json and OUTPUT.png are written.
     """
     from rich.console import Console
@@ -274,9 +286,9 @@ def compare(folder: list[str], output: str = "comparison") -> None:
 
     from mpo_lightning.evals import compare as comparing
 
-    if len(folder) < 2:
+    if len(runs) < 2:
         raise InputError("give at least two runs to compare")
-    lines = comparing.compare([comparing.read_run(Path(one)) for one in folder])
+    lines = comparing.compare([comparing.read_run(Path(one)) for one in runs])
     table = Table(title="runs beside the first one", title_justify="left")
     for name in ("run", "problems", "score", "95 % interval", "undecided", "gained", "lost", "difference", "p"):
         table.add_column(name, justify="left" if name == "run" else "right", overflow="fold")

@@ -35,10 +35,27 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     parser = ArgumentParser(prog=f"mpo {verb}", description=str(function.__doc__).split("\n\n    Args:")[0])
     parser.add_argument("--config", action="config", help="a YAML file with these arguments")
     # `mpo data check FOLDER`, but `mpo data shard --meta META --output DIR`.
-    parser.add_function_arguments(function, as_positional="folder" in signature(function).parameters)
-    chosen = parser.parse_args(list(arguments)).as_dict()
+    parameters = signature(function).parameters
+    several = "runs" in parameters
+    parser.add_function_arguments(function, as_positional="folder" in parameters, skip={"runs"} if several else set())
+    if several:
+        parser.add_argument(
+            "runs", nargs="+", help="folders of `mpo eval run` or files of `mpo eval score`; the others are compared with the first"
+        )
+    flags = {f"--{name}" for name, parameter in parameters.items() if parameter.default is False}
+    chosen = parser.parse_args(_with_values(arguments, flags)).as_dict()
     chosen.pop("config")
     try:
         function(**chosen)
     except OSError as error:
         raise InputError(f"{error.filename or 'the output'}: cannot read or write there ({error.strerror or error})") from None
+
+
+def _with_values(arguments: Sequence[str], flags: set[str]) -> list[str]:
+    """`--cot` alone means `--cot true`."""
+    words = list(arguments)
+    for place, word in enumerate(words):
+        follows = words[place + 1] if place + 1 < len(words) else "--"
+        if word in flags and follows.lower() not in ("true", "false", "yes", "no", "null"):
+            words[place] = f"{word}=true"
+    return words

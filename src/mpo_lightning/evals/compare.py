@@ -159,7 +159,7 @@ def draw(lines: Sequence[Comparison], path: Path) -> None:
     axes = figure.subplots()
     for place, line in enumerate(lines):
         axes.errorbar(
-            line.score, place, xerr=[[line.score - line.low], [line.high - line.score]], fmt="o", capsize=4, color="C0" if place else "black"
+            line.score, place, xerr=[[max(0.0, line.score - line.low)], [max(0.0, line.high - line.score)]], fmt="o", capsize=4, color="C0" if place else "black"
         )  # fmt: skip
         note = f"{line.score:.1f}" + (
             f"  ({line.difference:+.1f}, p = {line.p:.2g})" if line.p is not None and line.difference is not None else ""
