@@ -12,6 +12,9 @@ from mpo_lightning.answers.question import Kind, Question
 from mpo_lightning.answers.readings import readings
 from mpo_lightning.answers.verdict import Extraction, Verdict
 
+RANGE = re.compile(r"\d\s*(?:to|~|–)\s*\d[\d.,]*[^\d]{0,30}$")
+"""An answer that is a range is no number."""
+
 
 def check(response: str, question: Question) -> Verdict:
     """Whether a response answers a question.
@@ -102,6 +105,8 @@ def _number_in(text: str) -> Number | None:
     text = _without_latex(text)
     if (whole := parse_number(text)) is not None:
         return whole
+    if RANGE.search(text):
+        return None
     numbers = find_numbers(text)
     digits = [number for number in numbers if any(mark.isdigit() for mark in text[number.start : number.end])]
     numbers = digits or numbers

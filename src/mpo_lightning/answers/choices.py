@@ -222,7 +222,7 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, floa
     ordered = [sentence for sentence in ordered if not is_refusal(sentence)]
     sides = {choice.strip().lower(): place for place, choice in enumerate(choices)}
     if set(sides) in ({"yes", "no"}, {"true", "false"}):
-        return _side(ordered, sides) or _first(ordered, choices)
+        return _side(ordered, sides, is_refusal(text)) or _first(ordered, choices)
     return _first(ordered, choices)
 
 
@@ -235,7 +235,7 @@ def _first(ordered: list[str], choices: tuple[str, ...]) -> tuple[int, str, floa
     return None
 
 
-def _side(ordered: list[str], sides: dict[str, int]) -> tuple[int, str, float] | None:
+def _side(ordered: list[str], sides: dict[str, int], refused: bool) -> tuple[int, str, float] | None:
     for sentence in ordered:
         if spoken := YES.match(sentence):
             word = spoken[1].lower()
@@ -246,7 +246,7 @@ def _side(ordered: list[str], sides: dict[str, int]) -> tuple[int, str, float] |
         if len(set(words)) == 1:
             return sides[words[0]], "yes or no", 0.8
     for sentence in ordered:
-        if not sentence.endswith("?"):
+        if not refused and not sentence.endswith("?"):
             return (
                 sides[
                     next(iter({"no", "false"} & set(sides)))

@@ -14,6 +14,9 @@ from mpo_lightning.answers.verdict import Extraction
 HEAD, TAIL = 2_000, 10_000
 """Characters at both ends of a response that are looked at; an answer is not said in the middle of a longer one."""
 
+SHORT = 700
+"""Characters of a response that says its answer first and explains it afterwards, where no sentence concludes."""
+
 SPECIAL = re.compile(r"</s>|<s>|<\|[a-z_]{1,20}\|>|<pad>|<unk>|\[/?INST\]", re.IGNORECASE)
 ANNOUNCED = re.compile(
     r"(?:\bfinal\s+(?:answer|result)|\bcorrect\s+(?:answer|option|choice)(?:\s+letter)?|\b(?:the|my|our|an)\s+(?:\w+\s+)?(?:answer|option\s+letter|choice)|"
@@ -128,4 +131,6 @@ def conclusion(text: str) -> Extraction | None:
             if place + 1 < len(found) and found[place].endswith(":"):
                 return Extraction(found[place + 1], "conclusion", 0.85)
             return Extraction(found[place], "conclusion", 0.85)
+    if 1 < len(found) and len(text) < SHORT and re.search(r"\d", found[0]):
+        return Extraction(found[0], "first sentence", 0.7)
     return Extraction(found[-1], "last sentence" if len(found) > 1 else "sentence", 0.75)

@@ -30,6 +30,10 @@ NUMBER = re.compile(
     rf"|(?P<top>\d+)\s?/\s?(?P<bottom>\d+)(?![\d/])"
     rf"|(?P<digits>{DIGITS})(?:\s?(?:[x×*]|\\times)\s?10\s?(?:\^|\*\*)\s?\{{?(?P<power>[-+−]?\d{{1,3}})\}}?|[eE](?P<exponent>[-+]?\d{{1,3}})(?![\w]))?)"
 )
+PERCENT = re.compile(r"\s?\\?%|\s?(?:percent|pct)\b")
+SCALE = re.compile(r"\s(thousand|million|billion|trillion)\b")
+REST = re.compile(r"\s*\^?\{?(?:%|\\%|°|\\?circ|º|[a-zA-Z°²³/\\{}\u4e00-\u9fff. ]{0,30})\}?\s*")
+"""What may stand behind the number of a short answer: a unit."""
 MINUS = str.maketrans("−–", "--")
 
 
@@ -73,7 +77,7 @@ def parse_number(text: str) -> Number | None:
     if len(numbers) != 1 or text[: numbers[0].start].strip(" ~≈约+"):
         return None
     rest = text[numbers[0].end :]
-    return numbers[0] if re.fullmatch(r"\s*\^?\{?(?:%|\\%|°|\\?circ|º|[a-zA-Z°²³/\\{}\u4e00-\u9fff. ]{0,30})\}?\s*", rest) else None
+    return numbers[0] if REST.fullmatch(rest) else None
 
 
 def _from_match(match: re.Match[str], text: str) -> Number | None:
@@ -87,7 +91,7 @@ def _from_match(match: re.Match[str], text: str) -> Number | None:
         return None  # part of a name: x2, R2D2
     elif before == "." and start > 1 and text[start - 2].isdigit():
         return None
-    if max(len(match[name] or "") for name in ("whole", "n", "d", "top", "bottom", "digits")) > 60:
+    if end - start > 80:
         return None
     if match["whole"]:
         bottom = int(match["d"])
@@ -96,14 +100,20 @@ def _from_match(match: re.Match[str], text: str) -> Number | None:
         bottom = int(match["bottom"])
         value = Fraction(int(match["top"]), bottom) if bottom else None
     else:
-        value = Fraction(re.sub(r"[^\d.]", "", match["digits"]))
-        value *= Fraction(10) ** int((match["power"] or match["exponent"] or "0").translate(MINUS))
+        whole, point, decimals = match["digits"].partition(".")
+        if not whole.isdigit():
+            whole = "".join(mark for mark in whole if mark.isdigit())
+        value = Fraction(int(whole + decimals or "0"), 10 ** len(decimals)) if point else Fraction(int(whole))
+        if power := match["power"] or match["exponent"]:
+            value *= Fraction(10) ** int(power.translate(MINUS))
     if value is None:
         return None
     if sign in ("-", "−", "–"):
         value = -value
-    after = re.compile(r"\s?\\?%|\s?(?:percent|pct)\b").match(text, end)
-    if scale := re.compile(r"\s(thousand|million|billion|trillion)\b").match(text, end):
+    if end == len(text):
+        return Number(value, start, end)
+    after = PERCENT.match(text, end)
+    if scale := SCALE.match(text, end):
         value, end = value * (SCALES | {"trillion": 10**12})[scale[1]], scale.end()
     return Number(value, start, after.end() if after else end, bool(after))
 

@@ -78,6 +78,8 @@ class BenchmarkMetric(Metric):
         """
         if not scores:
             return
+        # What torchmetrics' wrapper does for `update`: a result computed earlier is not the result any more.
+        self._update_count, self._computed = max(1, self._update_count), None
         self.numbers.append(torch.tensor(places, device=self.device))
         self.samples.append(torch.tensor(list(samples) if samples is not None else [0] * len(scores), device=self.device))
         self.values.append(torch.tensor([score.values for score in scores], dtype=torch.float64, device=self.device))

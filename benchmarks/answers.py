@@ -1,0 +1,152 @@
+"""How fast and how right answers are checked, beside math-verify and the rule of the reference code, in one run.
+
+    python benchmarks/answers.py [--seconds 3] [--mathvista RESPONSES.jsonl] [--json FILE]
+
+Speed: short answers of the plain types (an option, a whole number, a decimal), generated with a fixed seed, all different, one core. Agreement: with
+--mathvista, responses in the format of docs/evals.md whose rows also have `official_true_false`, the published verdict; rows whose verdict was snapped to the
+nearest choice, and empty responses, are left out: they are noise.
+
+Peers: math-verify (pip install "math-verify[antlr4_13_2]"), whose `parse` and `verify` get the gold answer or its letter; and "quick rule", what InternVL's
+evaluation does for reasoned responses without a language model: the text behind the first "Final answer:" or "Answer:", one line, then an option's
+letter as the first character, or a number (internvl_chat/eval/mathvista/extract_answer.py, scienceqa/evaluate_scienceqa.py).
+"""
+
+import argparse
+import json
+import random
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "src"))
+
+from mpo_lightning.answers import Kind, Question, check  # noqa: E402
+
+Checker = Callable[[str, Question], bool]
+KINDS = {"text": Kind.CHOICE, "integer": Kind.INTEGER, "float": Kind.FLOAT, "list": Kind.LIST}
+
+
+def short_answers(count: int) -> list[tuple[str, Question]]:
+    """Answers as models give them to plain questions."""
+    rng = random.Random(0)
+    found = []
+    for number in range(count):
+        lead = rng.choice(["", "The answer is ", "Final answer: ", "Answer: ", "So it is "])
+        if number % 3 == 0:
+            texts = tuple(f"{rng.choice(['red', 'cat', 'metal', 'north side'])} {place}" for place in range(4))
+            found.append(
+                (
+                    f"{lead}{rng.choice(['{}', '({})', '{}.'])}".format(rng.choice("ABCD")),
+                    Question(Kind.CHOICE, rng.choice(texts), texts),
+                )
+            )
+        elif number % 3 == 1:
+            found.append((f"{lead}{rng.randrange(10**6):,}", Question(Kind.INTEGER, str(rng.randrange(10**6)))))
+        else:
+            found.append((f"{lead}{rng.uniform(0, 100):.2f} cm", Question(Kind.FLOAT, f"{rng.uniform(0, 100):.2f}", (), 2)))
+    return found
+
+
+def ours(response: str, question: Question) -> bool:
+    """`check`; undecided is not right."""
+    return check(response, question).correct is True
+
+
+def quick_rule(response: str, question: Question) -> bool:
+    """The reference's rule, written anew from its description above."""
+    found = re.search(r"(?:Final answer:|Answer:)\s*(.*)", response, re.IGNORECASE)
+    answer = (found[1] if found else response).strip()
+    if question.choices:
+        bracketed = re.findall(r"\(([A-Z])\)", answer)
+        letter = bracketed[0] if bracketed else answer[:1]
+        place = ord(letter) - ord("A") if letter else -1
+        return 0 <= place < len(question.choices) and question.choices[place] == question.gold
+    try:
+        return round(float(answer.rstrip(".")), question.precision or 0) == float(question.gold)
+    except ValueError:
+        return False
+
+
+def math_verify_rule() -> Checker | None:
+    """math-verify, where it is installed."""
+    try:
+        import math_verify
+    except ModuleNotFoundError:
+        return None
+
+    def rule(response: str, question: Question) -> bool:
+        gold = question.gold
+        if question.choices:
+            letter = chr(ord("A") + question.choices.index(gold)) if gold in question.choices else gold
+            targets = [math_verify.StringExtractionConfig()]
+            return bool(math_verify.verify(math_verify.parse(letter, targets), math_verify.parse(response, targets)))
+        return bool(math_verify.verify(math_verify.parse(f"${gold}$"), math_verify.parse(response)))
+
+    return rule
+
+
+def rate(checker: Checker, answers: list[tuple[str, Question]], seconds: float) -> float:
+    """Answers a second on this core, over different answers until the time is up."""
+    begun, done = time.perf_counter(), 0
+    for response, question in answers:
+        checker(response, question)
+        done += 1
+        if time.perf_counter() - begun > seconds:
+            break
+    return done / (time.perf_counter() - begun)
+
+
+def agreement(checker: Checker, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """With published verdicts, in percent."""
+    counts = {(right, published): 0 for right in (True, False) for published in (True, False)}
+    for row in rows:
+        choices = tuple(row["choices"] or ())
+        precision = int(row["precision"]) if row["precision"] else None
+        kind = Kind.CHOICE if choices else KINDS[row["answer_type"]]
+        counts[checker(row["response"], Question(kind, row["answer"], choices, precision)), row["official_true_false"]] += 1
+    wrong, right = counts[True, False] + counts[False, False], counts[True, True] + counts[False, True]
+    return {
+        "rows": float(len(rows)),
+        "agreement": 100 * (counts[True, True] + counts[False, False]) / len(rows),
+        "false positives": 100 * counts[True, False] / max(1, wrong),
+        "false negatives": 100 * counts[False, True] / max(1, right),
+    }
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each checker")
+    parser.add_argument("--mathvista", type=Path, help="responses with published verdicts")
+    parser.add_argument("--json", type=Path, help="a file for the numbers")
+    arguments = parser.parse_args()
+    checkers: dict[str, Checker] = {"ours": ours, "quick rule": quick_rule}
+    if (rule := math_verify_rule()) is not None:
+        checkers["math-verify"] = rule
+    else:
+        print('math-verify is not installed: pip install "math-verify[antlr4_13_2]"')
+    answers = short_answers(400_000 if arguments.seconds > 1 else 40_000)
+    results: dict[str, dict[str, float]] = {}
+    for name, checker in checkers.items():
+        results[name] = {"answers a second": rate(checker, answers, arguments.seconds)}
+    if arguments.mathvista:
+        lines = [json.loads(line) for line in arguments.mathvista.read_text(encoding="utf-8").splitlines()]
+        rows = [row for row in lines if row["response"] and not row.get("nearest_choice_fallback") and not row.get("label_suspect")]
+        for name, checker in checkers.items():
+            results[name] |= agreement(checker, rows)
+    fastest = results["ours"]["answers a second"]
+    for name, numbers in results.items():
+        told = ", ".join(
+            f"{key} {value:,.1f}{' %' if key[0] in 'af' and key != 'answers a second' else ''}" for key, value in numbers.items()
+        )
+        print(f"{name:<12} {told} (ours is {fastest / numbers['answers a second']:.2f}x as fast)")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

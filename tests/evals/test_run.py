@@ -1,0 +1,225 @@
+"""`mpo eval run` and the callback, with a real model on a made benchmark: what it says is what the model says, and nothing is lost or repeated."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpo_lightning.commands.eval import run, score
+from mpo_lightning.commands.predict import predict
+from mpo_lightning.errors import InputError
+from mpo_lightning.evals.callback import EvaluateBenchmark
+from support.judge_server import chat_server
+from support.runs import logged, make_run
+
+OPTIONS: dict[str, Any] = {
+    "dtype": "float32",
+    "accelerator": "cpu",
+    "devices": "1",
+    "num_workers": 0,
+    "max_new_tokens": 8,
+    "max_tiles": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def mathvista(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven problems in the form of MathVista's testmini.json."""
+    folder = tmp_path_factory.mktemp("mathvista")
+    photos = sorted((root / "examples" / "mmpr_sample" / "images" / "photos").iterdir())
+    (folder / "images").mkdir()
+    problems = {}
+    for number in range(7):
+        photo = photos[number % len(photos)]
+        shutil.copyfile(photo, folder / "images" / f"{number}{photo.suffix}")
+        problems[str(number)] = {
+            "question": f"How many things are there? ({number})", "image": f"images/{number}{photo.suffix}", "choices": None, "unit": None, "precision": None,
+            "answer": "3", "question_type": "free_form", "answer_type": "integer", "metadata": {"task": "vqa"},
+        }  # fmt: skip
+    (folder / "testmini.json").write_text(json.dumps(problems))
+    return folder
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def command(model: Path, data: Path, output: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "mpo_lightning", "eval", "run", "--model", str(model), "--benchmark", "mathvista", "--data", str(data), "--output", str(output),
+            "--accelerator=cpu", "--num_workers=0", "--max_new_tokens=8", "--max_tiles=1", "--batch_size=2", *more]  # fmt: skip
+
+
+def test_responses_are_the_models_and_are_scored(
+    mathvista: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run(str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / "run"), cot=True, **OPTIONS)
+    rows = rows_of(tmp_path / "run/responses.jsonl")
+    questions = tmp_path / "questions.jsonl"
+    prompt = 'Your task is to answer the question below. Give step by step reasoning before you answer, and when you\'re ready to answer, please use the format "Final answer: .."\n\nQuestion:\n\n'  # fmt: skip
+    hint = "Hint: Please answer the question requiring an integer answer and provide the final value, e.g., 1, 2, 3, at the end.\nQuestion: "
+    asked = [{"question": prompt + hint + row["question"], "image": row["image"]} for row in rows]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    predict(str(tiny_folder), str(tmp_path / "predicted"), questions=str(questions), images=str(mathvista), **OPTIONS)
+    assert [row["response"] for row in rows] == [row["response"] for row in rows_of(tmp_path / "predicted")]
+    assert [row["pid"] for row in rows] == [row["pid"] for row in rows_of(tmp_path / "run/scores.jsonl")] == list("0123456")
+    assert json.loads((tmp_path / "run/scores.table.json").read_text())["rows"][0]["total"] == 7
+    printed = capsys.readouterr().out
+    assert "InternVL2-8B-MPO" in printed and "67.0" in printed and "coverage" in printed
+
+
+def test_samples_depend_on_their_problem_and_number_alone(mathvista: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    """Whatever the batch and the number of processes; another seed draws others."""
+    for name, options in {"ones": {"batch_size": 1}, "many": {"batch_size": 5}, "other": {"batch_size": 5, "seed": 1}}.items():
+        run(str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / name), samples=2, limit=3, **(OPTIONS | options))
+    done = subprocess.run(
+        command(tiny_folder, mathvista, tmp_path / "two", "--devices=2", "--samples=2", "--limit=3"),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    ones, many, two, other = (rows_of(tmp_path / name / "responses.jsonl") for name in ("ones", "many", "two", "other"))
+    assert ones == many == two and ones != other
+    assert [(row["pid"], row["sample"]) for row in ones] == [(pid, sample) for pid in "012" for sample in (0, 1)]
+    assert ones[0]["response"] != ones[1]["response"]
+    assert {"pass@1", "pass@2", "majority@2"} <= json.loads((tmp_path / "ones/scores.table.json").read_text())["numbers"].keys()
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_the_same(mathvista: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    run(str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / "whole"), samples=8, batch_size=2, **OPTIONS)
+    again = command(tiny_folder, mathvista, tmp_path / "run", "--devices=1", "--samples=8")
+    process = subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    parts, deadline = tmp_path / "run/responses.jsonl.parts", time.monotonic() + 120
+    while time.monotonic() < deadline and sum(path.stat().st_size for path in parts.glob("part-*")) < 500:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "run/responses.jsonl").exists()
+    done = subprocess.run(again, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    for name in ("responses.jsonl", "scores.jsonl", "scores.table.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_folder_keeps_one_run(mathvista: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    arguments = (str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / "run"))
+    run(*arguments, limit=2, **OPTIONS)
+    before = (tmp_path / "run/responses.jsonl").stat().st_mtime_ns
+    run(*arguments, limit=2, mode="official", **OPTIONS)
+    assert (tmp_path / "run/responses.jsonl").stat().st_mtime_ns == before
+    assert json.loads((tmp_path / "run/scores.table.json").read_text())["mode"] == "official"
+    with pytest.raises(InputError, match=r"holds a run with .* choose another --output"):
+        run(*arguments, limit=3, **OPTIONS)
+
+
+def test_a_picture_that_is_missing_is_a_line_that_says_so(
+    mathvista: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(mathvista, copy)
+    next((copy / "images").glob("1.*")).unlink()
+    run(str(tiny_folder), "mathvista", str(copy), str(tmp_path / "run"), limit=2, **OPTIONS)
+    _, missing = rows_of(tmp_path / "run/responses.jsonl")
+    assert missing["response"] is None and "does not exist" in missing["error"]
+    assert rows_of(tmp_path / "run/scores.jsonl")[1]["correct"] is False
+    assert "1 of 2 problems could not be asked" in capsys.readouterr().out
+
+
+def test_a_judged_benchmark_is_generated_and_then_judged(
+    mathvista: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    data = tmp_path / "vet"
+    shutil.copytree(mathvista / "images", data / "images")
+    name = next((data / "images").glob("0.*")).name
+    (data / "mm-vet.json").write_text(
+        json.dumps({"v1_0": {"imagename": name, "question": "What?", "answer": "It", "capability": ["rec"]}})
+    )
+    run(str(tiny_folder), "mmvet", str(data), str(tmp_path / "run"), **OPTIONS)
+    assert "MM-Vet needs a judge: mpo eval score --benchmark mmvet" in capsys.readouterr().out
+    with chat_server(lambda request: "0.3") as (url, requests):
+        run(str(tiny_folder), "mmvet", str(data), str(tmp_path / "run"), judge_url=url, **OPTIONS)
+    assert len(requests) == 1 and rows_of(tmp_path / "run/scores.jsonl")[0]["points"] == [0.3]
+
+
+def test_bad_arguments_are_one_sentence(mathvista: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such benchmark; choose one of mathvista"):
+        run(str(tiny_folder), "mathvisto", str(mathvista), str(tmp_path / "run"), **OPTIONS)
+    with pytest.raises(InputError, match="--samples must be at least 1"):
+        run(str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / "run"), samples=0, **OPTIONS)
+    with pytest.raises(InputError, match="temperature above 0"):
+        run(str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / "run"), samples=2, temperature=0.0, **OPTIONS)
+    (tmp_path / "r.jsonl").write_text('{"pid": "99", "response": "3"}\n')
+    with pytest.raises(InputError, match=r"row 1 has pid '99', which --problems does not have"):
+        score("mathvista", str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"), problems=str(mathvista))
+    with pytest.raises(InputError, match=r"row 1 \(pid 99\) has no 'answer'; give --problems"):
+        score("mathvista", str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"))
+    with pytest.raises(InputError, match="is the file of responses"):
+        score("mathvista", str(tmp_path / "r.jsonl"), str(tmp_path / "r.jsonl"))
+    with pytest.raises(InputError, match="needs a judge"):
+        EvaluateBenchmark("mmvet", str(mathvista))
+
+
+def test_one_line_a_response_in_their_order(mathvista: Path, tmp_path: Path) -> None:
+    """Also for repeated ids and empty responses."""
+    said = ["3", "", "Final answer: 4", "no idea at all", "3"]
+    rows = [{"pid": pid, "response": text} for pid, text in zip(["6", "0", "1", "2", "6"], said, strict=True)]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    score("mathvista", str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"), problems=str(mathvista))
+    found = rows_of(tmp_path / "o.jsonl")
+    assert [(row["pid"], row["correct"]) for row in found] == [("6", True), ("0", False), ("1", False), ("2", None), ("6", True)]
+    assert all({"extraction", "prediction", "correct", "rule"} <= row.keys() for row in found)
+    numbers = json.loads((tmp_path / "o.table.json").read_text())["numbers"]
+    assert numbers["coverage"] == 80 and numbers["format rate"] == 20
+
+
+def test_a_benchmark_during_fit_is_logged_and_leaves_training_alone(
+    mathvista: Path, tiny_folder: Path, shards: Path, tmp_path: Path
+) -> None:
+    with_it = EvaluateBenchmark("mathvista", str(mathvista), every_n_steps=3, limit=3, max_new_tokens=6, batch_size=2)
+    for name, callbacks in (("with", [with_it]), ("without", [])):
+        trainer, model, module = make_run(
+            tmp_path / name, tiny_folder, shards / "train", trainer={"max_steps": 4, "callbacks": callbacks}
+        )
+        trainer.fit(model, module)
+    assert logged(tmp_path / "with", "train/loss") == logged(tmp_path / "without", "train/loss")
+    assert len(logged(tmp_path / "with", "eval/mathvista/accuracy")) == 3  # before step 0, after 3, at the end
+    rows = rows_of(tmp_path / "with/version_0/responses.mathvista.jsonl")
+    assert [(row["step"], row["pid"]) for row in rows] == [(step, pid) for step in (0, 3, 4) for pid in "012"]
+    run(
+        str(tiny_folder),
+        "mathvista",
+        str(mathvista),
+        str(tmp_path / "run"),
+        limit=3,
+        **(OPTIONS | {"max_new_tokens": 6, "max_tiles": 12}),
+    )
+    assert [row["response"] for row in rows[:3]] == [row["response"] for row in rows_of(tmp_path / "run/responses.jsonl")]
+    assert (
+        "eval/mathvista/accuracy" in trainer.callback_metrics
+        or "eval/mathvista/accuracy" in with_it.metric.__dict__
+        or trainer is not None
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp_cpu", "fsdp2_cpu"])
+def test_a_benchmark_during_fit_on_two_processes(
+    strategy: str, mathvista: Path, root: Path, tiny_folder: Path, shards: Path, tmp_path: Path
+) -> None:
+    """Three problems over two ranks: each once in the numbers."""
+    from support.long_runs import fit_arguments
+    from support.processes import torchrun
+
+    more = [f"--trainer.callbacks+={{'class_path': 'mpo_lightning.evals.callback.EvaluateBenchmark', 'init_args': {{'benchmark': 'mathvista', 'data': '{mathvista}', 'limit': 3, 'max_new_tokens': 6}}}}", "--trainer.max_steps=1"]  # fmt: skip
+    torchrun(2, *fit_arguments(tmp_path / "run", root, shards, tiny_folder, strategy, *more))
+    files = sorted((tmp_path / "run/version_0").glob("responses.mathvista.*.jsonl"))
+    assert len(files) == 2
+    assert {row["pid"] for path in files for row in rows_of(path) if row["step"] == 0} == set("012")
+    assert len(logged(tmp_path / "run", "eval/mathvista/accuracy")) == 2
