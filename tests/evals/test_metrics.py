@@ -62,6 +62,13 @@ def test_repeated_responses_count_once_and_samples_each() -> None:
     assert metric.table().rows[0].total == 3 and float(metric.compute()["accuracy"]) == pytest.approx(200 / 3)
 
 
+def test_scores_that_are_there_count_at_once() -> None:
+    metric = M3CoT([{"id": "q", "choices": ["x", "y"], "answer": "A"}])
+    for sample, (text, expected) in enumerate((("A", 100), ("B", 50))):
+        metric.update_scores([metric.benchmark.score(metric.problems[0], text, "robust")], [0], [sample])
+        assert float(metric.compute()["accuracy"]) == expected
+
+
 def test_two_processes_have_the_table_of_one() -> None:
     one = MathVista(PROBLEMS)
     one.update(SAID, [row["pid"] for row in PROBLEMS])

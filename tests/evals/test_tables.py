@@ -199,3 +199,10 @@ def test_published_rows_name_benchmarks_only() -> None:
         assert set(row) - {"model", "prompt"} <= set(data["metrics"])
     (best,) = [row for row in data["rows"] if row["model"] == "InternVL2-8B-MPO" and row["prompt"] == "table 2"]
     assert best["mathvista"] == 67.0
+
+
+def test_the_docs_table_is_the_data(root: Path) -> None:
+    lines = (root / "docs/evals.md").read_text().split("<!-- published -->")[1].strip().splitlines()[2:]
+    order = ("m3cot", "mathvista", "mathvision", "mmvet", "llava_bench", "pope", "crpe", "mmhal")
+    expected = [[row["model"], row["prompt"], *(str(row.get(name, "")) for name in order)] for row in published()["rows"]]
+    assert [[cell.strip() for cell in line.strip("|").split("|")] for line in lines] == expected
