@@ -143,6 +143,27 @@ def test_what_is_missing_is_said(responses: Path, tmp_path: Path, monkeypatch: p
     (tmp_path / "bad.jsonl").write_text("nonsense\n{}\n")
     with pytest.raises(InputError, match=r"bad\.jsonl:1: is no line of a judge's replies"):
         score("mmvet", str(responses), out, judge_replay=str(tmp_path / "bad.jsonl"))
-    with pytest.raises(InputError, match="pope needs no judge"):
+    with pytest.raises(InputError, match="pope needs no judge with robust rules"):
         (tmp_path / "pope.jsonl").write_text('{"id": 1, "label": "yes", "response": "yes"}\n')
         score("pope", str(tmp_path / "pope.jsonl"), out, judge_url="http://localhost:1/v1")
+
+
+def test_official_mathvista_may_ask_for_the_short_answer(tmp_path: Path) -> None:
+    """Only where no rule in front of it finds one; an empty reply is asked for again."""
+    shape = {"question_type": "free_form", "answer_type": "integer", "choices": None, "question": "How many?"}
+    rows = [
+        shape | {"pid": "1", "answer": "7", "response": "I count seven of them."},
+        shape | {"pid": "2", "answer": "3", "response": "3"},
+    ]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    replies = iter(["", " 7\n"])
+    with chat_server(lambda request: next(replies)) as (url, requests):
+        score("mathvista", str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"), mode="official", judge_url=url)
+    assert len(requests) == 2 and requests[0]["messages"][0]["content"].endswith(
+        "\n\nHow many?\n\nI count seven of them.\n\nExtracted answer: "
+    )
+    assert [(row["correct"], row["rule"]) for row in decisions(tmp_path / "o.jsonl")] == [
+        (True, "given extraction/2023"),
+        (True, "a number/2023"),
+    ]
+    assert json.loads((tmp_path / "o.table.json").read_text())["normaliser"] == "2023"

@@ -131,6 +131,6 @@ def conclusion(text: str) -> Extraction | None:
             if place + 1 < len(found) and found[place].endswith(":"):
                 return Extraction(found[place + 1], "conclusion", 0.85)
             return Extraction(found[place], "conclusion", 0.85)
-    if 1 < len(found) and len(text) < SHORT and re.search(r"\d", found[0]):
+    if len(found) > 1 and len(text) < SHORT and re.search(r"\d", found[0]):
         return Extraction(found[0], "first sentence", 0.7)
     return Extraction(found[-1], "last sentence" if len(found) > 1 else "sentence", 0.75)

@@ -1,6 +1,5 @@
 """`mpo eval ...`"""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,7 +37,8 @@ def score(
         problems: the benchmark's own file or folder.
         mode: robust is our checker; official is the benchmark's own published rule.
         normaliser: of official MathVista: 2023 takes whole numbers only, as the published scores did; 2025 cuts 5.7 to 5, as its script does today.
-        judge_url: the OpenAI-compatible server of a judge, such as http://localhost:8000/v1; "openai" is OpenAI's own.
+        judge_url: the OpenAI-compatible server of a judge, such as http://localhost:8000/v1; "openai" is OpenAI's own. With official MathVista it
+            reads the short answers out of responses.
         judge_model: the judge; default the one that published scores used.
         judge_replay: a file of a judge's replies; new ones are added to it (default beside the output).
         judge_runs: how often the judge is asked about each response.
@@ -56,9 +56,11 @@ def score(
         raise InputError(f"{output}: is the file of responses; choose another output")
     known = chosen.load(Path(problems)) if problems else None
     rows = join(chosen, read_rows(Path(responses)), known, Path(responses))
-    replies = _judged(chosen, rows, target, judge_url, judge_model, judge_replay, judge_runs, judge_at_once)
+    if benchmark == "mathvista":
+        rows = [row | {"normaliser": normaliser} for row in rows]
+    rows = _judged(chosen, rows, mode, target, judge_url, judge_model, judge_replay, judge_runs, judge_at_once)
     with progress_bar("scored", total=len(rows), unit="responses") as advance:
-        scored = score_rows(chosen, rows, mode, normaliser, replies)
+        scored = score_rows(chosen, rows, mode)
         advance(len(rows))
     settings: dict[str, Any] = {"normaliser": normaliser} if benchmark == "mathvista" and mode == "official" else {}
     table = write(chosen, scored, target, mode, settings)
@@ -67,28 +69,24 @@ def score(
 
 
 def _judged(
-    benchmark: "Benchmark",
-    rows: Sequence["Row"],
-    output: Path,
-    url: str | None,
-    model: str | None,
-    replay: str | None,
-    runs: int,
-    at_once: int,
-) -> list[list[str]] | None:
-    """A judge's replies, where one is asked or replayed."""
+    benchmark: "Benchmark", rows: list["Row"], mode: str, output: Path, url: str | None, model: str | None, replay: str | None, runs: int, at_once: int
+) -> list["Row"]:  # fmt: skip
+    """Rows with the replies of a judge, or with extractions of a language model, where one is asked or replayed."""
     from mpo_lightning.evals.judges import KeptReplies, ServerChat
-    from mpo_lightning.evals.scoring import ask_judge
+    from mpo_lightning.evals.scoring import extracted, judged
 
-    if benchmark.judge is None or (url is None and replay is None):
-        if url is not None or replay is not None:
-            raise InputError(f"{benchmark.name} needs no judge; leave out --judge_url and --judge_replay")
-        return None
-    name = model or benchmark.judge.model
+    judge = benchmark.judge or (benchmark.extractor if mode == "official" else None)
+    if url is None and replay is None:
+        return rows
+    if judge is None:
+        raise InputError(f"{benchmark.name} needs no judge with {mode} rules; leave out --judge_url and --judge_replay")
+    name = model or judge.model
     chat = ServerChat(None if url == "openai" else url, name) if url is not None else None
     kept = KeptReplies(Path(replay) if replay else output.with_suffix(".judge.jsonl"), name, chat)
-    with progress_bar("judged", total=len(rows) * runs, unit="responses") as advance:
-        return ask_judge(benchmark, rows, kept, runs, at_once, advance)
+    with progress_bar("judged", total=len(rows) * (runs if benchmark.judge else 1), unit="responses") as advance:
+        if benchmark.judge is None:
+            return extracted(benchmark, rows, kept, at_once, advance)
+        return judged(benchmark, rows, kept, runs, at_once, advance)
 
 
 def _print(benchmark: "Benchmark", scored: "Scored", mode: str) -> None:

@@ -104,6 +104,7 @@ class Benchmark:
         max_new_tokens: of a direct answer and of one with reasoning.
         where: where its files come from.
         judge: for benchmarks whose responses a judge grades.
+        extractor: a language model that the official rule asks for the short answer of a response.
         needed: fields that scoring a row needs.
         decimals: to print.
     """
@@ -119,6 +120,7 @@ class Benchmark:
     where: str
     needed: tuple[str, ...]
     judge: Judge | None = None
+    extractor: Judge | None = None
     decimals: int = 2
 
 

@@ -1,11 +1,11 @@
 """MathVista (testmini 1,000): accuracy of 540 multiple-choice and 460 free-form problems, with nine breakdowns.
 
 Officially a language model extracts a short answer, rules bring it to the answer's type, and equality decides. In `official` mode a row's own
-`extraction` is used where it has one; otherwise what the paper's evaluation did for chain-of-thought responses: the text behind the first
+`extraction` is used where it has one, or the one that a language model gives where one is asked; otherwise what the paper's evaluation did for chain-of-thought responses: the text behind the first
 "Final answer:" or "Answer:", or the whole. Options that are neither letter nor text snap to the nearest by edit distance, as in the original.
 
 Normalisation of integers is that of the published files of 2023, strict `int`; the script of 2025 takes "5.0" and "0.75" for 5 and 0
-(`normaliser="2025"`).
+(a row's `normaliser`).
 
 Source: lupantech/MathVista evaluation/{build_query,extract_answer,calculate_score}.py; InternVL internvl_chat/eval/mathvista.
 """
@@ -18,6 +18,7 @@ from typing import Any
 from mpo_lightning.answers import Kind, Question, Verdict, check
 from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, accuracies, verdict_score
 from mpo_lightning.evals.files import find_file, read_rows
+from mpo_lightning.evals.mathvista_extraction import EXTRACTOR
 from mpo_lightning.evals.prompts import lettered, with_reasoning
 
 WHERE = (
@@ -74,13 +75,14 @@ def _precision(row: Row) -> int | None:
     return int(float(row["precision"])) if row.get("precision") not in (None, "") else None
 
 
-def score(row: Row, response: str, mode: Mode, normaliser: str = "2023") -> Score:
+def score(row: Row, response: str, mode: Mode) -> Score:
     """Of one response; see the module."""
     if mode == "robust":
         choices = tuple(map(str, row.get("choices") or ()))
         kind = Kind.CHOICE if choices else KINDS[row["answer_type"]]
         return verdict_score(check(response, Question(kind, str(row["answer"]), choices, _precision(row))))
     extraction, rule = official_extraction(row, response)
+    normaliser = str(row.get("normaliser", "2023"))
     prediction = official_prediction(row, extraction, normaliser)
     return verdict_score(Verdict(prediction == row["answer"], extraction, prediction, f"{rule}/{normaliser}", 1.0))
 
@@ -150,5 +152,5 @@ def table(rows: Sequence[Row], values: Any) -> Table:
 
 
 MATHVISTA = Benchmark(
-    "mathvista", "MathVista", "pid", load, question, score, table, (4096, 4096), WHERE, ("answer", "question_type", "answer_type"),
+    "mathvista", "MathVista", "pid", load, question, score, table, (4096, 4096), WHERE, ("answer", "question_type", "answer_type"), extractor=EXTRACTOR,
 )  # fmt: skip

@@ -17,7 +17,6 @@ from mpo_lightning.answers import Verdict
 from mpo_lightning.errors import InputError
 from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table
 from mpo_lightning.evals.judges import KeptReplies, ask_all
-from mpo_lightning.evals.mathvista import score as mathvista_score
 from mpo_lightning.evals.sampling import is_formatted, sample_numbers
 
 REPEATED = ("pid", "id", "question_id", "model", "run", "sample", "category", "mode")
@@ -79,27 +78,15 @@ def response_of(benchmark: Benchmark, row: Row, where: str = "") -> str:
     raise InputError(f"{where}row {row.get(benchmark.id_field)} has no field '{names[0]}'")
 
 
-def score_rows(
-    benchmark: Benchmark, rows: Sequence[Row], mode: Mode, normaliser: str = "2023", replies: Sequence[Sequence[str]] | None = None
-) -> Scored:
+def score_rows(benchmark: Benchmark, rows: Sequence[Row], mode: Mode) -> Scored:
     """Scores responses and sums them up.
 
     Args:
         benchmark: which.
-        rows: responses with their problems.
+        rows: responses with their problems, and with the replies of a judge where one is needed.
         mode: whose rules.
-        normaliser: of MathVista's official integers, 2023 or 2025.
-        replies: the judge's, [response][run]; None takes those that rows carry.
     """
-    scores = []
-    for place, row in enumerate(rows):
-        response = response_of(benchmark, row)
-        if replies is not None:
-            row = row | {"judge_raw": list(replies[place]), "review": replies[place][0]}
-        if benchmark.name == "mathvista":
-            scores.append(mathvista_score(row, response, mode, normaliser))
-        else:
-            scores.append(benchmark.score(row, response, mode))
+    scores = [benchmark.score(row, response_of(benchmark, row), mode) for row in rows]
     if len({len(score.values) for score in scores}) > 1:
         raise InputError("rows have different numbers of the judge's runs; score them again with one --judge_runs")
     table = benchmark.table(rows, [score.values for score in scores])
@@ -125,12 +112,29 @@ def summary(benchmark: Benchmark, rows: Sequence[Row], verdicts: Sequence[Verdic
     return numbers
 
 
-def ask_judge(
+def judged(
     benchmark: Benchmark, rows: Sequence[Row], replies: KeptReplies, runs: int, at_once: int, advance: Callable[[int], None]
-) -> list[list[str]]:
-    """The judge's replies to responses."""
+) -> list[Row]:
+    """Rows with the replies of their judge."""
     assert benchmark.judge is not None
-    return ask_all(benchmark.judge, replies, rows, [response_of(benchmark, row) for row in rows], runs, at_once, advance)
+    found = ask_all(benchmark.judge, replies, rows, [response_of(benchmark, row) for row in rows], runs, at_once, advance)
+    return [row | {"judge_raw": given, "review": given[0]} for row, given in zip(rows, found, strict=True)]
+
+
+def extracted(
+    benchmark: Benchmark, rows: Sequence[Row], replies: KeptReplies, at_once: int, advance: Callable[[int], None]
+) -> list[Row]:
+    """Rows with the short answers that a language model read in their responses, where the rules in front of it found none."""
+    assert benchmark.extractor is not None
+    asked = [
+        row
+        for row in rows
+        if benchmark.score(row, response_of(benchmark, row), "official").verdict.rule.split("/")[0]
+        in ("first trigger", "whole response")
+    ]
+    found = ask_all(benchmark.extractor, replies, asked, [response_of(benchmark, row) for row in asked], 1, at_once, advance)
+    extractions = {id(row): given[0].strip() for row, given in zip(asked, found, strict=True)}
+    return [row | {"extraction": extractions[id(row)]} if id(row) in extractions else row for row in rows]
 
 
 def write(benchmark: Benchmark, scored: Scored, output: Path, mode: Mode, settings: dict[str, Any]) -> Path:
