@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, Dataset
 
 from mpo_lightning.data.encoding import PairEncoder
-from mpo_lightning.data.prompts import Prompts
+from mpo_lightning.data.prompts import Prompts, Repeated
 from mpo_lightning.data.slices import Slices
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.models.freeze import freeze
@@ -33,15 +33,30 @@ from mpo_lightning.models.sampling import Draws, Sampling
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Some prompts, those that can be used in batches with their numbers, and the reason for each that cannot."""
+class Group:
+    """Prompts that share a forward pass, each of them once.
 
-    batches: tuple[tuple[tuple[int, ...], PromptBatch], ...]
+    Attributes:
+        numbers: of the answers.
+        rows: the prompt of each answer.
+        batch: the prompts.
+    """
+
+    numbers: tuple[int, ...]
+    rows: tuple[int, ...]
+    batch: PromptBatch
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some prompts, those that can be used in groups, and the reason for each that cannot."""
+
+    groups: tuple[Group, ...]
     refused: tuple[tuple[int, str], ...]
 
     def to(self, *args: Any, **kwargs: Any) -> "Slice":
         """On a device; Lightning calls it."""
-        return replace(self, batches=tuple((numbers, batch.to(*args, **kwargs)) for numbers, batch in self.batches))
+        return replace(self, groups=tuple(replace(group, batch=group.batch.to(*args, **kwargs)) for group in self.groups))
 
 
 class PromptSlices(Dataset[Slice]):
@@ -58,18 +73,23 @@ class PromptSlices(Dataset[Slice]):
         self.prompts, self.encoder, self.limit, self.max_new_tokens = prompts, encoder, limit, max_new_tokens
 
     def __getitem__(self, numbers: list[int]) -> Slice:
-        encoded, usable, refused = [], [], []
+        samples = self.prompts.samples if isinstance(self.prompts, Repeated) else 1
+        of_prompt: dict[int, list[int]] = {}
         for number in numbers:
+            of_prompt.setdefault(number // samples, []).append(number)
+        encoded, usable, refused = [], [], []
+        for answers in of_prompt.values():
             try:
-                encoded.append(encode_prompt(self.encoder, self.prompts[number]))
-                usable.append(number)
+                encoded.append(encode_prompt(self.encoder, self.prompts[answers[0]]))
+                usable.append(answers)
             except BadRecord as error:
-                refused.append((number, f"{self.prompts.where(number)}: {error}"))
-        groups = split_by_rope([len(ids) for ids, _ in encoded], self.limit, self.max_new_tokens)
-        batches = tuple(
-            (tuple(usable[place] for place in group), pad_prompts([encoded[place] for place in group])) for group in groups
-        )
-        return Slice(batches, tuple(refused))
+                refused += [(number, f"{self.prompts.where(number)}: {error}") for number in answers]
+        groups = []
+        for places in split_by_rope([len(ids) for ids, _ in encoded], self.limit, self.max_new_tokens):
+            rows = tuple(row for row, place in enumerate(places) for _ in usable[place])
+            numbers_of = tuple(number for place in places for number in usable[place])
+            groups.append(Group(numbers_of, rows, pad_prompts([encoded[place] for place in places])))
+        return Slice(tuple(groups), tuple(refused))
 
 
 @dataclass(frozen=True)
@@ -131,9 +151,11 @@ class Predictor(L.LightningModule):
 
     def predict_step(self, piece: Slice, batch_idx: int) -> None:
         rows: list[tuple[int, dict[str, Any]]] = [(number, {"response": None, "error": reason}) for number, reason in piece.refused]
-        for numbers, batch in piece.batches:
+        for group in piece.groups:
+            numbers = group.numbers
             draws = Draws(self.options.sampling, numbers) if self.options.sampling else None
-            answers = generate(self.model, self.processor, batch, self.options.max_new_tokens, draws=draws)
+            repeated = group.rows if len(numbers) > len(group.batch.input_ids) else None
+            answers = generate(self.model, self.processor, group.batch, self.options.max_new_tokens, draws=draws, rows=repeated)
             rows += [
                 (number, {"response": answer.text, "response_tokens": answer.tokens, "finished": answer.finished})
                 for number, answer in zip(numbers, answers, strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import InternVLForConditionalGeneration, LogitsProcessorList
+from transformers import DynamicCache, InternVLForConditionalGeneration, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from mpo_lightning.data.encoding import PairEncoder
@@ -104,6 +104,7 @@ def generate(
     max_new_tokens: int,
     streamer: BaseStreamer | None = None,
     draws: Draws | None = None,
+    rows: Sequence[int] | None = None,
 ) -> list[Answer]:
     """Answers, greedy unless they are drawn.
 
@@ -113,23 +114,45 @@ def generate(
         batch: on the model's device.
         max_new_tokens: most tokens of an answer.
         streamer: told about tokens as they come; for a single prompt.
-        draws: draws the tokens, a row a prompt.
+        draws: draws the tokens, a row an answer.
+        rows: the prompt of each answer, where a prompt has several; None is one each. Not for a sharded model.
     """
     inner = model.model if isinstance(model, PairForward) else model
     rotary = inner.model.language_model.rotary_emb
     tokenizer = processor.tokenizer
     end = tokenizer.convert_tokens_to_ids(processor.template.end)
-    pixels = {"pixel_values": normalize_tiles(batch.tiles).to(inner.dtype)} if len(batch.tiles) else {}
     generating: Any = model
     forget_lengths(rotary.rotary if isinstance(rotary, PairRope) else rotary)
-    rows = generating.generate(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, **pixels, max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end,
-        pad_token_id=end, streamer=streamer,
-        synced_gpus=isinstance(model, PairForward) and model.sharded, logits_processor=LogitsProcessorList([draws] if draws else []),
+    if rows is None:
+        ids, mask = batch.input_ids, batch.attention_mask
+        begun: dict[str, Any] = {"pixel_values": normalize_tiles(batch.tiles).to(inner.dtype)} if len(batch.tiles) else {}
+    else:
+        index = torch.tensor(rows, device=batch.input_ids.device)
+        ids, mask = batch.input_ids[index], batch.attention_mask[index]
+        begun = {"past_key_values": _read_once(inner, batch, index)}
+    made = generating.generate(
+        input_ids=ids, attention_mask=mask, **begun, max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end, pad_token_id=end,
+        streamer=streamer, synced_gpus=isinstance(model, PairForward) and model.sharded, logits_processor=LogitsProcessorList([draws] if draws else []),
     )  # fmt: skip
     answers = []
-    for row in rows[:, batch.input_ids.shape[1] :].tolist():
+    for row in made[:, ids.shape[1] :].tolist():
         finished = end in row
-        ids = row[: row.index(end)] if finished else row
-        answers.append(Answer(str(tokenizer.decode(ids, skip_special_tokens=True)), len(ids) + finished, finished))
+        tokens = row[: row.index(end)] if finished else row
+        answers.append(Answer(str(tokenizer.decode(tokens, skip_special_tokens=True)), len(tokens) + finished, finished))
     return answers
+
+
+def _read_once(model: Any, batch: PromptBatch, index: Tensor) -> DynamicCache:
+    """Keys and values of each prompt but for its last token, computed once and repeated for its answers.
+
+    Plain generation with several answers reads a prompt, pictures included, once for each of them.
+    """
+    cache = DynamicCache(config=model.config.text_config)
+    places = (batch.attention_mask.cumsum(-1) - 1).clamp(min=0)
+    pixels = {"pixel_values": normalize_tiles(batch.tiles).to(model.dtype)} if len(batch.tiles) else {}
+    model(
+        input_ids=batch.input_ids[:, :-1], attention_mask=batch.attention_mask[:, :-1], position_ids=places[:, :-1], **pixels, past_key_values=cache,
+        use_cache=True, logits_to_keep=1,
+    )  # fmt: skip
+    cache.batch_select_indices(index)
+    return cache
