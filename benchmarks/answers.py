@@ -6,7 +6,7 @@ Speed: short answers of the plain types (an option, a whole number, a decimal), 
 --mathvista, responses in the format of docs/evals.md whose rows also have `official_true_false`, the published verdict; rows whose verdict was snapped to the
 nearest choice, and empty responses, are left out: they are noise.
 
-Peers: math-verify (pip install "math-verify[antlr4_13_2]"), whose `parse` and `verify` get the gold answer or its letter; and "quick rule", what InternVL's
+Peers: "prefetch", what VLMEvalKit does before it asks a language model; math-verify (pip install "math-verify[antlr4_13_2]"), whose `parse` and `verify` get the gold answer or its letter; and "quick rule", what InternVL's
 evaluation does for reasoned responses without a language model: the text behind the first "Final answer:" or "Answer:", one line, then an option's
 letter as the first character, or a number (internvl_chat/eval/mathvista/extract_answer.py, scienceqa/evaluate_scienceqa.py).
 """
@@ -71,6 +71,25 @@ def quick_rule(response: str, question: Question) -> bool:
         return False
 
 
+def prefetch_rule(response: str, question: Question) -> bool:
+    """VLMEvalKit's rule before it asks a language model (utils/matching_util.py, utils/mathvista.py), written anew: the only letter that stands alone, else the
+    only option that is contained; else int() or float() of the whole."""
+    if not question.choices:
+        try:
+            return float(response) == float(question.gold)
+        except ValueError:
+            return False
+    letters = [chr(ord("A") + place) for place in range(len(question.choices))]
+    words = re.sub(r"[.()\[\],:;!*#{}]", " ", response).split()
+    alone = [letter for letter in letters if letter in words and not (letter == "A" and len(words) > 3)]
+    if len(alone) == 1:
+        return question.choices[letters.index(alone[0])] == question.gold
+    if alone or len(response) > 2 * sum(map(len, question.choices)):
+        return False
+    inside = [choice for choice in question.choices if choice.lower() in response.lower()]
+    return len(inside) == 1 and inside[0] == question.gold
+
+
 def math_verify_rule() -> Checker | None:
     """math-verify, where it is installed."""
     try:
@@ -124,7 +143,7 @@ def main() -> None:
     parser.add_argument("--mathvista", type=Path, help="responses with published verdicts")
     parser.add_argument("--json", type=Path, help="a file for the numbers")
     arguments = parser.parse_args()
-    checkers: dict[str, Checker] = {"ours": ours, "quick rule": quick_rule}
+    checkers: dict[str, Checker] = {"ours": ours, "quick rule": quick_rule, "prefetch": prefetch_rule}
     if (rule := math_verify_rule()) is not None:
         checkers["math-verify"] = rule
     else:
