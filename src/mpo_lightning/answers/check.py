@@ -7,12 +7,14 @@ from mpo_lightning.answers import choices as options
 from mpo_lightning.answers.boxed import boxes
 from mpo_lightning.answers.equality import equivalent
 from mpo_lightning.answers.extract import announced, clean, conclusion, is_refusal
-from mpo_lightning.answers.numbers import Number, find_numbers, parse_number, plain
+from mpo_lightning.answers.numbers import UNIT_POWER, Number, find_numbers, parse_number, plain
 from mpo_lightning.answers.question import Kind, Question
 from mpo_lightning.answers.readings import readings
 from mpo_lightning.answers.verdict import Extraction, Verdict
 
-RANGE = re.compile(r"\d\s*(?:to|~|–)\s*\d[\d.,]*[^\d]{0,30}$")
+OUT_OF = re.compile(r"\s+out\s+of\s+\S+")
+NONE = re.compile(r"\bthere\s+(?:are|is|were|was)\s+no\b|^\W*none\b|^no\s+\w+\s+(?:are|is|were|was)\b", re.IGNORECASE)
+RANGE = re.compile(r"\d\s*(?:to|or|~|–)\s*\d[\d.,]*[^\d]{0,30}$")
 """An answer that is a range is no number."""
 
 
@@ -35,7 +37,23 @@ def check(response: str, question: Question) -> Verdict:
         return _check_number(text, question)
     if question.kind is Kind.LIST:
         return _check_list(text, question)
-    return _check_expression(text, question)
+    return _check_text(text, question) if question.kind is Kind.TEXT else _check_expression(text, question)
+
+
+def _check_text(text: str, question: Question) -> Verdict:
+    """Words: equal, or the right ones within a short answer. Other words are wrong as an answer of one or two, and undecided in running text."""
+    verdict = _check_expression(text, question)
+    if verdict.correct:
+        return verdict
+    said = announced(text) or (Extraction(text, "short", 0.9) if len(text) <= 80 else conclusion(text))
+    if said is None or is_refusal(said.text):
+        return Verdict(False, "", None, "refusal", 0.9)
+    found, wanted = options.words_of(said.text), options.words_of(question.gold)
+    if found == wanted:
+        return Verdict(True, said.text, found, f"{said.rule}/words", said.confidence)
+    if re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", found) and not options.NOT.search(found):
+        return Verdict(True, said.text, wanted, f"{said.rule}/words within", 0.7)
+    return Verdict(False if len(found.split()) <= 2 else None, said.text, found[:200], f"{said.rule}/other words", 0.6)
 
 
 def _check_choice(text: str, question: Question) -> Verdict:
@@ -43,7 +61,11 @@ def _check_choice(text: str, question: Question) -> Verdict:
     found = options.choice_in(said.text, question.choices) if said else None
     if said and not found and len(said.text) > 1:
         found = options.choice_of_prose(said.text, question.choices)
-    if found is None and said and (said.rule == "boxed" or options.is_formula(said.text)):
+    if (
+        found is None
+        and said
+        and (said.rule == "boxed" or options.is_formula(said.text) or options.LETTER_LIST.fullmatch(said.text))
+    ):
         # A definite answer that is none of the options; what else the text mentions is not it.
         return Verdict(None, said.text, None, f"{said.rule}/none of the options", 0.6)
     if found is None:
@@ -77,6 +99,8 @@ def gold_choice(question: Question) -> int | None:
 def _check_number(text: str, question: Question) -> Verdict:
     said = announced(text)
     found = _number_in(said.text) if said else None
+    if found is None and said is not None and RANGE.search(said.text):
+        return Verdict(None, said.text, None, f"{said.rule}/range", 0.5)
     if found is None and said is not None and is_refusal(said.text):
         return Verdict(False, said.text, None, "refusal", 0.9)
     if found is None:
@@ -107,9 +131,12 @@ def _number_in(text: str) -> Number | None:
         return whole
     if RANGE.search(text):
         return None
+    text = OUT_OF.sub("", text)
     numbers = find_numbers(text)
     digits = [number for number in numbers if any(mark.isdigit() for mark in text[number.start : number.end])]
     numbers = digits or numbers
+    if not numbers and (none := NONE.search(text)):
+        return Number(Fraction(0), *none.span())
     if len(numbers) <= 1:
         return numbers[0] if numbers else None
     for pattern in (r"[=≈]\s*(?=[-+$]?\s?[\d.])", r"\b(?:is|are|was|were|be|equals|total(?:s|ing)?|of)\b(?=\D{0,25}\d)"):
@@ -124,6 +151,7 @@ def _number_in(text: str) -> Number | None:
 def _without_latex(text: str) -> str:
     text = re.sub(r"\\[dtc]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}", r"\1/\2", text)
     text = re.sub(r"\\(?:text|mbox|mathrm)\s*\{([^{}]*)\}", r" \1 ", text)
+    text = UNIT_POWER.sub("", text)
     text = re.sub(r"\^\s?\{?\s?(?:\\circ|°)\s?\}?|\\degree", "°", text)
     return re.sub(r"\\(?:left|right|[()\[\],;!: ])|\$(?!\s?\d)|(?<=\d)\s?\$|[*`{}]", " ", text).replace("\\approx", "≈").strip()
 

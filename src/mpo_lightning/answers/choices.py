@@ -14,8 +14,8 @@ LEADING = re.compile(
     r"^[\s\"'`(\[{（$]*(?:\\text\s?\{|\\mathrm\s?\{|\\textbf\s?\{)?\(?([A-Z])\)?(?=$|[\s.,:;)\]}）\"'`$\\—-])(?!\s+[a-z]{2,}\s[a-z]+\s[a-z])"
 )
 NAMED = re.compile(
-    r"(?:\b(?:option|choice|letter|answer|select|choose|chose|pick)s?|选项|答案)\s*(?:is|of|:)?\s*\**[(\[\"'`]?([A-Z])(?![A-Za-z'’])",
-    re.IGNORECASE,
+    r"(?:\b(?:[Oo]ption|[Cc]hoice|[Ll]etter|[Aa]nswer|[Ss]elect|[Cc]hoose|[Cc]hose|[Pp]ick)s?|选项|答案)\s*(?:is|of|:)?\s*\**"
+    r"(?:(?=[(\[][A-Za-z][)\]])[(\[]|[\"'`]?(?=[A-Z]))([A-Za-z])(?![A-Za-z'’])"
 )
 ALONE = re.compile(r"(?<![A-Za-z0-9∠△∆°'’.=+\-/*^_\\$])([A-Z])(?=$|[.,;:)\]。](?:\s|$)|\s*$)")
 NOT = re.compile(
@@ -64,6 +64,11 @@ def is_formula(text: str) -> bool:
     )
 
 
+def _denied(before: str) -> bool:
+    """Whether what stands in front of an option denies it: "not", without a "but" behind it."""
+    return bool(NOT.search(re.split(r"\bbut\b|[.;]", before)[-1]))
+
+
 def _letter(text: str, count: int) -> tuple[int, str, float] | None:
     allowed = set(LETTERS[:count])
     if re.fullmatch(r"[(（\[{]?\s*[A-Za-z]\s*[)）\]}]?\s*[.:]?", text):
@@ -82,9 +87,9 @@ def _letter(text: str, count: int) -> tuple[int, str, float] | None:
         found = [
             match
             for match in pattern.finditer(text)
-            if match[1] in allowed and not NOT.search(text[max(0, match.start() - 25) : match.start()])
+            if match[1].upper() in allowed and not _denied(text[max(0, match.start() - 25) : match.start()])
         ]
-        letters = {match[1] for match in found}
+        letters = {match[1].upper() for match in found}
         if len(letters) == 1:
             return LETTERS.index(letters.pop()), rule, confidence
         if letters:
@@ -142,7 +147,7 @@ def _mentioned(text: str, choices: tuple[str, ...]) -> list[int]:
                 and ((after.isalnum() and after.isascii()) or after == "_" or (numeric and after in ".,/^√°" and follows.isdigit()))
             ):
                 continue
-            if NOT.search(words[max(0, match.start() - 18) : match.start()]) and wanted not in ("no",):
+            if _denied(words[max(0, match.start() - 18) : match.start()]) and wanted not in ("no",):
                 continue
             spans.append((match.start(), match.end(), place))
         if numeric is not None and not any(span[2] == place for span in spans):

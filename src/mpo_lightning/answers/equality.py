@@ -27,7 +27,8 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
         precision: decimals from which a rounded number is taken for an exact one; None is three.
 
     Returns:
-        None where either side is not understood and their texts differ.
+        None where either side is not understood and their texts differ, for a percentage beside its fraction of one, and for a rounded number of too few
+        decimals.
     """
     if _text(gold) == _text(prediction):
         return bool(_text(gold))
@@ -35,11 +36,17 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
     if first is None or second is None:
         first, second = _decimal_comma(gold) or first, _decimal_comma(prediction) or second
     if first is not None and second is not None:
-        return first.value == second.value or _rounds_to(gold, prediction, first.value, second.value, precision)
+        if first.value == second.value or _rounds_to(gold, prediction, first.value, second.value, precision):
+            return True
+        # 75 % and 0.75: suites disagree.
+        return None if first.percent != second.percent and first.value in (100 * second.value, second.value / 100) else False
     left, right = _parsed(gold), _parsed(prediction)
     if left is None or right is None:
         return None
-    return _same(left, right, 3 if precision is None else precision)
+    if _same(left, right, 3 if precision is None else precision):
+        return True
+    # 3.46 for 2√3: too few decimals to say.
+    return None if precision is None and _same(left, right, 1) else False
 
 
 def _text(source: str) -> str:
@@ -77,6 +84,7 @@ def _same(gold: Tree, prediction: Tree, precision: int) -> bool:
     gold, prediction = _plain(gold), _plain(prediction)
     if _is_relation(gold) and _is_relation(prediction):
         return _same_relation(gold, prediction, precision)
+    gold, prediction = _interval_like(gold, prediction), _interval_like(prediction, gold)
     if _is_relation(gold) or _is_relation(prediction):
         bare = [_bare(tree) for tree in (gold, prediction)]
         return bare[0] is not None and bare[1] is not None and _same(bare[0], bare[1], precision)
@@ -92,6 +100,25 @@ def _same(gold: Tree, prediction: Tree, precision: int) -> bool:
             return same_ends and all(_same(*pair, precision) for pair in zip(first, second, strict=True))
         return _same_set(first, second, precision)
     return _same_value(gold, prediction, precision)
+
+
+INFINITY: Tree = ("sym", "infty")
+
+
+def _interval_like(tree: Tree, other: Tree) -> Tree:
+    """x > 3 or 1 < x ≤ 3 as an interval, where the other side is one."""
+    if other[0] not in ("group", "union") or (other[0] == "group" and other[1] not in "(["):
+        return tree
+    if tree[0] == "rel" and tree[1] in "<>≤≥" and tree[2][0] == "sym":
+        closed = tree[1] in "≤≥"
+        if tree[1] in "<≤":
+            return ("group", "(", "]" if closed else ")", ("neg", INFINITY), tree[3])
+        return ("group", "[" if closed else "(", ")", tree[3], INFINITY)
+    if tree[0] == "list" and len(tree) == 3 and all(part[0] == "rel" and part[1] in "<≤" for part in tree[1:]):
+        (_, first, low, middle), (_, second, again, high) = tree[1:]
+        if middle == again and middle[0] == "sym":
+            return ("group", "[" if first == "≤" else "(", "]" if second == "≤" else ")", low, high)
+    return tree
 
 
 def _plain(tree: Tree) -> Tree:

@@ -32,7 +32,7 @@ CHINESE = re.compile(
 )
 BRACKETED = re.compile(r"\[answer\]|<answer>|####", re.IGNORECASE)
 REFUSAL = re.compile(
-    r"\b(?:i\s+(?:can(?:no|')t|cannot|am\s+unable|'m\s+unable|do\s+not\s+have|don't\s+have|do\s+not\s+see|don't\s+see|apologi[sz]e)|"
+    r"\b(?:i\s+(?:can(?:no|')t|cannot|am\s+unable|'m\s+unable|do\s+not\s+(?:have|know)|don't\s+(?:have|know)|do\s+not\s+see|don't\s+see|apologi[sz]e)|"
     r"i'm\s+(?:sorry|unable|not\s+(?:able|sure))|i\s+am\s+(?:sorry|not\s+(?:able|sure))|(?:it\s+is|it's)\s+(?:not\s+possible|impossible|difficult|unclear|not\s+clear)|"
     r"(?:not|in)\s*(?:enough|sufficient)\s+information|insufficient\s+information|can(?:no|')t\s+be\s+(?:determined|answered)|cannot\s+be\s+(?:determined|answered|calculated)|"
     r"without\s+(?:additional|more|further|knowing|any|seeing|the)\b[^.]{0,60}|unable\s+to\s+(?:determine|answer|provide)|not\s+possible\s+to\s+(?:determine|answer|provide|know)|"
@@ -105,6 +105,8 @@ def _behind(text: str, place: int) -> str:
 
 def _weak(text: str, match: re.Match[str], behind: str) -> bool:
     """Announcements of something else: "the answer is not ...", "answer is in the form"; a question repeated from the prompt."""
+    if re.search(r"\b(?:could|might|may|can)\b", match[0], re.IGNORECASE):
+        return True
     return bool(re.match(r"(?:not\s+(?:clear|given|provided|possible|among|shown|listed)|in\s+the\s+form|as\s+follows|based\s+on|the\s+question|below\b|obtained|found\s+by)", behind, re.IGNORECASE))  # fmt: skip
 
 

@@ -34,6 +34,8 @@ PERCENT = re.compile(r"\s?\\?%|\s?(?:percent|pct)\b")
 SCALE = re.compile(r"\s(thousand|million|billion|trillion)\b")
 REST = re.compile(r"\s*\^?\{?(?:%|\\%|°|\\?circ|º|[a-zA-Z°²³/\\{}\u4e00-\u9fff. ]{0,30})\}?\s*")
 """What may stand behind the number of a short answer: a unit."""
+UNIT_POWER = re.compile(r"(?<=[a-zA-Z])\s?\^\s?\{?[23]\}?")
+"""Of cm^2."""
 MINUS = str.maketrans("−–", "--")
 
 
@@ -73,6 +75,8 @@ def parse_number(text: str) -> Number | None:
     text = text.strip().rstrip(".。").strip("$ ")
     if len(text) > 100:
         return None
+    if "^" in text:
+        text = UNIT_POWER.sub("", text)
     numbers = find_numbers(text)
     if len(numbers) != 1 or text[: numbers[0].start].strip(" ~≈约+"):
         return None
@@ -112,6 +116,8 @@ def _from_match(match: re.Match[str], text: str) -> Number | None:
         value = -value
     if end == len(text):
         return Number(value, start, end)
+    if text[end] == "s" and not text[end + 1 : end + 2].isalpha() and match["digits"]:
+        return None  # the 1990s
     after = PERCENT.match(text, end)
     if scale := SCALE.match(text, end):
         value, end = value * (SCALES | {"trillion": 10**12})[scale[1]], scale.end()
