@@ -53,7 +53,8 @@ def _text(source: str) -> str:
     """Without what does not change an answer's words."""
     source = re.sub(r"\\(?:text|mbox|mathrm|textbf)\s*\{([^{}]*)\}", r"\1", source[:4000])
     source = re.sub(r"\\(?:left|right|[,;!: ])|\$|\s|\\[()]", "", source)
-    return source.strip().rstrip(".").lower()
+    source = source.strip().rstrip(".").lower()
+    return source[1:-1] if re.fullmatch(r"\([a-z]\)", source) else source
 
 
 def _decimal_comma(source: str) -> Number | None:
@@ -98,6 +99,9 @@ def _same(gold: Tree, prediction: Tree, precision: int) -> bool:
         if kinds == (True, True) or gold[0] == prediction[0] == "union":
             same_ends = gold[0] != "group" or prediction[0] != "group" or gold[1:3] == prediction[1:3]
             return same_ends and all(_same(*pair, precision) for pair in zip(first, second, strict=True))
+        if gold[0] == prediction[0] == "group" and kinds[0] != kinds[1]:
+            # (2,3) for {2,3}: in this order at least
+            return all(_same(*pair, precision) for pair in zip(first, second, strict=True))
         return _same_set(first, second, precision)
     return _same_value(gold, prediction, precision)
 

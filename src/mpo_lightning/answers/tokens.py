@@ -32,6 +32,8 @@ REPLACED = (
     (re.compile(r"\\cup(?![a-zA-Z])|∪"), " ∪ "),
     (re.compile(r"\\in(?![a-zA-Z])|∈"), " ∈ "),
     (re.compile(r"\\(?:infty|infinity)(?![a-zA-Z])|∞"), r" \\infty "),
+    (re.compile(r"\\(?:emptyset|varnothing)(?![a-zA-Z])|∅"), r" \\emptyset "),
+    (re.compile(r"\{\s*(\w{1,5})\s*\\choose\s*(\w{1,5})\s*\}"), r"\\binom{\1}{\2}"),
     (re.compile(r"\\lbrace(?![a-zA-Z])"), r"\\{"),
     (re.compile(r"\\rbrace(?![a-zA-Z])"), r"\\}"),
     (re.compile(r"[−–—]"), "-"),
@@ -122,7 +124,7 @@ def _words(text: str) -> list[tuple[str, str]]:
     stripped = text.strip()
     if stripped.lower() in JOINING or not stripped:
         return [("mark", ",")] if stripped else []
-    if stripped in FUNCTIONS or (len(stripped) == 1 and stripped.isalpha()):
+    if stripped in FUNCTIONS or stripped in ("e", "i"):
         return [("name", stripped)]
     inner = re.fullmatch(r"([\d.,]+)\s*(.*)", stripped, re.DOTALL)
     if inner and re.fullmatch(r"\d+(\.\d+)?", inner[1].replace(",", "")):
