@@ -105,3 +105,23 @@ def test_a_decision_names_its_rule_and_quotes_the_response() -> None:
     verdict = check("Let me see.\n\nFinal answer: (C) green", choice("red"))
     assert (verdict.correct, verdict.extraction, verdict.prediction) == (False, "(C) green", "C")
     assert verdict.rule == "final answer/letter" and 0.8 < verdict.confidence < 1
+
+
+@pytest.mark.parametrize(
+    ("response", "right"),
+    [
+        ("是的，图中有一只猫。", True),
+        ("不，图中没有猫。", False),
+        ("There is a cat beside the door.", True),
+        ("The cat", None),
+        ("Let me look at the cat:", None),
+    ],
+)
+def test_a_yes_or_no_that_is_not_spelled_out(response: str, right: bool | None) -> None:
+    """A statement affirms or denies; words without a verb do neither."""
+    assert check(response, Question(Kind.CHOICE, "yes", ("yes", "no"))).correct is right
+
+
+def test_an_answer_that_is_called_impossible_is_a_refusal() -> None:
+    verdict = check("The answer is impossible to read off, since the scale is missing.", Question(Kind.INTEGER, "7"))
+    assert verdict.correct is False and verdict.rule == "refusal"

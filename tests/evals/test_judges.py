@@ -167,3 +167,21 @@ def test_official_mathvista_may_ask_for_the_short_answer(tmp_path: Path) -> None
         (True, "a number/2023"),
     ]
     assert json.loads((tmp_path / "o.table.json").read_text())["normaliser"] == "2023"
+
+
+def test_a_reply_that_nobody_can_read_is_asked_for_again_by_the_next_run(responses: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.jsonl"
+    with chat_server(lambda _: "no idea") as (url, requests):
+        score("mmvet", str(responses), str(out), judge_url=url, judge_model="j")
+        assert len(requests) == 10 and [row["points"] for row in decisions(out)] == [[0.0], [0.0]]
+    with chat_server(lambda _: "1.0") as (url, requests):
+        score("mmvet", str(responses), str(out), judge_url=url, judge_model="j")
+        assert len(requests) == 2 and [row["points"] for row in decisions(out)] == [[1.0], [1.0]]
+
+
+def test_a_page_that_is_no_json_is_one_sentence(responses: Path, tmp_path: Path) -> None:
+    with (
+        chat_server(lambda _: 400) as (url, _),
+        pytest.raises(InputError, match="does not answer"),
+    ):
+        score("mmvet", str(responses), str(tmp_path / "scores.jsonl"), judge_url=url, judge_model="j")

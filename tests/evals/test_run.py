@@ -221,3 +221,20 @@ def test_a_benchmark_during_fit_on_two_processes(
     assert len(files) == 2
     assert {row["pid"] for path in files for row in rows_of(path) if row["step"] == 0} == set("012")
     assert len(logged(tmp_path / "run", "eval/mathvista/accuracy")) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "sentence"),
+    [
+        ("mathvista", {"pid": "1", "answer": "3", "question_type": "free_form", "answer_type": "number"}, "answer_type is 'number'"),
+        ("mathvista", {"pid": "1", "answer": "3", "question_type": "free_form", "answer_type": "float", "precision": "two"}, "precision"),
+        ("mathvision", {"id": "1", "answer": "F", "options": ["a", "b"]}, "names no option"),
+        ("m3cot", {"id": "1", "answer": 4, "choices": ["a", "b"]}, "answer 4 names no option"),
+        ("pope", {"id": "1", "label": "maybe"}, "label is 'maybe', not yes or no"),
+        ("crpe", {"id": "1", "correct_option": "yes", "category": "subject"}, "not a letter"),
+    ],
+)  # fmt: skip
+def test_a_row_of_something_else_is_named(name: str, row: dict, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text(json.dumps(row | {"response": "3"}) + "\n")
+    with pytest.raises(InputError, match=f"row 1 .*{sentence}"):
+        score(name, str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"))

@@ -167,6 +167,8 @@ def _mentioned(text: str, choices: tuple[str, ...]) -> list[int]:
 YES = re.compile(r"[\s\"'*(]*(yes|no|true|false)\b", re.IGNORECASE)
 LISTED = re.compile(r"^[ \t]*\(?([A-H])[).:][ \t][^\n]{0,200}$", re.MULTILINE)
 """Options repeated from the question."""
+VERB = re.compile(r"(?:is|are|was|were|has|have|had|does|do|did|can|will|contains?|shows?|lies|there)\W*", re.IGNORECASE)
+HAN_NO, HAN_YES = re.compile(r"^\W*(?:否|不|没有|没|错)"), re.compile(r"^\W*(?:是|有|对|可以|能|正确)")
 DENIED = re.compile(
     r"\b(?:not|no|none|neither|false|incorrect|cannot|can't|(?:is|are|do|does|did|has|have|was|were)n't)\b|\bequal\s+to\s+(?:the\s+(?:number|value)|that)",
     re.IGNORECASE,
@@ -240,18 +242,28 @@ def _first(ordered: list[str], choices: tuple[str, ...]) -> tuple[int, str, floa
     return None
 
 
+def is_statement(sentence: str) -> bool:
+    """Whether words say something: three or more, with a verb among them."""
+    words = sentence.split()
+    return len(words) >= 3 and any(map(VERB.fullmatch, words))
+
+
 def _side(ordered: list[str], sides: dict[str, int], refused: bool) -> tuple[int, str, float] | None:
     for sentence in ordered:
         if spoken := YES.match(sentence):
             word = spoken[1].lower()
             if word in sides:
                 return sides[word], "yes or no", 0.9
+    for sentence in ordered[:1]:
+        for pattern, words_of_side in ((HAN_NO, {"no", "false"}), (HAN_YES, {"yes", "true"})):
+            if pattern.match(sentence):
+                return sides[next(iter(words_of_side & set(sides)))], "yes or no", 0.85
     for sentence in ordered:
         words = re.findall(r"\b(?:" + "|".join(sides) + r")\b", sentence.lower())
         if len(set(words)) == 1:
             return sides[words[0]], "yes or no", 0.8
     for sentence in ordered:
-        if not refused and not sentence.endswith("?"):
+        if not refused and is_statement(sentence) and not sentence.endswith(("?", ":", ",")):
             return (
                 sides[
                     next(iter({"no", "false"} & set(sides)))

@@ -33,7 +33,7 @@ CHINESE = re.compile(
 BRACKETED = re.compile(r"\[answer\]|<answer>|####", re.IGNORECASE)
 REFUSAL = re.compile(
     r"\b(?:i\s+(?:can(?:no|')t|cannot|am\s+unable|'m\s+unable|do\s+not\s+(?:have|know)|don't\s+(?:have|know)|do\s+not\s+see|don't\s+see|apologi[sz]e)|"
-    r"i'm\s+(?:sorry|unable|not\s+(?:able|sure))|i\s+am\s+(?:sorry|not\s+(?:able|sure))|(?:it\s+is|it's)\s+(?:not\s+possible|impossible|difficult|unclear|not\s+clear)|"
+    r"i'm\s+(?:sorry|unable|not\s+(?:able|sure))|i\s+am\s+(?:sorry|not\s+(?:able|sure))|(?:it\s+is|it's|is|answer\s+is)\s+(?:not\s+possible|impossible|difficult|unclear|not\s+clear)|"
     r"(?:not|in)\s*(?:enough|sufficient)\s+information|insufficient\s+information|can(?:no|')t\s+be\s+(?:determined|answered)|cannot\s+be\s+(?:determined|answered|calculated)|"
     r"without\s+(?:additional|more|further|knowing|any|seeing|the)\b[^.]{0,60}|unable\s+to\s+(?:determine|answer|provide)|not\s+possible\s+to\s+(?:determine|answer|provide|know)|"
     r"no\s+(?:image|information|context)\b[^.]{0,40}(?:provided|given|available)|(?:please|could\s+you)\s+(?:please\s+)?provide)|无法(?:确定|回答|判断|得出|计算)|不能确定|信息不足|n/a\b",

@@ -107,6 +107,7 @@ class Benchmark:
         extractor: a language model that the official rule asks for the short answer of a response.
         needed: fields that scoring a row needs.
         decimals: to print.
+        problem: what is wrong with a row's fields, or None.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Benchmark:
     judge: Judge | None = None
     extractor: Judge | None = None
     decimals: int = 2
+    problem: Callable[[Row], str | None] = lambda row: None
 
 
 def verdict_score(verdict: Verdict) -> Score:

@@ -92,4 +92,15 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     return Table("relation mean", mean, tuple(lines))
 
 
-CRPE = Benchmark("crpe", "CRPE", "id", load, question, score, table, (100, 4096), WHERE, ("correct_option", "category"))
+def problem(row: Row) -> str | None:
+    """What is wrong with a row."""
+    return (
+        None
+        if str(row["correct_option"]).strip().upper() in tuple("ABCDEFGH")
+        else f"correct_option is {row['correct_option']!r}, not a letter"
+    )
+
+
+CRPE = Benchmark(
+    "crpe", "CRPE", "id", load, question, score, table, (100, 4096), WHERE, ("correct_option", "category"), problem=problem
+)

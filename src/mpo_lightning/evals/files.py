@@ -36,7 +36,7 @@ def read_rows(path: Path) -> list[Row]:
     try:
         whole = json.loads(text)
     except ValueError as error:
-        if path.suffix == ".json":
+        if path.suffix == ".json" and not text.lstrip().startswith('{"'):
             raise InputError(f"{path}: is not JSON ({error})") from None
     if isinstance(whole, list):
         rows = whole

@@ -62,7 +62,7 @@ class ServerChat:
             reply = self._client.chat.completions.create(
                 model=self.model, messages=asked, temperature=temperature, max_tokens=max_tokens
             )
-        except self._errors as error:
+        except (self._errors, ValueError) as error:  # ValueError: a page that is no JSON
             raise InputError(
                 f"the judge at {self.url or 'api.openai.com'} does not answer ({' '.join(str(error).split()):.200}); replies so far are kept, run it again to go on"
             ) from None
@@ -84,6 +84,7 @@ class KeptReplies:
     def __init__(self, path: Path, model: str, chat: Chat | None) -> None:
         self.path, self.model, self.chat = path, model, chat
         self._lock = Lock()
+        self._asking: dict[str, Lock] = {}
         self.replies: dict[str, str] = {}
         if not path.exists() and chat is None:
             raise InputError(f"{path}: there is no file of a judge's replies; give --judge_url to ask a judge")
@@ -92,7 +93,7 @@ class KeptReplies:
             for number, line in enumerate(lines, start=1):
                 try:
                     kept = json.loads(line) if line.strip() else None
-                    if kept is not None:
+                    if kept is not None and (kept.get("readable", True) or chat is None):
                         self.replies[kept["request"]] = str(kept["reply"])
                 except (ValueError, KeyError, TypeError):
                     if number == len(lines):
@@ -101,22 +102,34 @@ class KeptReplies:
             if lines[-1]:
                 path.write_bytes(b"\n".join(lines[:-1]) + b"\n" if len(lines) > 1 else b"")
 
-    def __call__(self, messages: Messages, temperature: float, max_tokens: int, run: int) -> str:
-        """The reply of a run of the judge.
+    def __call__(self, messages: Messages, temperature: float, max_tokens: int, run: int, read: Callable[[str], object]) -> str:
+        """The reply of a run of the judge. One that `read` makes nothing of is kept for replays, but asked for again by the next run.
 
         Raises:
             InputError: it is not kept and nobody can be asked.
         """
         asked = json.dumps([self.model, messages, temperature, max_tokens, run], ensure_ascii=False, sort_keys=True)
         request = hashlib.sha256(asked.encode()).hexdigest()
-        if request in self.replies:
-            return self.replies[request]
+        with self._lock:
+            asking = self._asking.setdefault(request, Lock())
+        # Equal requests (two responses with the same words) are asked once.
+        with asking:
+            return (
+                self.replies[request]
+                if request in self.replies
+                else self._ask(request, messages, temperature, max_tokens, run, read)
+            )
+
+    def _ask(
+        self, request: str, messages: Messages, temperature: float, max_tokens: int, run: int, read: Callable[[str], object]
+    ) -> str:
         if self.chat is None:
             raise InputError(
                 f"{self.path}: holds no reply to one of the requests; give --judge_url to ask for it, or the same judge, benchmark and responses"
             )
         reply = self.chat(messages, temperature, max_tokens)
-        line = json.dumps({"request": request, "model": self.model, "run": run, "reply": reply}, ensure_ascii=False) + "\n"
+        readable = read(reply) is not None
+        line = json.dumps({"request": request, "model": self.model, "run": run, "reply": reply, "readable": readable}) + "\n"
         with self._lock, self.path.open("ab") as file:
             file.write(line.encode())
             self.replies[request] = reply
@@ -140,7 +153,9 @@ def ask(judge: Judge, replies: KeptReplies, row: Row, response: str, run: int) -
     """A reply that can be read, or the last of as many as the benchmark's rule asks for."""
     reply = ""
     for tries in range(judge.tries):
-        reply = replies(judge.messages(row, response, tries), judge.temperature(tries), judge.max_tokens, run * judge.tries + tries)
+        reply = replies(
+            judge.messages(row, response, tries), judge.temperature(tries), judge.max_tokens, run * judge.tries + tries, judge.read
+        )
         if judge.read(reply) is not None:
             return Judged(reply, tries + 1)
     return Judged(reply, judge.tries)

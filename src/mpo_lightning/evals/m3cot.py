@@ -69,4 +69,14 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     return accuracies(rows, values, "accuracy", {name: part(name) for name in ("domain", "topic")})
 
 
-M3COT = Benchmark("m3cot", "M3CoT", "id", load, question, score, table, (100, 4096), WHERE, ("answer", "choices"))
+def problem(row: Row) -> str | None:
+    """What is wrong with a row."""
+    if not isinstance(row["choices"], list) or not 1 < len(row["choices"]) <= len(LETTERS):
+        return f"choices is no list of 2 to {len(LETTERS)}"
+    answer = row["answer"]
+    if isinstance(answer, int):
+        return None if 0 <= answer < len(row["choices"]) else f"answer {answer} names no option"
+    return None if gold_letter(row) in tuple(LETTERS[: len(row["choices"])]) else f"answer {answer!r} names no option"
+
+
+M3COT = Benchmark("m3cot", "M3CoT", "id", load, question, score, table, (100, 4096), WHERE, ("answer", "choices"), problem=problem)

@@ -73,4 +73,16 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     )  # fmt: skip
 
 
-MATHVISION = Benchmark("mathvision", "MATH-Vision", "id", load, question, score, table, (4096, 4096), WHERE, ("answer",))
+def problem(row: Row) -> str | None:
+    """What is wrong with a row."""
+    options = row.get("options")
+    if options is not None and not isinstance(options, list):
+        return "options is no list"
+    if options and str(row["answer"]) not in tuple("ABCDE"[: len(options)]):
+        return f"answer {row['answer']!r} names no option"
+    return "it has no field 'options'" if options is None and "level" not in row and "subject" not in row else None
+
+
+MATHVISION = Benchmark(
+    "mathvision", "MATH-Vision", "id", load, question, score, table, (4096, 4096), WHERE, ("answer",), problem=problem
+)

@@ -110,4 +110,9 @@ def counts(pairs: Sequence[tuple[bool, float]]) -> dict[str, float]:
     return {name: 100 * number for name, number in numbers.items()} | counted
 
 
-POPE = Benchmark("pope", "POPE", "id", load, question, score, table, (100, 4096), WHERE, ("label",))
+def problem(row: Row) -> str | None:
+    """What is wrong with a row."""
+    return None if str(row["label"]).lower() in ("yes", "no") else f"label is {row['label']!r}, not yes or no"
+
+
+POPE = Benchmark("pope", "POPE", "id", load, question, score, table, (100, 4096), WHERE, ("label",), problem=problem)

@@ -59,6 +59,8 @@ def join(benchmark: Benchmark, responses: Sequence[Row], problems: Sequence[Row]
                 raise InputError(
                     f"{where}: row {number} ({benchmark.id_field} {name}) has no '{field}'; give --problems with the benchmark's own file"
                 )
+        if (problem := benchmark.problem(row)) is not None:
+            raise InputError(f"{where}: row {number} ({benchmark.id_field} {name}): {problem}; is it a row of {benchmark.title}?")
         rows.append(row)
     return rows
 
@@ -173,5 +175,5 @@ def write(benchmark: Benchmark, scored: Scored, output: Path, mode: Mode, settin
 def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     partial.replace(path)
