@@ -9,6 +9,7 @@ import torch
 
 from mpo_lightning.data.join import open_shards
 from mpo_lightning.data.prompts import ShardQuestions
+from mpo_lightning.data.repetition import repeated_share
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.generation import encode_prompt, generate, pad_prompts
@@ -16,7 +17,7 @@ from mpo_lightning.models.loading import load_model
 from mpo_lightning.models.lora import Lora
 from mpo_lightning.objectives import TermWeights
 from mpo_lightning.training import Alarms, StepCheckpoint
-from mpo_lightning.training.alarms import length_drift, repeated_share
+from mpo_lightning.training.alarms import length_drift
 from support.runs import make_run
 
 

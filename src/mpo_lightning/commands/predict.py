@@ -48,7 +48,8 @@ def predict(
     from mpo_lightning.data.join import open_shards
     from mpo_lightning.data.prompts import Prompts, QuestionFile, ShardQuestions
     from mpo_lightning.data.reference_cache import tokenizer_fingerprint
-    from mpo_lightning.inference.predict import PredictOptions, file_digest, run_predict
+    from mpo_lightning.inference.parts import file_digest
+    from mpo_lightning.inference.predict import PredictOptions, run_predict
     from mpo_lightning.models.loading import load_processor
     from mpo_lightning.models.opengvlab.cache import fingerprint, native_folder
 

@@ -149,3 +149,8 @@ class PairEncoder:
     def answer_ids(self, answer: str) -> list[int]:
         """Token ids of an answer with its end token."""
         return list(self.tokenizer(self.template.answer(answer), add_special_tokens=False).input_ids)
+
+    def begun_ids(self, text: str) -> list[int]:
+        """Token ids of the first part of an answer, as they stand in the whole one."""
+        begun = text.lstrip() if self.template.strip else text
+        return list(self.tokenizer(begun, add_special_tokens=False).input_ids)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from mpo_lightning.data.index import ShardIndex
 from mpo_lightning.data.mmpr import parse_json, picture_path, read_lines, refuse_long
 from mpo_lightning.data.reader import ShardReader
-from mpo_lightning.data.records import checked_question
+from mpo_lightning.data.records import PreferenceRecord, checked_question
 from mpo_lightning.errors import BadRecord, InputError
 
 
@@ -24,16 +24,18 @@ class Prompt:
         images: encoded pictures in the order of their marks.
         max_tiles: the data set's own limit on tiles, or None for the run's.
         fields: what the output repeats.
+        begun: the first part of the answer, to be gone on with.
     """
 
     question: str
     images: tuple[bytes, ...] = ()
     max_tiles: int | None = None
     fields: dict[str, Any] = field(default_factory=dict)
+    begun: str = ""
 
 
 class Prompts(Protocol):
-    """Prompts by number. Reading one that cannot be used raises BadRecord."""
+    """Prompts by number. Reading one that cannot be used raises BadRecord; its `fields`, what the output repeats, can be read all the same."""
 
     def __len__(self) -> int: ...
 
@@ -148,12 +150,17 @@ class ShardQuestions:
 
     def __getitem__(self, number: int) -> Prompt:
         record = self.reader.read(number)
-        fields = {"id": record.key, "question": record.question, "chosen": record.chosen, "rejected": record.rejected}
-        return Prompt(record.question, record.images, record.max_tiles, fields)
+        return Prompt(record.question, record.images, record.max_tiles, self._fields(record))
 
     def fields(self, number: int) -> dict[str, Any]:
-        """The record's key."""
-        return {"id": self.reader.index.key(number)}
+        """The record's key and texts; its key alone where it cannot be read."""
+        try:
+            return self._fields(self.reader.read(number))
+        except BadRecord:
+            return {"id": self.reader.index.key(number)}
+
+    def _fields(self, record: PreferenceRecord) -> dict[str, Any]:
+        return {"id": record.key, "question": record.question, "chosen": record.chosen, "rejected": record.rejected}
 
     def where(self, number: int) -> str:
         return self.reader.index.where(number)

@@ -6,18 +6,16 @@ file later replays the run without a server. A file of replies has a JSON object
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
+from typing import Protocol
 
-from mpo_lightning.errors import InputError
+from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.evals.benchmark import Judge, Row
-
-Messages = list[dict[str, str]]
+from mpo_lightning.inference.chat import ChatServer, Messages, UnreadableReply
 
 
 class Chat(Protocol):
@@ -31,42 +29,26 @@ class Chat(Protocol):
 
 
 class ServerChat:
-    """A server that speaks OpenAI's chat protocol (OpenAI itself, vLLM, LMDeploy, SGLang, ...).
+    """A judge on a server.
 
     Args:
         url: of the server, ending in /v1; None is OpenAI's.
         model: the name to ask for.
-        key_variable: the environment variable that holds the key; servers of one's own often need none.
 
     Raises:
-        InputError: the package openai is not installed.
+        InputError: the package openai is not installed, or there is no key.
     """
 
-    def __init__(self, url: str | None, model: str, key_variable: str = "OPENAI_API_KEY") -> None:
-        try:
-            import openai
-        except ModuleNotFoundError:
-            raise InputError("a judge on a server needs the package openai: pip install 'mpo-lightning[servers]'") from None
-        key = os.environ.get(key_variable)
-        if not key and url is None:
-            raise InputError(
-                f"the environment variable {key_variable} is not set; set it to the key of the judge's server, or give --judge_url"
-            )
-        self.model, self.url, self._errors = model, url, openai.OpenAIError
-        # The library itself waits and tries again where a server is busy or does not answer.
-        self._client = openai.OpenAI(api_key=key or "none", base_url=url, max_retries=6, timeout=180)
+    def __init__(self, url: str | None, model: str) -> None:
+        self._server = ChatServer(url, model, "the judge")
 
     def __call__(self, messages: Messages, temperature: float, max_tokens: int) -> str:
-        asked: Any = messages
         try:
-            reply = self._client.chat.completions.create(
-                model=self.model, messages=asked, temperature=temperature, max_tokens=max_tokens
-            )
-        except (self._errors, ValueError) as error:  # ValueError: a page that is no JSON
+            return self._server.chat(messages, temperature=temperature, max_tokens=max_tokens).text
+        except (BadRecord, UnreadableReply) as error:
             raise InputError(
-                f"the judge at {self.url or 'api.openai.com'} does not answer ({' '.join(str(error).split()):.200}); replies so far are kept, run it again to go on"
+                f"the judge at {self._server.url or 'api.openai.com'} does not answer ({error}); replies so far are kept, run it again to go on"
             ) from None
-        return (reply.choices[0].message.content or "") if reply.choices else ""
 
 
 class KeptReplies:

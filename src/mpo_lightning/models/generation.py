@@ -5,7 +5,7 @@ Prompts are padded on the left, so that all of them end where their answers begi
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,20 @@ from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.sampling import Draws
 
 
+class EncodedPrompt(NamedTuple):
+    """One prompt as the model takes it.
+
+    Attributes:
+        ids: int64 [tokens].
+        tiles: uint8 [tiles, 3, S, S].
+        begun: how many of the tokens, at the end, belong to an answer that is to be gone on with.
+    """
+
+    ids: Tensor
+    tiles: Tensor
+    begun: int = 0
+
+
 @dataclass(frozen=True)
 class PromptBatch:
     """Prompts as the model takes them.
@@ -30,11 +44,13 @@ class PromptBatch:
         input_ids: int64 [B, T], padded on the left.
         attention_mask: int64 [B, T], 0 on padding.
         tiles: uint8 [N, 3, S, S] of all prompts, in the order of their image tokens.
+        begun: of each prompt, see `EncodedPrompt`.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     tiles: Tensor
+    begun: tuple[int, ...]
 
     def to(self, *args: Any, **kwargs: Any) -> "PromptBatch":
         """On a device."""
@@ -57,30 +73,31 @@ class Answer:
     finished: bool
 
 
-def encode_prompt(encoder: PairEncoder, prompt: Prompt) -> tuple[Tensor, Tensor]:
-    """int64 [tokens] and uint8 [tiles, 3, S, S] of a prompt.
+def encode_prompt(encoder: PairEncoder, prompt: Prompt) -> EncodedPrompt:
+    """A prompt's tokens and tiles.
 
     Raises:
         BadRecord: a picture cannot be used, or the prompt fills `max_length`.
     """
     tiles = encoder.tiles(prompt.images, prompt.max_tiles)
     ids = encoder.prompt_ids(prompt.question, [len(part) for part in tiles])
-    if len(ids) >= encoder.max_length:
+    begun = encoder.begun_ids(prompt.begun) if prompt.begun else []
+    if len(ids) + len(begun) >= encoder.max_length:
         raise BadRecord(
-            f"the prompt has {len(ids)} tokens and leaves no room in {encoder.max_length}; raise max_length or lower max_tiles"
+            f"the prompt has {len(ids) + len(begun)} tokens and leaves no room in {encoder.max_length}; raise max_length or lower max_tiles"
         )
     side = encoder.tile_size
-    return torch.tensor(ids), torch.cat(tiles) if tiles else torch.empty(0, 3, side, side, dtype=torch.uint8)
+    empty = torch.empty(0, 3, side, side, dtype=torch.uint8)
+    return EncodedPrompt(torch.tensor(ids + begun), torch.cat(tiles) if tiles else empty, len(begun))
 
 
-def pad_prompts(encoded: Sequence[tuple[Tensor, Tensor]]) -> PromptBatch:
+def pad_prompts(encoded: Sequence[EncodedPrompt]) -> PromptBatch:
     """Encoded prompts as one batch."""
-    longest = max(len(ids) for ids, _ in encoded)
-    rows, masks = zip(
-        *((torch.cat([ids.new_zeros(longest - len(ids)), ids]), torch.arange(longest) >= longest - len(ids)) for ids, _ in encoded),
-        strict=True,
-    )
-    return PromptBatch(torch.stack(rows), torch.stack(masks).long(), torch.cat([tiles for _, tiles in encoded]))
+    longest = max(len(prompt.ids) for prompt in encoded)
+    rows = [torch.cat([ids.new_zeros(longest - len(ids)), ids]) for ids, _, _ in encoded]
+    masks = [torch.arange(longest) >= longest - len(ids) for ids, _, _ in encoded]
+    tiles = torch.cat([prompt.tiles for prompt in encoded])
+    return PromptBatch(torch.stack(rows), torch.stack(masks).long(), tiles, tuple(prompt.begun for prompt in encoded))
 
 
 def split_by_rope(lengths: Sequence[int], limit: int | None, max_new_tokens: int) -> list[list[int]]:
@@ -105,6 +122,7 @@ def generate(
     streamer: BaseStreamer | None = None,
     draws: Draws | None = None,
     rows: Sequence[int] | None = None,
+    read: DynamicCache | None = None,
 ) -> list[Answer]:
     """Answers, greedy unless they are drawn.
 
@@ -116,6 +134,7 @@ def generate(
         streamer: told about tokens as they come; for a single prompt.
         draws: draws the tokens, a row an answer.
         rows: the prompt of each answer, where a prompt has several; None is one each. Not for a sharded model.
+        read: with rows, what `read_prompts` gave; None reads them now.
     """
     inner = model.model if isinstance(model, PairForward) else model
     rotary = inner.model.language_model.rotary_emb
@@ -129,24 +148,34 @@ def generate(
     else:
         index = torch.tensor(rows, device=batch.input_ids.device)
         ids, mask = batch.input_ids[index], batch.attention_mask[index]
-        begun = {"past_key_values": _read_once(inner, batch, index)}
+        begun = {"past_key_values": _repeated(inner, read or read_prompts(inner, batch), index)}
     made = generating.generate(
         input_ids=ids, attention_mask=mask, **begun, max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end, pad_token_id=end,
         streamer=streamer, synced_gpus=isinstance(model, PairForward) and model.sharded, logits_processor=LogitsProcessorList([draws] if draws else []),
     )  # fmt: skip
     answers = []
-    for row in made[:, ids.shape[1] :].tolist():
+    for number, row in zip(range(len(ids)) if rows is None else rows, made[:, ids.shape[1] :].tolist(), strict=True):
         finished = end in row
         tokens = row[: row.index(end)] if finished else row
-        answers.append(Answer(str(tokenizer.decode(tokens, skip_special_tokens=True)), len(tokens) + finished, finished))
+        before = batch.input_ids[number, batch.input_ids.shape[1] - batch.begun[number] :].tolist()
+        answers.append(Answer(_decoded(tokenizer, before, tokens), len(tokens) + finished, finished))
     return answers
 
 
-def _read_once(model: Any, batch: PromptBatch, index: Tensor) -> DynamicCache:
-    """Keys and values of each prompt but for its last token, computed once and repeated for its answers.
+def _decoded(tokenizer: Any, before: list[int], tokens: list[int]) -> str:
+    """The text that tokens add to those before them, its white space at the seam included, which some tokenizers drop from a text of its own."""
+    told, whole = (str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in (before, before + tokens))
+    return whole.removeprefix(told)
+
+
+@torch.no_grad()
+def read_prompts(model: Any, batch: PromptBatch) -> DynamicCache:
+    """Keys and values of each prompt but for its last token, computed once however many answers it gets.
 
     Plain generation with several answers reads a prompt, pictures included, once for each of them.
     """
+    rotary = model.model.language_model.rotary_emb
+    forget_lengths(rotary.rotary if isinstance(rotary, PairRope) else rotary)
     cache = DynamicCache(config=model.config.text_config)
     places = (batch.attention_mask.cumsum(-1) - 1).clamp(min=0)
     pixels = {"pixel_values": normalize_tiles(batch.tiles).to(model.dtype)} if len(batch.tiles) else {}
@@ -154,5 +183,13 @@ def _read_once(model: Any, batch: PromptBatch, index: Tensor) -> DynamicCache:
         input_ids=batch.input_ids[:, :-1], attention_mask=batch.attention_mask[:, :-1], position_ids=places[:, :-1], **pixels, past_key_values=cache,
         use_cache=True, logits_to_keep=1,
     )  # fmt: skip
-    cache.batch_select_indices(index)
     return cache
+
+
+def _repeated(model: Any, cache: DynamicCache, index: Tensor) -> DynamicCache:
+    """A cache of its own for the answers of some prompts."""
+    repeated = DynamicCache(config=model.config.text_config)
+    layers: Sequence[Any] = cache.layers
+    for number, layer in enumerate(layers):
+        repeated.update(layer.keys[index], layer.values[index], number)
+    return repeated

@@ -19,13 +19,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from mpo_lightning.data.prompts import Prompt
+from mpo_lightning.data.repetition import repeated_share
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.models.generation import Answer, encode_prompt, generate, pad_prompts
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
 from mpo_lightning.training.together import gather, stop_together
-
-NGRAM = 4
 
 
 class Alarms(L.Callback):
@@ -187,12 +186,6 @@ def length_drift(start: dict[str, float], now: dict[str, float]) -> str | None:
     if not start["tokens"] / 2 <= now["tokens"] <= start["tokens"] * 2:
         return f"sampled answers have {now['tokens']:.0f} tokens and had {start['tokens']:.0f} at the start"
     return None
-
-
-def repeated_share(tokens: list[int]) -> float:
-    """How much of a text is repetition: the share of its runs of four tokens that it has had before. 0 for a short one."""
-    runs = [tuple(tokens[place : place + NGRAM]) for place in range(len(tokens) - NGRAM + 1)]
-    return 1 - len(set(runs)) / len(runs) if len(runs) >= NGRAM else 0.0
 
 
 @torch.no_grad()

@@ -138,7 +138,7 @@ def test_plain_transformers_processor_makes_our_inputs(converted: Path, root: Pa
         text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
         theirs = processor(images=[Image.open(picture)], text=[text], return_tensors="pt")
         encoder = load_processor(converted / name).encoder(12, 10**6, "set_aside")
-        ids, tiles = encode_prompt(encoder, Prompt("<image>\nHow many?", (picture.read_bytes(),)))
+        ids, tiles, _ = encode_prompt(encoder, Prompt("<image>\nHow many?", (picture.read_bytes(),)))
         assert theirs["input_ids"][0].tolist() == ids.tolist()
         # torchvision's resize differs from Pillow's by one step of 255 here and there.
         torch.testing.assert_close(theirs["pixel_values"], normalize_tiles(tiles), rtol=0, atol=0.02)

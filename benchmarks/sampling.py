@@ -1,0 +1,150 @@
+"""How fast several answers to a prompt are drawn, beside plain `generate()` with num_return_sequences, in one run on the same model.
+
+    python benchmarks/sampling.py [--samples 8] [--tokens 64] [--prompts 4] [--rounds 3] [--json FILE]
+
+Two models with random weights, float32, on the CPU: "tiny" (`mpo model tiny`: tiles of 112 pixels, 16 tokens each) and "small" (tiles of 448 pixels, 256 tokens
+each, as a real InternVL2 has; 33 M parameters). Each prompt has a picture of 4 tiles and a thumbnail. Both sides draw at temperature 1.0 among the 50
+likeliest tokens, exactly --tokens of them. Both get prepared tensors; reading pictures from disk is not part of it. Plain
+generation takes a prompt at a time, since prompts with pictures do not batch in it; the embedded engine takes --prompts at once ("one by one": one, for the share of the gain that comes from reading a prompt once).
+
+Expected gain: plain generation encodes the picture and reads the prompt --samples times, ours once, so the ratio grows with the length of the prompt; the
+tokens after it cost the same, but a small model's cost is mostly that of starting each step, which prompts in a batch share.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, Qwen2Config
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "src"))
+
+from mpo_lightning.data.encoding import IMAGE_TOKEN  # noqa: E402
+from mpo_lightning.data.tiling import normalize_tiles  # noqa: E402
+from mpo_lightning.models.generation import EncodedPrompt, generate, pad_prompts  # noqa: E402
+from mpo_lightning.models.processor import Processor  # noqa: E402
+from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids  # noqa: E402
+from mpo_lightning.models.tiny import tiny_model  # noqa: E402
+
+TILES = 5  # a grid of four and the thumbnail
+
+
+def small_model() -> tuple[InternVLForConditionalGeneration, Processor]:
+    """Tiles and tokens as in a real InternVL2, at a hundredth of its parameters."""
+    _, tiny = tiny_model(0)
+    vision = InternVLVisionConfig(
+        hidden_size=384,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        intermediate_size=1536,
+        image_size=[448, 448],
+        patch_size=[14, 14],
+    )
+    text = Qwen2Config(
+        vocab_size=len(tiny.tokenizer),
+        hidden_size=512,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        intermediate_size=1536,
+    )
+    image_token = tiny.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    torch.manual_seed(0)
+    config = InternVLConfig(vision_config=vision, text_config=text, image_token_id=image_token, image_seq_length=256)
+    return InternVLForConditionalGeneration(config).eval(), Processor(
+        tiny.tokenizer, tiny.template, tile_size=448, tokens_per_tile=256
+    )
+
+
+def prompt_of(processor: Processor, number: int) -> EncodedPrompt:
+    encoder = processor.encoder(12, 8192, "set_aside")
+    tiles = torch.randint(
+        0,
+        256,
+        (TILES, 3, processor.tile_size, processor.tile_size),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(number),
+    )
+    return EncodedPrompt(torch.tensor(encoder.prompt_ids(f"<image>\nHow many bars are taller than bar {number}?", [TILES])), tiles)
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    function()
+    return time.perf_counter() - begun
+
+
+@torch.no_grad()
+def compare(
+    name: str, model: InternVLForConditionalGeneration, processor: Processor, options: argparse.Namespace
+) -> dict[str, Any]:
+    prompts = [prompt_of(processor, number) for number in range(options.prompts)]
+    end = processor.tokenizer.convert_tokens_to_ids(processor.template.end)
+    # No answer ends early, so that both sides write the same number of tokens.
+    forbidden = [*forbidden_ids(processor.tokenizer, processor.template.end, model.config.text_config.vocab_size), end]
+
+    def plain() -> None:
+        for prompt in prompts:
+            made = model.generate(
+                input_ids=prompt.ids[None], attention_mask=torch.ones_like(prompt.ids)[None], pixel_values=normalize_tiles(prompt.tiles), do_sample=True, temperature=1.0,
+                top_k=50, num_return_sequences=options.samples, max_new_tokens=options.tokens, suppress_tokens=forbidden, eos_token_id=None, pad_token_id=end,
+            )  # fmt: skip
+            assert made.shape == (options.samples, len(prompt.ids) + options.tokens)
+
+    def ours(at_once: int) -> None:
+        for first in range(0, len(prompts), at_once):
+            batch = prompts[first : first + at_once]
+            rows = [place for place in range(len(batch)) for _ in range(options.samples)]
+            draws = Draws(Sampling(), [first * options.samples + number for number in range(len(rows))], forbidden)
+            answers = generate(model, processor, pad_prompts(batch), options.tokens, draws=draws, rows=rows)
+            assert [answer.tokens for answer in answers] == [options.tokens] * len(rows)
+
+    both = {"plain": plain, "ours": partial(ours, options.prompts), "one by one": partial(ours, 1)}
+    for function in both.values():
+        function()
+    times: dict[str, list[float]] = {side: [] for side in both}
+    for _ in range(options.rounds):
+        for side, function in both.items():
+            times[side].append(seconds(function))
+    best = {side: min(found) for side, found in times.items()}
+    ratios = {side: best["plain"] / best[side] for side in ("ours", "one by one")}
+    rates = {side: options.prompts * options.samples / spent for side, spent in best.items()}
+    print(
+        f"{name:<6}{len(prompts[0].ids):>8}{rates['plain']:>10.2f}{rates['ours']:>10.2f}{ratios['ours']:>8.2f}{ratios['one by one']:>14.2f}"
+    )
+    return {
+        "model": name,
+        "prompt_tokens": len(prompts[0].ids),
+        "responses_per_second": rates,
+        "ratio": ratios["ours"],
+        "ratios": ratios,
+        "seconds": times,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--models", nargs="+", default=["tiny", "small"], choices=["tiny", "small"])
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    print(f"responses a second, {options.samples} a prompt, {options.tokens} tokens each, {torch.get_num_threads()} threads")
+    print(f"{'model':<6}{'prompt':>8}{'plain':>10}{'ours':>10}{'ratio':>8}{'one by one':>14}")
+    made = {"tiny": lambda: tiny_model(0), "small": small_model}
+    found = [compare(name, *made[name](), options) for name in options.models]
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

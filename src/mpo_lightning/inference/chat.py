@@ -1,0 +1,132 @@
+"""One request to a server that speaks OpenAI's protocol, and what may become of it."""
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from mpo_lightning.errors import BadRecord, InputError
+
+Messages = list[dict[str, Any]]
+REFUSALS = (400, 413, 415, 422)
+"""Status codes by which a server says that this request, not the server, is at fault."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a server said.
+
+    Attributes:
+        text: of the answer.
+        tokens: how many it took, where the server says.
+        finished: whether it ended by itself; otherwise it was cut at the limit.
+    """
+
+    text: str
+    tokens: int | None
+    finished: bool
+
+
+class UnreadableReply(Exception):
+    """The server answered, but with nothing that is an answer: no JSON, no choice, no text, half of a reply."""
+
+
+class ChatServer:
+    """A server: OpenAI's own, vLLM, SGLang, LMDeploy, ...
+
+    Args:
+        url: of the server, ending in /v1; None is OpenAI's.
+        model: the name to ask for.
+        purpose: who it is, for messages.
+        timeout: seconds until a request counts as failed.
+        attempts: how often a request is sent again while the server is busy, fails or is not there; waits grow from half a second to eight.
+        key_variable: the environment variable that holds the key; servers of one's own often need none.
+
+    Raises:
+        InputError: the package openai is not installed, or there is no key.
+    """
+
+    def __init__(
+        self,
+        url: str | None,
+        model: str,
+        purpose: str,
+        timeout: float = 180.0,
+        attempts: int = 6,
+        key_variable: str = "OPENAI_API_KEY",
+    ) -> None:
+        try:
+            import openai
+        except ModuleNotFoundError:
+            raise InputError(f"{purpose} on a server needs the package openai: pip install 'mpo-lightning[servers]'") from None
+        key = os.environ.get(key_variable)
+        if not key and url is None:
+            raise InputError(
+                f"the environment variable {key_variable} is not set; set it to the key of OpenAI's server, or give the URL of another one"
+            )
+        self.model, self.url, self.purpose = model, url, purpose
+        self._openai, self._attempts = openai, attempts
+        # The library itself waits and sends again where a server is busy, fails or does not answer.
+        self._client = openai.OpenAI(api_key=key or "none", base_url=url, max_retries=attempts, timeout=timeout)
+
+    def chat(self, messages: Messages, **request: Any) -> Reply:
+        """The reply to a chat.
+
+        Args:
+            messages: as OpenAI's protocol has them.
+            request: temperature, max_tokens, seed, extra_body, ...
+
+        Raises:
+            BadRecord: the server refuses this request.
+            UnreadableReply: what comes back is no answer, also when asked again.
+            InputError: the server does not answer.
+        """
+        asked: Any = messages
+        return self._asked(lambda: self._client.chat.completions.create(model=self.model, messages=asked, **request))
+
+    def complete(self, prompt: str, **request: Any) -> Reply:
+        """What follows a text; otherwise as `chat`."""
+        return self._asked(lambda: self._client.completions.create(model=self.model, prompt=prompt, **request))
+
+    def _asked(self, send: Any) -> Reply:
+        for attempt in range(self._attempts):
+            try:
+                return _reply(send())
+            except self._openai.APIStatusError as error:
+                if error.status_code in REFUSALS:
+                    raise BadRecord(f"the server refuses it ({_short(error)})") from None
+                raise self._gone(error) from None
+            # ValueError: a page that is no JSON.
+            except (self._openai.APIResponseValidationError, UnreadableReply, ValueError) as error:
+                if attempt + 1 == self._attempts:
+                    raise UnreadableReply(_short(error)) from None
+                time.sleep(min(8.0, 0.1 * 2**attempt))
+            except self._openai.OpenAIError as error:
+                raise self._gone(error) from None
+        raise AssertionError("unreachable")
+
+    def _gone(self, error: Exception) -> InputError:
+        where = self.url or "api.openai.com"
+        return InputError(
+            f"{self.purpose} at {where} does not answer ({_short(error)}); answers so far are kept, run it again to go on"
+        )
+
+
+def _short(error: Exception) -> str:
+    return f"{' '.join(str(error).split()) or type(error).__name__:.200}"
+
+
+def _reply(answer: Any) -> Reply:
+    """Of a chat or a completion."""
+    choices = getattr(answer, "choices", None)
+    if not choices:
+        raise UnreadableReply("a reply without an answer")
+    message = getattr(choices[0], "message", None)
+    text = message.content if message is not None else getattr(choices[0], "text", None)
+    reason = getattr(choices[0], "finish_reason", None)
+    if reason == "content_filter" or (message is not None and getattr(message, "refusal", None)):
+        raise BadRecord("the server refuses it (content filter)")
+    if not isinstance(text, str) or reason not in ("stop", "length", "eos", "stop_sequence"):
+        raise UnreadableReply(f"a reply that broke off (finish_reason {reason!r})")
+    usage = getattr(answer, "usage", None)
+    return Reply(text, getattr(usage, "completion_tokens", None), reason != "length")

@@ -1,0 +1,58 @@
+"""The engine in this program: a checkpoint folder, through Lightning's predict loop over any devices and machines."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mpo_lightning.data.reference_cache import tokenizer_fingerprint
+from mpo_lightning.inference.engine import Work
+from mpo_lightning.inference.predict import Dtype, PredictOptions, run_predict
+from mpo_lightning.models.loading import load_processor
+from mpo_lightning.models.opengvlab.cache import fingerprint, native_folder
+from mpo_lightning.models.processor import Processor
+
+
+@dataclass(frozen=True)
+class EmbeddedEngine:
+    """See the module.
+
+    Attributes:
+        model: checkpoint folder, in either layout.
+        max_tiles: most tiles of a prompt's pictures, thumbnails not counted; a prompt's own limit replaces it.
+        max_length: a prompt of so many tokens is refused.
+        template: chat template; "auto" takes the one that the checkpoint names.
+        batch_size: answers that a device writes at once.
+        num_workers: loader processes a device.
+        dtype: of weights and arithmetic.
+        trainer: options of Lightning's Trainer (accelerator, devices, num_nodes).
+    """
+
+    model: str
+    max_tiles: int = 12
+    max_length: int = 8192
+    template: str = "auto"
+    batch_size: int = 32
+    num_workers: int = 2
+    dtype: Dtype = "auto"
+    trainer: dict[str, Any] | None = None
+
+    @cached_property
+    def processor(self) -> Processor:
+        """Of the checkpoint."""
+        return load_processor(self.model, self.template)
+
+    def description(self) -> dict[str, Any]:
+        return {
+            "model": fingerprint(native_folder(self.model)),
+            "tokenizer": tokenizer_fingerprint(self.processor.tokenizer),
+            "template": self.processor.template.name,
+            "max_tiles": self.max_tiles,
+            "max_length": self.max_length,
+        }
+
+    def answer(self, work: Work, output: Path) -> tuple[int, int]:
+        encoder = self.processor.encoder(self.max_tiles, self.max_length, "set_aside")
+        options = PredictOptions(work.max_new_tokens, self.batch_size, self.num_workers, self.dtype, work.sampling)
+        settings = self.description() | {"prompts": work.asked}
+        return run_predict(self.model, self.processor, work.prompts, output, settings, encoder, self.trainer or {}, options)

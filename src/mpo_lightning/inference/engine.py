@@ -1,0 +1,44 @@
+"""Who answers prompts: the model in this program, on any number of devices, or a server that speaks OpenAI's protocol.
+
+Both write the same file (see `parts`): a line a prompt in the order of the prompts, whatever the order of the answers, and go on after a kill.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mpo_lightning.data.prompts import Prompts
+from mpo_lightning.models.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Work:
+    """Prompts, and how they are to be answered.
+
+    Attributes:
+        prompts: the questions; a `Repeated` for several answers to each.
+        asked: names their content, so that a run that was killed goes on with the same ones only.
+        max_new_tokens: most tokens of an answer.
+        sampling: how answers are drawn; None is greedy.
+    """
+
+    prompts: Prompts
+    asked: str
+    max_new_tokens: int
+    sampling: Sampling | None = None
+
+
+class Engine(Protocol):
+    """Answers prompts."""
+
+    def description(self) -> dict[str, Any]:
+        """What decides its answers apart from the work: for the record, and to tell one engine from another."""
+        ...
+
+    def answer(self, work: Work, output: Path) -> tuple[int, int]:
+        """Writes the file of answers. Returns the number of prompts, and how many of them have a reason instead of an answer; (0, 0) in all processes but the first.
+
+        Raises:
+            InputError: the output exists, was begun with something else, or nobody answers.
+        """
+        ...
