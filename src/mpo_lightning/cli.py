@@ -30,6 +30,13 @@ GROUPS = {
         "index": "index a folder of WebDataset shards made elsewhere",
         "reference": "compute reference log-probs once, for training without a reference model",
     },
+    "prefs": {
+        "build": "from questions to shards of pairs: all of what follows, and a data card",
+        "sample": "draw several responses to each question, from a model here or on a server",
+        "pair": "verify responses and pair right ones with wrong ones",
+        "dropout-ntp": "pairs for questions without a checkable answer: half of a response, the rest written without the picture",
+        "fingerprint": "a benchmark's problems, so that training data can be kept free of them",
+    },
     "eval": {
         "run": "ask a model a benchmark's questions and score its responses",
         "score": "score responses that are there, by our rules or the benchmark's own",

@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from mpo_lightning.commands import data, model, predict
+from mpo_lightning.commands import data, model, predict, prefs
 from mpo_lightning.commands import eval as evaluate
 from mpo_lightning.errors import InputError
 
@@ -20,6 +20,11 @@ COMMANDS: dict[str, Any] = {
     "eval run": evaluate.run,
     "eval score": evaluate.score,
     "eval compare": evaluate.compare,
+    "prefs sample": prefs.sample,
+    "prefs pair": prefs.pair,
+    "prefs dropout-ntp": prefs.dropout_ntp,
+    "prefs build": prefs.build,
+    "prefs fingerprint": prefs.fingerprint,
     "model convert": model.convert,
     "model chat": model.chat,
     "model export": model.export,
@@ -43,7 +48,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
             "runs", nargs="+", help="folders of `mpo eval run` or files of `mpo eval score`; the others are compared with the first"
         )
     flags = {f"--{name}" for name, parameter in parameters.items() if parameter.default is False}
-    chosen = parser.parse_args(_with_values(arguments, flags)).as_dict()
+    chosen = vars(parser.instantiate_classes(parser.parse_args(_with_values(arguments, flags))))
     chosen.pop("config")
     try:
         function(**chosen)

@@ -5,7 +5,7 @@ probabilities it falls in (inversion). The noise is the same on every kind of de
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -40,6 +40,10 @@ class Sampling:
                 f"sampling needs a temperature above 0, a top_k of at least 0 and a top_p above 0 and at most 1, got {self.temperature}, {self.top_k} "
                 f"and {self.top_p}"
             )
+
+    def of_stage(self, stage: int) -> "Sampling":
+        """The same with a seed of its own for a stage of a pipeline, so that no two stages draw the same numbers."""
+        return replace(self, seed=self.seed + 1_000_003 * stage)
 
 
 class Draws(LogitsProcessor):

@@ -1,0 +1,137 @@
+"""Pairs as MMPR publishes them: a jsonl for each data set and kind of pair, and a meta.json that names them.
+
+    FOLDER/annotations/NAME_pairs_vqa_correctness_rules.jsonl    right against wrong
+    FOLDER/annotations/NAME_pairs_vqa_format_rules.jsonl         right against no answer in the form that was asked for
+    FOLDER/annotations/NAME_prefix_pair_sr0.5_wo_image.jsonl     DropoutNTP
+    FOLDER/meta.json
+
+Names of files and fields follow MMPR (InternVL issue 831); `id`, `kind` and the two `_meta` fields are each pair's history.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from mpo_lightning.data.shards import unique_names
+
+CORRECTNESS, FORMAT = "pairs_vqa_correctness_rules", "pairs_vqa_format_rules"
+
+
+def dropout_suffix(ratio: float, with_image: bool) -> str:
+    """The end of a DropoutNTP file's name."""
+    return f"prefix_pair_sr{ratio:g}_{'with' if with_image else 'wo'}_image"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which file a pair goes into.
+
+    Attributes:
+        source: the data set's name.
+        root: its picture folder.
+        suffix: the kind of pair.
+        tiles: most tiles of its pictures.
+    """
+
+    source: str
+    root: str
+    suffix: str
+    tiles: int
+
+
+class AnnotationWriter:
+    """Writes the files of a folder; none is there under its name before all are whole.
+
+    Args:
+        folder: of the files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._sources: list[str] = []
+        self._files: dict[Place, TextIO] = {}
+        self.lengths: dict[Place, int] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "AnnotationWriter":
+        (self.folder / "annotations").mkdir(parents=True, exist_ok=True)
+        return self
+
+    def write(self, place: Place, pair: dict[str, Any]) -> None:
+        """Adds a pair."""
+        if place not in self._files:
+            if place.source not in self._sources:
+                self._sources.append(place.source)
+            partial = self._path(place).with_suffix(".partial")
+            self._files[place] = self._stack.enter_context(partial.open("w", encoding="utf-8"))
+            self.lengths[place] = 0
+        self._files[place].write(json.dumps(pair, ensure_ascii=False) + "\n")
+        self.lengths[place] += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+        if kind is not None:
+            return
+        for place in self._files:
+            self._path(place).with_suffix(".partial").rename(self._path(place))
+        write_json(self.folder / "meta.json", {self._name(place): self._entry(place) for place in self._files})
+
+    def _name(self, place: Place) -> str:
+        safe = unique_names(self._sources)[self._sources.index(place.source)]
+        return f"{safe}_{place.suffix}"
+
+    def _path(self, place: Place) -> Path:
+        return self.folder / "annotations" / f"{self._name(place)}.jsonl"
+
+    def _entry(self, place: Place) -> dict[str, Any]:
+        return {
+            "root": os.path.relpath(Path(place.root).resolve(), self.folder.resolve()),
+            "annotation": f"annotations/{self._name(place)}.jsonl",
+            "data_augment": False,
+            "max_dynamic_patch": place.tiles,
+            "repeat_time": 1,
+            "length": self.lengths[place],
+        }
+
+
+def joined_meta(folder: Path, metas: Iterable[Path]) -> Path:
+    """One meta.json in a folder that names the data sets of several."""
+    entries: dict[str, Any] = {}
+    for path in metas:
+        for name, entry in json.loads(path.read_text(encoding="utf-8")).items():
+            moved = {
+                field: os.path.relpath((path.parent / entry[field]).resolve(), folder.resolve()) for field in ("root", "annotation")
+            }
+            entries[name] = entry | moved
+    return write_json(folder / "meta.json", entries)
+
+
+def picture_field(names: list[str]) -> dict[str, Any]:
+    """A pair's `image` as MMPR has it: absent, a path, or a list of paths."""
+    return {"image": names[0] if len(names) == 1 else names} if names else {}
+
+
+@contextmanager
+def whole_file(path: Path | None) -> Iterator[TextIO]:
+    """A text file to write that is there when the context ends without an error; None is written nowhere."""
+    if path is None:
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            yield nowhere
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        yield file
+    partial.replace(path)
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """A JSON file that is whole or not there."""
+    with whole_file(path) as file:
+        file.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    return path

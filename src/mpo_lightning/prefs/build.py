@@ -1,0 +1,296 @@
+"""From questions to shards: every stage of the pipeline in turn, each whole on disk before the next, so that a killed build goes on with the stage it was in.
+
+    questions/verified.jsonl, open.jsonl    prepared questions: those whose answers can be checked, the others
+    questions/rejected.jsonl                what was not used, and why
+    responses/verified.jsonl                many to each
+    responses/open.jsonl                    one to each
+    right.jsonl                             one right response to each question that has one
+    correctness/                            pairs of right and wrong, as MMPR
+    begun.jsonl, responses/begun.jsonl      first halves of good responses; second halves written without the picture
+    dropout_ntp/                            their pairs, as MMPR
+    meta.json                               all pairs
+    shards/                                 the same as checked shards
+    manifest.json, README.md                what came from where: settings, counts, reasons, costs; the data card
+
+Several processes (devices, machines) may run a build: they sample together, and the first does the rest.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from mpo_lightning.data.mmpr import AnnotationSet
+from mpo_lightning.data.shards import plan_shards, write_shards
+from mpo_lightning.data.survey import survey
+from mpo_lightning.errors import InputError
+from mpo_lightning.inference.engine import Engine
+from mpo_lightning.inference.parts import file_digest
+from mpo_lightning.inference.ranks import is_first, wait_for
+from mpo_lightning.models.sampling import Sampling
+from mpo_lightning.prefs.annotations import joined_meta, whole_file, write_json
+from mpo_lightning.prefs.dropout_ntp import DropoutOptions, Offsets, begun_rows, pair_rows
+from mpo_lightning.prefs.filters import first_failed
+from mpo_lightning.prefs.manifest import data_card, manifest_of
+from mpo_lightning.prefs.overlap import read_fingerprints
+from mpo_lightning.prefs.pair import PairOptions, make_pairs
+from mpo_lightning.prefs.prompt_files import PromptFiles
+from mpo_lightning.prefs.questions import PreparedQuestions, Purpose, prepare, write_questions
+from mpo_lightning.prefs.sample import draw
+from mpo_lightning.prefs.sources import Source, source_of
+
+
+class Progress(Protocol):
+    """Opens a progress bar."""
+
+    def __call__(self, label: str, total: int | None = None, unit: str = "") -> AbstractContextManager[Callable[..., None]]: ...
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a build goes.
+
+    Attributes:
+        samples: responses to each question whose answer can be checked.
+        sampling: how they are drawn.
+        max_new_tokens: most tokens of a response.
+        dropout_tokens: most tokens of a second half.
+        pairing: how responses are paired.
+        dropout: how second halves are written.
+        fingerprints: lists of benchmarks' problems that must not be trained on.
+        strict: stop at the first unusable question instead of setting it aside.
+        shards: whether to write shards.
+        validation: share of pairs held out in them.
+        shard_megabytes: a tar is closed before it grows larger.
+        workers: processes.
+    """
+
+    samples: int = 32
+    sampling: Sampling = field(default_factory=Sampling)
+    max_new_tokens: int = 4096
+    dropout_tokens: int = 2048
+    pairing: PairOptions = field(default_factory=PairOptions)
+    dropout: DropoutOptions = field(default_factory=DropoutOptions)
+    fingerprints: tuple[Path, ...] = ()
+    strict: bool = True
+    shards: bool = True
+    validation: float = 0.0
+    shard_megabytes: float = 256.0
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build in a folder.
+
+    Attributes:
+        folder: of the output.
+        sets: data sets of questions.
+        sources: their rules.
+        prompts: texts of the kinds of prompt.
+        engine: who answers.
+        offsets: of the tokenizer, for cutting responses.
+        options: how.
+        progress: opens progress bars.
+        say: told what a stage gave.
+    """
+
+    folder: Path
+    sets: list[AnnotationSet]
+    sources: list[Source]
+    prompts: PromptFiles
+    engine: Engine
+    offsets: Offsets
+    options: BuildOptions
+    progress: Progress
+    say: Callable[[str], None]
+
+    def run(self) -> None:
+        """All stages that are not done yet.
+
+        Raises:
+            InputError: the input cannot be used, or the folder holds a build of something else.
+        """
+        options = self.options
+        questions = {purpose: self.folder / "questions" / f"{purpose}.jsonl" for purpose in ("verified", "open")}
+        if is_first():
+            self._begin()
+            self._stage("questions/counts.json", self._questions)
+        wait_for(self.folder / "questions/counts.json")
+        self._sampled(questions["verified"], "verified", options.samples, 0, options.max_new_tokens)
+        self._sampled(questions["open"], "open", 1, 1, options.max_new_tokens)
+        if is_first():
+            self._stage("correctness/counts.json", self._correctness)
+            self._stage("begun.counts.json", self._begun)
+        wait_for(self.folder / "begun.counts.json")
+        self._sampled(self.folder / "begun.jsonl", "begun", 1, 2, options.dropout_tokens)
+        if is_first():
+            self._stage("dropout_ntp/counts.json", self._dropout)
+            self._end()
+
+    def manifest(self) -> dict[str, Any]:
+        """Of a build that is done."""
+        return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+
+    def _begin(self) -> None:
+        settings = self.settings()
+        path = self.folder / "build.json"
+        if path.is_file():
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+            if (names := sorted(name for name in settings | earlier if settings.get(name) != earlier.get(name))) != []:
+                raise InputError(
+                    f"{self.folder}: holds a build with another '{names[0]}' ({earlier.get(names[0])!s:.60} instead of {settings.get(names[0])!s:.60}); choose another "
+                    "--output, or delete the folder"
+                )
+            return
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise InputError(f"{self.folder}: is not empty and holds no build; choose another --output")
+        (self.folder / "questions").mkdir(parents=True, exist_ok=True)
+        (self.folder / "responses").mkdir(exist_ok=True)
+        write_json(path, settings)
+
+    def settings(self) -> dict[str, Any]:
+        """Whatever decides the pairs."""
+        decides = asdict(self.options)
+        del decides["workers"]
+        decides["fingerprints"] = {str(path): file_digest(path) for path in self.options.fingerprints}
+        return json.loads(json.dumps(
+            {
+                "questions": {entry.name: file_digest(entry.annotation) for entry in self.sets},
+                "sources": [source.as_dict() for source in self.sources],
+                "prompts": self.prompts.version,
+                "engine": self.engine.description(),
+                "options": decides,
+            }
+        ))  # fmt: skip
+
+    def _stage(self, counts: str, work: Callable[[], Any]) -> Any:
+        """Runs a stage unless its counts are there: they are written last."""
+        path = self.folder / counts
+        if not path.is_file():
+            write_json(path, work())
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def _questions(self) -> dict[str, Counter[str]]:
+        options = self.options
+        outputs: dict[Purpose, Path] = {
+            "verified": self.folder / "questions/verified.jsonl",
+            "open": self.folder / "questions/open.jsonl",
+        }
+        overlap = read_fingerprints(options.fingerprints)
+        total = sum(entry.annotation.stat().st_size for entry in self.sets)
+        with self.progress("questions", total, "bytes") as advance:
+            rows = prepare(self.sets, self.sources, self.prompts, options.sampling.seed, overlap, advance)
+            counts = write_questions(rows, outputs, self.folder / "questions/rejected.jsonl", options.strict)
+        totals = sum(counts.values(), Counter())
+        if not totals["verified"] + totals["open"]:
+            raise InputError(f"{self.folder}: no question can be used; questions/rejected.jsonl says why")
+        self.say(
+            f"questions: {totals['verified']:,} whose answers can be checked, {totals['open']:,} others; set aside: {told(totals, ('verified', 'open'))}"
+        )
+        return counts
+
+    def _sampled(self, questions: Path, name: str, samples: int, stage: int, tokens: int) -> None:
+        output = self.folder / "responses" / f"{name}.jsonl"
+        if output.is_file() or not questions.stat().st_size:
+            return
+        sampling = self.options.sampling.of_stage(stage)
+        count, refused = draw(questions, output, self.engine, samples, sampling, tokens, is_first())
+        if count:
+            self.say(f"responses, {name}: {count:,}" + (f"; {refused:,} of them a reason why there is none" if refused else ""))
+
+    def _correctness(self) -> dict[str, dict[str, Any]]:
+        responses = self.folder / "responses/verified.jsonl"
+        right = self.folder / "right.jsonl"
+        if not responses.is_file():
+            right.touch()
+            (self.folder / "correctness").mkdir(exist_ok=True)
+            return {}
+        with self.progress("pairs", responses.stat().st_size, "bytes") as advance:
+            counts = make_pairs(responses, self.folder / "correctness", self.options.pairing, self.options.workers, advance, right)
+        self.say(f"pairs of right and wrong: {sum(found.numbers['pairs'] for found in counts.values()):,}")
+        return {source: found.as_dict() for source, found in counts.items()}
+
+    def _begun(self) -> dict[str, Counter[str]]:
+        counts: dict[str, Counter[str]] = {}
+        with whole_file(self.folder / "begun.jsonl") as file:
+            for row in begun_rows(self._good_responses(counts), self.options.dropout, self.offsets, counts):
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        return counts
+
+    def _good_responses(self, counts: dict[str, Counter[str]]) -> Iterator[dict[str, Any]]:
+        """A response to each question that DropoutNTP is for: a right one, or for want of an answer the one that was drawn."""
+        with (self.folder / "right.jsonl").open(encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                if source_of(row["source"], self.sources).dropout_ntp:
+                    yield row
+        path = self.folder / "responses/open.jsonl"
+        if not path.is_file():
+            return
+        questions = PreparedQuestions(self.folder / "questions/open.jsonl")
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines):
+                response = json.loads(line)
+                numbers = counts.setdefault(response["source"], Counter())
+                numbers["chosen tokens"] += response.get("response_tokens") or 0
+                if not source_of(response["source"], self.sources).dropout_ntp:
+                    continue
+                if (failed := first_failed(response, self.options.dropout.filters)) is not None:
+                    numbers[f"chosen {failed}"] += 1
+                    continue
+                kept = {name: response[name] for name in ("seed", "response_tokens", "finished") if response.get(name) is not None}
+                yield questions.row(number) | {"chosen": response["response"], "chosen_meta": kept}
+
+    def _dropout(self) -> dict[str, Counter[str]]:
+        answers = self.folder / "responses/begun.jsonl"
+        if not answers.is_file():
+            (self.folder / "dropout_ntp").mkdir(exist_ok=True)
+            return {}
+        counts = pair_rows(answers, self.folder / "dropout_ntp", self.options.dropout)
+        self.say(f"pairs without the picture: {sum(found['pairs'] for found in counts.values()):,}")
+        return counts
+
+    def _end(self) -> None:
+        metas = [path for name in ("correctness", "dropout_ntp") if (path := self.folder / name / "meta.json").is_file()]
+        meta = joined_meta(self.folder, metas)
+        if not json.loads(meta.read_text(encoding="utf-8")):
+            raise InputError(
+                f"{self.folder}: not a single pair came out; its counts.json files say where they were lost, responses/ what the model says"
+            )
+        counts = {
+            name: json.loads((self.folder / file).read_text(encoding="utf-8"))
+            for name, file in {"questions": "questions/counts.json", "correctness": "correctness/counts.json", "begun": "begun.counts.json",
+                               "dropout_ntp": "dropout_ntp/counts.json"}.items()
+        }  # fmt: skip
+        runs = {
+            path.name.removesuffix(".jsonl.run.json"): json.loads(path.read_text(encoding="utf-8"))
+            for path in sorted((self.folder / "responses").glob("*.run.json"))
+        }
+        manifest = manifest_of(self.settings(), counts, runs, json.loads(meta.read_text(encoding="utf-8")))
+        if self.options.shards:
+            manifest["shards"] = self._shards(meta)
+        with whole_file(self.folder / "README.md") as file:
+            file.write(data_card(manifest))
+        write_json(self.folder / "manifest.json", manifest)
+
+    def _shards(self, meta: Path) -> dict[str, int]:
+        options = self.options
+        found = survey(meta, True)
+        jobs = plan_shards(
+            found, self.folder / "shards", options.validation, options.sampling.seed, int(options.shard_megabytes * 1e6)
+        )
+        with self.progress("shards", len(found.pairs), "pairs") as advance:
+            summary = write_shards(found, jobs, self.folder / "shards", True, min(options.workers, len(jobs)), advance)
+        return summary.pairs
+
+
+def told(counts: Counter[str], without: tuple[str, ...] = ()) -> str:
+    """Counts in a line, "nothing" where there are none."""
+    return (
+        ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in sorted(counts.items()) if count and name not in without)
+        or "nothing"
+    )

@@ -1,0 +1,174 @@
+"""DropoutNTP: a good response cut in half, its second half written anew without the picture, is the rejected side.
+
+For questions whose answers no rule can check. What the model writes without the picture is fluent and made up, so such pairs teach it to look. The cut is on a token boundary between
+words, and the white space there belongs to the second half on both sides: the reference joins stripped texts, so that a missing space gives the rejected side away.
+
+Source: arXiv 2411.10442, section 3.1; ratio 0.5, ablation 0.25 and 0.75 in table 9; InternVL `mmpr_data_pipeline_dropout_ntp.py`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpo_lightning.errors import InputError
+from mpo_lightning.prefs.annotations import AnnotationWriter, Place, dropout_suffix, picture_field
+from mpo_lightning.prefs.filters import first_failed
+from mpo_lightning.prefs.pairing import difference, word_counts
+from mpo_lightning.prefs.questions import plain_words
+
+Row = dict[str, Any]
+Offsets = Callable[[str], Sequence[tuple[int, int]]]
+"""Where each token of a text starts and stops, in characters."""
+
+
+@dataclass(frozen=True)
+class DropoutOptions:
+    """How the second half is written.
+
+    Attributes:
+        ratio: the share of tokens that are kept; 0 writes the whole response anew.
+        with_image: show the picture all the same: a control that the reference has, for what the missing picture does.
+        filters: names of the quality filters in use.
+    """
+
+    ratio: float = 0.5
+    with_image: bool = False
+    filters: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio < 1:
+            raise InputError(f"the ratio of a response that is kept is {self.ratio}; it must be at least 0 and below 1")
+
+
+def cut_place(text: str, ratio: float, offsets: Offsets) -> int:
+    """The character at which the second half begins: of the token boundaries that lie between words, the one nearest to the ratio.
+
+    White space at the cut belongs to what follows. Chinese has no space between words, so any token boundary there will do.
+
+    Args:
+        text: the response.
+        ratio: share of its tokens in front of the cut.
+        offsets: of the model's tokenizer.
+    """
+    if ratio == 0:
+        return 0
+    spans = offsets(text)
+    wanted = ratio * len(spans)
+    best, best_distance = 0, float(len(spans))
+    for number, (start, _) in enumerate(spans[1:], start=1):
+        place = start
+        while place and text[place - 1].isspace():
+            place -= 1
+        if place > 0 and abs(number - wanted) < best_distance and _between_words(text, place):
+            best, best_distance = place, abs(number - wanted)
+    return best
+
+
+def _between_words(text: str, place: int) -> bool:
+    left, right = text[place - 1], text[place : place + 1]
+    whole = left.isalnum() and right.isalnum() and left.isascii() and right.isascii()
+    return bool(text[place:].strip()) and not whole and right != "\u200d"
+
+
+def begun_rows(rows: Iterator[Row], options: DropoutOptions, offsets: Offsets, counts: dict[str, Counter[str]]) -> Iterator[Row]:
+    """Questions with the first half of a good response, to be gone on with: one for each question.
+
+    Args:
+        rows: prepared questions with a `chosen`.
+        options: how.
+        offsets: of the model's tokenizer.
+        counts: by source; what was not used is counted there.
+    """
+    for row in rows:
+        numbers = counts.setdefault(row["source"], Counter())
+        numbers["chosen"] += 1
+        if not row["image"]:
+            numbers["without a picture"] += 1
+            continue
+        if (failed := first_failed(row | {"response": row["chosen"], "finished": True}, options.filters)) is not None:
+            numbers[failed] += 1
+            continue
+        place = cut_place(row["chosen"], options.ratio, offsets)
+        if place == 0 and options.ratio > 0:
+            numbers["too short to cut"] += 1
+            continue
+        yield row | {"begun": row["chosen"][:place], "with_image": options.with_image}
+
+
+def pair_rows(answers: Path, output: Path, options: DropoutOptions) -> dict[str, Counter[str]]:
+    """Writes the annotations and returns counts by source.
+
+    Args:
+        answers: begun questions with what the model went on with, as `response`.
+        output: the folder.
+        options: how they were asked.
+    """
+    counts: dict[str, Counter[str]] = {}
+    suffix = dropout_suffix(options.ratio, options.with_image)
+    with AnnotationWriter(output) as writer, answers.open(encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            numbers = counts.setdefault(row["source"], Counter())
+            numbers["tokens"] += row.get("response_tokens") or 0
+            pair = paired(row, options, numbers)
+            if pair is not None:
+                numbers["pairs"] += 1
+                place = Place(row["source"], row["root"], suffix, int(row.get("max_tiles") or 12))
+                writer.write(place, pair)
+    return counts
+
+
+def paired(row: Row, options: DropoutOptions, numbers: Counter[str]) -> Row | None:
+    """The pair of a question, or None with a count of the reason.
+
+    Args:
+        row: a begun question with its `response`.
+        options: how it was asked.
+        numbers: where reasons are counted.
+    """
+    chosen, begun = row["chosen"], row["begun"]
+    answered = row | {"response": row.get("response") or ""}
+    if (failed := first_failed(answered, options.filters)) is not None:
+        numbers[failed] += 1
+        return None
+    second, restored = joined(begun, chosen[len(begun) :], answered["response"])
+    rejected = begun + second
+    numbers["boundary restored"] += restored
+    if plain_words(rejected) == plain_words(chosen):
+        numbers["identical"] += 1
+        return None
+    names = ("sample", "seed", "response_tokens", "finished")
+    return {
+        "id": f"{row['id']}-ntp",
+        **picture_field(row["image"]),
+        "question": row["prompt"],
+        "chosen": chosen,
+        "rejected": rejected,
+        "kind": "dropout_ntp",
+        "prompt_kind": row.get("kind"),
+        "chosen_meta": row.get("chosen_meta"),
+        "rejected_meta": {name: row[name] for name in names if row.get(name) is not None}
+        | {
+            "ratio": options.ratio,
+            "with_image": options.with_image,
+            "kept_characters": len(begun),
+            "boundary_restored": restored,
+            "difference": round(difference(word_counts(chosen), word_counts(rejected)), 3),
+        },
+    }
+
+
+def joined(begun: str, rest: str, continuation: str) -> tuple[str, bool]:
+    """What follows the first half on the rejected side; and whether the white space of the chosen side had to be put back, which some servers drop.
+
+    Args:
+        begun: the first half.
+        rest: of the chosen response.
+        continuation: what the model wrote.
+    """
+    space = rest[: len(rest) - len(rest.lstrip())]
+    lost = bool(begun and space) and not continuation[:1].isspace() and continuation[:1].isalnum()
+    return (space + continuation if lost else continuation), lost

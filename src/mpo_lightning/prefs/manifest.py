@@ -1,0 +1,103 @@
+"""What came from where: a build's manifest, and the data card that says the same in words."""
+
+from collections import Counter
+from typing import Any
+
+from mpo_lightning.prefs.annotations import CORRECTNESS, FORMAT
+
+PAPER_TOKENS, RLAIFV_TOKENS = 571.2, 992.7
+"""Tokens written for a pair: DropoutNTP in the paper, and RLAIF-V beside it (arXiv 2411.10442, section 3.1)."""
+
+Counted = dict[str, dict[str, Any]]
+
+
+def manifest_of(settings: dict[str, Any], counts: dict[str, Counted], runs: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+    """The manifest.
+
+    Args:
+        settings: of the build.
+        counts: by stage and source.
+        runs: how responses were made, by stage.
+        meta: the data sets of pairs.
+    """
+    return {
+        "pairs": sum(entry["length"] for entry in meta.values()),
+        "data_sets": {name: entry["length"] for name, entry in meta.items()},
+        "costs": costs(counts),
+        "stages": counts,
+        "sampling": runs,
+        "settings": settings,
+    }
+
+
+def costs(counts: dict[str, Counted]) -> dict[str, Any]:
+    """Tokens that the model wrote for a pair of each kind; None where there is no pair."""
+    correctness, begun, dropout = (totals(counts[name]) for name in ("correctness", "begun", "dropout_ntp"))
+    pairs = correctness["pairs"]
+    written = begun["chosen tokens"] + dropout["tokens"]
+    return {
+        "correctness": {
+            "tokens_per_pair": correctness["tokens"] / pairs if pairs else None,
+            "chosen_tokens": correctness["chosen tokens"] / pairs if pairs else None,
+            "rejected_tokens": correctness["rejected tokens"] / pairs if pairs else None,
+            "rejected_longer": correctness["rejected longer"] / pairs if pairs else None,
+        },
+        "dropout_ntp": {
+            "tokens_per_pair": written / dropout["pairs"] if dropout["pairs"] else None,
+            "paper": PAPER_TOKENS,
+            "rlaif_v": RLAIFV_TOKENS,
+        },
+    }
+
+
+def totals(counted: Counted) -> Counter[str]:
+    """Numbers summed over sources."""
+    return sum(
+        (Counter({name: value for name, value in found.items() if isinstance(value, int)}) for found in counted.values()), Counter()
+    )
+
+
+def data_card(manifest: dict[str, Any]) -> str:
+    """The README of a data set."""
+    settings, stages = manifest["settings"], manifest["stages"]
+    engine = settings["engine"]
+    sampling = settings["options"]["sampling"]
+    model = f"model {engine['model']}" + (f" on {engine['server']}" if "server" in engine else "")
+    lines = [
+        "---", "task_categories: [visual-question-answering]", "tags: [preference, dpo, mpo, multimodal]", "license: other", "---", "",
+        f"# {manifest['pairs']:,} preference pairs", "",
+        "Made by `mpo prefs build` of mpo-lightning. Fields: `question`, `image`, `chosen`, `rejected`; `id`, `kind`, `chosen_meta` and `rejected_meta` are a pair's history.", "",
+        "| data set | pairs |", "| --- | --- |",
+        *(f"| {name} | {count:,} |" for name, count in manifest["data_sets"].items()), "",
+        "## How they were made", "",
+        f"- Responses: {model}, temperature {sampling['temperature']:g}, top-k {sampling['top_k']}, top-p {sampling['top_p']:g}, seed {sampling['seed']}, {settings['options']['samples']} to each "
+        f"question whose answer can be checked; prompts of version {settings['prompts']}.",
+        f"- Right against wrong (`{CORRECTNESS}`) or against no answer in the form that was asked for (`{FORMAT}`), by mpo-lightning's checker, verdicts of a confidence below "
+        f"{settings['options']['pairing']['confident']:g} left out; at most {settings['options']['pairing']['rules']['most']} pairs of a question.",
+        f"- DropoutNTP: the first {settings['options']['dropout']['ratio']:.0%} of a good response, gone on with {'with' if settings['options']['dropout']['with_image'] else 'without'} the picture.",
+        f"- Filters: {', '.join(settings['options']['pairing']['filters'])}.", "",
+        "## What was left out", "", "| stage | what | count |", "| --- | --- | --- |",
+        *(f"| {stage} | {name.replace('_', ' ')} | {count:,} |" for stage, counted in stages.items() for name, count in sorted(totals(counted).items())), "",
+        "## Cost and length", "", *cost_lines(manifest["costs"]), "",
+        "## What to know", "",
+        "- Verdicts are those of rules, without a reader: of confident ones somewhat less than 1 % are wrong (docs/prefs.md).",
+        "- Licences of pictures and questions are those of their sources; fill in `license` above.",
+        "- Benchmarks were looked for by words and pictures only where lists of fingerprints were given: "
+        f"{len(settings['options']['fingerprints'])} lists.", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def cost_lines(found: dict[str, Any]) -> list[str]:
+    """Costs in words."""
+    lines = []
+    if (correctness := found["correctness"])["tokens_per_pair"] is not None:
+        lines.append(
+            f"- Right against wrong: {correctness['tokens_per_pair']:,.1f} tokens written for a pair; chosen {correctness['chosen_tokens']:.1f} tokens, rejected "
+            f"{correctness['rejected_tokens']:.1f}, the rejected side longer in {correctness['rejected_longer']:.0%} of the pairs."
+        )
+    if (dropout := found["dropout_ntp"])["tokens_per_pair"] is not None:
+        lines.append(
+            f"- DropoutNTP: {dropout['tokens_per_pair']:,.1f} tokens written for a pair (the paper: {dropout['paper']}; RLAIF-V: {dropout['rlaif_v']})."
+        )
+    return lines

@@ -1,0 +1,150 @@
+"""Questions that a benchmark asks must not become training data: found again by their words or by their pictures.
+
+A fingerprint list is a JSON-lines file; a line is a problem of a benchmark: `benchmark`, `id`, `text` (a hash of its words without case and punctuation) and `pictures` (256 bits
+each: which of two neighbouring points of a 17 x 16 thumbnail is brighter, so a copy in another size or format is near). `mpo prefs fingerprint` makes such lists
+from benchmarks on disk, or from any questions file; lists can be joined with `cat`.
+
+A question is set aside where its words are those of a problem (at least five words, or with the same picture), or one of its pictures is within 10 bits of a problem's. Pictures
+of next to one colour say nothing and are not compared.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mpo_lightning.data.mmpr import parse_json
+from mpo_lightning.data.pictures import open_picture
+from mpo_lightning.errors import BadRecord, InputError
+from mpo_lightning.prefs.annotations import whole_file
+from mpo_lightning.prefs.questions import plain_words
+
+NEAR = 10
+"""Bits of 256 in which pictures that count as the same may differ."""
+
+FEW_WORDS = 5
+FLAT = 16
+"""Fewer bits than this that are set, or not set, and a picture is next to one colour."""
+
+
+def text_fingerprint(question: str) -> str:
+    """16 hexadecimal digits of a question's words."""
+    return hashlib.blake2b(plain_words(question).encode(), digest_size=8).hexdigest()
+
+
+def picture_fingerprint(data: bytes) -> str | None:
+    """64 hexadecimal digits of what a picture looks like; None for one of next to one colour.
+
+    Raises:
+        BadRecord: it cannot be decoded.
+    """
+    small = np.asarray(open_picture(data).convert("L").resize((17, 16), Image.Resampling.BOX), dtype=np.int16)
+    bits = (small[:, 1:] > small[:, :-1] + 2).ravel()
+    return np.packbits(bits).tobytes().hex() if FLAT <= bits.sum() <= bits.size - FLAT else None
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Problems of benchmarks, to look questions up in.
+
+    Attributes:
+        texts: the benchmark of each text's fingerprint.
+        pictures: uint64 [problems' pictures, 4].
+        benchmarks: the benchmark of each picture.
+    """
+
+    texts: dict[str, str]
+    pictures: np.ndarray
+    benchmarks: list[str]
+
+    def __call__(self, question: str, pictures: Sequence[Path]) -> str | None:
+        """The benchmark that holds a question or one of its pictures; None where none does."""
+        benchmark = self.texts.get(text_fingerprint(question))
+        if benchmark is not None and (len(plain_words(question).split()) >= FEW_WORDS or not pictures):
+            return benchmark
+        for path in pictures:
+            if len(self.pictures) and (found := self._picture(str(path))) is not None:
+                return found
+        return None
+
+    def _picture(self, path: str) -> str | None:
+        fingerprint = _fingerprint_of(path)
+        if fingerprint is None:
+            return None
+        bits = np.bitwise_count(self.pictures ^ np.frombuffer(bytes.fromhex(fingerprint), dtype=np.uint64)).sum(axis=1)
+        nearest = int(bits.argmin())
+        return self.benchmarks[nearest] if bits[nearest] <= NEAR else None
+
+
+@lru_cache(4096)
+def _fingerprint_of(path: str) -> str | None:
+    """Of a picture file; None where it cannot be read, which sampling says later."""
+    try:
+        return picture_fingerprint(Path(path).read_bytes())
+    except (BadRecord, OSError):
+        return None
+
+
+def read_fingerprints(paths: Sequence[Path]) -> Overlap:
+    """Fingerprint lists.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    texts: dict[str, str] = {}
+    pictures: list[bytes] = []
+    benchmarks: list[str] = []
+    for path in paths:
+        try:
+            lines = path.read_bytes().splitlines()
+        except OSError as error:
+            raise InputError(
+                f"{path}: the list of fingerprints cannot be read ({error.strerror}); make one with 'mpo prefs fingerprint'"
+            ) from None
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = parse_json(line.decode())
+                found = [bytes.fromhex(picture) for picture in row["pictures"]]
+                if any(len(picture) != 32 for picture in found):
+                    raise ValueError("a picture's fingerprint has 64 digits")
+                texts.setdefault(str(row["text"]), str(row["benchmark"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(
+                    f"{path}:{number}: is no fingerprint ({error}); make the list with 'mpo prefs fingerprint'"
+                ) from None
+            pictures += found
+            benchmarks += [str(row["benchmark"])] * len(found)
+    bits = np.frombuffer(b"".join(pictures), dtype=np.uint64).reshape(-1, 4)
+    return Overlap(texts, bits, benchmarks)
+
+
+def write_fingerprints(
+    problems: Iterator[tuple[str, str, list[Path]]],
+    benchmark: str,
+    output: Path,
+    advance: Callable[[int], None] = lambda done: None,
+) -> tuple[int, int]:
+    """Writes a list and returns how many problems and pictures it holds.
+
+    Args:
+        problems: id, question and pictures of each.
+        benchmark: its name.
+        output: the file.
+        advance: told of each problem.
+    """
+    count = seen = 0
+    with whole_file(output) as file:
+        for identity, question, paths in problems:
+            pictures = [found for path in paths if (found := picture_fingerprint(path.read_bytes())) is not None]
+            file.write(
+                json.dumps({"benchmark": benchmark, "id": identity, "text": text_fingerprint(question), "pictures": pictures})
+                + "\n"
+            )
+            count, seen = count + 1, seen + len(pictures)
+            advance(1)
+    return count, seen

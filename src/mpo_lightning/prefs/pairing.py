@@ -1,0 +1,130 @@
+"""Which right response is paired with which wrong one.
+
+The reference draws 15 pairs from the product of right and wrong ones, so that one easy wrong response may stand in all of them, and keeps them in an order that
+changes between runs. Here uses are spread as evenly as they go: no wrong response stands in more than half of a question's pairs, unless there is one pair. Ties are broken by a hash of
+question and sample numbers, so the pairs depend on nothing but the responses.
+
+Source of the numbers: arXiv 2411.10442, section 3.2 (at most 15 pairs a question).
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mpo_lightning.prefs.questions import plain_words
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A response that can stand in a pair.
+
+    Attributes:
+        sample: its number among the question's responses.
+        text: of the response.
+        prediction: the answer it gives, in comparable form; None where it gives none.
+        length: tokens.
+    """
+
+    sample: int
+    text: str
+    prediction: str | None
+    length: int
+
+
+@dataclass(frozen=True)
+class PairingRules:
+    """How pairs are chosen.
+
+    Attributes:
+        most: pairs of a question.
+        reuse: pairs in which one response may stand.
+        difference: least share of words in which the two sides differ; closer ones count as the same.
+        balance: choose pairs so that the sides' lengths balance over a question's pairs.
+    """
+
+    most: int = 15
+    reuse: int = 4
+    difference: float = 0.02
+    balance: bool = False
+
+
+def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Without those that say the same as an earlier one, but for case, punctuation and space."""
+    seen: dict[str, Candidate] = {}
+    for candidate in candidates:
+        seen.setdefault(plain_words(candidate.text) or candidate.text, candidate)
+    return list(seen.values())
+
+
+def word_counts(text: str) -> Counter[str]:
+    """How often each word stands in a text."""
+    return Counter(plain_words(text).split())
+
+
+def difference(left: Counter[str], right: Counter[str]) -> float:
+    """The share of words, counted with repeats, that one text has and the other has not; 0 for the same words, 1 for none in common."""
+    total = left.total() + right.total()
+    return 1 - 2 * sum(min(count, right[word]) for word, count in left.items() if word in right) / total if total else 0.0
+
+
+def choose_pairs(
+    question: str, right: Sequence[Candidate], wrong: Sequence[Candidate], rules: PairingRules
+) -> tuple[list[tuple[Candidate, Candidate]], int]:
+    """Pairs of a question, chosen first, in an order of their own; and how many were too alike to be used.
+
+    Args:
+        question: its id.
+        right: responses for the chosen side, distinct.
+        wrong: responses for the rejected side, distinct.
+        rules: see there.
+    """
+    order = {
+        (good.sample, bad.sample): hashlib.blake2b(f"{question} {good.sample} {bad.sample}".encode(), digest_size=8).digest()
+        for good in right
+        for bad in wrong
+    }
+    goods_words = [word_counts(good.text) for good in right]
+    bads_words = [word_counts(bad.text) for bad in wrong]
+    usable = [
+        (good, bad)
+        for good, words in zip(right, goods_words, strict=True)
+        for bad, others in zip(wrong, bads_words, strict=True)
+        if not (good.prediction is not None and good.prediction == bad.prediction) and difference(words, others) >= rules.difference
+    ]
+    alike = len(right) * len(wrong) - len(usable)
+    goods, bads = len({good.sample for good, _ in usable}), len({bad.sample for _, bad in usable})
+    # A single wrong response would stand in every pair.
+    most = 1 if bads == 1 else min(rules.most, rules.reuse * goods, rules.reuse * bads)
+    uses: Counter[tuple[str, int]] = Counter()
+    pairs: list[tuple[Candidate, Candidate]] = []
+    excess = 0  # tokens by which the rejected sides are longer so far
+    while usable and len(pairs) < most:
+        good, bad = min(
+            usable,
+            key=lambda pair: (
+                uses["bad", pair[1].sample],
+                uses["good", pair[0].sample],
+                abs(excess + pair[1].length - pair[0].length) if rules.balance else 0,
+                order[pair[0].sample, pair[1].sample],
+            ),
+        )
+        usable.remove((good, bad))
+        if max(uses["bad", bad.sample], uses["good", good.sample]) >= rules.reuse:
+            continue
+        pairs.append((good, bad))
+        uses["bad", bad.sample] += 1
+        uses["good", good.sample] += 1
+        excess += bad.length - good.length
+    return _spread(pairs), alike
+
+
+def _spread(pairs: list[tuple[Candidate, Candidate]]) -> list[tuple[Candidate, Candidate]]:
+    """Without the last pairs of a wrong response that stands in more than half of them."""
+    while len(pairs) > 1:
+        sample, count = Counter(bad.sample for _, bad in pairs).most_common(1)[0]
+        if 2 * count <= len(pairs):
+            break
+        last = max(place for place, (_, bad) in enumerate(pairs) if bad.sample == sample)
+        pairs = pairs[:last] + pairs[last + 1 :]
+    return pairs

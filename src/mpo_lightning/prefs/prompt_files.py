@@ -1,0 +1,96 @@
+"""How a question is put to the model: kinds of reasoning, each a text file that a user can edit, in English and Chinese.
+
+    plain         step by step                                      (the paper's text)
+    background    the knowledge behind the question first           (science)
+    visual        what the picture shows first                      (charts, OCR, documents)
+    grounded      where in the picture everything is                (general questions)
+
+The paper names the last three (section 3.2) but does not print them; their texts are ours. A file KIND.LANGUAGE.txt holds `{question}` once. A folder of
+one's own may hold some of them, or more kinds; the rest comes with the package.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpo_lightning.errors import InputError
+
+AS_ASKED = "as_asked"
+"""The kind that leaves a question as it is."""
+
+LANGUAGES = ("en", "zh")
+MARK = "{question}"
+HINT = re.compile(
+    r"\s*(?:Answer the question (?:using|with) a single word or phrase\.?|Answer with the option'?s? letter from the given choices directly\.?|"
+    r"Please answer (?:directly|the question directly)[^\n.]*\.?|请直接回答(?:问题)?[。.]?|请用单个词或短语回答[^\n]*)\s*$",
+    re.IGNORECASE,
+)
+"""Asks for a short answer; data sets for direct answers append it, and it contradicts a request for reasoning."""
+
+
+@dataclass(frozen=True)
+class PromptFiles:
+    """The texts of all kinds.
+
+    Attributes:
+        texts: by kind and language.
+    """
+
+    texts: dict[tuple[str, str], str]
+
+    @property
+    def version(self) -> str:
+        """Names the texts: another edit, another version."""
+        return hashlib.sha256(repr(sorted(self.texts.items())).encode()).hexdigest()[:12]
+
+    @property
+    def kinds(self) -> list[str]:
+        """Known kinds."""
+        return sorted({kind for kind, _ in self.texts} | {AS_ASKED})
+
+    def ask(self, question: str, kind: str) -> str:
+        """The question as it is put, in its own language.
+
+        Raises:
+            InputError: no such kind.
+        """
+        if kind == AS_ASKED:
+            return question
+        language = language_of(question)
+        text = self.texts.get((kind, language)) or self.texts.get((kind, "en"))
+        if text is None:
+            raise InputError(f"there is no prompt of kind '{kind}'; known are {', '.join(self.kinds)}")
+        return text.replace(MARK, HINT.sub("", question))
+
+
+def read_prompt_files(folder: Path | None = None) -> PromptFiles:
+    """The package's texts, and a folder's in place of or beside them.
+
+    Raises:
+        InputError: a file's name or text cannot be used.
+    """
+    texts: dict[tuple[str, str], str] = {}
+    folders = [Path(__file__).parent / "prompts", *([folder] if folder else [])]
+    for place in folders:
+        files = sorted(place.glob("*.txt")) if place.is_dir() else []
+        if not files:
+            raise InputError(f"{place}: holds no prompt file; a file KIND.LANGUAGE.txt holds {MARK} once")
+        for path in files:
+            kind, _, language = path.stem.rpartition(".")
+            text = path.read_text(encoding="utf-8").strip("\n")
+            if not kind or language not in LANGUAGES or text.count(MARK) != 1:
+                raise InputError(f"{path}: a prompt file is called KIND.en.txt or KIND.zh.txt and holds {MARK} once")
+            texts[kind, language] = text
+    return PromptFiles(texts)
+
+
+def language_of(text: str) -> str:
+    """ "zh" where a fifth of the letters are Chinese, else "en"."""
+    letters = sum(char.isalpha() for char in text)
+    return "zh" if letters and han(text) / letters > 0.2 else "en"
+
+
+def han(text: str) -> int:
+    """Chinese characters in a text."""
+    return sum("\u4e00" <= char <= "\u9fff" for char in text)

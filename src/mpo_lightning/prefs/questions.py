@@ -1,0 +1,209 @@
+"""The first stage: questions checked, filtered, and put into the words that the model will see.
+
+Questions come as MMPR's prompts do: a meta.json that names data sets, each a jsonl with `image`, `question` and `answer` and a folder of pictures; or one such jsonl.
+A prepared question is a JSON line with its `id`, `source`, `root`, `image`, `question`, `answer`, `kind` and `prompt` (the words), and the line's other fields.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mpo_lightning.data.mmpr import AnnotationSet, parse_json, picture_path, read_lines, read_meta, refuse_long
+from mpo_lightning.data.prompts import RESERVED, Prompt, QuestionFile
+from mpo_lightning.data.records import checked_question
+from mpo_lightning.data.shards import unique_names
+from mpo_lightning.errors import BadRecord, InputError
+from mpo_lightning.prefs.annotations import whole_file
+from mpo_lightning.prefs.prompt_files import AS_ASKED, PromptFiles
+from mpo_lightning.prefs.sources import Source, source_of
+
+Purpose = Literal["verified", "open"]
+"""Questions whose answers can be checked, and the others, which are only good for DropoutNTP."""
+
+ADDED = {*RESERVED, "source", "root", "kind", "prompt", "max_tiles", "sample", "seed", "begun", "purpose"}
+ANNOUNCED = re.compile(r"(?:final\s+answer|\banswer|答案)\s*(?:is|:|：|是|为)\s*(.{1,80})", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A question that is not used: `where` is file and line, `rule` the name of what it failed."""
+
+    source: str
+    where: str
+    rule: str
+    reason: str
+
+
+def question_sets(path: Path, images: Path | None) -> list[AnnotationSet]:
+    """The data sets of a meta.json, or the one that a jsonl is.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    if path.suffix == ".json":
+        return read_meta(path)
+    root = images or path.parent
+    if not path.is_file() or not root.is_dir():
+        raise InputError(f"{path if not path.is_file() else root}: there is no such {'file' if not path.is_file() else 'folder'}")
+    return [AnnotationSet(path.stem, root, path)]
+
+
+def prepare(
+    sets: Sequence[AnnotationSet],
+    sources: Sequence[Source],
+    prompts: PromptFiles,
+    seed: int,
+    seen_in_evals: Callable[[str, list[Path]], str | None] = lambda question, pictures: None,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Iterator[dict[str, Any] | Rejection]:
+    """Each question as a prepared row, or the reason why it is not used, in their order.
+
+    Args:
+        sets: data sets.
+        sources: their rules.
+        prompts: texts of the kinds of prompt.
+        seed: of the choice among a source's kinds.
+        seen_in_evals: the benchmark that holds a question or its picture, if any.
+        advance: told of bytes read.
+    """
+    seen: set[bytes] = set()
+    for entry, name in zip(sets, unique_names([entry.name for entry in sets]), strict=True):
+        source = source_of(entry.name, sources)
+        for number, _, line in read_lines(entry.annotation):
+            advance(len(line))
+            where = f"{entry.annotation}:{number}"
+            try:
+                fields, pictures = _parsed(line, entry.root)
+            except BadRecord as error:
+                yield Rejection(entry.name, where, "unusable", str(error))
+                continue
+            row = _row(fields, entry, f"{name}-{number:08d}", source, prompts, seed)
+            if (rejection := _refused(row, pictures, where, seen, seen_in_evals)) is not None:
+                yield rejection
+            else:
+                yield row
+
+
+def _parsed(line: bytes, root: Path) -> tuple[dict[str, Any], list[Path]]:
+    refuse_long(line, "the line")
+    try:
+        fields = parse_json(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadRecord(f"the line is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except ValueError as error:
+        raise BadRecord(f"the line is not JSON ({error})") from None
+    if not isinstance(fields, dict) or "question" not in fields:
+        raise BadRecord("the line is not an object with a 'question'")
+    for name in ADDED & fields.keys():
+        raise BadRecord(f"the field '{name}' is one that the pipeline adds; rename it")
+    names = fields.get("image")
+    names = [] if names in (None, "", []) else [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise BadRecord(f"'image' is {names!r:.60}; it must be a path, a list of paths, or absent")
+    answer = fields.get("answer")
+    if answer is not None and not isinstance(answer, str | int | float):
+        raise BadRecord(f"'answer' is a {type(answer).__name__}; it must be a text or a number")
+    fields["question"] = checked_question(fields["question"], len(names))
+    fields["image"] = names
+    return fields, [picture_path(root, name) for name in names]
+
+
+def _row(
+    fields: dict[str, Any], entry: AnnotationSet, identity: str, source: Source, prompts: PromptFiles, seed: int
+) -> dict[str, Any]:
+    answer = "" if fields.get("answer") is None else str(fields["answer"]).strip()
+    verified = source.correctness and bool(answer)
+    turn = int.from_bytes(hashlib.blake2b(f"{seed} {identity}".encode(), digest_size=4).digest())
+    kind = source.kinds[turn % len(source.kinds)] if verified else AS_ASKED
+    rest = {name: value for name, value in fields.items() if name not in ("id", "image", "question", "answer")}
+    if "id" in fields:
+        rest["source_id"] = fields["id"]
+    return {
+        "id": identity, "source": entry.name, "purpose": "verified" if verified else "open", "root": str(entry.root), "image": fields["image"],
+        "question": fields["question"], "answer": answer, "kind": kind, "prompt": worded(fields["question"], kind, prompts),
+        "max_tiles": source.tiles, **rest,
+    }  # fmt: skip
+
+
+def worded(question: str, kind: str, prompts: PromptFiles) -> str:
+    """A question in the words of a kind of prompt, its picture marks in front where they stood there."""
+    lead = re.match(r"(?:<image>\s*)+", question)
+    head = lead[0] if lead else ""
+    return head + prompts.ask(question[len(head) :], kind) if kind != AS_ASKED else question
+
+
+def _refused(
+    row: dict[str, Any], pictures: list[Path], where: str, seen: set[bytes], seen_in_evals: Callable[[str, list[Path]], str | None]
+) -> Rejection | None:
+    announced = ANNOUNCED.search(row["question"])
+    if row["answer"] and announced and plain_words(row["answer"]) in plain_words(announced[1]).split(" "):
+        return Rejection(row["source"], where, "leaked_answer", f"the question says its answer ({announced[0]!r:.60})")
+    key = hashlib.blake2b(f"{plain_words(row['question'])}\0{row['root']}\0{row['image']}".encode(), digest_size=10).digest()
+    if key in seen:
+        return Rejection(row["source"], where, "duplicate_question", "the same question about the same pictures came before")
+    seen.add(key)
+    if (benchmark := seen_in_evals(row["question"], pictures)) is not None:
+        return Rejection(row["source"], where, "eval_overlap", f"the question or its picture is in {benchmark}")
+    return None
+
+
+def plain_words(text: str) -> str:
+    """A text without case, punctuation, marks and extra space, for comparing."""
+    folded = unicodedata.normalize("NFKC", text.replace("<image>", " ")).casefold()
+    return " ".join(re.findall(r"\w+", folded))
+
+
+def write_questions(
+    rows: Iterator[dict[str, Any] | Rejection], outputs: dict[Purpose, Path], rejected: Path, strict: bool
+) -> dict[str, Counter[str]]:
+    """Writes prepared questions by purpose, and the rejected ones with their reasons.
+
+    Returns:
+        By source: how many `verified`, `open`, and of each rule.
+
+    Raises:
+        InputError: (strict) a line is unusable.
+    """
+    counts: dict[str, Counter[str]] = {}
+    with ExitStack() as opened:
+        # Left in the reverse order: the file of rejections is whole before the others are there.
+        of_path = {path: opened.enter_context(whole_file(path)) for path in dict.fromkeys(outputs.values())}
+        aside = opened.enter_context(whole_file(rejected))
+        for row in rows:
+            if isinstance(row, Rejection):
+                if strict and row.rule == "unusable":
+                    raise InputError(f"{row.where}: {row.reason} (or set such questions aside with --on_bad quarantine)")
+                counts.setdefault(row.source, Counter())[row.rule] += 1
+                aside.write(json.dumps(vars(row), ensure_ascii=False) + "\n")
+                continue
+            counts.setdefault(row["source"], Counter())[row["purpose"]] += 1
+            of_path[outputs[row["purpose"]]].write(json.dumps(row, ensure_ascii=False) + "\n")
+    return counts
+
+
+class PreparedQuestions(QuestionFile):
+    """Prepared questions as prompts; see `data.prompts.Prompts`."""
+
+    def __getitem__(self, number: int) -> Prompt:
+        row = self.row(number)
+        with_picture = row.get("with_image", True)
+        names = row["image"] if with_picture else []
+        images = tuple(picture_path(Path(row["root"]), name).read_bytes() for name in names)
+        prompt = row["prompt"] if with_picture else re.sub(r"<image>\n?", "", row["prompt"])
+        return Prompt(checked_question(prompt, len(images)), images, row["max_tiles"], self.fields(number), row.get("begun", ""))
+
+    def row(self, number: int) -> dict[str, Any]:
+        """A prepared question."""
+        row: dict[str, Any] = json.loads(self._line(number))
+        return row
+
+    def fields(self, number: int) -> dict[str, Any]:
+        """The same."""
+        return self.row(number)

@@ -1,0 +1,59 @@
+"""Sampling: prepared questions in, several responses to each out, through an engine; with a record of how.
+
+OUT.jsonl            a line a response: the prepared question's fields, `sample`, `response`, `response_tokens`, `finished`
+OUT.jsonl.run.json   engine, model, sampling, version of the prompts
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mpo_lightning.data.prompts import Prompts, Repeated
+from mpo_lightning.inference.engine import Engine, Work
+from mpo_lightning.inference.parts import file_digest
+from mpo_lightning.models.sampling import Sampling
+from mpo_lightning.prefs.annotations import write_json
+from mpo_lightning.prefs.questions import PreparedQuestions
+
+
+def record_of(output: Path) -> Path:
+    """Where the record of how responses were made lies."""
+    return output.with_name(f"{output.name}.run.json")
+
+
+def draw(
+    questions: Path, output: Path, engine: Engine, samples: int, sampling: Sampling | None, max_new_tokens: int, first: bool
+) -> tuple[int, int]:
+    """Responses to prepared questions. Returns how many, and how many have a reason instead.
+
+    Args:
+        questions: the prepared file.
+        output: the file of responses.
+        engine: who answers.
+        samples: responses to each question.
+        sampling: how they are drawn; None is greedy.
+        max_new_tokens: most tokens of each.
+        first: whether this is the first of several processes.
+
+    Raises:
+        InputError: see `Engine.answer`.
+    """
+    prompts: Prompts = PreparedQuestions(questions)
+    digest = file_digest(questions)
+    if samples > 1:
+        prompts = Repeated(prompts, samples)
+    work = Work(prompts, f"{digest} x {samples}", max_new_tokens, sampling)
+    if first and not output.exists():
+        write_json(record_of(output), run_record(engine, digest, samples, sampling, max_new_tokens))
+    return engine.answer(work, output)
+
+
+def run_record(engine: Engine, questions: str, samples: int, sampling: Sampling | None, max_new_tokens: int) -> dict[str, Any]:
+    """How responses were made."""
+    return {
+        "engine": engine.description(),
+        "questions": questions,
+        "samples": samples,
+        "max_new_tokens": max_new_tokens,
+        "sampling": asdict(sampling) if sampling else None,
+    }

@@ -1,0 +1,101 @@
+"""Is a sampled response right, wrong, or without an answer in the form that was asked for?
+
+The decision is `answers.check`, the same that scores benchmarks. What it is not sure about is used on neither side: a false "right" would become a chosen wrong
+answer. Nothing is rewritten.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from mpo_lightning.answers import Kind, Question, Verdict, check
+from mpo_lightning.answers.numbers import parse_number
+
+CONFIDENT = 0.92
+"""Least confidence of a verdict that is used; at it both kinds of verdict agree with published ones in more than 99 % (benchmarks/verdicts.py)."""
+
+OPTION = re.compile(
+    r"(?:^|(?<=[\n;,.?:： ]))[ \t]*[(（]?([A-H])(?:[)）]|[.:：](?=\s))[ \t]*([^\n]*?)(?=\n|[;,]?\s+[(（]?[B-H](?:[)）]|[.:：](?=\s))|$)"
+)
+ANNOUNCING = ("boxed", "final answer", "announced", "bracketed")
+FORMULA = re.compile(r"[\\^=<>√π²³{}]|\d\s*[+*/-]\s*\d")
+
+
+class Outcome(StrEnum):
+    """What a response is good for."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    NO_FORM = "no_form"
+    """No answer in the form that was asked for, and not right either: rejected for it."""
+    RIGHT_WITHOUT_FORM = "right_without_form"
+    """Right, but not in that form: used on neither side."""
+    UNDECIDED = "undecided"
+    """Used on neither side."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A response's outcome and the verdict behind it."""
+
+    outcome: Outcome
+    verdict: Verdict
+
+
+def verify(response: str, question: Question, confident: float = CONFIDENT) -> Verified:
+    """What a response is good for.
+
+    Args:
+        response: to a prompt that asked for "Final answer: ..".
+        question: with the right answer.
+        confident: least confidence of a verdict that is used.
+    """
+    verdict = check(response, question)
+    announced = verdict.rule.split("/")[0] in ANNOUNCING
+    if verdict.correct is True:
+        sure = announced and verdict.confidence >= confident
+        outcome = Outcome.RIGHT if sure else Outcome.UNDECIDED if announced else Outcome.RIGHT_WITHOUT_FORM
+    elif announced:
+        sure = verdict.correct is False and verdict.confidence >= confident
+        outcome = Outcome.WRONG if sure else Outcome.UNDECIDED
+    else:
+        outcome = Outcome.NO_FORM
+    return Verified(outcome, verdict)
+
+
+def question_of(row: dict[str, Any]) -> Question:
+    """What was asked, read off a prepared question: its `choices`, or the options that its text lists; otherwise the kind of its answer.
+
+    Args:
+        row: with `question` and `answer`; `choices` and `precision` where the data set has them.
+    """
+    gold = str(row["answer"]).strip()
+    listed = row.get("choices")
+    choices = tuple(map(str, listed)) if isinstance(listed, list) and len(listed) > 1 else options_of(str(row["question"]))
+    letter = gold.strip("()（）.").upper()
+    if choices and (gold in choices or (len(letter) == 1 and letter in "ABCDEFGH"[: len(choices)])):
+        return Question(Kind.CHOICE, gold if gold in choices else letter, choices)
+    if not choices and len(letter) == 1 and letter in "ABCDE":
+        return Question(Kind.CHOICE, letter, tuple("ABCDE"))
+    if gold.lower() in ("yes", "no", "true", "false"):
+        return Question(Kind.CHOICE, gold.lower(), ("yes", "no") if gold.lower() in ("yes", "no") else ("true", "false"))
+    number = parse_number(gold)
+    if number is not None and number.value.denominator == 1 and "." not in gold:
+        return Question(Kind.INTEGER, gold)
+    if number is not None and "/" not in gold:
+        precision = row.get("precision")
+        digits = int(precision) if isinstance(precision, int | float) else len(re.findall(r"\.(\d*)", gold + ".")[0])
+        return Question(Kind.FLOAT, gold, (), digits or None)
+    if re.fullmatch(r"\[[-\d., ]+\]", gold):
+        return Question(Kind.LIST, gold)
+    return Question(Kind.EXPRESSION if FORMULA.search(gold) or number is not None else Kind.TEXT, gold)
+
+
+def options_of(question: str) -> tuple[str, ...]:
+    """The options that a question's text lists as A., B., ... or (A), (B), ...; none where fewer than two follow each other."""
+    found: list[str] = []
+    for letter, text in OPTION.findall(question):
+        if letter == "ABCDEFGH"[len(found) : len(found) + 1]:
+            found.append(text.strip() or letter)
+    return tuple(found) if len(found) > 1 else ()
