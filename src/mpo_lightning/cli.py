@@ -28,6 +28,7 @@ GROUPS = {
         "check": "read every record of a shard folder and say what is wrong",
         "show": "an HTML page of pairs: pictures, tiles, answers, their difference",
         "index": "index a folder of WebDataset shards made elsewhere",
+        "import": "pairs with the columns of TRL, ms-swift or RLAIF-V -> MMPR annotations",
         "reference": "compute reference log-probs once, for training without a reference model",
     },
     "prefs": {

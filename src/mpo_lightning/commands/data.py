@@ -148,6 +148,32 @@ def index(folder: str, on_bad: OnBad = "strict") -> None:
         raise SystemExit(3)
 
 
+def import_pairs(
+    source: str, output: str, images: str | None = None, columns: Literal["auto", "trl", "ms-swift", "rlaif-v"] = "auto", on_bad: OnBad = "strict"
+) -> None:  # fmt: skip
+    """Turns preference pairs with the columns of TRL, ms-swift or RLAIF-V into MMPR annotations, for `mpo data shard`.
+
+    Args:
+        source: JSON lines or parquet (pip install "mpo-lightning[parquet]").
+        output: a new folder.
+        images: the folder that picture paths are relative to; default that of the source.
+        columns: whose columns the file has; auto looks at the first row.
+        on_bad: strict stops at a row that cannot be used; quarantine writes it to OUTPUT/quarantine.jsonl and goes on (exit code 3).
+    """
+    from mpo_lightning.data.foreign import import_pairs as import_from
+
+    with progress_bar("rows") as advance:
+        written, refused, found = import_from(
+            Path(source), Path(output), Path(images) if images else None, columns, on_bad == "strict", advance
+        )
+    print(
+        f"{output}: {written:,} pairs from the columns of {found}; next: mpo data shard --meta {Path(output) / 'meta.json'} --output SHARDS"
+    )
+    if refused:
+        print(f"  set aside: {refused:,} rows, reasons in {Path(output) / 'quarantine.jsonl'}")
+        raise SystemExit(3)
+
+
 def reference(
     model: str,
     shards: str,

@@ -261,7 +261,7 @@ def dropout_ntp(
     if not answers.exists():
         draw(begun, answers, _with_progress(chosen), 1, drawn, max_new_tokens, is_first())
     if is_first():
-        made = pair_rows(answers, target, options)
+        made = pair_rows(answers, target, options, chosen.exact_seams)
         write_json(target / "counts.json", {source: counts.get(source, Counter()) + found for source, found in made.items()})
         print(
             f"{output}: {sum(found['pairs'] for found in made.values()):,} pairs; not used: {told(sum(made.values(), Counter()), ('pairs', 'tokens'))}"

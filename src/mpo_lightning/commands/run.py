@@ -16,6 +16,7 @@ COMMANDS: dict[str, Any] = {
     "data check": data.check,
     "data show": data.show,
     "data index": data.index,
+    "data import": data.import_pairs,
     "data reference": data.reference,
     "eval run": evaluate.run,
     "eval score": evaluate.score,

@@ -37,6 +37,10 @@ class EmbeddedEngine:
     dtype: Dtype = "auto"
     trainer: dict[str, Any] | None = None
 
+    @property
+    def exact_seams(self) -> bool:
+        return True
+
     @cached_property
     def processor(self) -> Processor:
         """Of the checkpoint."""
@@ -44,6 +48,7 @@ class EmbeddedEngine:
 
     def description(self) -> dict[str, Any]:
         return {
+            "checkpoint": Path(self.model).resolve().name,
             "model": fingerprint(native_folder(self.model)),
             "tokenizer": tokenizer_fingerprint(self.processor.tokenizer),
             "template": self.processor.template.name,

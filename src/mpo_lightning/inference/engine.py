@@ -29,7 +29,14 @@ class Work:
 
 
 class Engine(Protocol):
-    """Answers prompts."""
+    """Answers prompts.
+
+    Attributes:
+        exact_seams: whether what it goes on with keeps the white space behind a begun answer; some servers drop it.
+    """
+
+    @property
+    def exact_seams(self) -> bool: ...
 
     def description(self) -> dict[str, Any]:
         """What decides its answers apart from the work: for the record, and to tell one engine from another."""

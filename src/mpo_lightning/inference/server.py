@@ -59,6 +59,10 @@ class ServerEngine:
     max_tiles: int = 12
     advance: Callable[[int], None] = lambda done: None
 
+    @property
+    def exact_seams(self) -> bool:
+        return False
+
     def description(self) -> dict[str, Any]:
         return {
             "server": self.url or "api.openai.com",

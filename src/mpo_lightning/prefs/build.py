@@ -250,7 +250,7 @@ class Build:
         if not answers.is_file():
             (self.folder / "dropout_ntp").mkdir(exist_ok=True)
             return {}
-        counts = pair_rows(answers, self.folder / "dropout_ntp", self.options.dropout)
+        counts = pair_rows(answers, self.folder / "dropout_ntp", self.options.dropout, self.engine.exact_seams)
         self.say(f"pairs without the picture: {sum(found['pairs'] for found in counts.values()):,}")
         return counts
 

@@ -16,8 +16,7 @@ from typing import Any
 from mpo_lightning.errors import InputError
 from mpo_lightning.prefs.annotations import AnnotationWriter, Place, dropout_suffix, picture_field
 from mpo_lightning.prefs.filters import first_failed
-from mpo_lightning.prefs.pairing import difference, word_counts
-from mpo_lightning.prefs.questions import plain_words
+from mpo_lightning.prefs.words import difference, plain_words, word_counts
 
 Row = dict[str, Any]
 Offsets = Callable[[str], Sequence[tuple[int, int]]]
@@ -98,13 +97,14 @@ def begun_rows(rows: Iterator[Row], options: DropoutOptions, offsets: Offsets, c
         yield row | {"begun": row["chosen"][:place], "with_image": options.with_image}
 
 
-def pair_rows(answers: Path, output: Path, options: DropoutOptions) -> dict[str, Counter[str]]:
+def pair_rows(answers: Path, output: Path, options: DropoutOptions, exact: bool) -> dict[str, Counter[str]]:
     """Writes the annotations and returns counts by source.
 
     Args:
         answers: begun questions with what the model went on with, as `response`.
         output: the folder.
         options: how they were asked.
+        exact: whether the engine keeps the white space at the seam (`Engine.exact_seams`).
     """
     counts: dict[str, Counter[str]] = {}
     suffix = dropout_suffix(options.ratio, options.with_image)
@@ -113,7 +113,7 @@ def pair_rows(answers: Path, output: Path, options: DropoutOptions) -> dict[str,
             row = json.loads(line)
             numbers = counts.setdefault(row["source"], Counter())
             numbers["tokens"] += row.get("response_tokens") or 0
-            pair = paired(row, options, numbers)
+            pair = paired(row, options, exact, numbers)
             if pair is not None:
                 numbers["pairs"] += 1
                 place = Place(row["source"], row["root"], suffix, int(row.get("max_tiles") or 12))
@@ -121,12 +121,13 @@ def pair_rows(answers: Path, output: Path, options: DropoutOptions) -> dict[str,
     return counts
 
 
-def paired(row: Row, options: DropoutOptions, numbers: Counter[str]) -> Row | None:
+def paired(row: Row, options: DropoutOptions, exact: bool, numbers: Counter[str]) -> Row | None:
     """The pair of a question, or None with a count of the reason.
 
     Args:
         row: a begun question with its `response`.
         options: how it was asked.
+        exact: see `pair_rows`.
         numbers: where reasons are counted.
     """
     chosen, begun = row["chosen"], row["begun"]
@@ -134,7 +135,7 @@ def paired(row: Row, options: DropoutOptions, numbers: Counter[str]) -> Row | No
     if (failed := first_failed(answered, options.filters)) is not None:
         numbers[failed] += 1
         return None
-    second, restored = joined(begun, chosen[len(begun) :], answered["response"])
+    second, restored = (answered["response"], False) if exact else joined(begun, chosen[len(begun) :], answered["response"])
     rejected = begun + second
     numbers["boundary restored"] += restored
     if plain_words(rejected) == plain_words(chosen):

@@ -38,6 +38,11 @@ def special_token(row: Row) -> bool:
     return any(mark in row["response"] for mark in MARKS)
 
 
+def broken_text(row: Row) -> bool:
+    """Holds half of a character."""
+    return "\ufffd" in row["response"]
+
+
 def repetition(row: Row) -> bool:
     """Mostly the same words again and again."""
     text = row["response"]
@@ -62,7 +67,7 @@ def run_on(row: Row) -> bool:
 
 
 FILTERS: dict[str, Callable[[Row], bool]] = {
-    rule.__name__: rule for rule in (empty, truncated, special_token, repetition, language_mix, run_on)
+    rule.__name__: rule for rule in (empty, truncated, special_token, broken_text, repetition, language_mix, run_on)
 }
 ALWAYS = ("empty", "special_token")
 """Not a matter of taste: a pair with such a side is refused by the shards as well."""

@@ -62,7 +62,7 @@ def data_card(manifest: dict[str, Any]) -> str:
     settings, stages = manifest["settings"], manifest["stages"]
     engine = settings["engine"]
     sampling = settings["options"]["sampling"]
-    model = f"model {engine['model']}" + (f" on {engine['server']}" if "server" in engine else "")
+    model = f"{engine['model']} on {engine['server']}" if "server" in engine else f"{engine['checkpoint']} ({engine['model']})"
     lines = [
         "---", "task_categories: [visual-question-answering]", "tags: [preference, dpo, mpo, multimodal]", "license: other", "---", "",
         f"# {manifest['pairs']:,} preference pairs", "",
@@ -76,7 +76,7 @@ def data_card(manifest: dict[str, Any]) -> str:
         f"{settings['options']['pairing']['confident']:g} left out; at most {settings['options']['pairing']['rules']['most']} pairs of a question.",
         f"- DropoutNTP: the first {settings['options']['dropout']['ratio']:.0%} of a good response, gone on with {'with' if settings['options']['dropout']['with_image'] else 'without'} the picture.",
         f"- Filters: {', '.join(settings['options']['pairing']['filters'])}.", "",
-        "## What was left out", "", "| stage | what | count |", "| --- | --- | --- |",
+        "## What became of everything", "", "| stage | what | count |", "| --- | --- | --- |",
         *(f"| {stage} | {name.replace('_', ' ')} | {count:,} |" for stage, counted in stages.items() for name, count in sorted(totals(counted).items())), "",
         "## Cost and length", "", *cost_lines(manifest["costs"]), "",
         "## What to know", "",

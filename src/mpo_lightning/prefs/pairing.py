@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mpo_lightning.prefs.questions import plain_words
+from mpo_lightning.prefs.words import difference, plain_words, word_counts
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,6 @@ def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
     for candidate in candidates:
         seen.setdefault(plain_words(candidate.text) or candidate.text, candidate)
     return list(seen.values())
-
-
-def word_counts(text: str) -> Counter[str]:
-    """How often each word stands in a text."""
-    return Counter(plain_words(text).split())
-
-
-def difference(left: Counter[str], right: Counter[str]) -> float:
-    """The share of words, counted with repeats, that one text has and the other has not; 0 for the same words, 1 for none in common."""
-    total = left.total() + right.total()
-    return 1 - 2 * sum(min(count, right[word]) for word, count in left.items() if word in right) / total if total else 0.0
 
 
 def choose_pairs(

@@ -7,7 +7,6 @@ A prepared question is a JSON line with its `id`, `source`, `root`, `image`, `qu
 import hashlib
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.prefs.annotations import whole_file
 from mpo_lightning.prefs.prompt_files import AS_ASKED, PromptFiles
 from mpo_lightning.prefs.sources import Source, source_of
+from mpo_lightning.prefs.words import plain_words
 
 Purpose = Literal["verified", "open"]
 """Questions whose answers can be checked, and the others, which are only good for DropoutNTP."""
@@ -152,12 +152,6 @@ def _refused(
     if (benchmark := seen_in_evals(row["question"], pictures)) is not None:
         return Rejection(row["source"], where, "eval_overlap", f"the question or its picture is in {benchmark}")
     return None
-
-
-def plain_words(text: str) -> str:
-    """A text without case, punctuation, marks and extra space, for comparing."""
-    folded = unicodedata.normalize("NFKC", text.replace("<image>", " ")).casefold()
-    return " ".join(re.findall(r"\w+", folded))
 
 
 def write_questions(

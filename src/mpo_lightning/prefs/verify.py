@@ -11,6 +11,7 @@ from typing import Any
 
 from mpo_lightning.answers import Kind, Question, Verdict, check
 from mpo_lightning.answers.numbers import parse_number
+from mpo_lightning.prefs.words import plain_words
 
 CONFIDENT = 0.92
 """Least confidence of a verdict that is used; at it both kinds of verdict agree with published ones in more than 99 % (benchmarks/verdicts.py)."""
@@ -20,6 +21,11 @@ OPTION = re.compile(
 )
 ANNOUNCING = ("boxed", "final answer", "announced", "bracketed")
 FORMULA = re.compile(r"[\\^=<>√π²³{}]|\d\s*[+*/-]\s*\d")
+
+
+NUMBER = re.compile(r"[-+]?\d[\d.,]*")
+UNIT_MARKS = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}|\\[a-z]+|[{}$\\]")
+"""LaTeX around a unit."""
 
 
 class Outcome(StrEnum):
@@ -54,7 +60,7 @@ def verify(response: str, question: Question, confident: float = CONFIDENT) -> V
     verdict = check(response, question)
     announced = verdict.rule.split("/")[0] in ANNOUNCING
     if verdict.correct is True:
-        sure = announced and verdict.confidence >= confident
+        sure = announced and verdict.confidence >= confident and not other_unit(verdict.extraction, question)
         outcome = Outcome.RIGHT if sure else Outcome.UNDECIDED if announced else Outcome.RIGHT_WITHOUT_FORM
     elif announced:
         sure = verdict.correct is False and verdict.confidence >= confident
@@ -62,6 +68,19 @@ def verify(response: str, question: Question, confident: float = CONFIDENT) -> V
     else:
         outcome = Outcome.NO_FORM
     return Verified(outcome, verdict)
+
+
+def other_unit(said: str, question: Question) -> bool:
+    """Whether the right number was said with another unit than the right answer's; the checker leaves units to its caller.
+
+    Args:
+        said: the answer's words.
+        question: with the right answer.
+    """
+    if question.kind not in (Kind.INTEGER, Kind.FLOAT):
+        return False
+    found, wanted = (plain_words(NUMBER.sub(" ", UNIT_MARKS.sub(r" \1 ", text))) for text in (said, question.gold))
+    return bool(found and wanted) and found != wanted
 
 
 def question_of(row: dict[str, Any]) -> Question:

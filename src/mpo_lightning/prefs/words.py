@@ -1,0 +1,25 @@
+"""Texts as their words: what is left when case, punctuation and marks do not count."""
+
+import re
+import unicodedata
+from collections import Counter
+
+WORD = re.compile(r"\w+|[+/=<>^√∠%≤≥≠±×÷∞]|[-−](?=\s?\d)")
+"""A word, or a sign that changes what a formula says."""
+
+
+def plain_words(text: str) -> str:
+    """A text without case, punctuation, marks and extra space, for comparing; signs of formulas stay."""
+    folded = unicodedata.normalize("NFKC", text.replace("<image>", " ")).casefold()
+    return " ".join(WORD.findall(folded))
+
+
+def word_counts(text: str) -> Counter[str]:
+    """How often each word stands in a text."""
+    return Counter(plain_words(text).split())
+
+
+def difference(left: Counter[str], right: Counter[str]) -> float:
+    """The share of words, counted with repeats, that one text has and the other has not; 0 for the same words, 1 for none in common."""
+    total = left.total() + right.total()
+    return 1 - 2 * sum(min(count, right[word]) for word, count in left.items() if word in right) / total if total else 0.0
