@@ -37,7 +37,7 @@ def short_answers(count: int) -> list[tuple[str, Question]]:
     for number in range(count):
         lead = rng.choice(["", "The answer is ", "Final answer: ", "Answer: ", "So it is "])
         if number % 3 == 0:
-            texts = tuple(f"{rng.choice(['red', 'cat', 'metal', 'north side'])} {place}" for place in range(4))
+            texts = tuple(f"{rng.choice(['red', 'cat', 'metal', 'north side'])} {rng.randrange(10**6)}" for _ in range(4))
             found.append(
                 (
                     f"{lead}{rng.choice(['{}', '({})', '{}.'])}".format(rng.choice("ABCD")),

@@ -14,7 +14,8 @@ ALLOWED = {
     "inference": {"errors", "data", "models", "inference"},
     "answers": {"errors", "answers"},
     "evals": {"errors", "answers", "data", "models", "inference", "evals"},
-    "commands": {"errors", "commands", "data", "models", "inference", "training", "evals", "cli"},
+    "prefs": {"errors", "answers", "data", "models", "inference", "prefs"},
+    "commands": {"errors", "commands", "data", "models", "inference", "training", "evals", "prefs", "cli"},
     "cli": {"errors"},
 }
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "lightning"}
@@ -54,6 +55,9 @@ def test_the_command_imports_nothing_heavy_at_its_top() -> None:
         "commands/eval.py",
         "commands/model.py",
         "commands/predict.py",
+        "commands/prefs.py",
+        "prefs/sources.py",
+        "prefs/prompt_files.py",
         "__init__.py",
         "__main__.py",
         "errors.py",

@@ -310,7 +310,8 @@ def test_launch_prints_a_script_that_a_shell_understands(
 @pytest.mark.parametrize(
     ("given", "words"),
     [(["--config", "nope.yaml"], "no such file"), (["--ckpt_path", "x.ckpt"], "the script goes on by itself"),
-     (["--trainer.num_nodes", "4"], "give --nodes"), (["--trainer.devices=2"], "give --gpus")],
+     (["--trainer.num_nodes", "4"], "give --nodes"), (["--trainer.devices=2"], "give --gpus"), (["--trainer.devices", "auto"], "give --gpus"),
+     (["--model.policy", "m", "--time", "1 day; rm"], "goes into the script"), (["--model.policy", "m", "--job_name", "a b"], "goes into the script")],
 )  # fmt: skip
 def test_launch_refuses_what_its_script_would_contradict(given: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):

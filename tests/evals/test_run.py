@@ -15,6 +15,7 @@ from mpo_lightning.commands.eval import run, score
 from mpo_lightning.commands.predict import predict
 from mpo_lightning.errors import InputError
 from mpo_lightning.evals.callback import EvaluateBenchmark
+from mpo_lightning.evals.compare import read_run
 from support.judge_server import chat_server
 from support.runs import logged, make_run
 
@@ -238,3 +239,65 @@ def test_a_row_of_something_else_is_named(name: str, row: dict, sentence: str, t
     (tmp_path / "r.jsonl").write_text(json.dumps(row | {"response": "3"}) + "\n")
     with pytest.raises(InputError, match=f"row 1 .*{sentence}"):
         score(name, str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"))
+
+
+def test_pope_rows_are_known_by_split_and_question_number(tmp_path: Path) -> None:
+    """As the official files have them, which number the questions of each split from 1."""
+    rows = [
+        {"question_id": number, "category": split, "label": "yes" if number % 2 else "no", "text": "Is there a dog?"}
+        for split in ("random", "popular")
+        for number in range(1, 5)
+    ]
+    (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = [{name: row[name] for name in ("question_id", "category")} | {"response": "yes"} for row in rows]
+    for name, order in (("a", said), ("b", said[::-1])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in order))
+        score(
+            "pope",
+            str(tmp_path / f"{name}.jsonl"),
+            str(tmp_path / f"{name}.scores.jsonl"),
+            problems=str(tmp_path / "problems.jsonl"),
+        )
+    runs = [read_run(tmp_path / f"{name}.scores.jsonl").right for name in "ab"]
+    assert runs[0] == runs[1] and runs[0]["popular/2"] == 0 and runs[0]["random/1"] == 1
+
+
+def test_the_format_rate_is_that_of_the_responses_whatever_the_rules(mathvista: Path, tmp_path: Path) -> None:
+    rows = [{"pid": "0", "response": "It is 3. Final answer: 3"}, {"pid": "1", "response": "4"}]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for mode in ("robust", "official"):
+        score("mathvista", str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"), problems=str(mathvista), mode=mode)  # type: ignore[arg-type]
+        assert json.loads((tmp_path / "o.table.json").read_text())["numbers"]["format rate"] == 50
+
+
+def test_a_rows_own_normaliser_and_metadata_count(tmp_path: Path) -> None:
+    row = {
+        "pid": "1",
+        "answer": "1",
+        "question_type": "free_form",
+        "answer_type": "integer",
+        "extraction": "1.0",
+        "response": "1.0",
+        "metadata": {"task": "FQA"},
+    }
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row | more) + "\n" for more in ({"normaliser": "2025"}, {"pid": "2"})))
+    score("mathvista", str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"), mode="official")
+    assert [row["correct"] for row in rows_of(tmp_path / "o.jsonl")] == [True, False]
+    assert {row["name"] for row in json.loads((tmp_path / "o.table.json").read_text())["rows"]} >= {"FQA"}
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("m3cot", {"id": "1", "answer": "A", "choices": ["x", 3, None]}),
+        ("equivalence", {"gold": "3", "prediction": "3", "options": "x"}),
+        ("equivalence", {"gold": "3", "prediction": "3", "options": {"precision": "two"}}),
+    ],
+)
+def test_odd_fields_are_no_traceback(name: str, row: dict, tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text(json.dumps({"response": "3"} | row) + "\n")
+    for mode in ("robust", "official"):
+        score(name, str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"), mode=mode)  # type: ignore[arg-type]
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000 + "\n")
+    with pytest.raises(InputError, match=r"nested too deeply|is not JSON"):
+        score(name, str(tmp_path / "deep.jsonl"), str(tmp_path / "o.jsonl"))

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from mpo_lightning.answers import Verdict
-from mpo_lightning.evals.sampling import is_formatted, majority, pass_at_k, sample_numbers
+from mpo_lightning.evals.sampling import majority, pass_at_k, sample_numbers
 
 
 def verdict(prediction: str | None, correct: bool | None) -> Verdict:
@@ -40,7 +40,12 @@ def test_numbers_for_doubling_k() -> None:
     )
 
 
-def test_an_announced_answer_keeps_to_the_form() -> None:
-    assert is_formatted(Verdict(True, "3", "3", "final answer/number", 0.9)) and not is_formatted(
-        Verdict(True, "3", "3", "last number/number", 0.6)
-    )
+def test_the_fewest_samples_are_a_k_too() -> None:
+    assert set(sample_numbers({"a": [verdict("1", True)] * 3})) == {
+        "pass@1",
+        "majority@1",
+        "pass@2",
+        "majority@2",
+        "pass@3",
+        "majority@3",
+    }

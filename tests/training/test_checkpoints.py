@@ -64,6 +64,12 @@ def test_auto_starts_afresh_only_where_nothing_is(tmp_path: Path, run_folder: Pa
     (tmp_path / "begun" / "version_0" / "metrics.csv").touch()
     with pytest.raises(InputError, match=r"holds a run \(version_0/metrics.csv\) but no whole checkpoint"):
         find_checkpoint("auto", tmp_path / "begun")
+    # Somebody deleted the checkpoints and the numbers, not what else tells of steps.
+    for name in ("samples.jsonl", "curves.png"):
+        (tmp_path / name / "version_0").mkdir(parents=True)
+        (tmp_path / name / "version_0" / name).touch()
+        with pytest.raises(InputError, match="but no whole checkpoint"):
+            find_checkpoint("auto", tmp_path / name)
 
 
 def test_another_rank_takes_what_its_starter_found_and_nobody_elses(

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from mpo_lightning.answers.equality import equivalent
 from mpo_lightning.answers.extract import CONCLUSION, is_refusal, sentences
+from mpo_lightning.answers.hedges import DENIAL, EITHER, is_denied
 from mpo_lightning.answers.numbers import find_numbers, parse_number
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -17,11 +18,9 @@ NAMED = re.compile(
     r"(?:\b(?:[Oo]ption|[Cc]hoice|[Ll]etter|[Aa]nswer|[Ss]elect|[Cc]hoose|[Cc]hose|[Pp]ick)s?|选项|答案)\s*(?:is|of|:)?\s*\**"
     r"(?:(?=[(\[][A-Za-z][)\]])[(\[]|[\"'`]?(?=[A-Z]))([A-Za-z])(?![A-Za-z'’])"
 )
+PREFERRED = re.compile(r"\b(?:over|than)\s+(?:[Oo]ption\s+)?[(]?$")
+"""Another option was preferred to what follows."""
 ALONE = re.compile(r"(?<![A-Za-z0-9∠△∆°'’.=+\-/*^_\\$])([A-Z])(?=$|[.,;:)\]。](?:\s|$)|\s*$)")
-NOT = re.compile(
-    r"\b(?:not|isn't|aren't|cannot|can't|rather\s+than|instead\s+of|neither|nor|incorrect|wrong|eliminate|no\s+longer)\b",
-    re.IGNORECASE,
-)
 
 
 def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | None:
@@ -35,9 +34,12 @@ def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | N
     text = text.strip().strip("`*\"' ")
     if not text or not count:
         return None
-    whole = _equal(text, choices)
+    # A letter is an option's text only where an option is as short.
+    whole = _equal(text, choices) if len(text) > 3 or any(len(choice) < 6 for choice in choices) else []
     if len(whole) == 1:
         return whole[0], "text", 0.97
+    if EITHER.search(text):
+        return None
     if LETTER_LIST.fullmatch(text):
         return None
     if is_formula(text):
@@ -46,8 +48,8 @@ def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | N
             return same[0], "expression", 0.95
     letter = _letter(text, count)
     if letter is not None:
-        spoken = _mentioned(text[:2000], choices)
-        if letter[1] != "letter" and len(spoken) == 1 and spoken[0] != letter[0] and letter[1] == "loose letter":
+        spoken = _mentioned(text[:2000], choices) if letter[1] == "loose letter" else []
+        if len(spoken) == 1 and spoken[0] != letter[0]:
             return spoken[0], "mention", 0.8
         return letter[0], letter[1], letter[2]
     spoken = [] if is_formula(text) else _mentioned(text, choices)
@@ -64,17 +66,14 @@ def is_formula(text: str) -> bool:
     )
 
 
-def _denied(before: str) -> bool:
-    """Whether what stands in front of an option denies it: "not", without a "but" behind it."""
-    return bool(NOT.search(re.split(r"\bbut\b|[.;]", before)[-1]))
-
-
 def _letter(text: str, count: int) -> tuple[int, str, float] | None:
     allowed = set(LETTERS[:count])
     if re.fullmatch(r"[(（\[{]?\s*[A-Za-z]\s*[)）\]}]?\s*[.:]?", text):
         letter = text.strip("(（[{)）]}.: ").upper()
         return (LETTERS.index(letter), "letter", 0.98) if letter in allowed else None
     leading = LEADING.match(text)
+    if leading and is_denied("", text[leading.end() : leading.end() + 40]):
+        leading = None
     if leading and leading[1] in allowed and not (leading[1] in "AI" and re.match(r"[\s(]*[AI]\s+[a-z]", text)):
         others = {match[1] for match in BRACKETED.finditer(text[leading.end() :])} & allowed - {leading[1]}
         if not others and not re.match(r"\s*(?:,|and|or|/|&)\s*[A-Z]\b", text[leading.end() :]):
@@ -87,7 +86,9 @@ def _letter(text: str, count: int) -> tuple[int, str, float] | None:
         found = [
             match
             for match in pattern.finditer(text)
-            if match[1].upper() in allowed and not _denied(text[max(0, match.start() - 25) : match.start()])
+            if match[1].upper() in allowed
+            and not PREFERRED.search(text[max(0, match.start() - 15) : match.start()])
+            and not is_denied(text[max(0, match.start() - 25) : match.start()], text[match.end() : match.end() + 40])
         ]
         letters = {match[1].upper() for match in found}
         if len(letters) == 1:
@@ -132,24 +133,26 @@ def _mentioned(text: str, choices: tuple[str, ...]) -> list[int]:
         if not wanted or (len(choice.strip().strip("()")) == 1 and choice.strip().strip("()").isalpha()):
             continue  # an option that is a letter is named as one
         numeric = parse_number(choice)
-        for match in re.finditer(re.escape(wanted), words):
-            before, after = words[match.start() - 1], words[match.end()] if match.end() < len(words) else " "
+        stop = 0
+        while (start := words.find(wanted, stop)) >= 0:
+            stop = start + len(wanted)
+            before, after = words[start - 1], words[stop] if stop < len(words) else " "
             if (
                 wanted[0].isalnum()
                 and wanted[0].isascii()
                 and ((before.isalnum() and before.isascii()) or before in "._" or (numeric and before in "-,/^√"))
             ):
                 continue
-            follows = words[match.end() + 1 : match.end() + 2]
+            follows = words[stop + 1 : stop + 2]
             if (
                 wanted[-1].isalnum()
                 and wanted[-1].isascii()
                 and ((after.isalnum() and after.isascii()) or after == "_" or (numeric and after in ".,/^√°" and follows.isdigit()))
             ):
                 continue
-            if _denied(words[max(0, match.start() - 18) : match.start()]) and wanted not in ("no",):
+            if wanted != "no" and is_denied(words[max(0, start - 25) : start], words[stop : stop + 40]):
                 continue
-            spans.append((match.start(), match.end(), place))
+            spans.append((start, stop, place))
         if numeric is not None and not any(span[2] == place for span in spans):
             spans += [
                 (number.start, number.end, place)
@@ -169,8 +172,16 @@ LISTED = re.compile(r"^[ \t]*\(?([A-H])[).:][ \t][^\n]{0,200}$", re.MULTILINE)
 """Options repeated from the question."""
 VERB = re.compile(r"(?:is|are|was|were|has|have|had|does|do|did|can|will|contains?|shows?|lies|there)\W*", re.IGNORECASE)
 HAN_NO, HAN_YES = re.compile(r"^\W*(?:否|不|没有|没|错)"), re.compile(r"^\W*(?:是|有|对|可以|能|正确)")
+BUT_YES = re.compile(r"\b(?:no\s+doubt|not\s+only|without\s+(?:a\s+)?doubt|no\s+question)\b", re.IGNORECASE)
+"""Affirms with the words of a denial."""
+UNSEEN = re.compile(
+    r"\b(?:can\s?not|can't|do\s+not|don't|could\s?n't)\s+(?:see|find|spot|identify|detect|observe)\s+(?:a|an|any|the)\b",
+    re.IGNORECASE,
+)
+"""Denies what was asked for; not a refusal."""
+SAY = re.compile(r"\b(?:not|wrong\s+to\s+say|incorrect\s+to\s+say|isn't)\s+[\"']?(yes|no|true|false)\b", re.IGNORECASE)
 DENIED = re.compile(
-    r"\b(?:not|no|none|neither|false|incorrect|cannot|can't|(?:is|are|do|does|did|has|have|was|were)n't)\b|\bequal\s+to\s+(?:the\s+(?:number|value)|that)",
+    r"\b(?:not|no|none|neither|nobody|nothing|nowhere|never|zero|absent|missing|without|lacks?|fails?\s+to|untrue|false|incorrect|wrong|cannot|can't|(?:is|are|do|does|did|has|have|was|were)n't)\b|\bequal\s+to\s+(?:the\s+(?:number|value)|that)",
     re.IGNORECASE,
 )
 CONDITION = re.compile(r"^(?:so\s+)?(?:if|when|since|as|because|although|while|given)\b[^,]*,\s*", re.IGNORECASE)
@@ -226,10 +237,10 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, floa
     found = sentences(text)
     concluding = [sentence for sentence in found[:-5:-1] if CONCLUSION.search(sentence)]
     ordered = list(dict.fromkeys([*concluding, *(found[:1] if len(text) < 700 else []), *found[:-5:-1]]))
-    ordered = [sentence for sentence in ordered if not is_refusal(sentence)]
+    ordered = [sentence for sentence in ordered if UNSEEN.search(sentence) or not is_refusal(sentence)]
     sides = {choice.strip().lower(): place for place, choice in enumerate(choices)}
     if set(sides) in ({"yes", "no"}, {"true", "false"}):
-        return _side(ordered, sides, is_refusal(text)) or _first(ordered, choices)
+        return _side(ordered, sides, is_refusal(text) and not UNSEEN.search(text)) or _first(ordered, choices)
     return _first(ordered, choices)
 
 
@@ -237,7 +248,8 @@ def _first(ordered: list[str], choices: tuple[str, ...]) -> tuple[int, str, floa
     for sentence in ordered:
         if chosen := choice_in(sentence, choices):
             return chosen[0], chosen[1], min(chosen[2], 0.8)
-        if (place := _all_words(CONDITION.sub("", sentence), choices)) is not None:
+        said = CONDITION.sub("", sentence)
+        if not (len(said) < 80 and DENIAL.search(said)) and (place := _all_words(said, choices)) is not None:
             return place, "all words", 0.65
     return None
 
@@ -249,7 +261,12 @@ def is_statement(sentence: str) -> bool:
 
 
 def _side(ordered: list[str], sides: dict[str, int], refused: bool) -> tuple[int, str, float] | None:
+    other = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
     for sentence in ordered:
+        if (said := SAY.search(sentence)) and other[said[1].lower()] in sides:
+            return sides[other[said[1].lower()]], "yes or no", 0.7
+        if BUT_YES.search(sentence):
+            continue
         if spoken := YES.match(sentence):
             word = spoken[1].lower()
             if word in sides:
@@ -258,16 +275,17 @@ def _side(ordered: list[str], sides: dict[str, int], refused: bool) -> tuple[int
         for pattern, words_of_side in ((HAN_NO, {"no", "false"}), (HAN_YES, {"yes", "true"})):
             if pattern.match(sentence):
                 return sides[next(iter(words_of_side & set(sides)))], "yes or no", 0.85
+    ordered = [BUT_YES.sub(" ", sentence) for sentence in ordered]
     for sentence in ordered:
         words = re.findall(r"\b(?:" + "|".join(sides) + r")\b", sentence.lower())
         if len(set(words)) == 1:
             return sides[words[0]], "yes or no", 0.8
     for sentence in ordered:
-        if not refused and is_statement(sentence) and not sentence.endswith(("?", ":", ",")):
+        if not refused and (is_statement(sentence) or UNSEEN.search(sentence)) and not sentence.endswith(("?", ":", ",")):
             return (
                 sides[
                     next(iter({"no", "false"} & set(sides)))
-                    if DENIED.search(sentence)
+                    if DENIED.search(sentence) or UNSEEN.search(sentence)
                     else next(iter({"yes", "true"} & set(sides)))
                 ],
                 "statement",

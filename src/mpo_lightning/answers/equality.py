@@ -14,6 +14,9 @@ FLIPPED = {"<": ">", "≤": "≥", "=": "=", "≠": "≠"}
 EXPANDED = {">": "<", "≥": "≤"}
 
 
+REPEATING = re.compile(r"[\s$]*(\d{0,9})\.(\d{0,9})\\(?:overline|bar|dot)\s*\{?\s*(\d{1,9})\s*\}?[\s$]*")
+
+
 def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool | None:
     """Whether a prediction is the gold answer.
 
@@ -32,6 +35,7 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
     """
     if _text(gold) == _text(prediction):
         return bool(_text(gold))
+    gold, prediction = _repeating(gold), _repeating(prediction)
     first, second = parse_number(gold), parse_number(prediction)
     if first is None or second is None:
         first, second = _decimal_comma(gold) or first, _decimal_comma(prediction) or second
@@ -55,6 +59,16 @@ def _text(source: str) -> str:
     source = re.sub(r"\\(?:left|right|[,;!: ])|\$|\s|\\[()]", "", source)
     source = source.strip().rstrip(".").lower()
     return source[1:-1] if re.fullmatch(r"\([a-z]\)", source) else source
+
+
+def _repeating(source: str) -> str:
+    r"""0.1\overline{6} as 1/6; anything else as it is."""
+    found = REPEATING.fullmatch(source) if "\\" in source else None
+    if found is None:
+        return source
+    whole, fixed, repeated = found[1] or "0", found[2], found[3]
+    value = Fraction(int(whole + fixed), 10 ** len(fixed)) + Fraction(int(repeated), 10 ** len(fixed) * (10 ** len(repeated) - 1))
+    return f"{value.numerator}/{value.denominator}"
 
 
 def _decimal_comma(source: str) -> Number | None:

@@ -121,6 +121,8 @@ def _factorial(value: Value) -> Value:
 
 @lru_cache(maxsize=4096)
 def _hashed(name: str, point: int) -> float:
-    """A number between 0.5 and 2.5, another one for every name and point."""
+    """A number between 0.5 and 2.5, another one for every name and point; at the second point negative, at the third beyond 3.2, so that |x| is not x
+    and arcsin(sin x) neither."""
     digest = hashlib.blake2b(f"{point}{name}".encode(), digest_size=8).digest()
-    return 0.5 + 2 * int.from_bytes(digest) / 2**64
+    number = 0.5 + 2 * int.from_bytes(digest) / 2**64
+    return (number, -number, 2.7 + number)[point]

@@ -17,6 +17,7 @@ HEAD, TAIL = 2_000, 10_000
 SHORT = 700
 """Characters of a response that says its answer first and explains it afterwards, where no sentence concludes."""
 
+EMPHASIS = re.compile(r"\*\*|__(?=\w)|(?<=\w)__")
 SPECIAL = re.compile(r"</s>|<s>|<\|[a-z_]{1,20}\|>|<pad>|<unk>|\[/?INST\]", re.IGNORECASE)
 ANNOUNCED = re.compile(
     r"(?:\bfinal\s+(?:answer|result)|\bcorrect\s+(?:answer|option|choice)(?:\s+letter)?|\b(?:the|my|our|an)\s+(?:\w+\s+)?(?:answer|option\s+letter|choice)|"
@@ -30,7 +31,9 @@ ANNOUNCED = re.compile(
 CHINESE = re.compile(
     r"(?:最终|正确|所以|因此|故)?(?:答案|选项|结果)\s{0,3}(?:应该|应)?(?P<mark>[是为:：]|选)\s{0,3}[:：]?|(?:故|应|因此|所以|正确的?)?选(?:择|项)?\s{0,2}[:：]?\s{0,2}(?=[(（]?[A-H](?![a-z]))"
 )
-BRACKETED = re.compile(r"\[answer\]|<answer>|####", re.IGNORECASE)
+BRACKETED = re.compile(r"\[answer\]|<answer>|####|[\"'](?:final_?)?answer[\"']\s*:", re.IGNORECASE)
+CLOSING = re.compile(r"</answer>.*|(?<=[\"'])\s*\}.*$", re.IGNORECASE)
+"""Behind an answer between marks, or in JSON."""
 REFUSAL = re.compile(
     r"\b(?:i\s+(?:can(?:no|')t|cannot|am\s+unable|'m\s+unable|do\s+not\s+(?:have|know)|don't\s+(?:have|know)|do\s+not\s+see|don't\s+see|apologi[sz]e)|"
     r"i'm\s+(?:sorry|unable|not\s+(?:able|sure))|i\s+am\s+(?:sorry|not\s+(?:able|sure))|(?:it\s+is|it's|is|answer\s+is)\s+(?:not\s+possible|impossible|difficult|unclear|not\s+clear)|"
@@ -63,7 +66,8 @@ def clean(response: str) -> str:
     if not response.isascii():
         response = "".join(unicodedata.normalize("NFKC", mark) if "\uff01" <= mark <= "\uff5e" else mark for mark in response)
         response = response.replace("’", "'").replace("\u00a0", " ").replace("\u202f", " ").replace("\u2212", "-")
-    response = re.sub(r"\*\*|__(?=\w)|(?<=\w)__", "", response)
+    if "**" in response or "__" in response:
+        response = EMPHASIS.sub("", response)
     invented = INVENTED.search(response)
     if invented and announced(response[: invented.start()]) is not None:
         response = response[: invented.start()]
@@ -76,7 +80,12 @@ def announced(text: str) -> Extraction | None:
     found = boxes(text)
     if found:
         best = found[-1][0], Extraction(str(joined_boxes(text)), "boxed", 0.98)
-    for rule, pattern in (("announced", ANNOUNCED), ("announced", CHINESE), ("bracketed", BRACKETED)):
+    patterns = [("announced", ANNOUNCED)]
+    if not text.isascii():
+        patterns.append(("announced", CHINESE))
+    if any(mark in text for mark in "[<#\"'"):
+        patterns.append(("bracketed", BRACKETED))
+    for rule, pattern in patterns:
         for match in pattern.finditer(text):
             if best and match.start() < best[0] and not (best[1].rule == "boxed" and match.end() > best[0]):
                 continue
@@ -97,7 +106,9 @@ def _behind(text: str, place: int) -> str:
     """The rest of the line, or the next line that says something."""
     rest = text[place : place + 2000]
     for line in rest.split("\n")[:4]:
-        line = line.strip().lstrip(":：*= ").strip("*_` ")
+        line = CLOSING.sub("", line).strip().lstrip(":：*= ").strip("*_` ")
+        if re.fullmatch(r"[\"'][^\"']*[\"']", line):
+            line = line[1:-1]
         if line and line not in ("$$", "\\[", "```", ":"):
             return line
     return ""

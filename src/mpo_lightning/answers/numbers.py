@@ -16,9 +16,22 @@ TENS = {
     for number, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2)
 }
 SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
-OTHERS = {"none": 0, "once": 1, "twice": 2, "thrice": 3, "half": Fraction(1, 2), "dozen": 12, "quarter": Fraction(1, 4)}
 HAN = {"零": 0, "〇": 0, "一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9}
-HAN_SCALES = {"十": 10, "百": 100, "千": 1000}
+HAN_SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8}
+PARTS = {
+    "half": 2,
+    "halves": 2,
+    "third": 3,
+    "thirds": 3,
+    "quarter": 4,
+    "quarters": 4,
+    "fourth": 4,
+    "fourths": 4,
+    "fifth": 5,
+    "fifths": 5,
+}
+FRACTION_WORDS = re.compile(r"\b(?:(one|two|three|four|a)[ -])?(half|halves|thirds?|quarters?|fourths?|fifths?)\b", re.IGNORECASE)
+DOZEN = re.compile(r"\b(?:a\s|one\s)?dozen\b", re.IGNORECASE)
 
 _WORD = "|".join([*UNITS, *TENS, *SCALES])
 WORDS = re.compile(rf"\b(?:{_WORD})(?:(?:[ -]| and )(?:{_WORD}))*\b", re.IGNORECASE)
@@ -31,11 +44,13 @@ NUMBER = re.compile(
     rf"|(?P<digits>{DIGITS})(?:\s?(?:[x×*]|\\times)\s?10\s?(?:\^|\*\*)\s?\{{?(?P<power>[-+−]?\d{{1,3}})\}}?|[eE](?P<exponent>[-+]?\d{{1,3}})(?![\w]))?)"
 )
 PERCENT = re.compile(r"\s?\\?%|\s?(?:percent|pct)\b")
-SCALE = re.compile(r"\s(thousand|million|billion|trillion)\b")
+SCALE = re.compile(r"\s(thousand|million|billion|trillion)\b|([万亿])|([MKB])(?![A-Za-z])")
 REST = re.compile(r"\s*\^?\{?(?:%|\\%|°|\\?circ|º|[a-zA-Z°²³/\\{}\u4e00-\u9fff. ]{0,30})\}?\s*")
 """What may stand behind the number of a short answer: a unit."""
 UNIT_POWER = re.compile(r"(?<=[a-zA-Z])\s?\^\s?\{?[23]\}?")
 """Of cm^2."""
+SCALE_VALUES = SCALES | {"trillion": 10**12, "万": 10**4, "亿": 10**8, "K": 10**3, "M": 10**6, "B": 10**9}
+LETTERS = re.compile(r"[A-Za-z]{3}")
 MINUS = str.maketrans("−–", "--")
 
 
@@ -65,8 +80,9 @@ def find_numbers(text: str) -> list[Number]:
     numbers = [number for number in found if number is not None]
     if not text.isascii():
         numbers += _han_numbers(text)
-    numbers += [word for word in _word_numbers(text) if not any(number.start <= word.start < number.end for number in numbers)]
-    return sorted(numbers, key=lambda number: number.start)
+    if LETTERS.search(text):
+        numbers += [word for word in _word_numbers(text) if not any(number.start <= word.start < number.end for number in numbers)]
+    return sorted(numbers, key=lambda number: number.start) if len(numbers) > 1 else numbers
 
 
 @lru_cache(maxsize=4096)
@@ -120,13 +136,22 @@ def _from_match(match: re.Match[str], text: str) -> Number | None:
         return None  # the 1990s
     after = PERCENT.match(text, end)
     if scale := SCALE.match(text, end):
-        value, end = value * (SCALES | {"trillion": 10**12})[scale[1]], scale.end()
+        value, end = value * SCALE_VALUES[scale[0].strip()], scale.end()
     return Number(value, start, after.end() if after else end, bool(after))
 
 
 def _word_numbers(text: str) -> list[Number]:
     found = []
+    for match in FRACTION_WORDS.finditer(text):
+        # "third" and "fifth" alone are places, "quarter" a coin.
+        if match[1] or match[2].lower() == "half":
+            top = 1 if (match[1] or "a").lower() == "a" else UNITS[match[1].lower()]
+            found.append(Number(Fraction(top, PARTS[match[2].lower()]), *match.span()))
+    found += [Number(Fraction(12), *match.span()) for match in DOZEN.finditer(text)]
+    taken = [(number.start, number.end) for number in found]
     for match in WORDS.finditer(text):
+        if any(start <= match.start() < end for start, end in taken):
+            continue
         total, current = 0, 0
         for word in re.split(r"[ -]", match[0].lower()):
             if word in ("hundred",):
@@ -145,15 +170,22 @@ def _word_numbers(text: str) -> list[Number]:
 
 def _han_numbers(text: str) -> list[Number]:
     found = []
-    for match in re.finditer(r"[零〇一二两三四五六七八九十百千]{1,9}", text):
-        total, digit, plain = 0, 0, ""
-        for mark in match[0]:
-            if mark in HAN_SCALES:
-                total, digit = total + (digit or 1) * HAN_SCALES[mark], 0
+    for match in re.finditer(r"负?[零〇一二两三四五六七八九十百千万亿]{1,12}", text):
+        if match[0].lstrip("负")[0] in "万亿" or (match.start() and text[match.start() - 1].isdigit()):
+            continue  # the scale of digits, or no number
+        marks = match[0].lstrip("负")
+        total, section, digit, digits = 0, 0, 0, ""
+        for mark in marks:
+            if mark in "万亿":
+                section += digit
+                total = (total + section) * 10**8 if mark == "亿" else total + section * 10**4
+                section = digit = 0
+            elif mark in HAN_SCALES:
+                section, digit = section + (digit or 1) * HAN_SCALES[mark], 0
             else:
-                digit, plain = HAN[mark], plain + str(HAN[mark])
-        whole = int(plain) if len(plain) == len(match[0]) else total + digit
-        found.append(Number(Fraction(whole), *match.span()))
+                digit, digits = HAN[mark], digits + str(HAN[mark])
+        whole = int(digits) if len(digits) == len(marks) else total + section + digit
+        found.append(Number(Fraction(-whole if match[0].startswith("负") else whole), *match.span()))
     return found
 
 

@@ -57,7 +57,7 @@ def score(
     known = chosen.load(Path(problems)) if problems else None
     rows = join(chosen, read_rows(Path(responses)), known, Path(responses))
     if benchmark == "mathvista":
-        rows = [row | {"normaliser": normaliser} for row in rows]
+        rows = [{"normaliser": normaliser} | row for row in rows]
     rows = _judged(chosen, rows, mode, target, judge_url, judge_model, judge_replay, judge_runs, judge_at_once)
     with progress_bar("scored", total=len(rows), unit="responses") as advance:
         scored = score_rows(chosen, rows, mode)
@@ -96,7 +96,9 @@ def _print(benchmark: "Benchmark", scored: "Scored", mode: str) -> None:
     from mpo_lightning.evals.published import rows_for
 
     table = Table(
-        title=f"{benchmark.title} ({mode} rules)" if benchmark.judge is None else f"{benchmark.title} (judged)",
+        title=f"{benchmark.title} ({'robust' if benchmark.name == 'equivalence' else mode} rules)"
+        if benchmark.judge is None
+        else f"{benchmark.title} (judged)",
         title_justify="left",
     )
     for name in ("group", "name", "score", "right", "of"):
@@ -310,5 +312,5 @@ def compare(runs: list[str], output: str = "comparison") -> None:
     comparing.write_json(lines, target.with_suffix(".json"))
     comparing.draw(lines, target.with_suffix(".png"))
     print(
-        f"{target.with_suffix('.json')}, {target.with_suffix('.png')}: the table and the picture; p is of McNemar's exact test on common problems"
+        f"{target.with_suffix('.json')}, {target.with_suffix('.png')}: the table and the picture; p is of a paired test on common problems: McNemar's exact one, or, with several samples a problem, of signs flipped at random"
     )

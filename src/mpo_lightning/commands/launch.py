@@ -1,5 +1,6 @@
 """`mpo launch`: prints the script that starts a run on many machines. It starts nothing; SLURM and torchrun do."""
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -89,8 +90,11 @@ def launch(arguments: Sequence[str]) -> None:
         ("trainer.devices", "give --gpus"),
     ):
         given = [value for word, value in zip(fit, [*fit[1:], ""], strict=True) if word == f"--{name}"]
-        if given and given[0] not in ("auto", "last"):
+        if given and (name != "ckpt_path" or given[0] not in ("auto", "last")):
             raise InputError(f"--{name} {given[0]} has no place in a launch script: {way}; leave it out")
+    for name, form in (("time", r"[\d:-]+"), ("job_name", r"[\w.+-]+")):
+        if not re.fullmatch(form, options[name]):
+            raise InputError(f"--{name} is {options[name]!r}; it goes into the script as it is and has to be of {form}")
     for word, value in zip(fit, [*fit[1:], ""], strict=True):
         if word == "--config" and not Path(value).is_file():
             raise InputError(f"--config {value}: no such file; start mpo launch where the run will start")

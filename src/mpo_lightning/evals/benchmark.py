@@ -108,6 +108,7 @@ class Benchmark:
         needed: fields that scoring a row needs.
         decimals: to print.
         problem: what is wrong with a row's fields, or None.
+        named: a row with its id and the fields that another field implies.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Benchmark:
     extractor: Judge | None = None
     decimals: int = 2
     problem: Callable[[Row], str | None] = lambda row: None
+    named: Callable[[Row], Row] = lambda row: row
 
 
 def verdict_score(verdict: Verdict) -> Score:

@@ -22,7 +22,9 @@ def question(row: Row, cot: bool) -> str:
 
 def score(row: Row, response: str, mode: Mode) -> Score:
     """Whether the prediction is the gold answer; a row's `options` may hold the precision of its comparison."""
-    precision = (row.get("options") or {}).get("precision")
+    options = row.get("options")
+    precision = options.get("precision") if isinstance(options, dict) else None
+    precision = precision if isinstance(precision, int) else None
     return verdict_score(check(response, Question(Kind.EXPRESSION, str(row["gold"]), (), precision)))
 
 

@@ -35,6 +35,8 @@ def read_rows(path: Path) -> list[Row]:
     whole: Any = None
     try:
         whole = json.loads(text)
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply") from None
     except ValueError as error:
         if path.suffix == ".json" and not text.lstrip().startswith('{"'):
             raise InputError(f"{path}: is not JSON ({error})") from None
@@ -59,5 +61,5 @@ def read_rows(path: Path) -> list[Row]:
 def _line(path: Path, number: int, line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}:{number}: is not JSON ({error})") from None

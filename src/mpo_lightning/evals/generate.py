@@ -55,7 +55,9 @@ class ProblemPrompts:
 def fingerprint_of(problems: Sequence[Row], questions: Sequence[str]) -> str:
     """Names what is asked."""
     return hashlib.sha256(
-        json.dumps([list(problems), list(questions)], sort_keys=True, ensure_ascii=False, default=str).encode()
+        json.dumps([list(problems), list(questions)], sort_keys=True, ensure_ascii=False, default=str).encode(
+            errors="backslashreplace"
+        )
     ).hexdigest()
 
 
@@ -77,5 +79,5 @@ def begin(folder: Path, settings: dict[str, Any]) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"run.json.{os.getpid()}")
-    partial.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
     partial.replace(path)

@@ -53,7 +53,7 @@ def official_letter(response: str, choices: Sequence[str]) -> str | None:
     if bracketed:
         return str(bracketed[-1]).upper()
     lettered_choices = list(zip(LETTERS, choices, strict=False))
-    contained = [letter for letter, choice in lettered_choices if choice.lower() in response.lower()]
+    contained = [letter for letter, choice in lettered_choices if str(choice).lower() in response.lower()]
     words = re.sub(r"[\n.,!?]", " ", response).split(" ")
     upper = [letter for letter, _ in lettered_choices if letter in words]
     lower = [letter for letter, _ in lettered_choices if letter.lower() in words]

@@ -151,16 +151,22 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     return accuracies(rows, values, "accuracy", {name: parts(name) for name in BREAKDOWNS if any(name in row for row in rows)})
 
 
+def flat(row: Row) -> Row:
+    """With the fields of `metadata`, which the breakdowns are about, beside the others."""
+    metadata = row.get("metadata")
+    return metadata | row if isinstance(metadata, dict) else row
+
+
 def problem(row: Row) -> str | None:
     """What is wrong with a row."""
     if row["answer_type"] not in KINDS:
         return f"answer_type is {row['answer_type']!r}, not one of {', '.join(KINDS)}"
     if row.get("choices") is not None and not isinstance(row["choices"], list):
         return "choices is no list"
-    if row["answer_type"] == "float" and row.get("precision") not in (None, "", 0, 1, 2, 3, 4):
+    if row.get("precision") not in (None, "", 0, 1, 2, 3, 4, "0", "1", "2", "3", "4", "1.0", "2.0"):
         return f"precision is {row['precision']!r}, not a number of decimals"
     return None
 
 
 MATHVISTA = Benchmark(
-    "mathvista", "MathVista", "pid", load, question, score, table, (4096, 4096), WHERE, ("answer", "question_type", "answer_type"), extractor=EXTRACTOR, problem=problem)  # fmt: skip
+    "mathvista", "MathVista", "pid", load, question, score, table, (4096, 4096), WHERE, ("answer", "question_type", "answer_type"), extractor=EXTRACTOR, problem=problem, named=flat)  # fmt: skip

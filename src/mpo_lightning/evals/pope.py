@@ -43,6 +43,8 @@ def load(folder: Path) -> list[Row]:
 
 def _named(row: Row) -> Row:
     """With an id of its own: question numbers repeat in each split."""
+    if row.get("question_id") is None:
+        return row
     category = row.get("category") or "all"
     return row | {"category": category, "id": f"{category}/{row.get('question_id')}"}
 
@@ -115,4 +117,4 @@ def problem(row: Row) -> str | None:
     return None if str(row["label"]).lower() in ("yes", "no") else f"label is {row['label']!r}, not yes or no"
 
 
-POPE = Benchmark("pope", "POPE", "id", load, question, score, table, (100, 4096), WHERE, ("label",), problem=problem)
+POPE = Benchmark("pope", "POPE", "id", load, question, score, table, (100, 4096), WHERE, ("label",), problem=problem, named=_named)

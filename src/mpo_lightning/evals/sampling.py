@@ -36,20 +36,15 @@ def majority(verdicts: Sequence[Verdict]) -> float:
     return sum(winner in right for winner in winners) / len(winners)
 
 
-def is_formatted(verdict: Verdict) -> bool:
-    """Whether a response announced its answer: a box, "Final answer:", "the answer is"."""
-    return verdict.rule.split("/")[0] in ("boxed", "final answer", "announced", "bracketed")
-
-
 def sample_numbers(groups: dict[str, list[Verdict]]) -> dict[str, float]:
-    """pass@k and majority@k in percent, k = 1, 2, 4, ... up to the fewest samples of any problem.
+    """pass@k and majority@k in percent, k = 1, 2, 4, ... and the fewest samples of any problem.
 
     Args:
         groups: the verdicts of each problem's samples, in their order.
     """
     fewest = min(map(len, groups.values()), default=0)
     numbers: dict[str, float] = {}
-    for k in [2**power for power in range(12) if 2**power <= fewest]:
+    for k in sorted({*(2**power for power in range(12) if 2**power <= fewest), *([fewest] if fewest else [])}):
         numbers[f"pass@{k}"] = (
             100 * sum(pass_at_k(sum(v.correct is True for v in found), len(found), k) for found in groups.values()) / len(groups)
         )

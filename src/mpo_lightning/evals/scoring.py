@@ -14,10 +14,11 @@ from typing import Any
 
 from mpo_lightning import __version__
 from mpo_lightning.answers import Verdict
+from mpo_lightning.answers.extract import announced, clean
 from mpo_lightning.errors import InputError
 from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table
 from mpo_lightning.evals.judges import KeptReplies, ask_all
-from mpo_lightning.evals.sampling import is_formatted, sample_numbers
+from mpo_lightning.evals.sampling import sample_numbers
 
 REPEATED = ("pid", "id", "question_id", "model", "run", "sample", "category", "mode")
 """Fields that say which response a line of the output is about."""
@@ -49,7 +50,7 @@ def join(benchmark: Benchmark, responses: Sequence[Row], problems: Sequence[Row]
     """
     by_id = {str(problem.get(benchmark.id_field)): problem for problem in problems or ()}
     rows = []
-    for number, response in enumerate(responses, start=1):
+    for number, response in enumerate(map(benchmark.named, responses), start=1):
         name = response.get(benchmark.id_field, response.get("key"))
         if problems is not None and str(name) not in by_id:
             raise InputError(f"{where}: row {number} has {benchmark.id_field} {name!r}, which --problems does not have")
@@ -100,7 +101,8 @@ def summary(benchmark: Benchmark, rows: Sequence[Row], verdicts: Sequence[Verdic
     numbers: dict[str, float] = {"responses": float(len(rows))}
     if benchmark.judge is None and rows:
         numbers["coverage"] = 100 * sum(verdict.correct is not None for verdict in verdicts) / len(rows)
-        numbers["format rate"] = 100 * sum(map(is_formatted, verdicts)) / len(rows)
+        said = [announced(clean(response_of(benchmark, row))) for row in rows]
+        numbers["format rate"] = 100 * sum(found is not None for found in said) / len(rows)
     lengths = [len(response_of(benchmark, row)) for row in rows]
     numbers["characters"] = sum(lengths) / len(lengths) if lengths else 0.0
     tokens = [row["response_tokens"] for row in rows if isinstance(row.get("response_tokens"), int)]
@@ -175,5 +177,9 @@ def write(benchmark: Benchmark, scored: Scored, output: Path, mode: Mode, settin
 def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

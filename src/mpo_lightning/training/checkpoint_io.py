@@ -37,6 +37,7 @@ class HashingFile:
         self.file = path.open("wb")
         self.digest = hashlib.sha256()
         self.bytes = 0
+        self.failure: OSError | None = None
 
     def __enter__(self) -> "HashingFile":
         return self
@@ -50,7 +51,12 @@ class HashingFile:
         view = memoryview(data).cast("B")
         self.digest.update(view)
         self.bytes += len(view)
-        self.file.write(view)
+        try:
+            self.file.write(view)
+        except OSError as error:
+            # torch would put words of its own in its place.
+            self.failure = error
+            raise
         return len(view)
 
     def flush(self) -> None:
@@ -93,6 +99,7 @@ class ManifestCheckpointIO(TorchCheckpointIO):
         """Raises InputError where the disk is full or may not be written; checkpoints that were there stay."""
         target = Path(path)
         partial = target.with_name(f".{target.name}.partial")
+        file: HashingFile | None = None
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with HashingFile(partial) as file:
@@ -102,7 +109,7 @@ class ManifestCheckpointIO(TorchCheckpointIO):
             sync_folder(target.parent)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
-            problem = cannot_be_written(target, error)
+            problem = cannot_be_written(target, (file and file.failure) or error)
             if self._deferred is None:
                 raise InputError(problem) from None
             self._deferred.append(problem)

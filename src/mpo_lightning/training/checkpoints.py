@@ -123,6 +123,10 @@ def find_checkpoint(name: str, run_folder: Path) -> str | None:
     return name
 
 
+STEPS = ("metrics.csv", "curves.png", "samples.jsonl", "alarms.jsonl", "export")
+"""What a run leaves behind once it has taken steps."""
+
+
 def _newest_whole(run_folder: Path) -> str | None:
     """The whole checkpoint of the latest step of the latest run, and a line for each that was passed over.
 
@@ -136,8 +140,8 @@ def _newest_whole(run_folder: Path) -> str | None:
             rank_zero_info(f"--ckpt_path auto: going on from {path}")
             return str(path)
         rank_zero_info(f"--ckpt_path auto: passed over {path}: {problem}")
-    # config.yaml is written before the models are loaded; metrics.csv and checkpoints belong to steps.
-    begun = [path for path in run_folder.rglob("*") if path.name == "metrics.csv" or path.suffix == ".ckpt"]
+    # config.yaml is written before the models are loaded; these belong to steps.
+    begun = [path for path in run_folder.rglob("*") if path.name in STEPS or path.suffix == ".ckpt"]
     if begun:
         raise InputError(
             f"--ckpt_path auto: {run_folder} holds a run ({begun[0].relative_to(run_folder)}) but no whole checkpoint to go on from; choose another "

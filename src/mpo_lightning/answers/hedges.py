@@ -1,0 +1,78 @@
+"""Words that keep a number or an option from being the answer: denials, comparisons, alternatives, corrections, asides.
+
+They matter most where the checker labels training pairs: "less than 5", "not 5" and "5 or 6" hold a 5, and none of them says 5.
+"""
+
+import re
+
+DENIAL = re.compile(
+    r"\b(?:not|never|no\s+longer|cannot|can't|neither|nor|incorrect|wrong|false|eliminated?|unlike|rather\s+than|instead\s+of|anything\s+but|nothing\s+to\s+do\s+with|"
+    r"no\s+evidence\s+(?:for|of)|(?:is|are|was|were|do|does|did|has|have|had|could|would|should)n't)\b|不是|不|并非|排除",
+    re.IGNORECASE,
+)
+"""In front of what is denied."""
+
+DENIED_BEHIND = re.compile(
+    r"[\s)）\]:.\"'*]{0,4}(?:(?:is|are|was|seems|looks|must\s+be|can\s+be|could\s+be|would\s+be)\s+)?(?:clearly\s+|also\s+|definitely\s+|therefore\s+|obviously\s+)?"
+    r"(?:not\b|wrong\b|incorrect\b|false\b|impossible\b|ruled\s+out|eliminated\b|excluded\b|out\s+of\s+the\s+question|isn't\b|cannot\b|can't\b|不对|错误|不正确|不成立|被排除|是错)",
+    re.IGNORECASE,
+)
+"""Behind it."""
+
+_MORE = r"(?:more|less|fewer|greater|higher|lower|larger|smaller)"
+COMPARISON = re.compile(
+    r"^\D{0,60}?(?:\b(?:(?:less|more|fewer|greater|larger|smaller|higher|lower|other)\s+than|at\s+(?:most|least)|up\s+to|between|over|under|above|below)\b|"
+    rf"大于|小于|至少|至多|不超过)[^\d.]{{0,12}}\d|^\D{{0,60}}?[\d.,]+\s*(?:\w+\s+)?or\s+{_MORE}\b",
+    re.IGNORECASE,
+)
+"""The first number of a text is a bound."""
+
+SIGN = re.compile(r"^\D{0,60}?(?:[<>≤≥]|\\(?:leq?|geq?|lt|gt)\b)[^\d.]{0,12}\d")
+"""The same in signs."""
+
+ASIDE = re.compile(
+    r"(?<=[^\s\\])\s*(?:\((?=[^()]{0,200}[A-Za-z]{2})[^()]{0,200}\)|[,;]?\s+(?:not|rather\s+than|instead\s+of|and\s+not|but\s+not|since|because|as\s+(?:the|there|we|it|shown)|given\s+that|which)\b.*)\s*[.。]?\s*$",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What explains an answer behind it."""
+
+EITHER = re.compile(r"(?<![A-Za-z])[(（]?[A-H][)）]?\s*(?:or|或者?|/)\s*[(（]?[A-H][)）]?(?![A-Za-z])")
+CORRECTION = re.compile(
+    r"\b(?:wait\b|hold\s+on|actually,|correction\b|on\s+second\s+thought|let\s+me\s+(?:re(?:do|compute|calculate|consider|think|check)|correct)|(?:that|this)(?:\s+is|'s|\s+was)\s+(?:wrong|incorrect|not\s+right)|"
+    r"i\s+made\s+(?:a|an)\s+(?:mistake|error)|scratch\s+that|my\s+mistake)|等等|不对，|更正",
+    re.IGNORECASE,
+)
+"""Takes back what was said before it."""
+
+SHORTEST = 15
+"""Characters of an answer, a correction of it and another one."""
+
+
+def is_denied(before: str, behind: str = "") -> bool:
+    """Whether something is denied by the words in front of it ("not", without a "but" behind that) or right behind it."""
+    last = re.split(r"(?<!anything )\bbut\b|[.;,，。；]", before)[-1]
+    return bool(DENIAL.search(last) or DENIED_BEHIND.match(behind))
+
+
+def without_aside(text: str) -> str:
+    """An answer without what explains it: "5, not 6", "8 (4 on each side)"."""
+    return ASIDE.sub("", text, count=1) if len(text) <= 600 else text
+
+
+def is_bound(text: str, signs: bool = True) -> bool:
+    """Whether an answer is a bound or a denial instead of a value: "less than 5", "not 5".
+
+    Args:
+        text: the answer.
+        signs: whether < and the like count.
+    """
+    denied = re.match(r"\W*(?:definitely\s+|clearly\s+|certainly\s+)?(?:not|never|anything\s+but)\b|\W*不是", text, re.IGNORECASE)
+    return bool(denied or COMPARISON.search(text) or (signs and SIGN.search(text)))
+
+
+def corrected(text: str) -> str | None:
+    """What stands behind the last correction of a text; None where nothing is taken back."""
+    if len(text) < SHORTEST:
+        return None
+    found = list(CORRECTION.finditer(text[-10_000:]))
+    return text[-10_000:][found[-1].end() :] if found else None
