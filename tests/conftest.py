@@ -65,6 +65,16 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def taught_folder(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
+    """A tiny checkpoint that has learned some sample answers: right now and then."""
+    from support.taught import write_taught_model
+
+    output = tmp_path_factory.mktemp("taught") / "model"
+    write_taught_model(root, output)
+    return output
+
+
+@pytest.fixture(scope="session")
 def undisturbed_pair(tmp_path_factory: pytest.TempPathFactory, root: Path, shards: Path, tiny_folder: Path) -> Path:
     """A run of two processes that hold half of each weight, for others to be compared with."""
     from support.long_runs import fit_arguments

@@ -255,6 +255,8 @@ class Build:
         return counts
 
     def _end(self) -> None:
+        if (self.folder / "manifest.json").is_file():
+            return
         metas = [path for name in ("correctness", "dropout_ntp") if (path := self.folder / name / "meta.json").is_file()]
         meta = joined_meta(self.folder, metas)
         if not json.loads(meta.read_text(encoding="utf-8")):
@@ -278,7 +280,10 @@ class Build:
         write_json(self.folder / "manifest.json", manifest)
 
     def _shards(self, meta: Path) -> dict[str, int]:
-        options = self.options
+        options, done = self.options, self.folder / "shards" / "manifest.json"
+        if done.is_file() and not (self.folder / "shards" / ".work").is_dir():
+            pairs: dict[str, int] = json.loads(done.read_text(encoding="utf-8"))["pairs"]
+            return pairs
         found = survey(meta, True)
         jobs = plan_shards(
             found, self.folder / "shards", options.validation, options.sampling.seed, int(options.shard_megabytes * 1e6)

@@ -1,0 +1,204 @@
+"""The engine on a server: a real model behind a real one, that is made to fail; nothing is lost, nothing asked twice."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpo_lightning.commands.prefs import build, open_engine
+from mpo_lightning.data.prompts import QuestionFile, Repeated
+from mpo_lightning.errors import InputError
+from mpo_lightning.inference import server as server_module
+from mpo_lightning.inference.embedded import EmbeddedEngine
+from mpo_lightning.inference.engine import Work
+from mpo_lightning.inference.server import ServerEngine, content_of, drawn_by, picture_url
+from mpo_lightning.models.sampling import Sampling
+from mpo_lightning.prefs.sources import Source
+from support.model_server import model_server
+
+SAMPLING = Sampling(1.0, 50, 1.0, 7)
+
+
+@pytest.fixture
+def questions(root: Path, tmp_path: Path) -> Path:
+    photos = root / "examples/mmpr_sample/images/photos"
+    rows = [{"id": n, "question": f"What is this, number {n}?", **({"image": "chelsea.jpg"} if n % 2 else {})} for n in range(5)]
+    path = tmp_path / "q.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "chelsea.jpg").write_bytes((photos / "chelsea.jpg").read_bytes())
+    return path
+
+
+def work(questions: Path, samples: int = 3) -> Work:
+    return Work(Repeated(QuestionFile(questions), samples), "these", 12, SAMPLING)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's own waits between attempts."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
+    monkeypatch.setattr("mpo_lightning.inference.chat.time.sleep", lambda seconds: None)
+
+
+def test_answers_come_in_the_order_of_the_prompts(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    with model_server(tiny_folder) as (url, requests):
+        counts = ServerEngine(url, "tiny", at_once=4, max_tiles=2).answer(work(questions), tmp_path / "out.jsonl")
+    rows = rows_of(tmp_path / "out.jsonl")
+    assert counts == (15, 0) and [(row["id"], row["sample"]) for row in rows] == [(n, k) for n in range(5) for k in range(3)]
+    assert (
+        all(row["response"] and row["response_tokens"] and row["seed"] for row in rows) and len({row["seed"] for row in rows}) == 15
+    )
+    assert len({row["response"] for row in rows}) > 10 and len(requests) == 15
+    asked = next(request for request in requests if request["seed"] == rows[3]["seed"])
+    assert (
+        asked["temperature"] == 1.0
+        and asked["top_k"] == 50
+        and asked["max_tokens"] == 12
+        and asked["mm_processor_kwargs"] == {"max_dynamic_patch": 2}
+    )
+    kinds = [part["type"] for part in asked["messages"][0]["content"]]
+    assert kinds == ["image_url", "text"] and asked["messages"][0]["content"][0]["image_url"]["url"].startswith(
+        "data:image/jpeg;base64,"
+    )
+
+
+def test_greedy_answers_are_those_of_the_embedded_engine(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    asked = Work(QuestionFile(questions), "these", 12)
+    EmbeddedEngine(str(tiny_folder), 2, num_workers=0, trainer={"accelerator": "cpu", "devices": 1}).answer(
+        asked, tmp_path / "here.jsonl"
+    )
+    with model_server(tiny_folder) as (url, _):
+        ServerEngine(url, "tiny", max_tiles=2).answer(asked, tmp_path / "there.jsonl")
+    assert rows_of(tmp_path / "here.jsonl") == rows_of(tmp_path / "there.jsonl")
+
+
+def test_a_server_that_fails_now_and_then_loses_nothing(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    with model_server(tiny_folder) as (url, _):
+        ServerEngine(url, "tiny", at_once=1, max_tiles=2).answer(work(questions), tmp_path / "whole.jsonl")
+    faults = ["error", None, "busy", "busy", None, "close", "garbage", None, "half", "empty", "cut", None]
+    with model_server(tiny_folder, lambda number, request: faults[number % len(faults)]) as (url, requests):
+        assert ServerEngine(url, "tiny", at_once=1, max_tiles=2).answer(work(questions), tmp_path / "out.jsonl") == (15, 0)
+        assert len(requests) > 30
+    # The same seeds: the same answers, whatever came in between.
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_what_the_server_refuses_is_a_line_with_its_reason(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    def fault(number: int, request: dict[str, Any]) -> str | None:
+        return "refuse" if "number 2" in json.dumps(request) else "half" if "number 4" in json.dumps(request) else None
+
+    with model_server(tiny_folder, fault) as (url, _):
+        assert ServerEngine(url, "tiny", max_tiles=2).answer(work(questions, 2), tmp_path / "out.jsonl") == (10, 4)
+    reasons = {row["id"]: row["error"] for row in rows_of(tmp_path / "out.jsonl") if "error" in row}
+    assert set(reasons) == {2, 4} and "the server refuses it" in reasons[2] and "cannot be read" in reasons[4]
+    assert all("q.jsonl:" in row["where"] and row["response"] is None for row in rows_of(tmp_path / "out.jsonl") if "error" in row)
+
+
+def test_a_server_that_is_gone_stops_the_run_and_the_next_one_goes_on(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with (
+        model_server(tiny_folder, lambda number, request: "error" if number >= 6 else None) as (url, _),
+        pytest.raises(InputError, match=r"does not answer.*answers so far are kept, run it again to go on"),
+    ):
+        ServerEngine(url, "tiny", at_once=2, max_tiles=2).answer(work(questions), out)
+    assert not out.exists()
+    with model_server(tiny_folder) as (other, requests):
+        with pytest.raises(InputError, match="was made with server"):
+            ServerEngine(other, "tiny", max_tiles=2).answer(work(questions), out)
+        parts = json.loads((tmp_path / "out.jsonl.parts" / "meta.json").read_text())
+        (tmp_path / "out.jsonl.parts" / "meta.json").write_text(json.dumps(parts | {"server": other}))
+        assert ServerEngine(other, "tiny", max_tiles=2).answer(work(questions), out) == (15, 0)
+        assert len(requests) == 15 - 6
+
+
+def test_a_server_that_talks_nonsense_stops_the_run(
+    questions: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "UNREADABLE", 3)
+    with (
+        model_server(tiny_folder, lambda number, request: "garbage") as (url, _),
+        pytest.raises(InputError, match="3 replies in a row that cannot be read"),
+    ):
+        ServerEngine(url, "tiny", max_tiles=2).answer(work(questions), tmp_path / "out.jsonl")
+    with pytest.raises(InputError, match="does not answer"):
+        ServerEngine("http://127.0.0.1:9/v1", "tiny").answer(work(questions), tmp_path / "gone.jsonl")
+
+
+@pytest.mark.slow
+def test_a_build_on_a_server_whose_answers_are_recorded_survives_kills(root: Path, taught_folder: Path, tmp_path: Path) -> None:
+    """Begun answers too: without the picture as a text completion, with it as an unfinished turn."""
+    prompts = str(root / "examples/mmpr_prompts/diagrams.jsonl")
+    options: dict[str, Any] = {"images": str(root / "examples/mmpr_sample/images/diagrams"), "samples": 4, "max_new_tokens": 40, "dropout_tokens": 12, "shards": False, "workers": 1,
+                               "sources": [Source(tiles=1, kinds=["as_asked"])], "confidence": 0.5}  # fmt: skip
+    with model_server(taught_folder) as (url, requests):
+        engine: dict[str, Any] = {"model": "taught", "engine": "openai", "url": url, "template": "Hermes-2"}
+        build(prompts, str(tmp_path / "whole"), **options, **engine)
+        begun = [request for request in requests if "prompt" in request]
+        assert begun and all(
+            request["path"] == "/v1/completions" and "<|im_start|>assistant\n" in request["prompt"] for request in begun
+        )
+        config = tmp_path / "c.yaml"
+        config.write_text("sources:\n- {tiles: 1, kinds: [as_asked]}\n")
+        words = {
+            "prompts": prompts,
+            "output": tmp_path / "killed",
+            "config": config,
+            **{name: value for name, value in (options | engine).items() if name != "sources"},
+        }
+        command = [sys.executable, "-m", "mpo_lightning", "prefs", "build", *(f"--{name}={value}" for name, value in words.items())]
+        for wait in (30, 50):
+            before = len(requests)
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            deadline = time.monotonic() + 60
+            while len(requests) < before + wait and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.kill()
+            process.wait(timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        for path in (tmp_path / "whole").rglob("*.json*"):
+            assert path.read_bytes() == (tmp_path / "killed" / path.relative_to(tmp_path / "whole")).read_bytes(), path
+        before = len(requests)
+        build(prompts, str(tmp_path / "shown"), dropout_with_image=True, **options, **engine)
+        turns = [request for request in requests[before:] if len(request["messages"]) == 2]
+        assert turns and all(request["continue_final_message"] and not request["add_generation_prompt"] for request in turns)
+
+
+def test_each_kind_of_server_gets_its_own_fields(root: Path) -> None:
+    from mpo_lightning.data.prompts import Prompt
+
+    assert drawn_by("openai", None, 0) == {"temperature": 0.0}
+    assert drawn_by("vllm", SAMPLING, 1)["extra_body"] == drawn_by("sglang", SAMPLING, 1)["extra_body"] == {"top_k": 50}
+    assert json.loads(drawn_by("transformers", SAMPLING, 1)["extra_body"]["generation_config"])["top_k"] == 50
+    assert "extra_body" not in drawn_by("openai", Sampling(top_k=0), 1)
+    photo = (root / "examples/mmpr_sample/images/photos/chelsea.jpg").read_bytes()
+    two: Any = content_of(Prompt("Image-1: <image>\nImage-2: <image>\nWhich?", (photo, photo)), 12)
+    assert [part.get("text") for part in two] == ["Image-1: ", None, "Image-2: ", None, "Which?"] and two[1]["image_url"][
+        "max_dynamic_patch"
+    ] == 6
+    assert content_of(Prompt("Why?"), 12) == "Why?" and picture_url(photo).startswith("data:image/jpeg")
+
+
+def test_engines_that_cannot_be_opened_say_why(
+    tiny_folder: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    for options, words in (
+        ({"model": "m", "engine": "openai"}, "needs --url"), ({"model": str(tiny_folder), "url": "http://x"}, "--url is for --engine openai"),
+        ({"model": "m", "batch_size": 0}, "--batch_size must be at least 1"), ({"model": "m", "timeout": 0.0}, "--timeout above 0"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            open_engine(**options)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no top_k, and it is 50"):
+        open_engine("m", "openai", "openai", "openai").answer(work(questions), tmp_path / "o")
+    with pytest.raises(InputError, match="OPENAI_API_KEY is not set"):
+        open_engine("m", "openai", "openai").answer(work(questions), tmp_path / "o")

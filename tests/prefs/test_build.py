@@ -1,0 +1,272 @@
+"""The whole pipeline on a tiny model: the same bytes after kills and on two devices; what it makes trains, and what was trained builds again."""
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpo_lightning.commands.data import check, show
+from mpo_lightning.commands.prefs import build, dropout_ntp, pair, sample
+from mpo_lightning.data.index import open_index
+from mpo_lightning.data.mmpr import read_meta
+from mpo_lightning.errors import InputError
+from mpo_lightning.models.loading import load_model, load_processor
+from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids
+from mpo_lightning.prefs.sources import Source
+from support.runs import make_run
+
+SOURCES = [Source(["photos"], 1, correctness=False), Source(["*"], 1, kinds=["as_asked"])]
+OPTIONS: dict[str, Any] = {
+    "samples": 6,
+    "max_new_tokens": 40,
+    "accelerator": "cpu",
+    "devices": "1",
+    "num_workers": 0,
+    "batch_size": 16,
+    "seed": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def prompts(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the taught model knows, and a few photographs."""
+    folder = tmp_path_factory.mktemp("prompts")
+    meta = {}
+    for name, count in (("diagrams", 9), ("text", 7), ("photos", 5)):
+        lines = (root / "examples/mmpr_prompts" / f"{name}.jsonl").read_text().splitlines()[:count]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+        images = root / "examples/mmpr_sample/images" / ("photos" if name == "photos" else "diagrams" if name == "diagrams" else "")
+        meta[name] = {"root": str(images), "annotation": f"{name}.jsonl"}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    return folder / "meta.json"
+
+
+@pytest.fixture(scope="module")
+def built(prompts: Path, taught_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built") / "out"
+    build(
+        str(prompts),
+        str(folder),
+        sources=SOURCES,
+        dropout_tokens=20,
+        validation=0.2,
+        workers=1,
+        model=str(taught_folder),
+        **OPTIONS,
+    )
+    return folder
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_every_stage_is_on_record(built: Path, taught_folder: Path) -> None:
+    manifest = json.loads((built / "manifest.json").read_text())
+    stages = manifest["stages"]
+    assert sum(found.get("verified", 0) for found in stages["questions"].values()) == 16 and stages["questions"]["photos"] == {
+        "open": 5
+    }
+    responses = rows_of(built / "responses/verified.jsonl")
+    assert len(responses) == 16 * 6 and [row["sample"] for row in responses[:7]] == [0, 1, 2, 3, 4, 5, 0]
+    outcomes = Counter[str]()
+    for found in stages["correctness"].values():
+        outcomes.update({name: value for name, value in found.items() if isinstance(value, int)})
+    assert outcomes["responses"] == 96 and outcomes["right"] > 0 and outcomes["wrong"] > 0 and outcomes["pairs"] > 0
+    assert sum(found.get("pairs", 0) for found in stages["dropout_ntp"].values()) > 0
+    assert manifest["pairs"] == sum(manifest["data_sets"].values()) == sum(manifest["shards"].values())
+    assert manifest["costs"]["dropout_ntp"]["paper"] == 571.2 and manifest["costs"]["correctness"]["tokens_per_pair"] > 0
+    run = manifest["sampling"]["verified"]
+    assert (
+        run["sampling"] == {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "seed": 3}
+        and run["engine"]["checkpoint"] == taught_folder.name
+    )
+    card = (built / "README.md").read_text()
+    assert f"# {manifest['pairs']:,} preference pairs" in card and "temperature 1, top-k 50" in card
+
+
+def test_pairs_are_what_they_say(built: Path) -> None:
+    entries = {entry.name: entry for entry in read_meta(built / "meta.json")}
+    assert any(name.endswith("_pairs_vqa_correctness_rules") for name in entries) and "photos_prefix_pair_sr0.5_wo_image" in entries
+    answers = {(row["id"], row["sample"]): row["response"] for row in rows_of(built / "responses/verified.jsonl")}
+    for name, entry in entries.items():
+        for one in rows_of(entry.annotation):
+            if "prefix_pair" in name:
+                kept = one["rejected_meta"]["kept_characters"]
+                assert one["chosen"][:kept] == one["rejected"][:kept] and one["chosen"] != one["rejected"] and one["image"]
+                continue
+            question = one["id"].rsplit("-", 2)[0]
+            assert (
+                one["chosen"] == answers[question, one["chosen_meta"]["sample"]]
+                and one["rejected"] == answers[question, one["rejected_meta"]["sample"]]
+            )
+
+
+def test_shards_open_and_train(built: Path, taught_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    check(str(built / "shards"), workers=1)
+    show(str(built / "shards" / "train"), str(tmp_path / "pairs.html"), pairs=4)
+    assert "0 problems" in capsys.readouterr().out and (tmp_path / "pairs.html").stat().st_size > 1000
+    trainer, model, module = make_run(tmp_path / "run", taught_folder, built / "shards" / "train", trainer={"max_steps": 1})
+    trainer.fit(model, module)
+    assert trainer.global_step == 1 and len(open_index(built / "shards" / "train")) > 0
+
+
+def test_a_build_again_does_nothing_and_other_settings_are_refused(built: Path, prompts: Path, taught_folder: Path) -> None:
+    before = tree(built)
+    build(
+        str(prompts), str(built), sources=SOURCES, dropout_tokens=20, validation=0.2, workers=2, model=str(taught_folder), **OPTIONS
+    )
+    assert tree(built) == before
+    with pytest.raises(InputError, match="holds a build with another 'options'"):
+        build(str(prompts), str(built), sources=SOURCES, dropout_tokens=21, validation=0.2, model=str(taught_folder), **OPTIONS)
+    with pytest.raises(InputError, match="is not empty and holds no build"):
+        build(str(prompts), str(prompts.parent), sources=SOURCES, model=str(taught_folder), **OPTIONS)
+
+
+def command(prompts: Path, folder: Path, model: Path, config: Path, **more: object) -> list[str]:
+    options = (
+        OPTIONS
+        | {
+            "dropout_tokens": 20,
+            "validation": 0.2,
+            "workers": 1,
+            "prompts": prompts,
+            "output": folder,
+            "model": model,
+            "config": config,
+        }
+        | more
+    )
+    return [sys.executable, "-m", "mpo_lightning", "prefs", "build", *(f"--{name}={value}" for name, value in options.items())]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "sources.yaml"
+    path.write_text("sources:\n- {match: [photos], tiles: 1, correctness: false}\n- {match: ['*'], tiles: 1, kinds: [as_asked]}\n")
+    return path
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_leave_no_trace(built: Path, prompts: Path, taught_folder: Path, config: Path, tmp_path: Path) -> None:
+    """Each run is killed a little later than the one before, as soon as it has written something more."""
+    folder, kills, seen = tmp_path / "out", 0, 0
+    for attempt in range(40):
+        process = subprocess.Popen(
+            command(prompts, folder, taught_folder, config, num_workers=attempt % 2),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
+            if kills < 8 and size > seen:
+                time.sleep(0.03 * attempt)
+                seen = size + 3000
+                process.kill()
+                kills += 1
+            time.sleep(0.005)
+        if process.wait(timeout=60) == 0:
+            break
+    assert kills >= 3 and (folder / "manifest.json").exists()
+    assert tree(folder) == tree(built)
+
+
+@pytest.mark.slow
+def test_two_devices_build_the_same(built: Path, prompts: Path, taught_folder: Path, config: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        command(prompts, tmp_path / "out", taught_folder, config, devices=2), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert tree(tmp_path / "out") == tree(built)
+
+
+def test_sample_pair_and_dropout_by_themselves(prompts: Path, taught_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    engine = {name: value for name, value in OPTIONS.items() if name not in ("samples", "seed", "max_new_tokens")} | {
+        "model": str(taught_folder)
+    }
+    out = tmp_path / "r.jsonl"
+    sample(str(prompts.parent / "text.jsonl"), str(out), samples=4, max_new_tokens=30, sources=SOURCES[1:], **engine)
+    rows = rows_of(out)
+    assert len(rows) == 28 and rows[5]["sample"] == 1 and rows[5]["source"] == "text"
+    assert json.loads((tmp_path / "r.jsonl.run.json").read_text())["samples"] == 4
+    with pytest.raises(InputError, match="exists already"):
+        sample(str(prompts.parent / "text.jsonl"), str(out), **engine)
+    pair(str(out), str(tmp_path / "pairs"), workers=1)
+    # The control of the reference: the picture is shown. A model of random weights has no end of words.
+    engine["model"] = str(tiny_folder)
+    meta = prompts.parent.parent / "mmpr.json"
+    chosen = {
+        "image": "astronaut.jpg",
+        "question": "<image>\nWhat is this?",
+        "chosen": "A woman in a suit stands there.",
+        "rejected": "no",
+    }
+    meta.with_name("m.jsonl").write_text(json.dumps(chosen) + "\n" + json.dumps(chosen | {"rejected": "nothing"}) + "\n")
+    photos = next(entry.root for entry in read_meta(prompts) if entry.name == "photos")
+    meta.write_text(json.dumps({"m": {"root": str(photos), "annotation": "m.jsonl"}}))
+    for with_image, name in ((False, "m_prefix_pair_sr0.25_wo_image"), (True, "m_prefix_pair_sr0.25_with_image")):
+        target = tmp_path / name
+        dropout_ntp(str(meta), str(target), ratio=0.25, with_image=with_image, max_new_tokens=8, filters=[], max_tiles=1, **engine)
+        (entry,) = read_meta(target / "meta.json")
+        (one,) = rows_of(entry.annotation)
+        assert entry.name == name and one["chosen"].startswith("A woman in") and one["rejected"].startswith("A ")
+    assert rows_of(tmp_path / "m_prefix_pair_sr0.25_wo_image" / "responses.jsonl") != rows_of(
+        tmp_path / "m_prefix_pair_sr0.25_with_image" / "responses.jsonl"
+    )
+
+
+def test_special_tokens_are_never_drawn(taught_folder: Path) -> None:
+    import torch
+
+    processor = load_processor(str(taught_folder))
+    vocabulary = load_model(str(taught_folder), torch.float32).config.text_config.vocab_size
+    forbidden = forbidden_ids(processor.tokenizer, processor.template.end, vocabulary + 5)
+    end = processor.tokenizer.convert_tokens_to_ids(processor.template.end)
+    named = {
+        processor.tokenizer.convert_tokens_to_ids(mark)
+        for mark in ("<IMG_CONTEXT>", "<img>", "<|im_start|>", "<|endoftext|>", "<box>")
+    }
+    assert named <= set(forbidden) and end not in forbidden and set(range(vocabulary, vocabulary + 5)) <= set(forbidden)
+    # Where only forbidden ones are likely, one of the others is drawn.
+    logits = torch.full((64, vocabulary + 5), -5.0)
+    logits[:, forbidden] = 50.0
+    drawn = Draws(Sampling(), range(64), forbidden)(torch.zeros(64, 1, dtype=torch.long), logits).argmax(-1)
+    assert not set(drawn.tolist()) & set(forbidden)
+
+
+def test_the_policy_that_was_just_trained_builds_the_next_round(
+    built: Path, prompts: Path, taught_folder: Path, tmp_path: Path
+) -> None:
+    """Iterative use: sample, train, export, sample."""
+    trainer, model, module = make_run(tmp_path / "run", taught_folder, built / "shards" / "train", trainer={"max_steps": 1})
+    trainer.fit(model, module)
+    exported = tmp_path / "policy"
+    from mpo_lightning.models.export import save_folder
+
+    exported.mkdir()
+    save_folder(model.policy.model, module.processor, exported)
+    build(
+        str(prompts),
+        str(tmp_path / "next"),
+        sources=SOURCES,
+        dropout_tokens=12,
+        workers=1,
+        shards=False,
+        confidence=0.5,
+        model=str(exported),
+        **OPTIONS,
+    )
+    first, second = (
+        json.loads((folder / "manifest.json").read_text())["settings"]["engine"] for folder in (built, tmp_path / "next")
+    )
+    assert first["model"] != second["model"] and second["checkpoint"] == "policy"

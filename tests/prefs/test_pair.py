@@ -1,0 +1,150 @@
+"""From a file of responses to annotations: histories, counts, any number of processes, bad files."""
+
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mpo_lightning.commands.data import shard
+from mpo_lightning.commands.prefs import pair
+from mpo_lightning.data.mmpr import read_meta
+from mpo_lightning.errors import InputError
+from mpo_lightning.prefs.pair import cut
+
+
+def response(question: int, sample: int, text: str, **more: object) -> dict:
+    return {"id": f"set-{question:08d}", "source": "set", "root": str(Path.cwd()), "image": [], "question": f"What is {question} + 1?", "answer": str(question + 1),
+            "prompt": f"Think. What is {question} + 1?", "kind": "plain", "max_tiles": 6, "sample": sample, "response": text, "response_tokens": 5 + sample, "finished": True} | more  # fmt: skip
+
+
+def chain(question: int, sample: int, answer: int) -> str:
+    return f"Way {sample} of adding: {question} and one more {'is ' * (sample + 1)}{answer}.\n\nFinal answer: {answer}"
+
+
+@pytest.fixture
+def responses(tmp_path: Path) -> Path:
+    rows = []
+    for question in range(40):
+        right = question % 5  # of 8; questions with 0 are all wrong
+        rows += [
+            response(question, sample, chain(question, sample, question + 1 + (sample >= right) * (sample + 1)))
+            for sample in range(7)
+        ]
+        rows.append(response(question, 7, f"There is no telling what number {question} is about", known_verdict=False))
+    rows[0] |= {"known_verdict": True}
+    rows[8] |= {"known_verdict": True}
+    rows[9] |= {"known_verdict": True}
+    path = tmp_path / "responses.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def pairs_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for entry in read_meta(folder / "meta.json") for line in entry.annotation.read_text().splitlines()]
+
+
+def test_right_is_paired_with_wrong_and_with_no_form(responses: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    pair(str(responses), str(tmp_path / "out"), workers=1)
+    found = pairs_of(tmp_path / "out")
+    for one in found:
+        question = int(one["id"].split("-")[1])
+        assert (
+            one["question"] == f"Think. What is {question} + 1?"
+            and one["answer_gt"] == str(question + 1)
+            and one["id"].startswith("set-")
+        )
+        assert one["chosen"].endswith(f"Final answer: {question + 1}") and one["chosen_meta"]["outcome"] == "right"
+        assert (one["kind"] == "format") == ("no telling" in one["rejected"]) == (one["rejected_meta"]["outcome"] == "no_form")
+        assert (
+            one["chosen_meta"]["sample"] == int(one["id"].split("-")[2])
+            and one["rejected_meta"]["confidence"] <= 1
+            and one["rejected_meta"]["response_tokens"] >= 5
+        )
+    per_question = Counter(one["id"].split("-")[1] for one in found)
+    assert len(per_question) == 32 and max(per_question.values()) <= 15 and len({one["id"] for one in found}) == len(found)
+    counts = json.loads((tmp_path / "out" / "counts.json").read_text())["set"]
+    assert (
+        counts["questions"] == 40
+        and counts["responses"] == 320
+        and counts["questions all wrong"] == 8
+        and counts["pairs"] == len(found)
+    )
+    assert (
+        counts["right"] == sum(n % 5 for n in range(40))
+        and counts["no_form"] == 40
+        and counts["right"] + counts["wrong"] + counts["no_form"] == 320
+    )
+    # Two known ones are right; of one the verdict differs.
+    assert counts["precision"] == {"right": 1.0, "wrong": 0.0}
+    assert "precision of 'wrong' against known verdicts: 0.0%" in capsys.readouterr().out
+    assert counts["rejected tokens"] == sum(one["rejected_meta"]["response_tokens"] for one in found)
+
+
+def test_the_annotations_are_what_data_shard_takes(responses: Path, tmp_path: Path) -> None:
+    pair(str(responses), str(tmp_path / "out"), workers=1)
+    shard(str(tmp_path / "out" / "meta.json"), str(tmp_path / "shards"), workers=1)
+    names = {entry.name: entry for entry in read_meta(tmp_path / "out" / "meta.json")}
+    assert (
+        set(names) == {"set_pairs_vqa_correctness_rules", "set_pairs_vqa_format_rules"}
+        and names["set_pairs_vqa_format_rules"].max_dynamic_patch == 6
+    )
+
+
+def test_any_number_of_processes_and_pieces_writes_the_same(
+    responses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair(str(responses), str(tmp_path / "one"), workers=1)
+    monkeypatch.setattr("mpo_lightning.prefs.pair.PIECE", 5_000)
+    assert len(list(cut(responses, 5_000))) > 5
+    pair(str(responses), str(tmp_path / "two"), workers=2)
+    for path in (tmp_path / "one").rglob("*.json*"):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path
+
+
+@pytest.mark.parametrize("size", [1, 100, 1000, 10**6])
+def test_pieces_cover_the_file_and_keep_questions_together(responses: Path, size: int) -> None:
+    pieces = list(cut(responses, size))
+    assert pieces[0][0] == 0 and pieces[-1][1] == responses.stat().st_size
+    assert all(stop == start for (_, stop), (start, _) in itertools.pairwise(pieces))
+    data = responses.read_bytes()
+    ids = [{json.loads(line)["id"] for line in data[start:stop].splitlines()} for start, stop in pieces]
+    assert sum(map(len, ids)) == len(set().union(*ids)) == 40
+
+
+def test_what_is_undecided_filtered_or_without_an_answer_is_not_used(tmp_path: Path) -> None:
+    rows = [
+        response(1, 0, chain(1, 0, 2)),
+        response(1, 1, "Final answer: 3 or 2"),
+        response(1, 2, chain(1, 2, 9), finished=False),
+        response(2, 0, chain(2, 0, 3), answer=""),
+    ]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pair(str(tmp_path / "r.jsonl"), str(tmp_path / "out"), workers=1)
+    counts = json.loads((tmp_path / "out" / "counts.json").read_text())["set"]
+    assert (
+        counts["undecided"] == 1
+        and counts["truncated"] == 1
+        and counts["questions without an answer"] == 1
+        and "pairs" not in counts
+    )
+
+
+def test_bad_files_are_one_sentence(responses: Path, tmp_path: Path) -> None:
+    lines = responses.read_text().splitlines()
+    for name, text, words in (
+        ("scattered", "\n".join([*lines[:3], *lines[8:], *lines[3:8]]), "do not stand together; sort the lines by 'id'"),
+        ("broken", "\n".join([lines[0], "{", lines[1]]), "is not JSON"),
+        ("foreign", '{"a": 1}\n', "is no response: it has no 'id'"),
+    ):
+        (tmp_path / name).write_text(text + "\n")
+        with pytest.raises(InputError, match=words):
+            pair(str(tmp_path / name), str(tmp_path / f"{name}.out"), workers=1)
+        assert not (tmp_path / f"{name}.out" / "meta.json").exists()
+    with pytest.raises(InputError, match="there is no such file; 'mpo prefs sample' writes one"):
+        pair(str(tmp_path / "nothing"), str(tmp_path / "out"))
+    with pytest.raises(InputError, match="there is no filter 'x'"):
+        pair(str(responses), str(tmp_path / "out"), filters=["x"])
+    with pytest.raises(InputError, match="is not empty"):
+        pair(str(responses), str(tmp_path))
