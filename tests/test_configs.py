@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mpo_lightning.commands.run import run as run_verb
+from mpo_lightning.prefs.prompt_files import read_prompt_files
+from mpo_lightning.prefs.sources import Source, check_sources, source_of
 from mpo_lightning.training import cli as training_cli
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
+ALL = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
+CONFIGS = [path for path in ALL if path.parent.name != "prefs"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -29,6 +33,45 @@ def test_the_command_in_the_head_parses(
         training_cli.run([*words[1:], *([] if "--model.policy" in words else [f"--model.policy={tiny_folder}"]), "--print_config"])
     assert stopped.value.code == 0, capsys.readouterr().err
     assert "weights" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if path.parent.name == "prefs"], ids=lambda path: path.stem)
+def test_the_command_in_the_head_of_a_config_of_prefs_parses(
+    path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (command,) = [line.removeprefix("#").strip() for line in path.read_text().splitlines() if "mpo prefs build" in line]
+    words = shlex.split(command)
+    assert f"configs/prefs/{path.name}" in words
+    monkeypatch.chdir(root)
+    with pytest.raises(SystemExit) as stopped:
+        run_verb("prefs build", [*words[3:], "--print_config"])
+    assert stopped.value.code == 0 and "correctness: false" in capsys.readouterr().out
+
+
+def test_the_pipeline_has_the_papers_values(root: Path) -> None:
+    """arXiv 2411.10442, section 3.2 and appendix."""
+    config = yaml.safe_load((root / "configs/prefs/mmpr.yaml").read_text())
+    sources = [Source(**source) for source in config["sources"]]
+    assert (
+        config["samples"],
+        config["temperature"],
+        config["top_k"],
+        config["top_p"],
+        config["pairs_per_question"],
+        config["dropout_ratio"],
+    ) == (32, 1.0, 50, 1.0, 15, 0.5)
+    assert (config["max_new_tokens"], config["dropout_tokens"]) == (4096, 2048)
+    for name, tiles, correctness in (
+        ("VQAv2_train", 6, False),
+        ("docvqa_train", 12, False),
+        ("chartqa_en", 12, True),
+        ("textvqa", 12, True),
+        ("geoqa+", 6, True),
+        ("mine", 6, True),
+    ):
+        source = source_of(name, sources)
+        assert (source.tiles, source.correctness, source.dropout_ntp) == (tiles, correctness, True), name
+    check_sources(sources, read_prompt_files())
 
 
 @pytest.mark.parametrize("path", [path for path in CONFIGS if "ablation" in path.parts], ids=lambda path: path.stem)

@@ -44,6 +44,24 @@ CORRECTION = re.compile(
 )
 """Takes back what was said before it."""
 
+CORRECTING = (
+    "wait",
+    "hold on",
+    "actually,",
+    "correct",
+    "second thought",
+    "let me re",
+    "wrong",
+    "not right",
+    "mistake",
+    "error",
+    "scratch that",
+    "等等",
+    "不对",
+    "更正",
+)
+"""One of these is in every correction; looked for first, since it is quick."""
+
 SHORTEST = 15
 """Characters of an answer, a correction of it and another one."""
 
@@ -73,6 +91,9 @@ def is_bound(text: str, signs: bool = True) -> bool:
 def corrected(text: str) -> str | None:
     """What stands behind the last correction of a text; None where nothing is taken back."""
     if len(text) < SHORTEST:
+        return None
+    small = text.lower()
+    if not any(word in small for word in CORRECTING):
         return None
     found = list(CORRECTION.finditer(text[-10_000:]))
     return text[-10_000:][found[-1].end() :] if found else None

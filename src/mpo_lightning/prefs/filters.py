@@ -53,7 +53,7 @@ def repetition(row: Row) -> bool:
 def language_mix(row: Row) -> bool:
     """In another script than the question's: Chinese in an answer to an English question, or the other way round, or one that neither has."""
     question, text = row.get("question", ""), row["response"]
-    if OTHER_SCRIPTS.search(text) and not OTHER_SCRIPTS.search(question):
+    if not text.isascii() and OTHER_SCRIPTS.search(text) and not OTHER_SCRIPTS.search(question):
         return True
     if language_of(question) == "zh":
         letters = sum(char.isalpha() for char in text)

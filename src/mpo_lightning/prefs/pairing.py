@@ -68,23 +68,14 @@ def choose_pairs(
         wrong: responses for the rejected side, distinct.
         rules: see there.
     """
-    order = {
-        (good.sample, bad.sample): hashlib.blake2b(f"{question} {good.sample} {bad.sample}".encode(), digest_size=8).digest()
-        for good in right
-        for bad in wrong
+    words = {("good", one.sample): word_counts(one.text) for one in right} | {
+        ("bad", one.sample): word_counts(one.text) for one in wrong
     }
-    goods_words = [word_counts(good.text) for good in right]
-    bads_words = [word_counts(bad.text) for bad in wrong]
-    usable = [
-        (good, bad)
-        for good, words in zip(right, goods_words, strict=True)
-        for bad, others in zip(wrong, bads_words, strict=True)
-        if not (good.prediction is not None and good.prediction == bad.prediction) and difference(words, others) >= rules.difference
-    ]
+    usable = [(good, bad) for good in right for bad in wrong if good.prediction is None or good.prediction != bad.prediction]
     alike = len(right) * len(wrong) - len(usable)
-    goods, bads = len({good.sample for good, _ in usable}), len({bad.sample for _, bad in usable})
     # A single wrong response would stand in every pair.
-    most = 1 if bads == 1 else min(rules.most, rules.reuse * goods, rules.reuse * bads)
+    most = 1 if len({bad.sample for _, bad in usable}) == 1 else rules.most
+    order = {(good.sample, bad.sample): _place(question, good, bad) for good, bad in usable}
     uses: Counter[tuple[str, int]] = Counter()
     pairs: list[tuple[Candidate, Candidate]] = []
     excess = 0  # tokens by which the rejected sides are longer so far
@@ -99,13 +90,21 @@ def choose_pairs(
             ),
         )
         usable.remove((good, bad))
-        if max(uses["bad", bad.sample], uses["good", good.sample]) >= rules.reuse:
+        if difference(words["good", good.sample], words["bad", bad.sample]) < rules.difference:
+            alike += 1
             continue
         pairs.append((good, bad))
-        uses["bad", bad.sample] += 1
-        uses["good", good.sample] += 1
         excess += bad.length - good.length
+        for side, sample in (("good", good.sample), ("bad", bad.sample)):
+            uses[side, sample] += 1
+            if uses[side, sample] == rules.reuse:
+                usable = [pair for pair in usable if pair[side == "bad"].sample != sample]
     return _spread(pairs), alike
+
+
+def _place(question: str, good: Candidate, bad: Candidate) -> bytes:
+    """Where a pair stands among its question's, the same in every run."""
+    return hashlib.blake2b(f"{question} {good.sample} {bad.sample}".encode(), digest_size=8).digest()
 
 
 def _spread(pairs: list[tuple[Candidate, Candidate]]) -> list[tuple[Candidate, Candidate]]:

@@ -20,6 +20,7 @@ AS_ASKED = "as_asked"
 """The kind that leaves a question as it is."""
 
 LANGUAGES = ("en", "zh")
+HAN = re.compile(r"[\u4e00-\u9fff]")
 MARK = "{question}"
 HINT = re.compile(
     r"\s*(?:Answer the question (?:using|with) a single word or phrase\.?|Answer with the option'?s? letter from the given choices directly\.?|"
@@ -87,10 +88,10 @@ def read_prompt_files(folder: Path | None = None) -> PromptFiles:
 
 def language_of(text: str) -> str:
     """ "zh" where a fifth of the letters are Chinese, else "en"."""
-    letters = sum(char.isalpha() for char in text)
-    return "zh" if letters and han(text) / letters > 0.2 else "en"
+    chinese = han(text)
+    return "zh" if chinese and chinese / sum(map(str.isalpha, text)) > 0.2 else "en"
 
 
 def han(text: str) -> int:
     """Chinese characters in a text."""
-    return sum("\u4e00" <= char <= "\u9fff" for char in text)
+    return 0 if text.isascii() else len(HAN.findall(text))

@@ -10,7 +10,8 @@ WORD = re.compile(r"\w+|[+/=<>^√∠%≤≥≠±×÷∞]|[-−](?=\s?\d)")
 
 def plain_words(text: str) -> str:
     """A text without case, punctuation, marks and extra space, for comparing; signs of formulas stay."""
-    folded = unicodedata.normalize("NFKC", text.replace("<image>", " ")).casefold()
+    text = text.replace("<image>", " ")
+    folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
     return " ".join(WORD.findall(folded))
 
 
