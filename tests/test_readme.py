@@ -30,8 +30,8 @@ def place(root: Path, tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_the_steps_run_in_order(root: Path, place: Path) -> None:
     text = (root / "README.md").read_text()
-    commands = commands_of(text, "tested: steps") + commands_of(text, "tested: reference")
-    assert len(commands) >= 9
+    commands = [command for marker in ("steps", "reference", "prefs") for command in commands_of(text, f"tested: {marker}")]
+    assert len(commands) >= 12
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for command in commands:
         done = subprocess.run(

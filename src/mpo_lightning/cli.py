@@ -75,6 +75,8 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # A user's own loss may lie in the working folder; last, so that nothing there hides a package.
     sys.path.append(str(Path.cwd()))
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+        importlib.import_module("mpo_lightning.training.together").forget_earlier_attempts()
     code: str | int | None = 0
     try:
         # sys.argv is left alone: Lightning's launcher starts other ranks with it.

@@ -8,13 +8,29 @@ import atexit
 import os
 import re
 import sys
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch.distributed as dist
+from torch.distributed import rendezvous
 
 from mpo_lightning.errors import InputError
 
 Part = TypeVar("Part")
+
+
+def forget_earlier_attempts() -> None:
+    """For a worker that torchrun started again: what the workers before it wrote into the ranks' common store does not count.
+
+    With a fixed master address torchrun keeps one store for all attempts, and torch reads other ranks' addresses out of it: now and then those of workers that are
+    gone, to which no connection can be made ("Gloo connectFullMesh failed ... Connection refused"). Called before the process group is made.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    made = rendezvous._create_c10d_store
+
+    def numbered(*arguments: Any, **options: Any) -> dist.Store:
+        return dist.PrefixStore(f"mpo_lightning/attempt_{attempt}", made(*arguments, **options))
+
+    rendezvous._create_c10d_store = numbered
 
 
 def gather(part: Part) -> list[Part]:
