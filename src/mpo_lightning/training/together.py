@@ -5,13 +5,13 @@ other, and stop together. Where one died or hangs, the others notice by their co
 """
 
 import atexit
+import importlib
 import os
 import re
 import sys
 from typing import Any, NoReturn, TypeVar
 
 import torch.distributed as dist
-from torch.distributed import rendezvous
 
 from mpo_lightning.errors import InputError
 
@@ -25,6 +25,8 @@ def forget_earlier_attempts() -> None:
     gone, to which no connection can be made ("Gloo connectFullMesh failed ... Connection refused"). Called before the process group is made.
     """
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    # The package's attribute of that name is a function.
+    rendezvous: Any = importlib.import_module("torch.distributed.rendezvous")
     made = rendezvous._create_c10d_store
 
     def numbered(*arguments: Any, **options: Any) -> dist.Store:
