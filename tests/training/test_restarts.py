@@ -10,7 +10,7 @@ from support.processes import QUIET, free_port
 WORKER = """
 import os, sys
 from mpo_lightning.training import together
-if os.environ["TORCHELASTIC_RESTART_COUNT"] != "0" and sys.argv[1] == "fresh":
+if os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":
     together.forget_earlier_attempts()
 import torch.distributed as dist
 dist.init_process_group("gloo")
@@ -21,7 +21,7 @@ sys.exit(3 if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" else 0)
 """
 
 
-def counts(how: str, tmp_path: Path) -> list[str]:
+def counts(tmp_path: Path) -> list[str]:
     """Of each attempt, what its worker read."""
     path = tmp_path / "worker.py"
     path.write_text(WORKER)
@@ -34,7 +34,6 @@ def counts(how: str, tmp_path: Path) -> list[str]:
         "--master_addr=127.0.0.1",
         f"--master_port={free_port()}",
         str(path),
-        how,
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | QUIET)
     assert done.returncode == 0, done.stderr
@@ -42,6 +41,4 @@ def counts(how: str, tmp_path: Path) -> list[str]:
 
 
 def test_a_second_attempt_reads_none_of_the_firsts_keys(tmp_path: Path) -> None:
-    assert counts("fresh", tmp_path) == ["COUNT 0 1", "COUNT 1 1"]
-    # What torch does by itself; when this fails, torch has mended it and `forget_earlier_attempts` can go.
-    assert counts("as it is", tmp_path) == ["COUNT 0 1", "COUNT 1 2"]
+    assert counts(tmp_path) == ["COUNT 0 1", "COUNT 1 1"]
