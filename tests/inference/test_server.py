@@ -136,7 +136,9 @@ def test_a_server_that_talks_nonsense_stops_the_run(
 @pytest.mark.slow
 def test_a_build_on_a_server_whose_answers_are_recorded_survives_kills(root: Path, taught_folder: Path, tmp_path: Path) -> None:
     """Begun answers too: without the picture as a text completion, with it as an unfinished turn."""
-    prompts = str(root / "examples/mmpr_prompts/diagrams.jsonl")
+    lines = (root / "examples/mmpr_prompts/diagrams.jsonl").read_text().splitlines()[:9]
+    (tmp_path / "diagrams.jsonl").write_text("\n".join(lines) + "\n")
+    prompts = str(tmp_path / "diagrams.jsonl")
     options: dict[str, Any] = {"images": str(root / "examples/mmpr_sample/images/diagrams"), "samples": 4, "max_new_tokens": 40, "dropout_tokens": 12, "shards": False, "workers": 1,
                                "sources": [Source(tiles=1, kinds=["as_asked"])], "confidence": 0.5}  # fmt: skip
     with model_server(taught_folder) as (url, requests):
@@ -155,7 +157,7 @@ def test_a_build_on_a_server_whose_answers_are_recorded_survives_kills(root: Pat
             **{name: value for name, value in (options | engine).items() if name != "sources"},
         }
         command = [sys.executable, "-m", "mpo_lightning", "prefs", "build", *(f"--{name}={value}" for name, value in words.items())]
-        for wait in (30, 50):
+        for wait in (12,):
             before = len(requests)
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             deadline = time.monotonic() + 60

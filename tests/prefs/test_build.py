@@ -169,8 +169,8 @@ def test_kills_at_any_moment_leave_no_trace(built: Path, prompts: Path, taught_f
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
-            if kills < 8 and size > seen:
-                time.sleep(0.03 * attempt)
+            if kills < 5 and size > seen:
+                time.sleep(0.05 * attempt)
                 seen = size + 3000
                 process.kill()
                 kills += 1
