@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from mpo_lightning.answers import Kind
-from mpo_lightning.prefs.verify import Outcome, options_of, question_of, verify
+from mpo_lightning.answers.asked import options_of, question_of
+from mpo_lightning.prefs.verify import Outcome, verify
 
 
 def outcome(response: str, answer: str, question: str = "How many?", **more: object) -> Outcome:

@@ -26,7 +26,8 @@ def score(
 ) -> None:
     """Scores responses that are there: a line for each with what was read in it and why, then the benchmark's table, also as JSON.
 
-    Benchmarks: mathvista, mathvision, m3cot, pope, crpe, mmvet, llava_bench, mmhal, and equivalence (rows of gold and prediction). The key of a
+    Benchmarks: mathvista, mathvision, m3cot, pope, crpe, mmvet, llava_bench, mmhal, questions (your own, with answers), and
+    equivalence (rows of gold and prediction). The key of a
     judge's server is read from the environment variable OPENAI_API_KEY. For example:
     mpo eval score --benchmark mathvista --responses R.jsonl --problems testmini.json --output scores.jsonl
 
@@ -165,7 +166,7 @@ def run(
 
     Args:
         model: checkpoint folder, in either layout.
-        benchmark: mathvista, mathvision, m3cot, pope, crpe, mmvet, llava_bench or mmhal.
+        benchmark: mathvista, mathvision, m3cot, pope, crpe, mmvet, llava_bench, mmhal, or questions, your own with their answers.
         data: the folder of the benchmark's official files, or its file of problems.
         output: the folder of the run.
         images: the folder that picture paths are relative to; default --data, or the folder of that file.

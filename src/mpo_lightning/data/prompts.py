@@ -4,6 +4,7 @@ A questions file has one JSON object a line: `question` with a mark `<image>` wh
 absent), and whatever else (`id`, `answer`, ...), which is handed through to the output.
 """
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,13 @@ from mpo_lightning.data.mmpr import parse_json, picture_path, read_lines, refuse
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.records import PreferenceRecord, checked_question
 from mpo_lightning.errors import BadRecord, InputError
+
+HINT = re.compile(
+    r"\s*(?:Answer the question (?:using|with) a single word or phrase\.?|Answer with the option'?s? letter from the given choices directly\.?|"
+    r"Please answer (?:directly|the question directly)[^\n.]*\.?|请直接回答(?:问题)?[。.]?|请用单个词或短语回答[^\n]*)\s*$",
+    re.IGNORECASE,
+)
+"""Asks for a short answer; data sets for direct answers append it, and it contradicts a request for reasoning."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,11 @@ class Repeated:
 
     def where(self, number: int) -> str:
         return self.prompts.where(number // self.samples)
+
+
+def without_hint(question: str) -> str:
+    """A question without a request for a short answer at its end."""
+    return HINT.sub("", question)
 
 
 RESERVED = ("response", "response_tokens", "finished", "error", "where")

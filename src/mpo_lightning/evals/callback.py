@@ -31,7 +31,7 @@ class EvaluateBenchmark(L.Callback):
     """See the module.
 
     Args:
-        benchmark: a benchmark without a judge: mathvista, mathvision, m3cot, pope or crpe.
+        benchmark: a benchmark without a judge: mathvista, mathvision, m3cot, pope, crpe, or questions (your own).
         data: the folder of its official files, or its file of problems.
         every_n_steps: global steps between evaluations; there is one before the first step and one at the end too.
         limit: the first so many problems.

@@ -11,8 +11,11 @@ from mpo_lightning.evals.mathvista import MATHVISTA
 from mpo_lightning.evals.mmhal import MMHAL
 from mpo_lightning.evals.mmvet import MMVET
 from mpo_lightning.evals.pope import POPE
+from mpo_lightning.evals.questions import QUESTIONS
 
-BENCHMARKS = {one.name: one for one in (MATHVISTA, MATHVISION, M3COT, POPE, CRPE, MMVET, LLAVA_BENCH, MMHAL, EQUIVALENCE)}
+BENCHMARKS = {
+    one.name: one for one in (MATHVISTA, MATHVISION, M3COT, POPE, CRPE, MMVET, LLAVA_BENCH, MMHAL, EQUIVALENCE, QUESTIONS)
+}
 
 
 def find_benchmark(name: str) -> Benchmark:

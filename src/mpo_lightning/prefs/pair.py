@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from mpo_lightning.answers.asked import question_of
 from mpo_lightning.data.processes import process_map
 from mpo_lightning.data.prompts import RESERVED
 from mpo_lightning.errors import InputError
 from mpo_lightning.prefs.annotations import CORRECTNESS, FORMAT, AnnotationWriter, Place, picture_field, whole_file
 from mpo_lightning.prefs.filters import FILTERS, first_failed
 from mpo_lightning.prefs.pairing import Candidate, PairingRules, choose_pairs, distinct
-from mpo_lightning.prefs.verify import CONFIDENT, Outcome, Verified, question_of, verify
+from mpo_lightning.prefs.verify import CONFIDENT, Outcome, Verified, verify
 
 Row = dict[str, Any]
 PIECE = 4 * 2**20

@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpo_lightning.data.prompts import without_hint
 from mpo_lightning.errors import InputError
 
 AS_ASKED = "as_asked"
@@ -22,12 +23,6 @@ AS_ASKED = "as_asked"
 LANGUAGES = ("en", "zh")
 HAN = re.compile(r"[\u4e00-\u9fff]")
 MARK = "{question}"
-HINT = re.compile(
-    r"\s*(?:Answer the question (?:using|with) a single word or phrase\.?|Answer with the option'?s? letter from the given choices directly\.?|"
-    r"Please answer (?:directly|the question directly)[^\n.]*\.?|请直接回答(?:问题)?[。.]?|请用单个词或短语回答[^\n]*)\s*$",
-    re.IGNORECASE,
-)
-"""Asks for a short answer; data sets for direct answers append it, and it contradicts a request for reasoning."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class PromptFiles:
         text = self.texts.get((kind, language)) or self.texts.get((kind, "en"))
         if text is None:
             raise InputError(f"there is no prompt of kind '{kind}'; known are {', '.join(self.kinds)}")
-        return text.replace(MARK, HINT.sub("", question))
+        return text.replace(MARK, without_hint(question))
 
 
 def read_prompt_files(folder: Path | None = None) -> PromptFiles:

@@ -7,20 +7,14 @@ answer. Nothing is rewritten.
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from mpo_lightning.answers import Kind, Question, Verdict, check
-from mpo_lightning.answers.numbers import parse_number
 from mpo_lightning.prefs.words import plain_words
 
 CONFIDENT = 0.92
 """Least confidence of a verdict that is used; at it both kinds of verdict agree with published ones in more than 99 % (benchmarks/verdicts.py)."""
 
-OPTION = re.compile(
-    r"(?:^|(?<=[\n;,.?:： ]))[ \t]*[(（]?([A-H])(?:[)）]|[.:：](?=\s))[ \t]*([^\n]*?)(?=\n|[;,]?\s+[(（]?[B-H](?:[)）]|[.:：](?=\s))|$)"
-)
 ANNOUNCING = ("boxed", "final answer", "announced", "bracketed")
-FORMULA = re.compile(r"[\\^=<>√π²³{}]|\d\s*[+*/-]\s*\d")
 
 
 NUMBER = re.compile(r"[-+]?\d[\d.,]*")
@@ -81,40 +75,3 @@ def other_unit(said: str, question: Question) -> bool:
         return False
     found, wanted = (plain_words(NUMBER.sub(" ", UNIT_MARKS.sub(r" \1 ", text))) for text in (said, question.gold))
     return bool(found and wanted) and found != wanted
-
-
-def question_of(row: dict[str, Any]) -> Question:
-    """What was asked, read off a prepared question: its `choices`, or the options that its text lists; otherwise the kind of its answer.
-
-    Args:
-        row: with `question` and `answer`; `choices` and `precision` where the data set has them.
-    """
-    gold = str(row["answer"]).strip()
-    listed = row.get("choices")
-    choices = tuple(map(str, listed)) if isinstance(listed, list) and len(listed) > 1 else options_of(str(row["question"]))
-    letter = gold.strip("()（）.").upper()
-    if choices and (gold in choices or (len(letter) == 1 and letter in "ABCDEFGH"[: len(choices)])):
-        return Question(Kind.CHOICE, gold if gold in choices else letter, choices)
-    if not choices and len(letter) == 1 and letter in "ABCDE":
-        return Question(Kind.CHOICE, letter, tuple("ABCDE"))
-    if gold.lower() in ("yes", "no", "true", "false"):
-        return Question(Kind.CHOICE, gold.lower(), ("yes", "no") if gold.lower() in ("yes", "no") else ("true", "false"))
-    number = parse_number(gold)
-    if number is not None and number.value.denominator == 1 and "." not in gold:
-        return Question(Kind.INTEGER, gold)
-    if number is not None and "/" not in gold:
-        precision = row.get("precision")
-        digits = int(precision) if isinstance(precision, int | float) else len(re.findall(r"\.(\d*)", gold + ".")[0])
-        return Question(Kind.FLOAT, gold, (), digits or None)
-    if re.fullmatch(r"\[[-\d., ]+\]", gold):
-        return Question(Kind.LIST, gold)
-    return Question(Kind.EXPRESSION if FORMULA.search(gold) or number is not None else Kind.TEXT, gold)
-
-
-def options_of(question: str) -> tuple[str, ...]:
-    """The options that a question's text lists as A., B., ... or (A), (B), ...; none where fewer than two follow each other."""
-    found: list[str] = []
-    for letter, text in OPTION.findall(question):
-        if letter == "ABCDEFGH"[len(found) : len(found) + 1]:
-            found.append(text.strip() or letter)
-    return tuple(found) if len(found) > 1 else ()

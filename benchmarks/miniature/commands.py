@@ -1,0 +1,97 @@
+"""Runs `mpo` commands: each in a process of its own, some at a time, its output in a log, and none again whose result is there.
+
+Processes come from a fork server that has imported the libraries once, which saves ten seconds a command; otherwise it is the command `mpo` itself.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+SERVER = multiprocessing.get_context("forkserver")
+PRELOADED = [
+    "mpo_lightning.training.cli",
+    "mpo_lightning.commands",
+    "mpo_lightning.evals.registry",
+    "mpo_lightning.inference.predict",
+]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One `mpo` command.
+
+    Attributes:
+        name: names its log.
+        words: after `mpo`.
+        result: a pattern below the folder of the study that something matches when it is done.
+        threads: of its arithmetic.
+    """
+
+    name: str
+    words: Sequence[object]
+    result: str
+    threads: int = 1
+
+
+def run_all(folder: Path, commands: Sequence[Command], label: str, at_once: int = 2) -> None:
+    """Runs those whose results are not there, `at_once` at a time.
+
+    Raises:
+        RuntimeError: one failed; names its log. The others end first.
+    """
+    waiting = [command for command in commands if not done(folder, command)]
+    bar = tqdm(total=len(commands), initial=len(commands) - len(waiting), desc=label, unit="command", file=sys.stdout)
+    with bar, ThreadPoolExecutor(at_once) as pool:
+        for failed in pool.map(lambda command: _run(folder, command, bar), waiting):
+            if failed is not None:
+                pool.shutdown(cancel_futures=True)
+                raise RuntimeError(failed)
+
+
+def done(folder: Path, command: Command) -> bool:
+    """Whether a command's result is there."""
+    return any(folder.glob(command.result))
+
+
+def _run(folder: Path, command: Command, bar: tqdm) -> str | None:
+    log = folder / "logs" / f"{command.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = [str(word) for word in command.words]
+    # Threads that wait must not spin: the other command needs the core.
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    SERVER.set_forkserver_preload(PRELOADED)
+    started = time.monotonic()
+    process = SERVER.Process(target=_mpo, args=(words, str(log), command.threads))
+    process.start()
+    process.join()
+    seconds = time.monotonic() - started
+    if process.exitcode != 0 or not done(folder, command):
+        tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        return f"mpo {' '.join(words)} ended with code {process.exitcode}; see {log}: {''.join(tail)[-300:]}"
+    with (folder / "commands.log").open("a", encoding="utf-8") as file:
+        file.write(f"{seconds:8.1f} s  mpo {' '.join(words)}\n")
+    bar.update()
+    return None
+
+
+def _mpo(words: list[str], log: str, threads: int) -> None:
+    """What the child does: `mpo` with its output in a file."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    sys.argv = ["mpo", *words]
+    import torch
+
+    torch.set_num_threads(threads)
+    from mpo_lightning.cli import main
+
+    main()

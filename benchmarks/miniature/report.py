@@ -1,0 +1,201 @@
+"""The report of a study: a table for each cell, one over all cells, a picture, examples before and after; as report.md, report.png and report.html."""
+
+import base64
+import html
+import io
+import os
+import platform
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from miniature.study import METHODS
+
+Row = dict[str, Any]
+COLUMNS = {
+    "method": "", "greedy, % (95 %)": "reasoning, greedy", "over base": "points", "p": "McNemar", "over SFT": "points", "p ": "McNemar", "sampled": "T = 1",
+    "pass@k": "", "direct": "", "format": "", "tokens": "", "sound": "", "chosen": "nats", "rejected": "nats",
+}  # fmt: skip
+LEGEND = (
+    "greedy: test problems that are right with reasoning, greedy, and a 95 % interval; over base, over SFT: the difference on the same problems, and the p-value of "
+    "McNemar's exact test; sampled: right at temperature 1; pass@k: at least one of k; direct: right without reasoning; format: responses that announce an answer; tokens: "
+    "mean length; sound: right ones whose every step is right; chosen, rejected: how far the log-probs of held-out pairs moved."
+)
+COLOURS = {"base": "black", "SFT": "C2", "DPO": "C3", "DPO+SFT": "C1", "BCO+SFT": "C4", "MPO": "C0"}
+
+
+def write_report(folder: Path, results: Row) -> None:
+    """Writes the three files."""
+    parts = [machine(results), sweep_table(results["sweep"])]
+    parts += [
+        f"Base {cell['base']}, pair set {cell['pair_set']}: {told_pairs(cell)}\n\n{cell_table(cell)}" for cell in results["cells"]
+    ]
+    if len(results["cells"]) > 1:
+        parts.append(f"All {len(results['cells'])} cells:\n\n{summary_table(results['cells'])}")
+    parts.append(LEGEND)
+    (folder / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    picture = draw(results)
+    (folder / "report.png").write_bytes(picture)
+    (folder / "report.html").write_text(page(results, parts, picture), encoding="utf-8")
+
+
+def machine(results: Row) -> str:
+    """Where and how long."""
+    seconds = sum(row["seconds"] for row in results["stages"])
+    return f"{seconds / 60:.0f} minutes on {os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__}, Python {platform.python_version()}."
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def sweep_table(rows: list[Row]) -> str:
+    """Accuracy on the validation problems by method, learning rate and beta; the chosen ones in bold."""
+    settings = sorted({(row["rate"], row["beta"]) for row in rows})
+    lines = []
+    for method in METHODS:
+        found = {(row["rate"], row["beta"]): row for row in rows if row["method"] == method}
+        cells = [found.get(setting) for setting in settings]
+        lines.append(
+            [
+                method,
+                *(
+                    "" if row is None else f"**{row['validation']:.1f}**" if row["chosen"] else f"{row['validation']:.1f}"
+                    for row in cells
+                ),
+            ]
+        )
+    head = ["validation, %", *(f"lr {rate:g}, beta {beta:g}" for rate, beta in settings)]
+    return "Settings, chosen on validation problems, base 0, pair set 0 (SFT has no beta):\n\n" + table(head, lines)
+
+
+def told_pairs(cell: Row) -> str:
+    """How many pairs, of which kinds, how different."""
+    kinds = {"correctness": "of right and wrong", "dropout_ntp": "without the picture"}
+    found = [
+        f"{row['pairs']:,} pairs {kinds[kind]} (sides differ in {row['difference']:.0f} % of their words)"
+        for kind, row in cell["pair_statistics"].items()
+    ]
+    return ", ".join(found) + "."
+
+
+def cell_table(cell: Row) -> str:
+    """Every method of a cell."""
+    return table(list(COLUMNS), [cell_line(row) for row in cell["rows"]])
+
+
+def cell_line(row: Row) -> list[str]:
+    """One method."""
+    beside = [f"{row['over_base']:+.1f}", f"{row['p_base']:.2g}"] if row["p_base"] is not None else ["", ""]
+    beside += [f"{row['over_sft']:+.1f}", f"{row['p_sft']:.2g}"] if "over_sft" in row else ["", ""]
+    moved = [f"{row['shift_chosen']:+.2f}", f"{row['shift_rejected']:+.2f}"] if "shift_chosen" in row else ["", ""]
+    return [
+        row["name"], f"{row['greedy']:.1f} ({row['low']:.1f} to {row['high']:.1f})", *beside, f"{row['sampled']:.1f}", f"{row['pass']:.1f} (k = {row['k']})",
+        f"{row['direct']:.1f}", f"{row['format']:.1f}", f"{row['tokens']:.0f}", f"{row['sound']:.1f}", *moved,
+    ]  # fmt: skip
+
+
+def summary_table(cells: list[Row]) -> str:
+    """Every method over all cells: mean accuracy, mean difference, its standard deviation over cells, and in how many it is above base and SFT."""
+    rows = []
+    for place, first in enumerate(cells[0]["rows"]):
+        found = [cell["rows"][place] for cell in cells]
+        line = [first["name"], f"{mean(row['greedy'] for row in found):.1f}"]
+        for difference, p in (("over_base", "p_base"), ("over_sft", "p_sft")):
+            values = [row[difference] for row in found if row.get(difference) is not None]
+            better = sum(row[difference] > 0 and row[p] < 0.05 for row in found if row.get(difference) is not None)
+            worse = sum(row[difference] < 0 and row[p] < 0.05 for row in found if row.get(difference) is not None)
+            line += [f"{mean(values):+.1f} +- {stdev(values):.1f}", f"{better} / {worse}"] if len(values) > 1 else ["", ""]
+        rows.append(line)
+    return table(["method", "greedy, %", "over base", "above / below (p < 0.05)", "over SFT", "above / below (p < 0.05)"], rows)
+
+
+def draw(results: Row) -> bytes:
+    """The picture as PNG: accuracy by method for every cell; margins and log-probs of chosen answers during training of the first cell."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    cells = results["cells"]
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    accuracy, margins, chosen = figure.subplots(1, 3)
+    names = [row["name"] for row in cells[0]["rows"]]
+    for number, cell in enumerate(cells):
+        for place, row in enumerate(cell["rows"]):
+            across = place + 0.7 * ((number + 0.5) / len(cells) - 0.5)
+            error = [[row["greedy"] - row["low"]], [row["high"] - row["greedy"]]]
+            accuracy.errorbar(across, row["greedy"], yerr=error, fmt="o", color=COLOURS[row["name"]], capsize=3, markersize=5)
+    accuracy.axhline(mean(cell["rows"][0]["greedy"] for cell in cells), color="black", linestyle=":", linewidth=0.8)
+    accuracy.set_xticks(range(len(names)), names, rotation=30)
+    accuracy.set_ylabel("test problems right, greedy, % (95 %)")
+    for name, curves in cells[0]["curves"].items():
+        margins.plot(smoothed(curves["margin"]), color=COLOURS[name], label=name)
+        chosen.plot(smoothed(curves["chosen"]), color=COLOURS[name], label=name)
+    margins.set_ylabel("reward margin")
+    chosen.set_ylabel("log-prob of chosen answers, nats")
+    for axes in (margins, chosen):
+        axes.set_xlabel(f"step (base {cells[0]['base']}, pair set {cells[0]['pair_set']})")
+    chosen.legend(fontsize=8)
+    file = io.BytesIO()
+    figure.savefig(file, dpi=110)
+    return file.getvalue()
+
+
+def smoothed(values: list[float], width: int = 7) -> list[float]:
+    """Means over up to `width` steps that end at each."""
+    return [mean(values[max(0, place - width + 1) : place + 1]) for place in range(len(values))]
+
+
+def page(results: Row, parts: list[str], picture: bytes) -> str:
+    """The report as a page that needs no other file."""
+    image = base64.b64encode(picture).decode()
+    body = "\n".join(html_of(part) for part in parts)
+    shown = "\n".join(example(row) for cell in results["cells"][:1] for row in cell["examples"])
+    style = (
+        "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:1200px}table{border-collapse:collapse;font-size:13px}td,th{border:1px solid #ccc;padding:.3em .6em;"
+        "text-align:right}td:first-child,th:first-child{text-align:left}pre{white-space:pre-wrap;background:#f6f6f6;padding:.6em;margin:0}.pair{display:grid;"
+        "grid-template-columns:1fr 1fr;gap:1em;margin-bottom:1.5em}"
+    )
+    return (
+        f"<!doctype html><meta charset='utf-8'><title>MPO in miniature</title><style>{style}</style><h1>MPO in miniature</h1>"
+        f"<img style='max-width:100%' src='data:image/png;base64,{image}' alt='accuracy by method; margins and log-probs during training'>{body}"
+        f"<h2>Before and after</h2>{shown}\n"
+    )
+
+
+def html_of(part: str) -> str:
+    """A part of the report: paragraphs and tables."""
+    found = []
+    for block in part.split("\n\n"):
+        if block.startswith("|"):
+            lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+            rows = [lines[0], *lines[2:]]
+            found.append(
+                "<table>"
+                + "".join(
+                    "<tr>" + "".join(cell_of(cell, "td" if n else "th") for cell in row) + "</tr>" for n, row in enumerate(rows)
+                )
+                + "</table>"
+            )
+        else:
+            found.append(f"<p>{html.escape(block)}</p>")
+    return "\n".join(found)
+
+
+def cell_of(text: str, tag: str) -> str:
+    """A table's cell, bold where marked."""
+    bold = text.startswith("**")
+    return f"<{tag}>{'<b>' if bold else ''}{html.escape(text.strip('*'))}{'</b>' if bold else ''}</{tag}>"
+
+
+def example(row: Row) -> str:
+    """A problem with the responses before and after."""
+    title = f"{'turned right' if row['right_after'] else 'turned wrong'}: {row['question']} Right answer: {row['answer']}"
+    return (
+        f"<h3>{html.escape(title)}</h3><div class='pair'><div>base<pre>{html.escape(row['before'])}</pre></div>"
+        f"<div>{html.escape(row['method'])}<pre>{html.escape(row['after'])}</pre></div></div>"
+    )

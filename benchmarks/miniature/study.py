@@ -1,0 +1,174 @@
+"""What is run: sizes, methods, settings, and the commands of each stage. Nothing here trains or measures by itself; all of it is done by `mpo`.
+
+world/            pictures, questions, problems
+base-B/           a base model: its examples, shards, training, scores
+cell-B-S/         pair set S of base B: build/, tune/METHOD-LR-BETA/, scores
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from miniature.commands import Command
+
+CONFIGS = Path("configs")
+METHODS = {
+    "SFT": ("sft.yaml",),
+    "DPO": ("dpo.yaml", "--model.weights.generation=0"),
+    "DPO+SFT": ("dpo.yaml",),
+    "BCO+SFT": ("bco.yaml",),
+    "MPO": (),
+}
+"""Overlays and options on top of configs/recipe/mpo.yaml."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a study is.
+
+    Attributes:
+        base_examples: solutions that a base learns from.
+        base_epochs: how often it sees them.
+        base_lr: its learning rate.
+        base_batch: solutions a step.
+        heart: whether questions and problems are those that the base learned (a reduced study, whose numbers mean nothing).
+        answered: fresh questions with answers, for pairs of right and wrong.
+        unanswered: fresh questions without, for DropoutNTP.
+        samples: responses to each.
+        pairs_per_question: most pairs of one question.
+        batch: pairs a step.
+        rates: learning rates of the sweep.
+        betas: of the sweep; SFT has none.
+        test: problems that methods are compared on.
+        validation: problems that settings are chosen on.
+        drawn: responses to each test problem for pass@k.
+    """
+
+    base_examples: int = 24_000
+    base_epochs: int = 4
+    base_lr: float = 2e-3
+    base_batch: int = 64
+    heart: bool = False
+    answered: int = 1_500
+    unanswered: int = 500
+    samples: int = 8
+    pairs_per_question: int = 2
+    batch: int = 32
+    rates: tuple[float, ...] = (3e-5, 1e-4)
+    betas: tuple[float, ...] = (0.1, 0.5)
+    test: int = 2_000
+    validation: int = 500
+    drawn: int = 4
+
+
+REDUCED = Size(
+    base_examples=96, base_epochs=24, base_lr=4e-3, base_batch=16, heart=True, answered=48, unanswered=16, samples=4, batch=8, rates=(1e-4,), betas=(0.1,), test=32,
+    validation=16, drawn=2,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A method with a learning rate and a beta."""
+
+    method: str
+    rate: float
+    beta: float
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.method}-{self.rate:g}" + ("" if self.method == "SFT" else f"-{self.beta:g}")
+
+
+def sweep(size: Size) -> list[Setting]:
+    """All settings: every method with every learning rate, and every beta where there is one."""
+    return [
+        Setting(method, rate, beta)
+        for method in METHODS
+        for rate in size.rates
+        for beta in (size.betas[:1] if method == "SFT" else size.betas)
+    ]
+
+
+def base_commands(folder: Path, base: int, size: Size, threads: int) -> Iterator[list[Command]]:
+    """A base model, stage by stage."""
+    home = folder / f"base-{base}"
+    yield [
+        Command(
+            f"base-{base}-shards",
+            ["data", "shard", "--meta", home / "examples/meta.json", "--output", home / "shards"],
+            f"base-{base}/shards/manifest.json",
+        )
+    ]
+    words = [
+        "fit", *_configs("base.yaml", "recipe/mpo.yaml", "recipe/miniature_base.yaml"), "--model.policy", home / "untrained", "--data.train", home / "shards/train",
+        "--trainer.default_root_dir", home / "fit", "--trainer.max_epochs", size.base_epochs, "--model.optimizer.init_args.lr", size.base_lr,
+        "--data.global_batch_size", size.base_batch, "--data.micro_batch_size", size.base_batch, "--seed_everything", base, "--ckpt_path", "auto",
+    ]  # fmt: skip
+    yield [Command(f"base-{base}-fit", words, f"base-{base}/fit/version_*/export/model.safetensors", threads)]
+
+
+def exported(run: Path) -> Path:
+    """The policy that a finished `mpo fit` left."""
+    return sorted(run.glob("version_*/export"))[-1]
+
+
+def build_command(folder: Path, base: int, variant: int, size: Size) -> Command:
+    """The pair set, by the pipeline."""
+    cell = f"cell-{base}-{variant}"
+    words = [
+        "prefs", "build", "--config", CONFIGS / "prefs/miniature.yaml", "--prompts", folder / f"world/questions-{variant}/meta.json",
+        "--model", exported(folder / f"base-{base}/fit"), "--output", folder / cell / "build", "--seed", 100 * base + variant, "--samples", size.samples,
+        "--pairs_per_question", size.pairs_per_question,
+    ]  # fmt: skip
+    return Command(f"{cell}-build", words, f"{cell}/build/manifest.json")
+
+
+def tune_command(folder: Path, base: int, variant: int, setting: Setting, size: Size) -> Command:
+    """One epoch over the pairs."""
+    cell = f"cell-{base}-{variant}"
+    run = folder / cell / "tune" / setting.name
+    overlays = [f"recipe/ablation/{word}" for word in METHODS[setting.method] if word.endswith(".yaml")]
+    options = [word for word in METHODS[setting.method] if not word.endswith(".yaml")]
+    words = [
+        "fit", *_configs("base.yaml", "recipe/mpo.yaml", *overlays, "recipe/miniature.yaml"), *options, "--model.policy", exported(folder / f"base-{base}/fit"),
+        "--data.train", folder / cell / "build/shards/train", "--trainer.default_root_dir", run, "--model.optimizer.init_args.lr", setting.rate, "--model.beta", setting.beta,
+        "--data.global_batch_size", size.batch, "--data.micro_batch_size", size.batch, "--ckpt_path", "auto",
+    ]  # fmt: skip
+    return Command(f"{cell}-{setting.name}", words, f"{run.relative_to(folder)}/version_*/export/model.safetensors")
+
+
+def shift_command(folder: Path, base: int, variant: int, setting: Setting, size: Size) -> Command:
+    """Log-probs of held-out pairs under a trained policy and its base."""
+    cell = f"cell-{base}-{variant}"
+    run = folder / cell / "tune" / setting.name
+    words = [
+        "test", *_configs("base.yaml", "recipe/mpo.yaml", "recipe/miniature.yaml"), "--model.policy", exported(run), "--model.reference", exported(folder / f"base-{base}/fit"),
+        "--data.train", folder / cell / "build/shards/train", "--data.validation", folder / cell / "build/shards/validation", "--data.global_batch_size", size.batch,
+        "--data.micro_batch_size", size.batch, "--trainer.default_root_dir", run / "shift",
+    ]  # fmt: skip
+    return Command(f"{cell}-{setting.name}-shift", words, f"{run.relative_to(folder)}/shift/version_*/scores-0.jsonl")
+
+
+def eval_command(folder: Path, home: str, model: Path, kind: str, size: Size) -> Command:
+    """Responses and scores: "validation" and "greedy" with reasoning, "sampled" drawn, "direct" without reasoning.
+
+    Args:
+        folder: of the study.
+        home: the run's folder below it.
+        model: checkpoint.
+        kind: which.
+        size: of the study.
+    """
+    split = "validation" if kind == "validation" else "test"
+    words = [
+        "eval", "run", "--model", model, "--benchmark", "questions", "--data", folder / f"world/{split}", "--output", folder / home / kind, "--max_new_tokens", 96,
+        "--max_tiles", 1, "--batch_size", 250, "--accelerator", "cpu", "--devices", 1, "--num_workers", 0, *([] if kind == "direct" else ["--cot"]),
+        *(["--samples", size.drawn] if kind == "sampled" else []),
+    ]  # fmt: skip
+    return Command(f"{home.replace('/', '-')}-{kind}", words, f"{home}/{kind}/scores.table.json")
+
+
+def _configs(*names: str) -> list[object]:
+    return [word for name in names for word in ("--config", CONFIGS / name)]
