@@ -11,7 +11,7 @@ BIN    := $(VENV)/bin
 override RUN := runs/quickstart
 CONFIGS := --config configs/base.yaml --config configs/recipe/mpo.yaml --config configs/recipe/quickstart.yaml
 
-.PHONY: setup quickstart test test-fast lint types notebooks benchmark clean
+.PHONY: setup quickstart miniature miniature-grid test test-fast lint types notebooks benchmark clean
 
 setup: $(VENV)/.done
 
@@ -45,6 +45,14 @@ test: setup
 
 test-fast: setup
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# The paper in miniature: a base, pairs, training by every loss, evaluation, on two CPU cores; goes on where it was.
+miniature: setup
+	$(BIN)/python benchmarks/miniature.py --output runs/miniature
+
+# Two bases, three pair sets of each.
+miniature-grid: setup
+	$(BIN)/python benchmarks/miniature.py --output runs/miniature --bases 2 --pair-sets 3
 
 lint: setup
 	$(BIN)/ruff check .

@@ -69,12 +69,13 @@ def _units_first(problem: Problem) -> str:
     return f"First the units: {problem.upper} {sign} {d} = {middle}. Then the tens: {middle} {sign} {10 * c} = {problem.answer}."
 
 
-WORKINGS: tuple[Callable[[Problem], str], ...] = (_columns, _by_parts, _tens_first, _units_first)
+WORKINGS: dict[Callable[[Problem], str], int] = {_columns: 3, _by_parts: 3, _tens_first: 1, _units_first: 1}
+"""Ways of working and how often each is taught. The last two need a sum of two-digit numbers in one step, which a small model finds hard."""
 
 
 def solution(problem: Problem, rng: random.Random) -> str:
     """One of the right solutions, "Final answer: .." at its end."""
-    read, work = rng.choice(READINGS), rng.choice(WORKINGS)
+    read, work = rng.choice(READINGS), rng.choices(tuple(WORKINGS), tuple(WORKINGS.values()))[0]
     read_numbers = [read("upper", problem.upper), read("lower", problem.lower)]
     if rng.random() < 0.5:
         read_numbers.reverse()

@@ -1,6 +1,6 @@
 """The world as files: examples for a base model in MMPR's form, questions for `mpo prefs build` as MMPR's prompts, problems for `mpo eval run`.
 
-Splits are seeds of their own: no problem of one is drawn for another but by chance, and its picture never.
+Splits are seeds of their own: no picture of one is in another, and no problem but by chance.
 """
 
 import json
@@ -13,70 +13,53 @@ from miniature.chains import solution
 from miniature.world import Problem, draw_picture, draw_problem
 from mpo_lightning.evals.prompts import WORD, with_reasoning
 
-SEEDS = {"base": 1_000, "test": 2_000, "validation": 3_000, "questions": 4_000}
-"""Of each split; variants (another base, another set of questions) count on from it."""
+BASE, TEST, VALIDATION, QUESTIONS = 1_000, 2_000, 3_000, 4_000
+"""Seeds of the splits; variants (another base, another set of questions) count on from them."""
+
+DIRECT = 0.2
+"""Share of a base's examples that are answers without reasoning."""
 
 
-def write_base(folder: Path, examples: int, variant: int, seed: int | None = None, direct: float = 0.2) -> None:
-    """Solutions to learn from, one of each problem; a share of them direct answers.
+def write_base(folder: Path, examples: int, seed: int, distinct: int | None = None) -> None:
+    """Solutions to learn from, and some direct answers.
 
     The rejected side has to be there, and costs little: the weights 0/0/1 of supervised training give it none.
 
     Args:
         folder: for meta.json, the annotation and the pictures.
         examples: how many.
-        variant: of the split.
-        seed: of the problems, in place of the split's own.
-        direct: share of direct answers.
+        seed: of problems and solutions.
+        distinct: problems that they are about; None is one each.
     """
-    seed = SEEDS["base"] + variant if seed is None else seed
     rng = random.Random(seed)
+    problems = _pictured(folder, seed, distinct or examples)
     rows = []
-    for problem in _pictured(folder, seed, examples):
-        asked_directly = rng.random() < direct
+    for number in range(examples):
+        problem = problems[number % len(problems)]
+        asked_directly = rng.random() < DIRECT
         question = f"{problem.question}\n{WORD}" if asked_directly else with_reasoning(problem.question)
         answer = str(problem.answer) if asked_directly else solution(problem, rng)
         rows.append({"image": _name(problem), "question": question, "chosen": answer, "rejected": "?"})
     _lines(folder / "base.jsonl", rows)
-    _meta(folder, {"base": examples})
+    _meta(folder, "base", examples)
 
 
-def write_questions(folder: Path, verified: int, unverified: int, variant: int, seed: int | None = None) -> None:
-    """Fresh questions: some with their answers and nothing more, some without, which are only good for DropoutNTP.
-
-    Args:
-        folder: for meta.json, annotations and pictures.
-        verified: questions with answers.
-        unverified: questions without.
-        variant: of the split.
-        seed: of the problems, in place of the split's own.
-    """
+def write_questions(folder: Path, questions: int, seed: int) -> None:
+    """Questions with their answers and nothing more, for `mpo prefs build`."""
     rows = [
         {"image": _name(problem), "question": problem.question, "answer": str(problem.answer)}
-        for problem in _pictured(folder, SEEDS["questions"] + variant if seed is None else seed, verified + unverified)
+        for problem in _pictured(folder, seed, questions)
     ]
-    _lines(folder / "answered.jsonl", rows[:verified])
-    _lines(
-        folder / "unanswered.jsonl",
-        ({"image": row["image"], "question": with_reasoning(row["question"])} for row in rows[verified:]),
-    )
-    _meta(folder, {"answered": verified, "unanswered": unverified})
+    _lines(folder / "questions.jsonl", rows)
+    _meta(folder, "questions", questions)
 
 
-def write_problems(folder: Path, split: str, problems: int, seed: int | None = None) -> None:
-    """Problems with their answers for `mpo eval run --benchmark questions`, by operation.
-
-    Args:
-        folder: for problems.jsonl and the pictures.
-        split: "test" or "validation".
-        problems: how many.
-        seed: of the problems, in place of the split's own.
-    """
-    world_seed = SEEDS[split] if seed is None else seed
+def write_problems(folder: Path, problems: int, seed: int) -> None:
+    """Problems with their answers for `mpo eval run --benchmark questions`, by operation; the seed stands in each, for checking steps."""
     names = {"+": "addition", "-": "subtraction"}
     rows = [
-        {"id": problem.number, "world_seed": world_seed, "image": _name(problem), "question": problem.question, "answer": str(problem.answer), "category": names[problem.operation]}
-        for problem in _pictured(folder, world_seed, problems)
+        {"id": problem.number, "world_seed": seed, "image": _name(problem), "question": problem.question, "answer": str(problem.answer), "category": names[problem.operation]}
+        for problem in _pictured(folder, seed, problems)
     ]  # fmt: skip
     _lines(folder / "problems.jsonl", rows)
 
@@ -98,9 +81,10 @@ def _lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def _meta(folder: Path, lengths: dict[str, int]) -> None:
-    meta = {
-        name: {"root": ".", "annotation": f"{name}.jsonl", "data_augment": False, "repeat_time": 1, "length": length, "max_dynamic_patch": 1}
-        for name, length in lengths.items()
+def _meta(folder: Path, name: str, length: int) -> None:
+    entry = {
+        "root": ".", "annotation": f"{name}.jsonl", "data_augment": False, "repeat_time": 1, "length": length, "max_dynamic_patch": 1,
     }  # fmt: skip
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+    partial = folder / "meta.json.partial"
+    partial.write_text(json.dumps({name: entry}, indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / "meta.json")

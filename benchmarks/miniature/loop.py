@@ -7,10 +7,11 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from miniature.commands import Command, run_all
-from miniature.files import write_base, write_problems, write_questions
+from miniature.files import BASE, QUESTIONS, TEST, VALIDATION, write_base, write_problems, write_questions
 from miniature.results import collect
 from miniature.study import (
     METHODS,
@@ -23,6 +24,7 @@ from miniature.study import (
     exported,
     shift_command,
     sweep,
+    test_pairs_command,
     tune_command,
 )
 
@@ -70,7 +72,8 @@ class Study:
         bases = sorted({base for base, _ in cells})
         self._world(bases, sorted({variant for _, variant in cells}))
         self._bases(bases)
-        self._all([build_command(self.folder, base, variant, self.size) for base, variant in cells], "pairs")
+        builds = [test_pairs_command(self.folder, base, self.size) for base in bases]
+        self._all([*builds, *(build_command(self.folder, base, variant, self.size) for base, variant in cells)], "pairs")
         chosen: dict[str, Setting] | None = None
         for base, variant in cells:
             # Settings are chosen once, on the validation problems of the first cell.
@@ -85,22 +88,15 @@ class Study:
             collect(self.folder, self.size, cells, chosen)
 
     def _world(self, bases: list[int], variants: list[int]) -> None:
-        size, world = self.size, self.folder / "world"
-        by_heart = {"seed": 0} if size.heart else {}
-        for split, count in (("test", size.test), ("validation", size.validation)):
-            _once(
-                world / split / "problems.jsonl",
-                lambda split=split, count=count: write_problems(world / split, split, count, **by_heart),
-            )
+        size, world, heart = self.size, self.folder / "world", self.size.heart is not None
+        for name, count, seed in (("test", size.test, TEST), ("validation", size.validation, VALIDATION)):
+            _once(world / name / "problems.jsonl", partial(write_problems, world / name, count, 0 if heart else seed))
         for variant in variants:
             place = world / f"questions-{variant}"
-            _once(
-                place / "meta.json",
-                lambda place=place, variant=variant: write_questions(place, size.answered, size.unanswered, variant, **by_heart),
-            )
+            _once(place / "meta.json", partial(write_questions, place, size.questions, 0 if heart else QUESTIONS + variant))
         for base in bases:
             place = self.folder / f"base-{base}" / "examples"
-            _once(place / "meta.json", lambda place=place, base=base: write_base(place, size.base_examples, base, **by_heart))
+            _once(place / "meta.json", partial(write_base, place, size.base_examples, 0 if heart else BASE + base, size.heart))
 
     def _bases(self, bases: list[int]) -> None:
         from miniature.base_model import write_untrained

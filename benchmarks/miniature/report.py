@@ -21,7 +21,7 @@ COLUMNS = {
 LEGEND = (
     "greedy: test problems that are right with reasoning, greedy, and a 95 % interval; over base, over SFT: the difference on the same problems, and the p-value of "
     "McNemar's exact test; sampled: right at temperature 1; pass@k: at least one of k; direct: right without reasoning; format: responses that announce an answer; tokens: "
-    "mean length; sound: right ones whose every step is right; chosen, rejected: how far the log-probs of held-out pairs moved."
+    "mean length; sound: right ones whose every step is right; chosen, rejected: how far the log-probs of the base's own right and wrong responses to test problems moved."
 )
 COLOURS = {"base": "black", "SFT": "C2", "DPO": "C3", "DPO+SFT": "C1", "BCO+SFT": "C4", "MPO": "C0"}
 
@@ -44,7 +44,7 @@ def write_report(folder: Path, results: Row) -> None:
 def machine(results: Row) -> str:
     """Where and how long."""
     seconds = sum(row["seconds"] for row in results["stages"])
-    return f"{seconds / 60:.0f} minutes on {os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__}, Python {platform.python_version()}."
+    return f"`{results['command']}`: {seconds / 60:.0f} minutes on {os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__}, Python {platform.python_version()}."
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

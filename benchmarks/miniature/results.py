@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
@@ -31,6 +32,7 @@ def collect(folder: Path, size: Size, cells: list[tuple[int, int]], chosen: dict
         if all((_home(folder, base, variant, one) / "direct/scores.jsonl").is_file() for one in chosen.values())
     ]
     results = {
+        "command": f"python {' '.join(sys.argv)}",
         "size": json.loads(json.dumps(vars(size))),
         "sweep": json.loads((folder / "sweep.json").read_text(encoding="utf-8")),
         "cells": [cell_results(folder, base, variant, chosen) for base, variant in done],
@@ -95,7 +97,7 @@ def problem_of(row: Row) -> Problem:
 
 
 def shifts(folder: Path) -> Row:
-    """How far training moved the log-probs of held-out pairs, in nats an answer, and how often the chosen side's moved further up."""
+    """How far training moved the log-probs of pairs of the test problems, in nats an answer, and how often the chosen side's moved further up."""
     rows = _rows(sorted(folder.glob("version_*/scores-0.jsonl"))[-1])
     beta = 0.1  # of configs/recipe/mpo.yaml, with which `mpo test` computes rewards
     chosen = [row["reward_chosen"] / beta for row in rows]
@@ -109,7 +111,7 @@ def pair_statistics(build: Path) -> Row:
     """How many pairs of each kind there are, and how far their sides differ: the share of words that only one of them has."""
     found: Row = {}
     for kind in ("correctness", "dropout_ntp"):
-        pairs = [row for path in sorted((build / kind).glob("*.jsonl")) for row in _rows(path)]
+        pairs = [row for path in sorted((build / kind / "annotations").glob("*.jsonl")) for row in _rows(path)]
         differences = [_difference(row["chosen"], row["rejected"]) for row in pairs]
         if pairs:
             found[kind] = {

@@ -31,9 +31,8 @@ class Size:
         base_epochs: how often it sees them.
         base_lr: its learning rate.
         base_batch: solutions a step.
-        heart: whether questions and problems are those that the base learned (a reduced study, whose numbers mean nothing).
-        answered: fresh questions with answers, for pairs of right and wrong.
-        unanswered: fresh questions without, for DropoutNTP.
+        heart: problems that all of a reduced study is about, learned by heart, so that its numbers mean nothing; None draws fresh ones for everything.
+        questions: fresh questions with answers, for pairs.
         samples: responses to each.
         pairs_per_question: most pairs of one question.
         batch: pairs a step.
@@ -45,16 +44,15 @@ class Size:
     """
 
     base_examples: int = 24_000
-    base_epochs: int = 4
+    base_epochs: int = 3
     base_lr: float = 2e-3
     base_batch: int = 64
-    heart: bool = False
-    answered: int = 1_500
-    unanswered: int = 500
+    heart: int | None = None
+    questions: int = 1_500
     samples: int = 8
     pairs_per_question: int = 2
     batch: int = 32
-    rates: tuple[float, ...] = (3e-5, 1e-4)
+    rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4)
     betas: tuple[float, ...] = (0.1, 0.5)
     test: int = 2_000
     validation: int = 500
@@ -62,8 +60,8 @@ class Size:
 
 
 REDUCED = Size(
-    base_examples=96, base_epochs=24, base_lr=4e-3, base_batch=16, heart=True, answered=48, unanswered=16, samples=4, batch=8, rates=(1e-4,), betas=(0.1,), test=32,
-    validation=16, drawn=2,
+    base_examples=480, base_epochs=8, base_lr=4e-3, base_batch=24, heart=8, questions=8, samples=16, pairs_per_question=4, batch=8, rates=(1e-4,),
+    betas=(0.1,), test=8, validation=8, drawn=2,
 )  # fmt: skip
 
 
@@ -118,11 +116,26 @@ def build_command(folder: Path, base: int, variant: int, size: Size) -> Command:
     """The pair set, by the pipeline."""
     cell = f"cell-{base}-{variant}"
     words = [
-        "prefs", "build", "--config", CONFIGS / "prefs/miniature.yaml", "--prompts", folder / f"world/questions-{variant}/meta.json",
-        "--model", exported(folder / f"base-{base}/fit"), "--output", folder / cell / "build", "--seed", 100 * base + variant, "--samples", size.samples,
-        "--pairs_per_question", size.pairs_per_question,
+        *_build(folder, base, folder / f"world/questions-{variant}/meta.json", folder / cell / "build", 100 * base + variant),
+        "--samples", size.samples, "--pairs_per_question", size.pairs_per_question,
     ]  # fmt: skip
     return Command(f"{cell}-build", words, f"{cell}/build/manifest.json")
+
+
+def test_pairs_command(folder: Path, base: int, size: Size) -> Command:
+    """Right and wrong responses of a base to the test problems, a pair each, whose log-probs are measured before and after."""
+    home = f"base-{base}/test-pairs"
+    words = [
+        *_build(folder, base, folder / "world/test/problems.jsonl", folder / home, 100 * base + 99), "--samples", size.drawn, "--pairs_per_question", 1,
+    ]  # fmt: skip
+    return Command(f"base-{base}-test-pairs", words, f"{home}/manifest.json")
+
+
+def _build(folder: Path, base: int, prompts: Path, output: Path, seed: int) -> list[object]:
+    return [
+        "prefs", "build", "--config", CONFIGS / "prefs/miniature.yaml", "--prompts", prompts, "--model", exported(folder / f"base-{base}/fit"), "--output", output,
+        "--seed", seed,
+    ]  # fmt: skip
 
 
 def tune_command(folder: Path, base: int, variant: int, setting: Setting, size: Size) -> Command:
@@ -140,12 +153,12 @@ def tune_command(folder: Path, base: int, variant: int, setting: Setting, size: 
 
 
 def shift_command(folder: Path, base: int, variant: int, setting: Setting, size: Size) -> Command:
-    """Log-probs of held-out pairs under a trained policy and its base."""
+    """Log-probs of pairs of the test problems under a trained policy and its base."""
     cell = f"cell-{base}-{variant}"
     run = folder / cell / "tune" / setting.name
     words = [
         "test", *_configs("base.yaml", "recipe/mpo.yaml", "recipe/miniature.yaml"), "--model.policy", exported(run), "--model.reference", exported(folder / f"base-{base}/fit"),
-        "--data.train", folder / cell / "build/shards/train", "--data.validation", folder / cell / "build/shards/validation", "--data.global_batch_size", size.batch,
+        "--data.train", folder / cell / "build/shards/train", "--data.validation", folder / f"base-{base}/test-pairs/shards/train", "--data.global_batch_size", size.batch,
         "--data.micro_batch_size", size.batch, "--trainer.default_root_dir", run / "shift",
     ]  # fmt: skip
     return Command(f"{cell}-{setting.name}-shift", words, f"{run.relative_to(folder)}/shift/version_*/scores-0.jsonl")

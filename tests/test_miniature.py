@@ -1,0 +1,89 @@
+"""The world of benchmarks/miniature: its pictures show its numbers, its solutions are right step by step, and a wrong step is found."""
+
+import io
+import random
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from miniature.chains import READINGS, WORKINGS, solution  # noqa: E402
+from miniature.steps import check_steps  # noqa: E402
+from miniature.world import COLOURS, Problem, draw_picture, draw_problem  # noqa: E402
+
+
+def test_every_kind_of_solution_is_sound_and_ends_with_the_answer() -> None:
+    problems = [draw_problem(1, number) for number in range(300)]
+    for problem in problems:
+        wanted = problem.upper + problem.lower if problem.operation == "+" else problem.upper - problem.lower
+        for work in WORKINGS:
+            for read in READINGS:
+                text = f"{read('upper', problem.upper)}\n{read('lower', problem.lower)}\n{work(problem)}\nFinal answer: {wanted}"
+                assert check_steps(text, problem).sound, text
+        assert solution(problem, random.Random(0)).endswith(f"Final answer: {wanted}")
+
+
+def test_a_solution_of_another_problem_is_not_sound() -> None:
+    for number in range(200):
+        problem, other = draw_problem(1, number), draw_problem(1, number + 1)
+        if (problem.upper, problem.lower) != (other.upper, other.lower):
+            assert not check_steps(solution(other, random.Random(number)), problem).sound
+
+
+def test_a_wrong_digit_in_a_step_is_found() -> None:
+    rng = random.Random(0)
+    for number in range(300):
+        problem = draw_problem(2, number)
+        text = solution(problem, rng)
+        (equation, value) = rng.choice(re.findall(r"(= )(-?\d+)", text))
+        wrong = text.replace(equation + value, equation + str(int(value) + rng.choice((-1, 1))), 1)
+        steps = check_steps(wrong, problem)
+        assert not steps.sound and steps.worked[0] == steps.worked[1] - 1, wrong
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The upper number is red blue, 27.\nThe lower number is brown black, 10.\n26 + 10 = 36",
+        "upper: red 2, green 6.\nlower: brown 1, black 0.\n26 + 10 = 36",
+        "red means 2 and blue means 6, so the upper number is 26.\nbrown means 1 and black means 1, so the lower number is 10.\n26 + 10 = 36",
+        "The upper number is red blue, 26.\n26 + 10 = 36",
+        "The upper number is red blue, 26.\nThe lower number is brown black, 10.",
+    ],
+)
+def test_wrong_and_missing_readings_are_not_sound(text: str) -> None:
+    assert not check_steps(text, Problem(0, 26, 10, "+", "?")).sound
+
+
+def test_pictures_show_the_numbers() -> None:
+    """The middle of each quarter, told by the nearest colour up to light: a second way of reading than a model's."""
+    names = list(COLOURS)
+    right = total = 0
+    for number in range(300):
+        problem = draw_problem(3, number)
+        pixels = np.asarray(Image.open(io.BytesIO(draw_picture(problem, 3))).convert("RGB"), dtype=float)
+        for place, digit in enumerate(f"{problem.upper}{problem.lower}"):
+            top, left = 28 * (place // 2), 28 * (place % 2)
+            middle = pixels[top + 12 : top + 16, left + 12 : left + 16].mean((0, 1))
+            distances = [
+                min(np.abs(middle - light * np.array(colour)).sum() for light in (0.8, 0.94, 1.08)) for colour in COLOURS.values()
+            ]
+            right += names[int(np.argmin(distances))] == names[int(digit)]
+            total += 1
+    assert right / total > 0.95
+
+
+def test_a_guess_is_rarely_right() -> None:
+    answers = [draw_problem(4, number).answer for number in range(5000)]
+    assert max(answers.count(value) for value in set(answers)) / len(answers) < 0.02
+
+
+def test_problems_and_pictures_are_the_same_every_time() -> None:
+    assert draw_problem(5, 7) == draw_problem(5, 7) != draw_problem(6, 7)
+    assert draw_picture(draw_problem(5, 7), 5) == draw_picture(draw_problem(5, 7), 5) != draw_picture(draw_problem(5, 7), 6)
