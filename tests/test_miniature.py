@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from miniature.chains import READINGS, WORKINGS, solution  # noqa: E402
+from miniature.commands import Command, run_all  # noqa: E402
 from miniature.steps import check_steps  # noqa: E402
 from miniature.world import COLOURS, Problem, draw_picture, draw_problem  # noqa: E402
 
@@ -87,3 +88,12 @@ def test_a_guess_is_rarely_right() -> None:
 def test_problems_and_pictures_are_the_same_every_time() -> None:
     assert draw_problem(5, 7) == draw_problem(5, 7) != draw_problem(6, 7)
     assert draw_picture(draw_problem(5, 7), 5) == draw_picture(draw_problem(5, 7), 5) != draw_picture(draw_problem(5, 7), 6)
+
+
+def test_commands_run_once_and_a_failure_names_its_log(tmp_path: Path) -> None:
+    command = Command("tiny", ["model", "tiny", "--output", tmp_path / "tiny"], "tiny/model.safetensors")
+    for _ in range(2):
+        run_all(tmp_path, [command], "models")
+    assert len((tmp_path / "commands.log").read_text().splitlines()) == 1
+    with pytest.raises(SystemExit, match=r"code 2 \(.*nothing.*broken.log has more"):
+        run_all(tmp_path, [command, Command("broken", ["model", "nothing"], "nothing")], "models")

@@ -45,7 +45,7 @@ def run_all(folder: Path, commands: Sequence[Command], label: str, at_once: int 
     """Runs those whose results are not there, `at_once` at a time.
 
     Raises:
-        RuntimeError: one failed; names its log. The others end first.
+        SystemExit: one failed; names its log. Those under way end first.
     """
     waiting = [command for command in commands if not done(folder, command)]
     bar = tqdm(total=len(commands), initial=len(commands) - len(waiting), desc=label, unit="command", file=sys.stdout)
@@ -53,7 +53,7 @@ def run_all(folder: Path, commands: Sequence[Command], label: str, at_once: int 
         for failed in pool.map(lambda command: _run(folder, command, bar), waiting):
             if failed is not None:
                 pool.shutdown(cancel_futures=True)
-                raise RuntimeError(failed)
+                raise SystemExit(failed)
 
 
 def done(folder: Path, command: Command) -> bool:
@@ -75,7 +75,7 @@ def _run(folder: Path, command: Command, bar: tqdm) -> str | None:
     seconds = time.monotonic() - started
     if process.exitcode != 0 or not done(folder, command):
         tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        return f"mpo {' '.join(words)} ended with code {process.exitcode}; see {log}: {''.join(tail)[-300:]}"
+        return f"mpo {' '.join(words)} ended with code {process.exitcode} ({''.join(tail)[-300:]}); {log} has more, and another start goes on from here"
     with (folder / "commands.log").open("a", encoding="utf-8") as file:
         file.write(f"{seconds:8.1f} s  mpo {' '.join(words)}\n")
     bar.update()
