@@ -4,12 +4,13 @@ import re
 from fractions import Fraction
 
 from mpo_lightning.answers import choices as options
+from mpo_lightning.answers.bounds import is_bound, without_bounds
 from mpo_lightning.answers.boxed import boxes
 from mpo_lightning.answers.equality import equivalent
 from mpo_lightning.answers.evaluate import value_at, values
 from mpo_lightning.answers.expressions import parse
 from mpo_lightning.answers.extract import announced, clean, conclusion, is_refusal
-from mpo_lightning.answers.hedges import DENIAL, corrected, is_bound, is_denied, without_aside
+from mpo_lightning.answers.hedges import DENIAL, corrected, is_denied, without_aside
 from mpo_lightning.answers.numbers import UNIT_POWER, Number, find_numbers, parse_number, plain
 from mpo_lightning.answers.question import Kind, Question
 from mpo_lightning.answers.readings import COPULA, readings
@@ -143,7 +144,7 @@ def _check_number(text: str, question: Question) -> Verdict:
             said = conclusion(text)
             found = _number_in(said.text) if said else None
             if found is None:
-                numbers = find_numbers(text)
+                numbers = find_numbers(without_bounds(text))
                 said, found = Extraction(text[-200:], "last number", 0.6), numbers[-1] if numbers else None
     if found is None or said is None:
         return Verdict(None, said.text if said else "", None, "no number found", 0.5)
@@ -157,6 +158,7 @@ def _number_in(text: str) -> Number | None:
         return whole
     for _, _, inner in boxes(text)[-1:]:
         return _number_in(inner)
+    text = without_bounds(text)
     if is_bound(text):
         return None
     text = without_aside(text)

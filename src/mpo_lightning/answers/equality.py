@@ -56,7 +56,9 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
 def _text(source: str) -> str:
     """Without what does not change an answer's words."""
     source = re.sub(r"\\(?:text|mbox|mathrm|textbf)\s*\{([^{}]*)\}", r"\1", source[:4000])
-    source = re.sub(r"\\(?:left|right|[,;!: ])|\$|\s|\\[()]", "", source)
+    source = re.sub(r"\\(?:left|right|[,;!:])|\$|\\[()]", "", source).replace("\\ ", " ")
+    # 3 1/2 is not 31/2.
+    source = re.sub(r"(?<![\d.]) | (?![\d.])", "", re.sub(r"\s+", " ", source))
     source = source.strip().rstrip(".").lower()
     return source[1:-1] if re.fullmatch(r"\([a-z]\)", source) else source
 

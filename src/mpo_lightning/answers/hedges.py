@@ -1,4 +1,4 @@
-"""Words that keep a number or an option from being the answer: denials, comparisons, alternatives, corrections, asides.
+"""Words that keep a number or an option from being the answer: denials, alternatives, corrections, asides.
 
 They matter most where the checker labels training pairs: "less than 5", "not 5" and "5 or 6" hold a 5, and none of them says 5.
 """
@@ -18,17 +18,6 @@ DENIED_BEHIND = re.compile(
     re.IGNORECASE,
 )
 """Behind it."""
-
-_MORE = r"(?:more|less|fewer|greater|higher|lower|larger|smaller)"
-COMPARISON = re.compile(
-    r"^\D{0,60}?(?:\b(?:(?:less|more|fewer|greater|larger|smaller|higher|lower|other)\s+than|at\s+(?:most|least)|up\s+to|between|over|under|above|below)\b|"
-    rf"大于|小于|至少|至多|不超过)[^\d.]{{0,12}}\d|^\D{{0,60}}?[\d.,]+\s*(?:\w+\s+)?or\s+{_MORE}\b",
-    re.IGNORECASE,
-)
-"""The first number of a text is a bound."""
-
-SIGN = re.compile(r"^\D{0,60}?(?:[<>≤≥]|\\(?:leq?|geq?|lt|gt)\b)[^\d.]{0,12}\d")
-"""The same in signs."""
 
 ASIDE = re.compile(
     r"(?<=[^\s\\])\s*(?:\((?=[^()]{0,200}[A-Za-z]{2})[^()]{0,200}\)|[,;]?\s+(?:not|rather\s+than|instead\s+of|and\s+not|but\s+not|since|because|as\s+(?:the|there|we|it|shown)|given\s+that|which)\b.*)\s*[.。]?\s*$",
@@ -75,17 +64,6 @@ def is_denied(before: str, behind: str = "") -> bool:
 def without_aside(text: str) -> str:
     """An answer without what explains it: "5, not 6", "8 (4 on each side)"."""
     return ASIDE.sub("", text, count=1) if len(text) <= 600 else text
-
-
-def is_bound(text: str, signs: bool = True) -> bool:
-    """Whether an answer is a bound or a denial instead of a value: "less than 5", "not 5".
-
-    Args:
-        text: the answer.
-        signs: whether < and the like count.
-    """
-    denied = re.match(r"\W*(?:definitely\s+|clearly\s+|certainly\s+)?(?:not|never|anything\s+but)\b|\W*不是", text, re.IGNORECASE)
-    return bool(denied or COMPARISON.search(text) or (signs and SIGN.search(text)))
 
 
 def corrected(text: str) -> str | None:

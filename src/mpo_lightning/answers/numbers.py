@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from mpo_lightning.answers.units import UNIT
+
 UNITS = {word: number for number, word in enumerate(
     ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
 )}  # fmt: skip
@@ -45,8 +47,8 @@ NUMBER = re.compile(
 )
 PERCENT = re.compile(r"\s?\\?%|\s?(?:percent|pct)\b")
 SCALE = re.compile(r"\s(thousand|million|billion|trillion)\b|([万亿])|([MKB])(?![A-Za-z])")
-REST = re.compile(r"\s*\^?\{?(?:%|\\%|°|\\?circ|º|[a-zA-Z°²³/\\{}\u4e00-\u9fff. ]{0,30})\}?\s*")
-"""What may stand behind the number of a short answer: a unit."""
+SPACED = re.compile(r"([-+$]{0,2}\d{1,3})((?: \d{3})+)(?=\.\d|\D|$)(?! ?\d)")
+"""1 234 567"""
 UNIT_POWER = re.compile(r"(?<=[a-zA-Z])\s?\^\s?\{?[23]\}?")
 """Of cm^2."""
 SCALE_VALUES = SCALES | {"trillion": 10**12, "万": 10**4, "亿": 10**8, "K": 10**3, "M": 10**6, "B": 10**9}
@@ -93,11 +95,13 @@ def parse_number(text: str) -> Number | None:
         return None
     if "^" in text:
         text = UNIT_POWER.sub("", text)
+    if " " in text and (spaced := SPACED.match(text)):
+        text = spaced[0].replace(" ", "") + text[spaced.end() :]
     numbers = find_numbers(text)
     if len(numbers) != 1 or text[: numbers[0].start].strip(" ~≈约+"):
         return None
     rest = text[numbers[0].end :]
-    return numbers[0] if REST.fullmatch(rest) else None
+    return numbers[0] if not rest or UNIT.fullmatch(rest) else None
 
 
 def _from_match(match: re.Match[str], text: str) -> Number | None:

@@ -1,6 +1,27 @@
-"""Units beside numbers: not converted, but two that are named and differ are not the same answer."""
+"""Units beside numbers: which words are one, and whether two that are named differ. Nothing is converted."""
 
 import re
+
+_SHORT = (
+    "mm|cm|dm|km|nm|kg|mg|lbs?|oz|sec|mins?|hrs?|ms|yrs?|ft|in|yds?|mi|mph|kmh|rpm|fps|Hz|kHz|MHz|GHz|Pa|kPa|MPa|atm|mol|eV|kJ|kW|kWh|mW|MW|mA|mV|kV|mL|ml|cl|cm3|"
+    "dB|USD|EUR|CNY|RMB|px|rad|deg|sq|cu|pcs?|pts?|am|pm|cal|kcal|Mbps|GB|MB|KB|TB"
+)
+_JOINING = "of|in|on|to|at|by|per|a|an|the|each|is"
+# What is mathematics, or a bound, although it has the length of a unit's name.
+_NO_UNIT = (
+    "pi|theta|alpha|beta|gamma|delta|lambda|sigma|omega|phi|infty|infinity|sqrt|log|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|exp|max|min|more|less|least|most|"
+    "fewer|plus|minus|times|over|under|above|below|squared|cubed|factorial|thousands?|millions?|billions?|hundreds?|dozens?|half|halves|mod|divided|multiplied"
+)
+UNIT = re.compile(
+    r"(?:(?:\\[,;! ]|[\s~])*(?:"
+    r"\\?%|[°º²³/.]|\^\s?\{?\s?(?:\\circ|°)\s?\}?|\\(?:circ|degree)(?![a-zA-Z])|(?!以[上下])[\u4e00-\u9fff]"
+    r"|\\(?:text|mathrm|mbox|textbf|rm)\s?\{(?!\s*[ei]\s*\})[^{}]{0,60}\}"
+    rf"|(?<![A-Za-z])(?:{_SHORT})(?![A-Za-z])"
+    rf"|(?<=[\s/°}}])(?:[mgshlLNJWVACFKT]|{_JOINING}|[a-z][aeiou][a-z]|[a-z]{{2}}[aeiou])(?![A-Za-z])"
+    rf"|(?<![A-Za-z\\])(?!(?:{_NO_UNIT})(?![A-Za-z]))[A-Za-z]{{4,20}}(?![A-Za-z])"
+    r"))*\s*"
+)
+"""What may stand behind the number of a short answer. One letter right behind it is a symbol: 5 m is a length, 5m a product."""
 
 NAMED = re.compile(r"(?<![A-Za-z])\\(?:text|mathrm|mbox|rm)\s*\{\s*([^{}]{1,40}?)\s*\}(?:\s?\^\s?\{?([23])\}?)?")
 PLAIN = re.compile(
