@@ -6,11 +6,12 @@ from fractions import Fraction
 from mpo_lightning.answers import choices as options
 from mpo_lightning.answers.bounds import is_bound, without_bounds
 from mpo_lightning.answers.boxed import boxes
+from mpo_lightning.answers.corrections import corrected
 from mpo_lightning.answers.equality import equivalent
 from mpo_lightning.answers.evaluate import value_at, values
 from mpo_lightning.answers.expressions import parse
 from mpo_lightning.answers.extract import announced, clean, conclusion, is_refusal
-from mpo_lightning.answers.hedges import DENIAL, corrected, is_denied, without_aside
+from mpo_lightning.answers.hedges import DENIAL, is_denied, without_aside
 from mpo_lightning.answers.numbers import UNIT_POWER, Number, find_numbers, parse_number, plain
 from mpo_lightning.answers.question import Kind, Question
 from mpo_lightning.answers.readings import COPULA, readings

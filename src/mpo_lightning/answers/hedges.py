@@ -1,4 +1,4 @@
-"""Words that keep a number or an option from being the answer: denials, alternatives, corrections, asides.
+"""Words that keep a number or an option from being the answer: denials, alternatives, asides.
 
 They matter most where the checker labels training pairs: "less than 5", "not 5" and "5 or 6" hold a 5, and none of them says 5.
 """
@@ -26,35 +26,6 @@ ASIDE = re.compile(
 """What explains an answer behind it."""
 
 EITHER = re.compile(r"(?<![A-Za-z])[(（]?[A-H][)）]?\s*(?:or|或者?|/)\s*[(（]?[A-H][)）]?(?![A-Za-z])")
-CORRECTION = re.compile(
-    r"\b(?:wait\b|hold\s+on|actually,|correction\b|on\s+second\s+thought|let\s+me\s+(?:re(?:do|compute|calculate|consider|think|check)|correct)|(?:that|this)(?:\s+is|'s|\s+was)\s+(?:wrong|incorrect|not\s+right)|"
-    r"i\s+made\s+(?:a|an)\s+(?:mistake|error)|scratch\s+that|my\s+mistake)|等等|不对，|更正",
-    re.IGNORECASE,
-)
-"""Takes back what was said before it."""
-
-CORRECTING = (
-    "wait",
-    "hold on",
-    "actually,",
-    "correct",
-    "second thought",
-    "let me re",
-    "wrong",
-    "not right",
-    "mistake",
-    "error",
-    "scratch that",
-    "等等",
-    "不对",
-    "更正",
-)
-"""One of these is in every correction; looked for first, since it is quick."""
-
-SHORTEST = 15
-"""Characters of an answer, a correction of it and another one."""
-
-
 def is_denied(before: str, behind: str = "") -> bool:
     """Whether something is denied by the words in front of it ("not", without a "but" behind that) or right behind it."""
     last = re.split(r"(?<!anything )\bbut\b|[.;,，。；]", before)[-1]
@@ -64,14 +35,3 @@ def is_denied(before: str, behind: str = "") -> bool:
 def without_aside(text: str) -> str:
     """An answer without what explains it: "5, not 6", "8 (4 on each side)"."""
     return ASIDE.sub("", text, count=1) if len(text) <= 600 else text
-
-
-def corrected(text: str) -> str | None:
-    """What stands behind the last correction of a text; None where nothing is taken back."""
-    if len(text) < SHORTEST:
-        return None
-    small = text.lower()
-    if not any(word in small for word in CORRECTING):
-        return None
-    found = list(CORRECTION.finditer(text[-10_000:]))
-    return text[-10_000:][found[-1].end() :] if found else None
