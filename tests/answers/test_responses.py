@@ -70,7 +70,7 @@ CASES = [
 ("Final answer: A = 1/2 * 6 * 4 = 12",I("12"),True),
 ("Final answer: f(x) = 2x + 1",E("2x+1"),True),("Final answer: (2, 3)",E("(2,3)"),True),("Final answer: (3, 2)",E("(2,3)"),False),
 ("Final answer: x > 3",E("(3, \\infty)"),True),
-("Final answer: 12 inches",E("1 foot"),False),
+("Final answer: 12 inches",E("1 foot"),None),("Final answer: 3000 m",E("3 km"),None),("Final answer: 4 feet",E("4 m"),None),
 ("Final answer: Paris",Question(Kind.TEXT,"Paris"),True),("Final answer: the Eiffel Tower",Question(Kind.TEXT,"Eiffel Tower"),True),("Final answer: London",Question(Kind.TEXT,"Paris"),False),
 ("The tower is the Eiffel Tower in Paris.",Question(Kind.TEXT,"Eiffel Tower"),True),
 ("Final answer: red and blue",Question(Kind.TEXT,"blue and red"),None),

@@ -7,7 +7,7 @@ import re
 
 _MORE = r"(?:more|less|fewer|greater|higher|lower|larger|smaller|above|below|older|younger)"
 _WORD = r"zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred"
-_NUMBER = rf"(?:[-$]{{0,2}}\d+(?:[.,]\d+)*%?|(?:{_WORD})\b)"
+NUMBER = rf"(?:[-$]{{0,2}}\d+(?:[.,]\d+)*%?|(?:{_WORD})\b)"
 _BOUND = r"(?:more|less|\w{2,12}er)\s+than|at\s+(?:most|least)|up\s+to|over|under|above|below|exceed(?:s|ing)?|not(?:\s+be)?"
 _HAN = "大于|小于|至少|至多|不超过|超过|不到|少于|多于|最多|最少|高于|低于|不是"
 
@@ -22,13 +22,13 @@ SIGN = re.compile(r"^\D{0,60}?(?:[<>≤≥]|\\(?:leq?|geq?|lt|gt)\b)[^\d.]{0,12}
 """The same in signs."""
 
 BOUNDED = re.compile(
-    rf"(?:(?:\b(?:{_BOUND})|n't)\s+(?:or\s+equal\s+to\s+)?(?:a\s+|the\s+)?|(?:{_HAN})\s?){_NUMBER}"
-    rf"|\bbetween\s+{_NUMBER}\s+(?:and|to)\s+{_NUMBER}"
-    rf"|{_NUMBER}\s+(?:\w+\s+)?or\s+{_MORE}\b|\d+\s?(?:以上|以下)",
+    rf"(?:(?:\b(?:{_BOUND})|n't)\s+(?:or\s+equal\s+to\s+)?(?:a\s+|the\s+)?|(?:{_HAN})\s?){NUMBER}"
+    rf"|\bbetween\s+{NUMBER}\s+(?:and|to)\s+{NUMBER}"
+    rf"|{NUMBER}\s+(?:\w+\s+)?or\s+{_MORE}\b|\d+\s?(?:以上|以下)",
     re.IGNORECASE,
 )
 RANGE = re.compile(
-    rf"(?<![\d.=+*/^-])(?<![=+*/^-]\s)(?P<low>{_NUMBER})\s?(?:to|or|~|～|到|至|或|[-–])\s?(?P<high>{_NUMBER})(?!\s?[=≈*/+^]|[\d.]*\d)",
+    rf"(?<![\d.=+*/^-])(?<![=+*/^-]\s)(?P<low>{NUMBER})\s?(?:to|or|~|～|到|至|或|[-–])\s?(?P<high>{NUMBER})(?!\s?[=≈*/+^]|[\d.]*\d)",
     re.IGNORECASE,
 )
 LONGEST = 4000

@@ -5,35 +5,16 @@ from fractions import Fraction
 
 from mpo_lightning.answers import choices as options
 from mpo_lightning.answers.bounds import is_bound, without_bounds
-from mpo_lightning.answers.boxed import boxes
 from mpo_lightning.answers.corrections import corrected
 from mpo_lightning.answers.equality import equivalent
-from mpo_lightning.answers.evaluate import value_at, values
-from mpo_lightning.answers.expressions import parse
 from mpo_lightning.answers.extract import announced, clean, conclusion, is_refusal
-from mpo_lightning.answers.hedges import DENIAL, is_denied, without_aside
-from mpo_lightning.answers.numbers import UNIT_POWER, Number, find_numbers, parse_number, plain
+from mpo_lightning.answers.hedges import DENIAL, is_denied
+from mpo_lightning.answers.numbers import Number, find_numbers, parse_number, plain
 from mpo_lightning.answers.question import Kind, Question
-from mpo_lightning.answers.readings import COPULA, readings
-from mpo_lightning.answers.readings import FORMULA as FORMULAS
+from mpo_lightning.answers.readings import is_worded, readings
 from mpo_lightning.answers.units import units_differ
+from mpo_lightning.answers.value import SPAN, number_in
 from mpo_lightning.answers.verdict import Extraction, Verdict
-
-OUT_OF = re.compile(r"\s+out\s+of\s+\S+")
-NONE = re.compile(r"\bthere\s+(?:are|is|were|was)\s+no\b|^\W*none\b|^no\s+\w+\s+(?:are|is|were|was)\b", re.IGNORECASE)
-RANGE = re.compile(r"\d\s*(?:to|or|~|–|-|:)\s*\d[\d.,]*[^\d]{0,30}$")
-"""An answer that is a range is no number."""
-
-
-SEVERAL = re.compile(r"%\s+of\s+\d|\b[a-z]\s?=[^=]{1,20}[,;]\s*(?:and\s+)?[a-z]\s?=")
-"""A share of a number; values of several unknowns."""
-FORMULA = re.compile(
-    r"√|π|\\(?:pi|sqrt|log|ln|binom|cdot|times)\b|\d\s?!|\^(?!\s?\{?\s?(?:\\circ|°))|(?<![A-Za-z])sqrt|\d\s?[xyznabk](?![A-Za-z])|\\frac|[\d)}]\s[*/+]\s[\d({]"
-)
-"""Mathematics whose digits are not its value."""
-LETTERED = re.compile(r"√|π|\\pi|\d\s?!|\d\s?[xyznabk](?![A-Za-z])")
-"""A number with a factor that looks like a unit."""
-
 
 WORDS = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}")
 
@@ -127,8 +108,8 @@ def gold_choice(question: Question) -> int | None:
 
 def _check_number(text: str, question: Question) -> Verdict:
     said = announced(text)
-    found = _number_in(said.text) if said else None
-    if found is None and said is not None and RANGE.search(said.text):
+    found = number_in(said.text) if said else None
+    if found is None and said is not None and SPAN.search(said.text):
         return Verdict(None, said.text, None, f"{said.rule}/range", 0.5)
     if found is None and said is not None and is_refusal(said.text):
         return Verdict(False, said.text, None, "refusal", 0.9)
@@ -143,72 +124,15 @@ def _check_number(text: str, question: Question) -> Verdict:
             return Verdict(False, "", None, "refusal", 0.9)
         else:
             said = conclusion(text)
-            found = _number_in(said.text) if said else None
+            found = number_in(said.text) if said else None
             if found is None:
                 numbers = find_numbers(without_bounds(text))
                 said, found = Extraction(text[-200:], "last number", 0.6), numbers[-1] if numbers else None
     if found is None or said is None:
         return Verdict(None, said.text if said else "", None, "no number found", 0.5)
+    if not question.gold[-1:].isdigit() and units_differ(question.gold, said.text):
+        return Verdict(None, said.text, plain(found.value), f"{said.rule}/another unit", 0.5)
     return Verdict(_same_number(found, question), said.text, plain(found.value), f"{said.rule}/number", said.confidence)
-
-
-def _number_in(text: str) -> Number | None:
-    """The number that an answer's words mean: the whole, the value of a formula, the one behind the last "=" or "is", the only one."""
-    whole = parse_number(text)
-    if whole is not None and (text[-1:].isdigit() or not (LETTERED.search(text) or (" or " in text and is_bound(text)))):
-        return whole
-    for _, _, inner in boxes(text)[-1:]:
-        return _number_in(inner)
-    text = without_bounds(text)
-    if is_bound(text):
-        return None
-    text = without_aside(text)
-    bare = _without_latex(text)
-    if (whole := parse_number(bare)) is not None and not LETTERED.search(bare):
-        return whole
-    if FORMULA.search(bare):
-        return _value_of(text)
-    text = bare
-    if RANGE.search(text) or SEVERAL.search(text):
-        return None
-    text = OUT_OF.sub("", text)
-    numbers = find_numbers(text)
-    digits = [number for number in numbers if any(mark.isdigit() for mark in text[number.start : number.end])]
-    numbers = digits or numbers
-    if not numbers and (none := NONE.search(text)):
-        return Number(Fraction(0), *none.span())
-    if len(numbers) <= 1:
-        return numbers[0] if numbers else None
-    for pattern in (r"[=≈]\s*(?=[-+$]?\s?[\d.])", r"\b(?:is|are|was|were|be|equals|total(?:s|ing)?|of)\b(?=\D{0,25}\d)"):
-        places = [match.end() for match in re.finditer(pattern, text, re.IGNORECASE)]
-        if places:
-            behind = [number for number in numbers if number.start >= places[-1]]
-            if behind:
-                return behind[0]
-    if len({number.value for number in numbers}) > 1 and len(text) <= 80:
-        return None  # several numbers, and nothing that says which
-    return numbers[-1]
-
-
-def _value_of(text: str) -> Number | None:
-    """The number that a formula is; None for one with an unknown, or for words around several formulas."""
-    formulas = [next(piece for piece in match.groups() if piece) for match in FORMULAS.finditer(text)]
-    source = formulas[-1] if formulas else text
-    source = source.split("=")[-1].split("≈")[0] if "=" in source else source
-    tree = parse(COPULA.split(source)[-1].strip(" :.*"))
-    found = values(tree) if tree is not None else None
-    if found is None or len({round(value.real, 9) for value in found}) > 1 or abs(found[0].imag) > 1e-12:
-        return None
-    exact = value_at(tree, 0) if tree is not None else None
-    return Number(exact if isinstance(exact, Fraction) else Fraction(found[0].real), 0, len(text))
-
-
-def _without_latex(text: str) -> str:
-    text = re.sub(r"\\[dtc]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}", r"\1/\2", text)
-    text = re.sub(r"\\(?:text|mbox|mathrm)\s*\{([^{}]*)\}", r" \1 ", text)
-    text = UNIT_POWER.sub("", text)
-    text = re.sub(r"\^\s?\{?\s?(?:\\circ|°)\s?\}?|\\degree", "°", text)
-    return re.sub(r"\\(?:left|right|[()\[\],;!: ])|\$(?!\s?\d)|(?<=\d)\s?\$|[*`{}]", " ", text).replace("\\approx", "≈").strip()
 
 
 def _same_number(found: Number, question: Question) -> bool | None:
@@ -223,7 +147,7 @@ def _same_number(found: Number, question: Question) -> bool | None:
         and abs(found.value - gold.value) <= Fraction(1, 10**question.precision)
     ):
         return round(found.value, question.precision) == round(gold.value, question.precision)
-    return False
+    return None if gold.percent and not found.percent and gold.value == 100 * found.value else False
 
 
 def _check_list(text: str, question: Question) -> Verdict:
@@ -262,14 +186,26 @@ def _check_expression(text: str, question: Question) -> Verdict:
     words = WORDS.sub(r" \1 ", said.text)
     if is_bound(words, signs=False) and not is_bound(WORDS.sub(r" \1 ", question.gold), signs=False):
         return Verdict(None, said.text, None, f"{said.rule}/bound", 0.5)
-    first: Verdict | None = None
-    for candidate in readings(said.text):
-        for gold in golds[:1]:
-            right = equivalent(gold, candidate, question.precision)
-            if right and units_differ(gold, candidate):
-                return Verdict(None, said.text, candidate, f"{said.rule}/another unit", 0.5)
-            if right:
-                return Verdict(True, said.text, candidate, f"{said.rule}/expression", said.confidence)
-            if right is False and first is None:
-                first = Verdict(False, said.text, candidate, f"{said.rule}/expression", said.confidence)
-    return first or Verdict(None, said.text, None, f"{said.rule}/not comparable", 0.4)
+    for candidate in (found := readings(said.text)):
+        right = equivalent(golds[0], candidate, question.precision) if golds else None
+        if right and units_differ(golds[0], candidate):
+            return Verdict(None, said.text, candidate, f"{said.rule}/another unit", 0.5)
+        if right:
+            return Verdict(True, said.text, candidate, f"{said.rule}/expression", said.confidence)
+    return _unequal(said, golds, found, question.precision)
+
+
+def _unequal(said: Extraction, golds: list[str], found: list[str], precision: int | None) -> Verdict:
+    """Of an answer none of whose readings equals the right one: a number among words is read as numbers are, and words that remain leave it open."""
+    if golds and any(units_differ(golds[0], reading) for reading in [said.text, *found]):
+        return Verdict(None, said.text, None, f"{said.rule}/another unit", 0.5)
+    wanted = parse_number(golds[0]) if golds else None
+    part = conclusion(said.text) if said.rule == "short" else said
+    if wanted is not None and part is not None and is_worded(part.text):
+        number = number_in(part.text)
+        right = None if number is None else number.value == wanted.value
+        return Verdict(right, said.text, plain(number.value) if number else None, f"{said.rule}/number", said.confidence)
+    for reading in found:
+        if not is_worded(reading) and equivalent(golds[0], reading, precision) is False:
+            return Verdict(False, said.text, reading, f"{said.rule}/expression", said.confidence)
+    return Verdict(None, said.text, None, f"{said.rule}/not comparable", 0.4)

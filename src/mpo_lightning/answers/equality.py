@@ -49,6 +49,8 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
         return None
     if _same(left, right, 3 if precision is None else precision):
         return True
+    if any(_is_relation(tree) and _constants(tree) and not _holds(tree) for tree in (left, right)):
+        return None  # 50% = 0.5, or a slip
     # 3.46 for 2√3: too few decimals to say.
     return None if precision is None and _same(left, right, 1) else False
 
@@ -102,6 +104,10 @@ def _same(gold: Tree, prediction: Tree, precision: int) -> bool:
     if _is_relation(gold) and _is_relation(prediction):
         return _same_relation(gold, prediction, precision)
     gold, prediction = _interval_like(gold, prediction), _interval_like(prediction, gold)
+    for relation, other in ((gold, prediction), (prediction, gold)):
+        if _is_relation(relation) and not _is_relation(other) and _constants(relation) and _holds(relation):
+            # 8 + 6 = 14, 6π ≈ 18.85
+            return any(_same(*((other, side) if other is gold else (side, other)), precision) for side in relation[2:])
     if _is_relation(gold) or _is_relation(prediction):
         bare = [_bare(tree) for tree in (gold, prediction)]
         return bare[0] is not None and bare[1] is not None and _same(bare[0], bare[1], precision)
@@ -177,6 +183,19 @@ def _bare(tree: Tree) -> Tree | None:
     names = left[0] in ("sym", "call") or (left[0] == "group" and all(item[0] == "sym" for item in left[3:]))
     names = names or (left[0] == "mul" and all(part[0] == "sym" for part in left[1:]) and left[1] != left[2])
     return right if sign in ("=", "∈") and names else None
+
+
+def _constants(tree: Tree) -> bool:
+    """Whether both sides of an equation have one value each, without unknowns."""
+    sides = [values(side) for side in tree[2:]]
+    return tree[1] == "=" and all(side is not None and len(set(side)) == 1 for side in sides)
+
+
+def _holds(tree: Tree) -> bool:
+    """Whether an equation between constants is true, up to the decimals that are shown."""
+    (left, *_), (right, *_) = (values(side) or (complex("nan"),) for side in tree[2:])
+    places = [places for places in map(_decimals, tree[2:]) if places is not None]
+    return abs(left - right) <= (0.5 * 10.0 ** -min(places) * (1 + 1e-9) if places else CLOSE * abs(left))
 
 
 def _items(tree: Tree) -> list[Tree] | None:

@@ -133,8 +133,12 @@ class _Parser:
                 left = ("div", left, self.signed())
             elif self._starts_factor():
                 right = self.power()
-                mixed = left[0] == "num" and right[0] == "div" and right[1][0] == right[2][0] == "num" and left[1].denominator == 1
-                left = ("add" if mixed else "mul", left, right)
+                whole = left[1] if left[0] == "neg" else left
+                if whole[0] == "num" and right[0] == "div" and right[1][0] == right[2][0] == "num" and whole[1].denominator == 1:
+                    mixed = ("add", whole, right)  # -2 1/2 is -2.5
+                    left = ("neg", mixed) if left[0] == "neg" else mixed
+                else:
+                    left = ("mul", left, right)
             else:
                 return left
 

@@ -34,6 +34,7 @@ CHINESE = re.compile(
 BRACKETED = re.compile(r"\[answer\]|<answer>|####|[\"'](?:final_?)?answer[\"']\s*:", re.IGNORECASE)
 CLOSING = re.compile(r"</answer>.*|(?<=[\"'])\s*\}.*$", re.IGNORECASE)
 """Behind an answer between marks, or in JSON."""
+LISTED = re.compile(r"^\s*[-•*]\s+")
 REFUSAL = re.compile(
     r"\b(?:i\s+(?:can(?:no|')t|cannot|am\s+unable|'m\s+unable|do\s+not\s+(?:have|know)|don't\s+(?:have|know)|do\s+not\s+see|don't\s+see|apologi[sz]e)|"
     r"i'm\s+(?:sorry|unable|not\s+(?:able|sure))|i\s+am\s+(?:sorry|not\s+(?:able|sure))|(?:it\s+is|it's|is|answer\s+is)\s+(?:not\s+possible|impossible|difficult|unclear|not\s+clear)|"
@@ -111,7 +112,8 @@ def announced(text: str) -> Extraction | None:
 def _behind(text: str, place: int) -> str:
     """The rest of the line, or the next line that says something."""
     rest = text[place : place + 2000]
-    for line in rest.split("\n")[:4]:
+    for number, line in enumerate(rest.split("\n")[:4]):
+        line = LISTED.sub("", line) if number else line
         line = CLOSING.sub("", line).strip().lstrip(":：*= ").strip("*_` ")
         if re.fullmatch(r"[\"'][^\"']*[\"']", line):
             line = line[1:-1]

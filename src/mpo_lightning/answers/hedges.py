@@ -26,6 +26,8 @@ ASIDE = re.compile(
 """What explains an answer behind it."""
 
 EITHER = re.compile(r"(?<![A-Za-z])[(（]?[A-H][)）]?\s*(?:or|或者?|/)\s*[(（]?[A-H][)）]?(?![A-Za-z])")
+
+
 def is_denied(before: str, behind: str = "") -> bool:
     """Whether something is denied by the words in front of it ("not", without a "but" behind that) or right behind it."""
     last = re.split(r"(?<!anything )\bbut\b|[.;,，。；]", before)[-1]

@@ -33,7 +33,12 @@ PARTS = {
     "fifths": 5,
 }
 FRACTION_WORDS = re.compile(r"\b(?:(one|two|three|four|a)[ -])?(half|halves|thirds?|quarters?|fourths?|fifths?)\b", re.IGNORECASE)
-DOZEN = re.compile(r"\b(?:a\s|one\s)?dozen\b", re.IGNORECASE)
+DOZEN = re.compile(r"\b(?P<half>half\s+(?:a\s+)?)?(?:a\s|one\s)?dozen\b", re.IGNORECASE)
+
+SPOKEN_SIGN = re.compile(r"(?:(?<![\w)] )\bminus|\bnegative) $", re.IGNORECASE)
+"""In front of a number; between two, "minus" subtracts."""
+HALVES = re.compile(r"\b(one|two|three|four|five|six|seven|eight|nine|ten|\d{1,4}) and a half\b", re.IGNORECASE)
+HAN_FRACTION = re.compile(r"([一二两三四五六七八九十])分之([一二两三四五六七八九十])")
 
 _WORD = "|".join([*UNITS, *TENS, *SCALES])
 WORDS = re.compile(rf"\b(?:{_WORD})(?:(?:[ -]| and )(?:{_WORD}))*\b", re.IGNORECASE)
@@ -83,7 +88,9 @@ def find_numbers(text: str) -> list[Number]:
     if not text.isascii():
         numbers += _han_numbers(text)
     if LETTERS.search(text):
-        numbers += [word for word in _word_numbers(text) if not any(number.start <= word.start < number.end for number in numbers)]
+        words = _word_numbers(text)
+        numbers = [number for number in numbers if not any(word.start <= number.start and word.end > number.end for word in words)]
+        numbers += [word for word in words if not any(number.start <= word.start < number.end for number in numbers)]
     return sorted(numbers, key=lambda number: number.start) if len(numbers) > 1 else numbers
 
 
@@ -134,6 +141,8 @@ def _from_match(match: re.Match[str], text: str) -> Number | None:
         return None
     if sign in ("-", "−", "–"):
         value = -value
+    elif not sign and before == " " and (spoken := SPOKEN_SIGN.search(text, 0, start)):
+        value, start = -value, spoken.start()
     if end == len(text):
         return Number(value, start, end)
     if text[end] == "s" and not text[end + 1 : end + 2].isalpha() and match["digits"]:
@@ -145,13 +154,18 @@ def _from_match(match: re.Match[str], text: str) -> Number | None:
 
 
 def _word_numbers(text: str) -> list[Number]:
-    found = []
+    found = [
+        Number((Fraction(match[1]) if match[1].isdigit() else UNITS[match[1].lower()]) + Fraction(1, 2), *match.span())
+        for match in HALVES.finditer(text)
+    ]
+    found += [Number(Fraction(6 if match["half"] else 12), *match.span()) for match in DOZEN.finditer(text)]
     for match in FRACTION_WORDS.finditer(text):
+        if any(number.start <= match.start() < number.end for number in found):
+            continue
         # "third" and "fifth" alone are places, "quarter" a coin.
         if match[1] or match[2].lower() == "half":
             top = 1 if (match[1] or "a").lower() == "a" else UNITS[match[1].lower()]
             found.append(Number(Fraction(top, PARTS[match[2].lower()]), *match.span()))
-    found += [Number(Fraction(12), *match.span()) for match in DOZEN.finditer(text)]
     taken = [(number.start, number.end) for number in found]
     for match in WORDS.finditer(text):
         if any(start <= match.start() < end for start, end in taken):
@@ -174,9 +188,14 @@ def _word_numbers(text: str) -> list[Number]:
 
 def _han_numbers(text: str) -> list[Number]:
     found = []
+    for match in HAN_FRACTION.finditer(text):
+        bottom, top = (10 if mark == "十" else HAN[mark] for mark in match.groups())
+        found.append(Number(Fraction(top, bottom), *match.span()))
     for match in re.finditer(r"负?[零〇一二两三四五六七八九十百千万亿]{1,12}", text):
         if match[0].lstrip("负")[0] in "万亿" or (match.start() and text[match.start() - 1].isdigit()):
             continue  # the scale of digits, or no number
+        if any(number.start <= match.start() < number.end for number in found[:20]):
+            continue
         marks = match[0].lstrip("负")
         total, section, digit, digits = 0, 0, 0, ""
         for mark in marks:

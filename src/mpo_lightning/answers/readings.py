@@ -3,12 +3,23 @@
 import re
 
 from mpo_lightning.answers.boxed import joined_boxes
+from mpo_lightning.answers.numbers import parse_number
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 LABEL = re.compile(r"^\s*(?:the\s+)?(?:final\s+)?answer\s*(?:is)?\s*[:=]?\s*", re.IGNORECASE)
 PROSE = re.compile(r"[A-Za-z]{3,}\s+[A-Za-z]{2,}|[A-Za-z]{4,}\s")
 COPULA = re.compile(r"\b(?:is|are|equals|be)\b\s*:?", re.IGNORECASE)
 BOILERPLATE = re.compile(r"\.?\s*I hope (?:it|this) is correct\.?\s*$", re.IGNORECASE)
+
+UPRIGHT = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s*\{[^{}]*\}|\\[a-zA-Z]+")
+WORD = re.compile(
+    r"(?<![A-Za-z])(?!(?:sin|cos|tan|log|exp|max|min|sqrt|and|arc[a-z]{3}|theta|alpha|beta)(?![a-z]))[A-Za-z]?[a-z]{2,}"
+)
+
+
+def is_worded(text: str) -> bool:
+    """Whether words stand around an answer's mathematics, other than the unit of a number."""
+    return parse_number(text) is None and bool(WORD.search(UPRIGHT.sub(" ", text)))
 
 
 def readings(text: str) -> list[str]:

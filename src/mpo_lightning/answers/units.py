@@ -6,6 +6,8 @@ _SHORT = (
     "mm|cm|dm|km|nm|kg|mg|lbs?|oz|sec|mins?|hrs?|ms|yrs?|ft|in|yds?|mi|mph|kmh|rpm|fps|Hz|kHz|MHz|GHz|Pa|kPa|MPa|atm|mol|eV|kJ|kW|kWh|mW|MW|mA|mV|kV|mL|ml|cl|cm3|"
     "dB|USD|EUR|CNY|RMB|px|rad|deg|sq|cu|pcs?|pts?|am|pm|cal|kcal|Mbps|GB|MB|KB|TB"
 )
+ATTACHED = re.compile(rf"\d(?!(?:{_SHORT}|[mgshlLNJWVACFKTMBkD]|st|nd|rd|th)(?![A-Za-z]))[A-Za-z]{{1,3}}(?![A-Za-z])")
+"""A number with a factor of one to three letters: 2ab."""
 _JOINING = "of|in|on|to|at|by|per|a|an|the|each|is"
 # What is mathematics, or a bound, although it has the length of a unit's name.
 _NO_UNIT = (
@@ -14,7 +16,7 @@ _NO_UNIT = (
 )
 UNIT = re.compile(
     r"(?:(?:\\[,;! ]|[\s~])*(?:"
-    r"\\?%|[°º²³/.]|\^\s?\{?\s?(?:\\circ|°)\s?\}?|\\(?:circ|degree)(?![a-zA-Z])|(?!以[上下])[\u4e00-\u9fff]"
+    r"\\?%|[°º/.]|(?<=[A-Za-z])[²³]|\^\s?\{?\s?(?:\\circ|°)\s?\}?|\\(?:circ|degree)(?![a-zA-Z])|(?!以[上下])[\u4e00-\u9fff]"
     r"|\\(?:text|mathrm|mbox|textbf|rm)\s?\{(?!\s*[ei]\s*\})[^{}]{0,60}\}"
     rf"|(?<![A-Za-z])(?:{_SHORT})(?![A-Za-z])"
     rf"|(?<=[\s/°}}])(?:[mgshlLNJWVACFKT]|{_JOINING}|[a-z][aeiou][a-z]|[a-z]{{2}}[aeiou])(?![A-Za-z])"
