@@ -9,9 +9,12 @@ from mpo_lightning.answers.corrections import corrected
 from mpo_lightning.answers.equality import equivalent
 from mpo_lightning.answers.extract import announced, clean, conclusion, is_refusal
 from mpo_lightning.answers.hedges import DENIAL, is_denied
+from mpo_lightning.answers.mentions import words_of
 from mpo_lightning.answers.numbers import Number, find_numbers, parse_number, plain
+from mpo_lightning.answers.prose import choice_of_prose
 from mpo_lightning.answers.question import Kind, Question
 from mpo_lightning.answers.readings import is_worded, readings
+from mpo_lightning.answers.sides import BUT_YES
 from mpo_lightning.answers.units import units_differ
 from mpo_lightning.answers.value import SPAN, number_in
 from mpo_lightning.answers.verdict import Extraction, Verdict
@@ -51,7 +54,7 @@ def _check_text(text: str, question: Question) -> Verdict:
     said = announced(text) or (Extraction(text, "short", 0.9) if len(text) <= 80 else conclusion(text))
     if said is None or is_refusal(said.text):
         return Verdict(False, "", None, "refusal", 0.9)
-    found, wanted = options.words_of(said.text), options.words_of(question.gold)
+    found, wanted = words_of(said.text), words_of(question.gold)
     if found == wanted:
         return Verdict(True, said.text, found, f"{said.rule}/words", said.confidence)
     if re.search(r"\bor\b", found) and not re.search(r"\bor\b", wanted):
@@ -63,11 +66,11 @@ def _check_text(text: str, question: Question) -> Verdict:
 
 def _check_choice(text: str, question: Question) -> Verdict:
     if len(question.choices) == 2:
-        text = options.BUT_YES.sub(" ", text)
+        text = BUT_YES.sub(" ", text)
     said = announced(text)
     found = options.choice_in(said.text, question.choices) if said else None
     if said and not found and len(said.text) > 1:
-        found = options.choice_of_prose(said.text, question.choices)
+        found = choice_of_prose(said.text, question.choices)
     if (
         found is None
         and said
@@ -77,7 +80,7 @@ def _check_choice(text: str, question: Question) -> Verdict:
         return Verdict(None, said.text, None, f"{said.rule}/none of the options", 0.6)
     if found is None:
         said, found = None, options.choice_in(text, question.choices) if len(text) < 200 else None
-        found = found or options.choice_of_prose(text, question.choices)
+        found = found or choice_of_prose(text, question.choices)
     if found is None:
         if is_refusal(text):
             return Verdict(False, "", None, "refusal", 0.9)
@@ -93,7 +96,7 @@ def _same_option(one: str, other: str) -> bool:
     """Whether a data set has an option twice."""
     if len(one) != len(other) and abs(len(one) - len(other)) > 12:
         return False
-    return options.words_of(one) == options.words_of(other)
+    return words_of(one) == words_of(other)
 
 
 def gold_choice(question: Question) -> int | None:

@@ -8,6 +8,7 @@ and so reads reasoning for answers (InternVL `extract_answer.py`, VLMEvalKit `ut
 import re
 import unicodedata
 
+from mpo_lightning.answers.bounds import NUMBER
 from mpo_lightning.answers.boxed import boxes, joined_boxes
 from mpo_lightning.answers.verdict import Extraction
 
@@ -49,6 +50,11 @@ CONCLUSION = re.compile(
 )  # fmt: skip
 
 STATED = re.compile(r"(?:\b(?:is|are|was|were|be|equals)\b|[=≈:])\s*(?:approximately|about|around|only|exactly|equal\s+to|\$|:|\\[(\[])*\s*-?[\d.,]+(?:\s?\S{1,12}){0,2}[.)$]*$", re.IGNORECASE)  # fmt: skip
+REMAINING = re.compile(
+    rf"({NUMBER})\s+(?:(?!on\b|the\b|to\b|at\b|in\b)[a-z]+\s+){{0,2}}(?:remain(?:s|ing)?|left)\b(?!\s+(?:side|of|hand))|\b(?:leaves|leaving)\b\D{{0,25}}\d",
+    re.IGNORECASE,
+)
+"""What is left."""
 INVENTED = re.compile(r"\n[ \t]*(?:#+[ \t]*)?(?:Question|Hint|Human|User|Instruction|Problem)\s?\d{0,3}\s?:", re.IGNORECASE)
 """Where a model that does not know its end goes on with a question of its own."""
 
@@ -148,6 +154,8 @@ def conclusion(text: str) -> Extraction | None:
     for place in range(len(found) - 1, max(-1, len(found) - 4), -1):
         if STATED.search(found[place][-200:]):
             return Extraction(found[place], "statement", 0.85)
+        if REMAINING.search(found[place]):
+            return Extraction(found[place], "conclusion", 0.8)
         if CONCLUSION.search(found[place]):
             if place + 1 < len(found) and found[place].endswith(":"):
                 return Extraction(found[place + 1], "conclusion", 0.85)

@@ -7,7 +7,7 @@ from mpo_lightning.answers.bounds import NUMBER, is_bound, without_bounds
 from mpo_lightning.answers.boxed import boxes
 from mpo_lightning.answers.evaluate import value_at, values
 from mpo_lightning.answers.expressions import parse
-from mpo_lightning.answers.extract import sentences
+from mpo_lightning.answers.extract import REMAINING, sentences
 from mpo_lightning.answers.hedges import without_aside
 from mpo_lightning.answers.numbers import UNIT_POWER, Number, find_numbers, parse_number
 from mpo_lightning.answers.readings import COPULA
@@ -36,10 +36,6 @@ YEAR = re.compile(
     r"(?<!is )(?<!was )(?<!were )\b(?:in|since|by|until|from)\s+(?:the\s+year\s+)?(?=(?:1[5-9]|20)\d\d\b(?![,.]\d))", re.IGNORECASE
 )
 """When something was counted, unless that is what was asked ("was in 2015")."""
-LEFT = re.compile(
-    rf"({NUMBER})\s+(?:(?!on\b|the\b|to\b|at\b)[a-z]+\s+){{0,2}}(?:remain(?:s|ing)?|(?:are|is|were)\s+left)\b", re.IGNORECASE
-)
-"""What is left, in front of the verb."""
 BEHIND = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -49,7 +45,7 @@ BEHIND = tuple(
     )
 )
 """What stands in front of a result."""
-IN_BRACKETS = re.compile(r"^([^()]{1,60}\S)\s+\(([^()]{1,200})\)\W*$")
+IN_BRACKETS = re.compile(r"^([^()]{0,60}\S)\s+\(([^()]{1,200})\)\W*$")
 
 
 def number_in(text: str) -> Number | None:
@@ -104,7 +100,7 @@ def _chosen(text: str) -> Number | None:
     numbers = [number for number in numbers if number.start not in years] or numbers
     if len(numbers) <= 1:
         return numbers[0] if numbers else None
-    if left := list(LEFT.finditer(text)):
+    if left := [match for match in REMAINING.finditer(text) if match[1]]:
         return next((number for number in numbers if number.start >= left[-1].start()), None)
     for pattern in BEHIND:
         places = [match.end() for match in pattern.finditer(text)]

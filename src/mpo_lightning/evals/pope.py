@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mpo_lightning.answers import Verdict
-from mpo_lightning.answers.choices import choice_of_prose
 from mpo_lightning.answers.extract import announced, clean, is_refusal
+from mpo_lightning.answers.prose import choice_of_prose
 from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, TableRow
 from mpo_lightning.evals.files import find_file, read_rows
 from mpo_lightning.evals.mathvista import FINAL
