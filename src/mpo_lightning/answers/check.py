@@ -7,11 +7,12 @@ from mpo_lightning.answers import choices as options
 from mpo_lightning.answers.bounds import is_bound, without_bounds
 from mpo_lightning.answers.corrections import corrected
 from mpo_lightning.answers.equality import equivalent
-from mpo_lightning.answers.extract import announced, clean, conclusion, is_refusal
+from mpo_lightning.answers.extract import announced, clean, conclusion, is_refusal, last_line, other_announcement
 from mpo_lightning.answers.hedges import DENIAL, is_denied
+from mpo_lightning.answers.marked import marked_option
 from mpo_lightning.answers.mentions import words_of
 from mpo_lightning.answers.numbers import Number, find_numbers, parse_number, plain
-from mpo_lightning.answers.prose import choice_of_prose
+from mpo_lightning.answers.prose import choice_of_prose, is_listing
 from mpo_lightning.answers.question import Kind, Question
 from mpo_lightning.answers.readings import is_worded, readings
 from mpo_lightning.answers.sides import BUT_YES
@@ -37,6 +38,16 @@ def check(response: str, question: Question) -> Verdict:
         return Verdict(False, "", None, "empty", 0.99)
     if (rest := corrected(text)) is not None and len(rest.strip()) > 3:
         text = rest.strip()  # what was taken back does not count
+    verdict = _decide(text, question)
+    if verdict.correct is not None and (other := other_announcement(text, verdict.rule)) is not None:
+        second = _decide(other, question)
+        if second.correct is (not verdict.correct):
+            # \boxed{8}, and "Final answer: 7"
+            return Verdict(None, verdict.extraction, verdict.prediction, f"{verdict.rule}/contradicted", 0.5)
+    return verdict
+
+
+def _decide(text: str, question: Question) -> Verdict:
     if question.kind is Kind.CHOICE:
         return _check_choice(text, question)
     if question.kind in (Kind.INTEGER, Kind.FLOAT):
@@ -79,7 +90,12 @@ def _check_choice(text: str, question: Question) -> Verdict:
         # A definite answer that is none of the options; what else the text mentions is not it.
         return Verdict(None, said.text, None, f"{said.rule}/none of the options", 0.6)
     if found is None:
-        said, found = None, options.choice_in(text, question.choices) if len(text) < 200 else None
+        said = last_line(text)
+        found = options.choice_in(said.text, question.choices) if said else None
+    if found is None:
+        said = None
+        if len(text) < 200 and not is_listing(text) and marked_option(text, len(question.choices)) is None:
+            found = options.choice_in(text, question.choices)
         found = found or choice_of_prose(text, question.choices)
     if found is None:
         if is_refusal(text):

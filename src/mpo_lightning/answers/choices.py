@@ -4,21 +4,25 @@ import re
 
 from mpo_lightning.answers.equality import equivalent
 from mpo_lightning.answers.hedges import EITHER, is_denied
-from mpo_lightning.answers.mentions import equal_options, mentioned_options
+from mpo_lightning.answers.mentions import equal_options, mentioned_options, words_of
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LETTER_LIST = re.compile(r"\(?[A-Z]\)?(?:\s*(?:,|;|/|&|and|or)\s*\(?[A-Z]\)?)+\.?")
-BRACKETED = re.compile(r"[(（\[{]\s?([A-Z])\s?[)）\]}]")
+BRACKETED = re.compile(r"[(（\[{【]\s?([A-Z])\s?[)）\]}】]")
 LEADING = re.compile(
-    r"^[\s\"'`(\[{（$]*(?:\\text\s?\{|\\mathrm\s?\{|\\textbf\s?\{)?\(?([A-Z])\)?(?=$|[\s.,:;)\]}）\"'`$\\—-])(?!\s+[a-z]{2,}\s[a-z]+\s[a-z])"
+    r"^[\s\"'`(\[{（$]*(?:\\text\s?\{|\\mathrm\s?\{|\\textbf\s?\{)?\(?([A-Z])\)?(?=$|[\s.,:;)\]}）\"'`$\\—-]|选项|项|[。，、])(?!\s+[a-z]{2,}\s[a-z]+\s[a-z])"
 )
 NAMED = re.compile(
     r"(?:\b(?:[Oo]ption|[Cc]hoice|[Ll]etter|[Aa]nswer|[Ss]elect|[Cc]hoose|[Cc]hose|[Pp]ick)s?|选项|答案)\s*(?:is|of|:)?\s*\**"
     r"(?:(?=[(\[][A-Za-z][)\]])[(\[]|[\"'`]?(?=[A-Z]))([A-Za-z])(?![A-Za-z'’])"
 )
+BEHIND_LETTER = re.compile(
+    r"^[\s\"'`(\[（$*]*(?:\\text\s?\{|\\mathrm\s?\{|\\textbf\s?\{)?\(?(?:(A\s?[:：])|[A-Z]\)?\}?[.,:;)\]}）、：\s-]+)\s*([^\n]{1,80})$"
+)
+"""A letter and the words beside it; "A:" may stand for "answer"."""
 PREFERRED = re.compile(r"\b(?:over|than)\s+(?:[Oo]ption\s+)?[(]?$")
 """Another option was preferred to what follows."""
-ALONE = re.compile(r"(?<![A-Za-z0-9∠△∆°'’.=+\-/*^_\\$])([A-Z])(?=$|[.,;:)\]。](?:\s|$)|\s*$)")
+ALONE = re.compile(r"(?<![A-Za-z0-9∠△∆°'’.=+\-/*^_\\$])([A-Z])(?=$|[.,;:!)\]。](?:\s|$)|\s*$)")
 
 BESIDE = re.compile(
     r"\b(?:points?|at|through|cent(?:er|re)|circle|angles?|lines?|segments?|sides?|triangles?|vertex|vertices|vertexes|samples?|from|[A-Z]\s+(?:and|or|to))\s+$"
@@ -55,6 +59,13 @@ def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | N
     if letter is not None and letter[1] == "loose letter" and any(map(LETTERED.search, choices)):
         letter = None
     if letter is not None:
+        if (
+            letter[1] == "letter"
+            and (beside := BEHIND_LETTER.match(text))
+            and (other := _text_beside(beside[2], letter[0], choices)) is not None
+        ):
+            # "A: blue" says blue; "(C) blue" says two things
+            return (other, "text", 0.9) if beside[1] else (letter[0], "letter against text", 0.6)
         spoken = mentioned_options(text[:2000], choices) if letter[1] == "loose letter" else []
         if len(spoken) == 1 and spoken[0] != letter[0]:
             return spoken[0], "mention", 0.8
@@ -63,6 +74,19 @@ def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | N
     if len(spoken) == 1:
         return spoken[0], "mention", 0.85
     return None
+
+
+def _text_beside(text: str, letter: int, choices: tuple[str, ...]) -> int | None:
+    """The option that the words beside a letter are, where it is another one."""
+    text = text.strip(" .。*`\"'}")
+    if not text or words_of(text) == words_of(choices[letter]):
+        return None
+    if re.fullmatch(r"\(?[A-Z]\)?", text):
+        place = LETTERS.index(text.strip("()"))
+        return place if place < len(choices) and place != letter else None
+    found = [place for place, choice in enumerate(choices) if equivalent(choice, text)] if is_formula(text) else []
+    found = found or equal_options(text, choices) or ([] if is_formula(text) else mentioned_options(text, choices))
+    return found[0] if len(found) == 1 and found[0] != letter else None
 
 
 def is_formula(text: str) -> bool:
@@ -74,6 +98,7 @@ def is_formula(text: str) -> bool:
 
 
 def letter_in(text: str, count: int) -> tuple[int, str, float] | None:
+    """The option that is named by its letter, alone, first, in brackets, behind "option", or at the end of a clause."""
     allowed = set(LETTERS[:count])
     if re.fullmatch(r"[(（\[{]?\s*[A-Za-z]\s*[)）\]}]?\s*[.:]?", text):
         letter = text.strip("(（[{)）]}.: ").upper()

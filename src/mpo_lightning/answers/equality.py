@@ -108,7 +108,7 @@ def _same(gold: Tree, prediction: Tree, precision: int) -> bool:
         if _is_relation(relation) and not _is_relation(other) and _constants(relation) and _holds(relation):
             # 8 + 6 = 14, 6π ≈ 18.85
             pairs = [(side, other) if relation is gold else (other, side) for side in relation[2:]]
-            return any(_same(*pair, precision) for pair in pairs)
+            return any(_same(first, second, precision) for first, second in pairs)
     if _is_relation(gold) or _is_relation(prediction):
         bare = [_bare(tree) for tree in (gold, prediction)]
         return bare[0] is not None and bare[1] is not None and _same(bare[0], bare[1], precision)

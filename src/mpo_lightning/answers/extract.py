@@ -35,6 +35,8 @@ CHINESE = re.compile(
 BRACKETED = re.compile(r"\[answer\]|<answer>|####|[\"'](?:final_?)?answer[\"']\s*:", re.IGNORECASE)
 CLOSING = re.compile(r"</answer>.*|(?<=[\"'])\s*\}.*$", re.IGNORECASE)
 """Behind an answer between marks, or in JSON."""
+FINAL = re.compile(r"\bfinal\s+answer\W{0,4}\s*(?:is\b)?\s{0,3}[:：]", re.IGNORECASE)
+LONE = re.compile(r"\s*[(（]?[A-H][)）]?[.。]?\s*")
 LISTED = re.compile(r"^\s*[-•*]\s+")
 REFUSAL = re.compile(
     r"\b(?:i\s+(?:can(?:no|')t|cannot|am\s+unable|'m\s+unable|do\s+not\s+(?:have|know)|don't\s+(?:have|know)|do\s+not\s+see|don't\s+see|apologi[sz]e)|"
@@ -113,6 +115,25 @@ def announced(text: str) -> Extraction | None:
                 continue
             best = match.start(), Extraction(behind, "final answer" if match[0].lower().startswith("final") else rule, 0.95)
     return best[1] if best else None
+
+
+def other_announcement(text: str, rule: str) -> str | None:
+    """The last box of a text whose answer stands behind "Final answer:", or what stands there where the answer is a box; None where one of both is missing."""
+    if "boxed" not in text:
+        return None
+    if rule.startswith("final answer"):
+        return joined_boxes(text)
+    found = list(FINAL.finditer(text)) if rule.startswith("boxed") else []
+    behind = _behind(text, found[-1].end()) if found else ""
+    return behind if behind and "boxed" not in behind else None
+
+
+def last_line(text: str) -> Extraction | None:
+    """A letter that stands alone in a text's last line."""
+    *before, last = text.rsplit("\n", 1)
+    if not before or not LONE.fullmatch(last) or LONE.fullmatch(before[0].rsplit("\n", 1)[-1]):
+        return None
+    return Extraction(last.strip(), "last line", 0.9)
 
 
 def _behind(text: str, place: int) -> str:

@@ -20,14 +20,16 @@ DENIED_BEHIND = re.compile(
 """Behind it."""
 
 ASIDE = re.compile(
-    r"(?<=[^\s\\])\s*(?:\((?=[^()]{0,200}[A-Za-z]{2})[^()]{0,200}\)|[,;]?\s+(?:not|rather\s+than|instead\s+of|and\s+not|but\s+not|since|because|as\s+(?:the|there|we|it|shown)|given\s+that|which|i\.e|that\s+is|namely)\b.*)\s*[.。]?\s*$",
+    r"(?<=[^\s\\])\s*(?:\((?=[^()]{0,200}[A-Za-z]{2})[^()]{0,200}\)|[,;]?\s+(?:not|rather\s+than|instead\s+of|and\s+not|but\s+not|since|because|as\s+(?:the|there|we|it|shown)|given\s+that|which(?!\s+(?:is|equals)\s+[-$\d.,]+\s?\S{0,12}$)|i\.e|that\s+is|namely)\b.*)\s*[.。]?\s*$",
     re.IGNORECASE | re.DOTALL,
 )
 """What explains an answer behind it."""
 
 EITHER = re.compile(r"(?<![A-Za-z])[(（]?[A-H][)）]?\s*(?:or|或者?|/)\s*[(（]?[A-H][)）]?(?![A-Za-z])")
 
-ANSWER_NO = re.compile(r"\W*$|\s*[,.;:!)\"'*—–\n-]|\s+(?:it|there|they|he|she|this|that|these|because|since|we|i|you|not|as)\b", re.IGNORECASE)
+ANSWER_NO = re.compile(
+    r"\W*$|\s*[,.;:!)\"'*—–\n-]|\s+(?:it|there|they|he|she|this|that|these|because|since|we|i|you|not|as)\b", re.IGNORECASE
+)
 """Behind a "no" that is an answer; in front of a noun it only counts ("no other bar")."""
 
 

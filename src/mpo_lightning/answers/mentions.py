@@ -74,7 +74,9 @@ def mentioned_options(text: str, choices: tuple[str, ...]) -> list[int]:
             spans += [
                 (number.start, number.end, place)
                 for number in find_numbers(words)
-                if number.value == numeric.value and number.percent == numeric.percent and not words[: number.start].endswith(" not ")
+                if number.value == numeric.value
+                and number.percent == numeric.percent
+                and not words[: number.start].endswith(" not ")
             ]
     inside = [
         one

@@ -2,15 +2,29 @@
 
 import re
 
-from mpo_lightning.answers.choices import choice_in, letter_in
+from mpo_lightning.answers.choices import choice_in, is_formula, letter_in
 from mpo_lightning.answers.extract import CONCLUSION, is_refusal, sentences
-from mpo_lightning.answers.hedges import DENIAL
-from mpo_lightning.answers.mentions import all_words_option
+from mpo_lightning.answers.hedges import DENIAL, EITHER, is_denied
+from mpo_lightning.answers.marked import marked_option
+from mpo_lightning.answers.mentions import all_words_option, mentioned_options
+from mpo_lightning.answers.numbers import parse_number
 from mpo_lightning.answers.sides import UNSEEN, side_of
+from mpo_lightning.answers.value import number_in
 
 LISTED = re.compile(r"^[ \t]*\(?([A-H])[).:][ \t][^\n]{0,200}$", re.MULTILINE)
 """Options repeated from the question."""
+HEAD = re.compile(
+    r",?\s+(?:while|whereas|compared\s+(?:to|with)|followed\s+by|than|because|since|rather\s+than|instead\s+of|so\s+that)\b",
+    re.IGNORECASE,
+)
+"""Behind it stands what the subject is compared with."""
+RESULT = re.compile(r"\b(?:is|are|was|be|becomes|(?<!anything )but)\b", re.IGNORECASE)
 CONDITION = re.compile(r"^(?:so\s+)?(?:if|when|since|as|because|although|while|given)\b[^,]*,\s*", re.IGNORECASE)
+
+
+def is_listing(text: str) -> bool:
+    """Whether a text goes through several options line by line."""
+    return len(set(LISTED.findall(text))) > 1
 
 
 def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | None:
@@ -20,7 +34,9 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, floa
     a short text, then the last ones backwards; of each what stands behind its condition ("if krill increased, ..."). A statement about a yes-or-no
     question affirms or denies.
     """
-    if len(set(LISTED.findall(text))) > 1:
+    if (marked := marked_option(text, len(choices))) is not None:
+        return marked, "marked", 0.9
+    if is_listing(text):
         text = LISTED.sub("\n", text).strip()
     first_line, _, rest = text.partition("\n")
     if rest.strip() and len(first_line) < 120 and (chosen := letter_in(first_line, len(choices))) and chosen[1] == "letter":
@@ -35,11 +51,40 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, floa
     return _first(ordered, choices)
 
 
+def _of_several(sentence: str, choices: tuple[str, ...]) -> tuple[int, str, float] | None:
+    """The option that a sentence ends in where it holds several: its value, what its subject is, what stands behind its last "is" or "but"."""
+    number = number_in(sentence)
+    if number is not None:
+        same = [
+            place
+            for place, choice in enumerate(choices)
+            if (value := parse_number(choice)) is not None and value.value == number.value
+        ]
+        if len(same) == 1:
+            return same[0], "value", 0.75
+    if "=" in sentence and (chosen := choice_in(sentence.rsplit("=", 1)[1].strip(" .$"), choices)):
+        return chosen[0], "value", 0.75
+    head = HEAD.split(sentence)[0]
+    if head != sentence and len(found := mentioned_options(head, choices)) == 1:
+        return found[0], "subject", 0.7
+    last = list(RESULT.finditer(sentence))[-1:]
+    if last and not is_denied(sentence[max(0, last[0].start() - 25) : last[0].start()]):
+        found = mentioned_options(sentence[last[0].end() :], choices)
+        return (found[0], "complement", 0.7) if len(found) == 1 else None
+    return None
+
+
 def _first(ordered: list[str], choices: tuple[str, ...]) -> tuple[int, str, float] | None:
     for sentence in ordered:
         if chosen := choice_in(sentence, choices):
             return chosen[0], chosen[1], min(chosen[2], 0.8)
         said = CONDITION.sub("", sentence)
+        if (
+            not is_formula(sentence)
+            and not EITHER.search(sentence)
+            and (chosen := (choice_in(said, choices) if said != sentence else None) or _of_several(said, choices))
+        ):
+            return chosen
         if not (len(said) < 80 and DENIAL.search(said)) and (place := all_words_option(said, choices)) is not None:
             return place, "all words", 0.65
     return None

@@ -20,7 +20,8 @@ DENIED = re.compile(
     re.IGNORECASE,
 )
 TAIL = re.compile(
-    r",?\s+(?:as|because|since|while|whereas|so\s+there\s+(?:is|are))\b(?=.*\b(?:no|not|none)\b).*$|,\s*(?:and\s+)?not\s+.*$|\s+and\s+not\s+.*$", re.IGNORECASE | re.DOTALL
+    r",?\s+(?:as|because|since|while|whereas|so\s+there\s+(?:is|are))\b(?=.*\b(?:no|not|none)\b).*$|,\s*(?:and\s+)?not\s+.*$|\s+and\s+not\s+.*$",
+    re.IGNORECASE | re.DOTALL,
 )
 """Tells of something else what does not hold of it."""
 UNCLEAR = re.compile(r"\bbut\s+(?:is\s+|are\s+)?not\b", re.IGNORECASE)
@@ -57,16 +58,16 @@ def side_of(ordered: list[str], sides: dict[str, int], refused: bool) -> tuple[i
                 return sides[next(iter(words_of_side & set(sides)))], "yes or no", 0.85
     ordered = [BUT_YES.sub(" ", sentence) for sentence in ordered]
     for sentence in ordered:
-        found = re.finditer(r"\b(?:" + "|".join(sides) + r")\b", sentence.lower())
-        words = {match[0] for match in found if match[0] != "no" or is_answer_no(sentence[match.end() :])}
+        named = re.finditer(r"\b(?:" + "|".join(sides) + r")\b", sentence.lower())
+        words = {match[0] for match in named if match[0] != "no" or is_answer_no(sentence[match.end() :])}
         if len(words) == 1:
             return sides[words.pop()], "yes or no", 0.8
     for sentence in ordered:
-        said = TAIL.sub("", sentence)
-        if UNCLEAR.search(said):
+        statement = TAIL.sub("", sentence)
+        if UNCLEAR.search(statement):
             return None
-        unseen = UNSEEN.search(said)
-        if not refused and (is_statement(said) or unseen) and not said.endswith(("?", ":", ",")):
-            wanted = {"no", "false"} if DENIED.search(said) or unseen else {"yes", "true"}
+        unseen = UNSEEN.search(statement)
+        if not refused and (is_statement(statement) or unseen) and not statement.endswith(("?", ":", ",")):
+            wanted = {"no", "false"} if DENIED.search(statement) or unseen else {"yes", "true"}
             return sides[next(iter(wanted & set(sides)))], "statement", 0.65
     return None
