@@ -4,8 +4,15 @@ import re
 
 from mpo_lightning.answers.hedges import is_answer_no
 
-YES = re.compile(r"[\s\"'*(]*(yes|no|true|false)\b", re.IGNORECASE)
-VERB = re.compile(r"(?:is|are|was|were|has|have|had|does|do|did|can|will|contains?|shows?|lies|there)\W*", re.IGNORECASE)
+YES = re.compile(r"[\s\"'*(]*(yes|no|true|false|yeah|yep|nope|none)\b", re.IGNORECASE)
+SAME_AS = {"yeah": "yes", "yep": "yes", "nope": "no", "none": "no"}
+TRUTH = {"true": "yes", "false": "no", "yes": "true", "no": "false"}
+"""A word for the side of the other pair: true where yes or no is asked."""
+VERB = re.compile(
+    r"(?:is|are|was|were|has|have|had|does|do|did|can|will|contains?|shows?|lies|there|features?|depicts?|displays?|includes?|appears?|holds?|see|stands?|sits?|"
+    r"(?:there|it|that)'s|(?:is|are|was|were|has|does|do)n't)\W*",
+    re.IGNORECASE,
+)
 HAN_NO, HAN_YES = re.compile(r"^\W*(?:否|不|没有|没|错)"), re.compile(r"^\W*(?:是|有|对|可以|能|正确)")
 BUT_YES = re.compile(r"\b(?:no\s+doubt|not\s+only|without\s+(?:a\s+)?doubt|no\s+question)\b", re.IGNORECASE)
 """Affirms with the words of a denial."""
@@ -19,6 +26,7 @@ DENIED = re.compile(
     r"\b(?:not|no|none|neither|nobody|nothing|nowhere|never|zero|absent|missing|without|lacks?|fails?\s+to|untrue|false|incorrect|wrong|cannot|can't|(?:is|are|do|does|did|has|have|was|were)n't)\b|\bequal\s+to\s+(?:the\s+(?:number|value)|that)",
     re.IGNORECASE,
 )
+NOT_THERE = re.compile(r"(?:there|it|they)\s+(?:is|are)(?:n't|\s+not)\W*$|not\s+(?:in|on|visible|present|there)\b", re.IGNORECASE)
 TAIL = re.compile(
     r",?\s+(?:as|because|since|while|whereas|so\s+there\s+(?:is|are))\b(?=.*\b(?:no|not|none)\b).*$|,\s*(?:and\s+)?not\s+.*$|\s+and\s+not\s+.*$",
     re.IGNORECASE | re.DOTALL,
@@ -31,6 +39,8 @@ UNCLEAR = re.compile(r"\bbut\s+(?:is\s+|are\s+)?not\b", re.IGNORECASE)
 def is_statement(sentence: str) -> bool:
     """Whether words say something: three or more, with a verb among them."""
     words = sentence.split()
+    if NOT_THERE.match(sentence):
+        return True
     return len(words) >= 3 and any(map(VERB.fullmatch, words))
 
 
@@ -49,7 +59,8 @@ def side_of(ordered: list[str], sides: dict[str, int], refused: bool) -> tuple[i
         if BUT_YES.search(sentence):
             continue
         if spoken := YES.match(sentence):
-            word = spoken[1].lower()
+            word = SAME_AS.get(spoken[1].lower(), spoken[1].lower())
+            word = word if word in sides else TRUTH[word]
             if word in sides and (word != "no" or is_answer_no(sentence[spoken.end() :])):
                 return sides[word], "yes or no", 0.9
     for sentence in ordered[:1]:

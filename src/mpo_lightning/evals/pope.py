@@ -7,19 +7,22 @@ else is yes, also an empty answer. Robust mode decides neither for an answer tha
 Source: RUCAIBox/POPE evaluate.py; InternVL internvl_chat/eval/pope.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mpo_lightning.answers import Verdict
-from mpo_lightning.answers.extract import announced, clean, is_refusal
+from mpo_lightning.answers.extract import announced, clean, is_refusal, sentences
 from mpo_lightning.answers.prose import choice_of_prose
+from mpo_lightning.answers.sides import UNSEEN, YES
 from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, TableRow
 from mpo_lightning.evals.files import find_file, read_rows
 from mpo_lightning.evals.mathvista import FINAL
 from mpo_lightning.evals.prompts import WORD, with_reasoning
 
 WHERE = "https://github.com/RUCAIBox/POPE (output/coco/coco_pope_{random,popular,adversarial}.json) and COCO val2014 pictures"
+ASKED = re.compile(r"\b(?:is|are)\s+there\s+(?:an?\s+|any\s+)?([a-z][a-z ]{1,30}?)\s+in\s+the\b", re.IGNORECASE)
 SPLITS = ("random", "popular", "adversarial")
 
 
@@ -57,7 +60,8 @@ def question(row: Row, cot: bool) -> str:
 
 def score(row: Row, response: str, mode: Mode) -> Score:
     """Of one response; the value is 1 for yes, 0 for no, -1 for neither."""
-    said = official_word(response) if mode == "official" else robust_word(response)
+    asked = ASKED.search(str(row.get("text", row.get("question", ""))))
+    said = official_word(response) if mode == "official" else robust_word(response, asked[1] if asked else "")
     word, rule, confidence = said
     correct = None if word is None else word == str(row["label"]).lower()
     return Score(Verdict(correct, word or "", word, rule, confidence), ({"yes": 1.0, "no": 0.0}.get(str(word), -1.0),))
@@ -71,17 +75,32 @@ def official_word(response: str) -> tuple[str, str, float]:
     return ("no" if {"No", "not", "no"} & set(words) else "yes"), "official", 1.0
 
 
-def robust_word(response: str) -> tuple[str | None, str, float]:
-    """Yes or no as a whole answer, as announced, as said first, or as a statement."""
+def robust_word(response: str, asked: str = "") -> tuple[str | None, str, float]:
+    """Yes or no as a whole answer, as announced, as said first, or as a statement, about the object that was asked for where one is named.
+
+    Args:
+        response: of a model.
+        asked: the object; "" where it is not known.
+    """
     text = clean(response)
     if not text:
         return None, "empty", 0.99
     said = announced(text)
-    for part, rule in ((said.text if said else "", "announced"), (text, "prose")):
+    for part, rule in ((said.text if said else "", "announced"), (_about(text, asked), "prose")):
         found = choice_of_prose(part, ("yes", "no")) if part else None
-        if found is not None and not (rule == "prose" and is_refusal(text) and found[1] == "statement"):
+        if found is not None and not (rule == "prose" and is_refusal(text) and found[1] == "statement" and not UNSEEN.search(text)):
             return ("yes", "no")[found[0]], f"{rule}/{found[1]}", found[2]
     return None, "neither", 0.5
+
+
+def _about(text: str, asked: str) -> str:
+    """What a text says of an object, where it does not begin with yes or no: "a cat, not a dog" denies the dog, and says nothing else of it."""
+    if not asked or YES.match(text):
+        return text
+    name = rf"\b{re.escape(asked)}(?:e?s)?\b"
+    if re.search(rf"\b(?:no|not|without)\s+(?:an?\s+|any\s+|the\s+)?{name}", text, re.IGNORECASE):
+        return "No."
+    return " ".join(part for part in sentences(text) if re.search(name, part, re.IGNORECASE)) or text
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
