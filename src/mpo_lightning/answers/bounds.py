@@ -21,6 +21,11 @@ COMPARISON = re.compile(
 SIGN = re.compile(r"^\D{0,60}?(?:[<>≤≥]|\\(?:leq?|geq?|lt|gt)\b)[^\d.]{0,12}\d")
 """The same in signs."""
 
+OPERATED = re.compile(
+    r"\b(?:twice|double|triple|(?:half|third|quarter|square|cube|root|percent|multiple)\s+of)\s+(?:the\s+)?\$?\d[\d.,]*(?!.*(?:\bis\b|[=≈]))|\d\s*(?:squared|cubed|factorial|times\s+(?:as|the|more))\b(?!.*(?:\bis\b|[=≈]))",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A number that a word calculates with."""
 BOUNDED = re.compile(
     rf"(?:(?:\b(?:{_BOUND})|n't)\s+(?:or\s+equal\s+to\s+)?(?:a\s+|the\s+)?|(?:{_HAN})\s?){NUMBER}"
     rf"|\bbetween\s+{NUMBER}\s+(?:and|to)\s+{NUMBER}"
@@ -35,14 +40,14 @@ LONGEST = 4000
 
 
 def is_bound(text: str, signs: bool = True) -> bool:
-    """Whether an answer is a bound or a denial instead of a value: "less than 5", "not 5".
+    """Whether an answer is a bound, a denial or a calculation in words instead of a value: "less than 5", "not 5", "twice 5".
 
     Args:
         text: the answer.
         signs: whether < and the like count.
     """
     denied = re.match(r"\W*(?:definitely\s+|clearly\s+|certainly\s+)?(?:not|never|anything\s+but)\b|\W*不是", text, re.IGNORECASE)
-    return bool(denied or COMPARISON.search(text) or (signs and SIGN.search(text)))
+    return bool(denied or COMPARISON.search(text) or OPERATED.search(text) or (signs and SIGN.search(text)))
 
 
 def without_bounds(text: str) -> str:

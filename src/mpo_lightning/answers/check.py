@@ -222,8 +222,9 @@ def _unequal(said: Extraction, golds: list[str], found: list[str], precision: in
     part = conclusion(said.text) if said.rule == "short" else said
     if wanted is not None and part is not None and is_worded(part.text):
         number = number_in(part.text)
-        right = None if number is None else number.value == wanted.value
-        return Verdict(right, said.text, plain(number.value) if number else None, f"{said.rule}/number", said.confidence)
+        if number is None:
+            return Verdict(None, said.text, None, f"{said.rule}/no single number", 0.5)
+        return Verdict(number.value == wanted.value, said.text, plain(number.value), f"{said.rule}/number", said.confidence)
     for reading in found:
         if not is_worded(reading) and equivalent(golds[0], reading, precision) is False:
             return Verdict(False, said.text, reading, f"{said.rule}/expression", said.confidence)

@@ -12,8 +12,7 @@ CLOSE = 1e-9
 """Relative difference up to which two evaluated expressions are equal."""
 FLIPPED = {"<": ">", "≤": "≥", "=": "=", "≠": "≠"}
 EXPANDED = {">": "<", "≥": "≤"}
-
-
+DEGREES, RADIANS = re.compile(r"°|\\circ|\\degree|degrees"), re.compile(r"\\pi(?![a-z])|π|radians")
 REPEATING = re.compile(r"[\s$]*(\d{0,9})\.(\d{0,9})\\(?:overline|bar|dot)\s*\{?\s*(\d{1,9})\s*\}?[\s$]*")
 
 
@@ -51,6 +50,8 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
         return True
     if any(_is_relation(tree) and _constants(tree) and not _holds(tree) for tree in (left, right)):
         return None  # 50% = 0.5, or a slip
+    if any(DEGREES.search(one) and RADIANS.search(other) for one, other in ((gold, prediction), (prediction, gold))):
+        return None
     # 3.46 for 2√3: too few decimals to say.
     return None if precision is None and _same(left, right, 1) else False
 
@@ -61,7 +62,7 @@ def _text(source: str) -> str:
     source = re.sub(r"\\(?:left|right|[,;!:])|\$|\\[()]", "", source).replace("\\ ", " ")
     # 3 1/2 is not 31/2.
     source = re.sub(r"(?<![\d.]) | (?![\d.])", "", re.sub(r"\s+", " ", source))
-    source = source.strip().rstrip(".").lower()
+    source = re.sub(r"([_^])\{(\w)\}", r"\1\2", source.strip().rstrip(".").lower())
     return source[1:-1] if re.fullmatch(r"\([a-z]\)", source) else source
 
 
@@ -119,7 +120,9 @@ def _same(gold: Tree, prediction: Tree, precision: int) -> bool:
         kinds = (_ordered(gold), _ordered(prediction))
         if len(first) != len(second):
             return False
-        if kinds == (True, True) or gold[0] == prediction[0] == "union":
+        if gold[0] == prediction[0] == "union":
+            return _same_set(first, second, precision)
+        if kinds == (True, True):
             same_ends = gold[0] != "group" or prediction[0] != "group" or gold[1:3] == prediction[1:3]
             return same_ends and all(_same(*pair, precision) for pair in zip(first, second, strict=True))
         if gold[0] == prediction[0] == "group" and kinds[0] != kinds[1]:

@@ -87,6 +87,8 @@ def _call(name: str, arguments: tuple[Any, ...], point: int) -> Value:
         return abs(numbers[0])
     if name in ("log", "lg", "ln") and len(numbers) == 2:
         return cmath.log(numbers[0]) / cmath.log(numbers[1])
+    if name in ("floor", "ceil") and abs(numbers[0].imag) < 1e-12:
+        return Fraction((math.floor if name == "floor" else math.ceil)(numbers[0].real))
     if name == "lg":
         return cmath.log10(numbers[0])
     functions = {"ln": cmath.log, "log": cmath.log, "exp": cmath.exp, "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "arcsin": cmath.asin,

@@ -48,7 +48,7 @@ NUMBER = re.compile(
     rf"(?:(?P<sign>[-+−–])\s{{0,2}})?(?:[$€£¥]\s{{0,2}})?"
     rf"(?:(?P<whole>\d+)\s(?P<n>\d+)\s?/\s?(?P<d>\d+)(?![\d/])"
     rf"|(?P<top>\d+)\s?/\s?(?P<bottom>\d+)(?![\d/])"
-    rf"|(?P<digits>{DIGITS})(?:\s?(?:[x×*]|\\times)\s?10\s?(?:\^|\*\*)\s?\{{?(?P<power>[-+−]?\d{{1,3}})\}}?|[eE](?P<exponent>[-+]?\d{{1,3}})(?![\w]))?)"
+    rf"|(?P<digits>{DIGITS})(?:\s?(?:[x×*·⋅]|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?\{{?(?P<power>[-+−]?\d{{1,3}})\}}?|[eE](?P<exponent>[-+]?\d{{1,3}})(?![\w]))?)"
 )
 PERCENT = re.compile(r"\s?\\?%|\s?(?:percent|pct)\b")
 SCALE = re.compile(r"\s(thousand|million|billion|trillion)\b|([万亿])|([MKB])(?![A-Za-z])")

@@ -15,6 +15,12 @@ GONE = re.compile(
 )
 REPLACED = (
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
+    (
+        re.compile(
+            r"\\?(sin|cos|tan|cot|sec|csc)\s*(?:\\left)?\(?\s*(\d+(?:\.\d+)?)\s*(?:\^\s*\{?\s*\\circ\s*\}?|°)\s*(?:(?:\\right)?\))?"
+        ),
+        r"\\\1(\2\\pi/180)",
+    ),
     (re.compile(r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|°|\\degree|º"), " "),
     (re.compile(r"(?<=\d),\\!\s*(?=\d)|(?<=\d)\{,\}(?=\d)|(?<=\d)\\,(?=\d{3})"), ""),
     (re.compile(r"\\(?:leq|leqslant|le)(?![a-zA-Z])|≤|<="), " ≤ "),
@@ -28,7 +34,14 @@ REPLACED = (
     (re.compile(r"\\pm(?![a-zA-Z])|±|\+/-|\+-"), " ± "),
     (re.compile(r"\\mp(?![a-zA-Z])|∓"), " ± "),
     (re.compile(r"\\(?:lvert|rvert|vert|mid)(?![a-zA-Z])"), "|"),
-    (re.compile(r"\\(?:langle|rangle)(?![a-zA-Z])"), "|"),
+    (re.compile(r"\\langle(?![a-zA-Z])|⟨"), "("),
+    (re.compile(r"\\rangle(?![a-zA-Z])|⟩"), ")"),
+    (re.compile(r"\\l(floor|ceil)(?![a-zA-Z])"), r"\\\1("),
+    (re.compile(r"⌊"), r"\\floor("),
+    (re.compile(r"⌈"), r"\\ceil("),
+    (re.compile(r"\\r(?:floor|ceil)(?![a-zA-Z])|[⌋⌉]"), ")"),
+    (re.compile(r"\\mathbb\s*\{?\s*R\s*\}?|ℝ"), r"(-\\infty,\\infty)"),
+    (re.compile(r"\\\{\s*\\\}"), r" \\emptyset "),
     (re.compile(r"\\cup(?![a-zA-Z])|∪"), " ∪ "),
     (re.compile(r"\\in(?![a-zA-Z])|∈"), " ∈ "),
     (re.compile(r"\\(?:infty|infinity)(?![a-zA-Z])|∞"), r" \\infty "),
@@ -57,7 +70,7 @@ TOKEN = re.compile(
 )
 JOINING = {"and", "or", "和", "或", "и"}
 FUNCTIONS = {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln", "lg", "exp", "sqrt", "frac",
-             "binom", "max", "min", "gcd", "lcm", "det", "deg"}  # fmt: skip
+             "binom", "max", "min", "floor", "ceil", "gcd", "lcm", "det", "deg"}  # fmt: skip
 WORDS = FUNCTIONS | {
     "pi",
     "infty",
@@ -139,6 +152,8 @@ def _plain_word(text: str) -> list[tuple[str, str]]:
         return [("mark", ",")]
     if text in WORDS:
         return [("name", text)]
+    if text.lower() == "infinity":
+        return [("name", "infty")]
     for word in sorted(WORDS, key=len, reverse=True):
         if len(word) > 1 and text.startswith(word) and word in FUNCTIONS:
             return [("name", word), *_plain_word(text[len(word) :])]

@@ -47,6 +47,9 @@ def unit_of(text: str) -> str | None:
     else:
         return None
     name = re.sub(r"\s+|\.$", "", name.lower()).replace("²", "2").replace("³", "3")
+    for word, two_or_three in (("square", "2"), ("cubic", "3")):
+        if name.startswith(word) and len(name) > len(word):
+            name, power = name.removeprefix(word), two_or_three
     name = SAME.get(name, SAME.get(name.removesuffix("es"), SAME.get(name.removesuffix("s"), name.removesuffix("s"))))
     return name + power if name and name[0] not in "0123456789" else None
 

@@ -45,6 +45,7 @@ BEHIND = tuple(
     )
 )
 """What stands in front of a result."""
+JOINED = re.compile(r"\s*(?:and|or|&)\s+[-$]?\d")
 IN_BRACKETS = re.compile(r"^([^()]{0,60}\S)\s+\(([^()]{1,200})\)\W*$")
 
 
@@ -107,7 +108,7 @@ def _chosen(text: str) -> Number | None:
         if places:
             behind = [number for number in numbers if number.start >= places[-1]]
             if behind:
-                return behind[0]
+                return None if JOINED.match(text, behind[0].end) else behind[0]
     if len({number.value for number in numbers}) > 1 and len(text) <= 80:
         return None
     return numbers[-1]
