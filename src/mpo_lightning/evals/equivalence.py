@@ -6,7 +6,7 @@ from typing import Any
 
 from mpo_lightning.answers import Kind, Question, check
 from mpo_lightning.errors import InputError
-from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, accuracies, verdict_score
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, TableRow, accuracies, verdict_score
 from mpo_lightning.evals.files import read_rows
 
 
@@ -29,10 +29,19 @@ def score(row: Row, response: str, mode: Mode) -> Score:
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
-    """The share that is equal, by source."""
-    return accuracies(
+    """The share that is equal, by source, and of rows that say whether they are (`equivalent`) the share that is decided so."""
+    found = accuracies(
         rows, values, "equal", {"source": lambda row: [str(row["source"]).split("/")[0]] if row.get("source") else []}
     )
+    said = [
+        float(bool(value[0]) == row["equivalent"])
+        for row, value in zip(rows, values, strict=True)
+        if isinstance(row.get("equivalent"), bool)
+    ]
+    if not said:
+        return found
+    agreement = TableRow("", "agreement", 100 * sum(said) / len(said), sum(said), len(said))
+    return Table(found.headline, found.score, (found.rows[0], agreement, *found.rows[1:]))
 
 
 EQUIVALENCE = Benchmark("equivalence", "Answer equality", "id", load, question, score, table, (1, 1), "your own file", ("gold",))

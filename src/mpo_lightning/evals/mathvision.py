@@ -23,6 +23,8 @@ PROMPT = (
     'the "\\boxed{}".\n'
 )
 
+PLAIN = re.compile(r"-?\d+(?:\.\d+)?")
+
 
 def load(folder: Path) -> list[Row]:
     """The problems of testmini.jsonl or test.jsonl."""
@@ -45,7 +47,7 @@ def score(row: Row, response: str, mode: Mode) -> Score:
         answer = official_answer(response)
         return verdict_score(Verdict(official_correct(answer, gold, options), answer, answer, "official", 1.0))
     if not options:
-        return verdict_score(check(response, Question(Kind.EXPRESSION, tidy_gold(gold))))
+        return verdict_score(check(response, Question(kind_of(tidy_gold(gold)), tidy_gold(gold))))
     verdict = check(response, Question(Kind.CHOICE, gold, tuple(options)))
     if verdict.correct is None and verdict.extraction and options != list("ABCDE"):
         same = [place for place, option in enumerate(options) if equivalent(option, verdict.extraction)]
@@ -59,6 +61,11 @@ def tidy_gold(gold: str) -> str:
     """A gold answer without the faults of the published file: a form feed for \\f, units in braces, blanks."""
     gold = gold.replace("\x0crac", "\\frac").strip()
     return re.sub(r"\{(?:degrees|inches|units)\}", "", gold)
+
+
+def kind_of(gold: str) -> Kind:
+    """A plain number is looked for among words as numbers are; anything else is mathematics."""
+    return Kind.EXPRESSION if PLAIN.fullmatch(gold) is None else Kind.FLOAT if "." in gold else Kind.INTEGER
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:

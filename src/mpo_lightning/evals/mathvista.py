@@ -84,7 +84,7 @@ def score(row: Row, response: str, mode: Mode) -> Score:
     extraction, rule = official_extraction(row, response)
     normaliser = str(row.get("normaliser", "2023"))
     prediction = official_prediction(row, extraction, normaliser)
-    return verdict_score(Verdict(prediction == row["answer"], extraction, prediction, f"{rule}/{normaliser}", 1.0))
+    return verdict_score(Verdict(prediction == str(row["answer"]), extraction, prediction, f"{rule}/{normaliser}", 1.0))
 
 
 def official_extraction(row: Row, response: str) -> tuple[str, str]:
@@ -163,6 +163,11 @@ def problem(row: Row) -> str | None:
         return f"answer_type is {row['answer_type']!r}, not one of {', '.join(KINDS)}"
     if row.get("choices") is not None and not isinstance(row["choices"], list):
         return "choices is no list"
+    choices = row.get("choices") or []
+    if row["question_type"] == "multi_choice" and not choices:
+        return "question_type is 'multi_choice', and it has no choices"
+    if choices and str(row["answer"]) not in [str(choice) for choice in choices]:
+        return f"answer {str(row['answer'])[:80]!r} is none of its choices"
     if row.get("precision") not in (None, "", 0, 1, 2, 3, 4, "0", "1", "2", "3", "4", "1.0", "2.0"):
         return f"precision is {row['precision']!r}, not a number of decimals"
     return None

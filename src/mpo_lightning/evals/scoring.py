@@ -20,7 +20,7 @@ from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table
 from mpo_lightning.evals.judges import KeptReplies, ask_all
 from mpo_lightning.evals.sampling import sample_numbers
 
-REPEATED = ("pid", "id", "question_id", "model", "run", "sample", "category", "mode")
+REPEATED = ("pid", "id", "question_id", "model", "run", "sample", "category", "group", "mode")
 """Fields that say which response a line of the output is about."""
 RESPONSE = ("response", "prediction", "text", "answer_text", "model_answer")
 
@@ -108,7 +108,7 @@ def summary(benchmark: Benchmark, rows: Sequence[Row], verdicts: Sequence[Verdic
     tokens = [row["response_tokens"] for row in rows if isinstance(row.get("response_tokens"), int)]
     if tokens:
         numbers["tokens"] = sum(tokens) / len(tokens)
-    if any(row.get("sample") for row in rows):
+    if benchmark.judge is None and any(row.get("sample") for row in rows):
         groups: dict[str, list[Verdict]] = {}
         for row, verdict in zip(rows, verdicts, strict=True):
             groups.setdefault(str(row[benchmark.id_field]), []).append(verdict)
