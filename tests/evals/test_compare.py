@@ -65,7 +65,37 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         compare([one], str(tmp_path / "c"))
     with pytest.raises(InputError, match="no problem in common"):
         compare([one, str(tmp_path / "other.jsonl")], str(tmp_path / "c"))
-    with pytest.raises(InputError, match="for a benchmark without a judge"):
+    with pytest.raises(InputError, match="compare runs of the same benchmark"):
         compare([one, str(tmp_path / "judged.jsonl")], str(tmp_path / "c"))
     with pytest.raises(InputError, match="cannot be read"):
         compare([one, str(tmp_path / "none.jsonl")], str(tmp_path / "c"))
+
+
+def write_rows(path: Path, benchmark: str, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.with_suffix(".table.json").write_text(json.dumps({"benchmark": benchmark}))
+    return str(path)
+
+
+def test_a_judges_points_are_paired(tmp_path: Path) -> None:
+    """Of LLaVA-Bench the model's own, the last of the pair; with 12 changes in one direction no flip of signs is as far but the two extremes."""
+    for name, model in (("base", 5.0), ("mpo", 6.0)):
+        write_rows(
+            tmp_path / f"{name}.jsonl", "llava_bench",
+            [{"question_id": place, "correct": None, "points": [8.0, model + place % 2]} for place in range(12)],
+        )  # fmt: skip
+    compare([str(tmp_path / "base.jsonl"), str(tmp_path / "mpo.jsonl")], str(tmp_path / "c"))
+    base, mpo = json.loads((tmp_path / "c.json").read_text())
+    assert (base["score"], mpo["score"], mpo["difference"], mpo["gained"], mpo["lost"]) == (5.5, 6.5, 1.0, 12, 0)
+    assert mpo["p"] < 0.003 and mpo["number"] == "the model's points, 1 to 10"
+
+
+def test_crpes_questions_count_whole_and_popes_number_is_named(tmp_path: Path) -> None:
+    for name, wrong in (("one", 7), ("two", 2)):
+        write_rows(tmp_path / f"{name}.jsonl", "crpe", [{"id": f"r/{place}", "correct": place != wrong} for place in range(12)])
+        write_rows(tmp_path / f"{name}.pope.jsonl", "pope", [{"id": str(place), "correct": place != wrong} for place in range(12)])
+    compare([str(tmp_path / "one.jsonl"), str(tmp_path / "two.jsonl")], str(tmp_path / "c"))
+    one, two = json.loads((tmp_path / "c.json").read_text())
+    assert one["problems"] == 3 and one["score"] == pytest.approx(200 / 3) and (two["gained"], two["lost"]) == (1, 1)
+    compare([str(tmp_path / "one.pope.jsonl"), str(tmp_path / "two.pope.jsonl")], str(tmp_path / "d"))
+    assert json.loads((tmp_path / "d.json").read_text())[0]["number"] == "accuracy, %"

@@ -290,7 +290,7 @@ def compare(runs: list[str], output: str = "comparison") -> None:
     if len(runs) < 2:
         raise InputError("give at least two runs to compare")
     lines = comparing.compare([comparing.read_run(Path(one)) for one in runs])
-    table = Table(title="runs beside the first one", title_justify="left")
+    table = Table(title=f"runs beside the first one ({lines[0].number})", title_justify="left")
     for name in ("run", "problems", "score", "95 % interval", "undecided", "gained", "lost", "difference", "p"):
         table.add_column(name, justify="left" if name == "run" else "right", overflow="fold")
     for line in lines:
@@ -313,5 +313,5 @@ def compare(runs: list[str], output: str = "comparison") -> None:
     comparing.write_json(lines, target.with_suffix(".json"))
     comparing.draw(lines, target.with_suffix(".png"))
     print(
-        f"{target.with_suffix('.json')}, {target.with_suffix('.png')}: the table and the picture; p is of a paired test on common problems: McNemar's exact one, or, with several samples a problem, of signs flipped at random"
+        f"{target.with_suffix('.json')}, {target.with_suffix('.png')}: the table and the picture; p is of a paired test on common problems: McNemar's exact one, or, with several samples a problem or a judge's points, of signs flipped at random"
     )

@@ -1,7 +1,9 @@
 """`mpo eval compare`: runs side by side, with intervals, paired tests and a picture.
 
 Intervals are Wilson's at 95 % for one sample a problem, otherwise normal ones over the problems' means. Runs are compared with the first one on the problems
-that both have, by McNemar's exact test: of the problems that one of them alone has right, is the split as even as chance?
+that both have, by McNemar's exact test: of the problems that one of them alone has right, is the split as even as chance? A judge's points, and shares of several
+samples, are compared by flipping signs at random. What is compared is named: of POPE it is accuracy, not the F1 of its table, of CRPE questions with all four
+rotations right, of LLaVA-Bench the model's own points.
 """
 
 import json
@@ -10,12 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
+from typing import Any
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.evals.crpe import ROTATIONS
 from mpo_lightning.evals.files import read_rows
 
 Z = 1.959963984540054
 IDS = ("pid", "id", "question_id")
+NUMBERS = {
+    "pope": "accuracy, %", "crpe": "questions with all rotations right, %", "mmvet": "points, 0 to 1", "mmhal": "rating, 0 to 6",
+    "llava_bench": "the model's points, 1 to 10",
+}  # fmt: skip
+"""What is compared, where it is not the share of right answers."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +33,17 @@ class Run:
 
     Attributes:
         name: to show.
-        right: for each problem the share of its samples that are right.
+        right: for each problem the share of its samples that are right, or the mean of its points.
         undecided: share of responses without a decision.
+        number: what `right` is.
+        judged: whether a judge gave points.
     """
 
     name: str
     right: dict[str, float]
     undecided: float
+    number: str = "correct, %"
+    judged: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,15 +53,16 @@ class Comparison:
     Attributes:
         name: of the run.
         problems: how many it has.
-        score: percent.
-        low: of its 95 % interval, percent.
+        score: percent, or mean points.
+        low: of its 95 % interval, in the same unit.
         high: likewise.
         undecided: percent.
         common: problems that both have; None for the first run.
-        gained: right here and wrong in the first run.
+        gained: right here and wrong in the first run, or with more points.
         lost: the reverse.
         difference: of the scores on common problems, in points.
         p: of the paired test.
+        number: what the score is.
     """
 
     name: str
@@ -62,6 +76,7 @@ class Comparison:
     lost: int | None = None
     difference: float | None = None
     p: float | None = None
+    number: str = "correct, %"
 
 
 def read_run(path: Path) -> Run:
@@ -72,21 +87,37 @@ def read_run(path: Path) -> Run:
     """
     file = path / "scores.jsonl" if path.is_dir() else path
     rows = read_rows(file)
-    found: dict[str, list[bool]] = {}
-    undecided = 0
-    for number, row in enumerate(rows, start=1):
-        if "correct" not in row or "points" in row:
-            raise InputError(
-                f"{file}:{number}: has no 'correct'; give files that `mpo eval score` wrote for a benchmark without a judge"
-            )
-        name = next((str(row[field]) for field in IDS if field in row), str(number))
-        found.setdefault(name, []).append(row["correct"] is True)
-        undecided += row["correct"] is None
+    table = file.with_suffix(".table.json")
+    benchmark = str(json.loads(table.read_text(encoding="utf-8")).get("benchmark", "")) if table.is_file() else ""
+    judged = "points" in rows[0]
+    found: dict[str, list[float]] = {}
+    for number, row in enumerate(rows):
+        if "correct" not in row or ("points" in row) is not judged:
+            raise InputError(f"{file}:{number + 1}: has no 'correct'; give files that `mpo eval score` wrote")
+        found.setdefault(_problem(row, number, benchmark), []).append(_value(row, benchmark))
+    whole = benchmark == "crpe"
     return Run(
         path.name if path.is_dir() else path.stem,
-        {name: sum(right) / len(right) for name, right in found.items()},
-        undecided / len(rows),
+        {name: float(all(values)) if whole else sum(values) / len(values) for name, values in found.items()},
+        0.0 if judged else sum(row["correct"] is None for row in rows) / len(rows),
+        NUMBERS.get(benchmark, "judge's points" if judged else "correct, %"),
+        judged,
     )
+
+
+def _problem(row: dict[str, Any], number: int, benchmark: str) -> str:
+    """The problem that a row is about; of CRPE the question, whose rotations are four rows."""
+    name = next((str(row[field]) for field in IDS if field in row), str(number))
+    if benchmark != "crpe":
+        return name
+    return str(row.get("group", number // ROTATIONS))
+
+
+def _value(row: dict[str, Any], benchmark: str) -> float:
+    if "points" not in row:
+        return float(row["correct"] is True)
+    points = row["points"][-1:] if benchmark == "llava_bench" else row["points"]
+    return sum(points) / len(points)
 
 
 def wilson(right: float, total: int) -> tuple[float, float]:
@@ -121,26 +152,30 @@ def compare(runs: Sequence[Run]) -> list[Comparison]:
     for number, run in enumerate(runs):
         values = list(run.right.values())
         total, mean = len(values), sum(values) / len(values)
-        if all(value in (0, 1) for value in values):
-            low, high = wilson(sum(values), total)
-        else:
-            spread = Z * math.sqrt(sum((value - mean) ** 2 for value in values) / max(1, total - 1) / total)
-            low, high = max(0.0, mean - spread), min(1.0, mean + spread)
-        line = Comparison(run.name, total, 100 * mean, 100 * low, 100 * high, 100 * run.undecided)
+        spread = Z * math.sqrt(sum((value - mean) ** 2 for value in values) / max(1, total - 1) / total)
+        low, high = mean - spread, mean + spread
+        if not run.judged:
+            one_each = all(value in (0, 1) for value in values)
+            low, high = wilson(sum(values), total) if one_each else (max(0.0, low), min(1.0, high))
+        unit = 1 if run.judged else 100
+        line = Comparison(run.name, total, unit * mean, unit * low, unit * high, 100 * run.undecided, number=run.number)
         lines.append(_beside(line, run, runs[0]) if number else line)
     return lines
 
 
 def _beside(line: Comparison, run: Run, first: Run) -> Comparison:
     common = [name for name in first.right if name in run.right]
+    if run.number != first.number:
+        raise InputError(f"{run.name} has {run.number}, and {first.name} has {first.number}; compare runs of the same benchmark")
     if not common:
         raise InputError(f"{run.name} and {first.name} have no problem in common; compare runs of the same benchmark")
     differences = [run.right[name] - first.right[name] for name in common]
     gained, lost = sum(value > 0 for value in differences), sum(value < 0 for value in differences)
-    whole = all(value in (-1, 0, 1) for value in differences)
+    whole = not run.judged and all(value in (-1, 0, 1) for value in differences)
+    unit = 1 if run.judged else 100
     p = mcnemar(gained, lost) if whole else sign_flip(differences)
     return Comparison(
-        line.name, line.problems, line.score, line.low, line.high, line.undecided, len(common), gained, lost, 100 * sum(differences) / len(common), p,
+        line.name, line.problems, line.score, line.low, line.high, line.undecided, len(common), gained, lost, unit * sum(differences) / len(common), p, line.number,
     )  # fmt: skip
 
 
@@ -168,5 +203,5 @@ def draw(lines: Sequence[Comparison], path: Path) -> None:
     axes.axvline(lines[0].score, color="black", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(lines)), [line.name for line in lines])
     axes.set_ylim(len(lines) - 0.5, -0.7)
-    axes.set_xlabel("correct, % (95 % interval)")
+    axes.set_xlabel(f"{lines[0].number} (95 % interval)")
     figure.savefig(path, dpi=150)

@@ -47,7 +47,7 @@ def score(row: Row, response: str, mode: Mode) -> Score:
         answer = official_answer(response)
         return verdict_score(Verdict(official_correct(answer, gold, options), answer, answer, "official", 1.0))
     if not options:
-        return verdict_score(check(response, Question(kind_of(tidy_gold(gold)), tidy_gold(gold))))
+        return verdict_score(_free_form(response, tidy_gold(gold)))
     verdict = check(response, Question(Kind.CHOICE, gold, tuple(options)))
     if verdict.correct is None and verdict.extraction and options != list("ABCDE"):
         same = [place for place, option in enumerate(options) if equivalent(option, verdict.extraction)]
@@ -63,9 +63,12 @@ def tidy_gold(gold: str) -> str:
     return re.sub(r"\{(?:degrees|inches|units)\}", "", gold)
 
 
-def kind_of(gold: str) -> Kind:
-    """A plain number is looked for among words as numbers are; anything else is mathematics."""
-    return Kind.EXPRESSION if PLAIN.fullmatch(gold) is None else Kind.FLOAT if "." in gold else Kind.INTEGER
+def _free_form(response: str, gold: str) -> Verdict:
+    """As mathematics; where that decides nothing and a plain number is asked for, as a number among words."""
+    verdict = check(response, Question(Kind.EXPRESSION, gold))
+    if verdict.correct is None and PLAIN.fullmatch(gold):
+        return check(response, Question(Kind.FLOAT if "." in gold else Kind.INTEGER, gold))
+    return verdict
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
