@@ -17,7 +17,7 @@ from mpo_lightning.answers.question import Kind, Question
 from mpo_lightning.answers.readings import is_worded, readings
 from mpo_lightning.answers.sides import BUT_YES
 from mpo_lightning.answers.units import units_differ
-from mpo_lightning.answers.value import SPAN, number_in
+from mpo_lightning.answers.value import IN_BRACKETS, SPAN, number_in
 from mpo_lightning.answers.verdict import Extraction, Verdict
 
 WORDS = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}")
@@ -220,7 +220,7 @@ def _unequal(said: Extraction, golds: list[str], found: list[str], precision: in
         return Verdict(None, said.text, None, f"{said.rule}/another unit", 0.5)
     wanted = parse_number(golds[0]) if golds else None
     part = conclusion(said.text) if said.rule == "short" else said
-    if wanted is not None and part is not None and is_worded(part.text):
+    if wanted is not None and part is not None and (is_worded(part.text) or IN_BRACKETS.match(part.text)):
         number = number_in(part.text)
         if number is None:
             return Verdict(None, said.text, None, f"{said.rule}/no single number", 0.5)

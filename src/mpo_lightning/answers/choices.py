@@ -78,7 +78,8 @@ def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | N
 
 def _text_beside(text: str, letter: int, choices: tuple[str, ...]) -> int | None:
     """The option that the words beside a letter are, where it is another one."""
-    text = text.strip(" .。*`\"'}")
+    text = text.strip(" .。*`\"'")
+    text = text.removesuffix("}") if text.count("}") > text.count("{") else text
     if not text or words_of(text) == words_of(choices[letter]):
         return None
     if re.fullmatch(r"\(?[A-Z]\)?", text):

@@ -133,6 +133,7 @@ UNIT_BEHIND = re.compile(rf"(?<=[\d}})])\s+{UNIT.pattern}$")
 
 
 def _without_latex(text: str) -> str:
+    text = re.sub(r"(?<=\d)(?=\\[dtc]?frac)", " ", text)
     text = re.sub(r"\\[dtc]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}", r"\1/\2", text)
     text = re.sub(r"\\(?:text|mbox|mathrm)\s*\{([^{}]*)\}", r" \1 ", text)
     text = UNIT_POWER.sub("", text)
