@@ -141,7 +141,7 @@ def _from_match(match: re.Match[str], text: str) -> Number | None:
         return None
     if sign in ("-", "−", "–"):
         value = -value
-    elif not sign and before == " " and (spoken := SPOKEN_SIGN.search(text, 0, start)):
+    elif not sign and before == " " and (spoken := SPOKEN_SIGN.search(text, max(0, start - 12), start)):
         value, start = -value, spoken.start()
     if end == len(text):
         return Number(value, start, end)
