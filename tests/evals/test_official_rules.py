@@ -84,3 +84,36 @@ def test_popes_robust_word_differs_where_the_official_rule_is_at_fault() -> None
     score = BENCHMARKS["pope"].score
     row = {"label": "no", "id": "1"}
     assert [score(row, text, "robust").verdict.correct for text in ("No\n", "NO!", "", "banana?", "Yes.", "There is no dog.")] == [True, True, None, None, False, True]  # fmt: skip
+
+
+@pytest.mark.parametrize(("gold", "kind", "said"), [(7, "integer", "7"), (1.5, "float", "1.52")])
+def test_mathvistas_gold_may_be_a_json_number(gold: float, kind: str, said: str) -> None:
+    row = {"choices": None, "answer_type": kind, "precision": 1, "answer": gold}
+    assert BENCHMARKS["mathvista"].score(row, said, "official").verdict.correct is True
+
+
+def test_mathvista_rows_that_contradict_themselves_are_named() -> None:
+    row = {"question_type": "multi_choice", "answer_type": "text", "answer": "red", "choices": ["red", "green"]}
+    problem = BENCHMARKS["mathvista"].problem
+    assert problem(row) is None
+    assert "has no choices" in str(problem(row | {"choices": None}))
+    assert "none of its choices" in str(problem(row | {"answer": "blue"}))
+
+
+def test_mathvisions_plain_golds_are_looked_for_among_words() -> None:
+    row = {"answer": "9", "options": []}
+    response = "First 4 squares are cut off and then 5 others, and I count all that is left over. So he keeps 9 squares out of 18."
+    assert BENCHMARKS["mathvision"].score(row, response, "robust").verdict.correct is True
+
+
+@pytest.mark.parametrize(
+    ("response", "asked", "word"),
+    [
+        ("I can't see a kite in this picture.", "kite", "no"), ("The picture features a kite.", "kite", "yes"), ("There's a kite.", "kite", "yes"), ("There isn't.", "kite", "no"), ("Nope", "kite", "no"),
+        ("Yeah", "kite", "yes"), ("The picture shows a bird, not a kite.", "kite", "no"), ("The picture shows a bird, not a kite.", "bird", "yes"), ("I see a kite. There are no birds.", "kite", "yes"),
+        ("I see a kite. There are no birds.", "bird", "no"), ("It depicts two kites and a dog without a leash.", "kite", "yes"), ("Not in the picture.", "kite", "no"),
+    ],
+)  # fmt: skip
+def test_pope_reads_statements_about_what_was_asked_for(response: str, asked: str, word: str) -> None:
+    row = {"text": f"Is there a {asked} in the image?", "label": word, "category": "random"}
+    assert BENCHMARKS["pope"].score(row, response, "robust").verdict.prediction == word

@@ -9,6 +9,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.evals import mmhal, pope
 from mpo_lightning.evals.published import published
 from mpo_lightning.evals.registry import BENCHMARKS
+from mpo_lightning.evals.scoring import score_rows
 
 
 def table(name: str, rows: list[dict], values: list[list[float]]) -> dict[str, float]:
@@ -206,3 +207,14 @@ def test_the_docs_table_is_the_data(root: Path) -> None:
     order = ("m3cot", "mathvista", "mathvision", "mmvet", "llava_bench", "pope", "crpe", "mmhal")
     expected = [[row["model"], row["prompt"], *(str(row.get(name, "")) for name in order)] for row in published()["rows"]]
     assert [[cell.strip() for cell in line.strip("|").split("|")] for line in lines] == expected
+
+
+def test_equality_says_how_far_it_agrees_where_rows_know() -> None:
+    rows = [{"equivalent": True}, {"equivalent": True}, {"equivalent": False}, {}]
+    table = BENCHMARKS["equivalence"].table(rows, [[1.0], [0.0], [0.0], [1.0]])
+    assert table.flat() == {"equal": 50.0, "agreement": pytest.approx(200 / 3)}
+
+
+def test_samples_of_judged_responses_have_no_pass_at_k() -> None:
+    rows = [{"id": "1", "sample": place, "judge_raw": "0.5", "response": "x"} for place in range(2)]
+    assert not any(name.startswith("pass@") for name in score_rows(BENCHMARKS["mmvet"], rows, "robust").numbers)

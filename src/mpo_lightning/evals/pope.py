@@ -23,6 +23,8 @@ from mpo_lightning.evals.prompts import WORD, with_reasoning
 
 WHERE = "https://github.com/RUCAIBox/POPE (output/coco/coco_pope_{random,popular,adversarial}.json) and COCO val2014 pictures"
 ASKED = re.compile(r"\b(?:is|are)\s+there\s+(?:an?\s+|any\s+)?([a-z][a-z ]{1,30}?)\s+in\s+the\b", re.IGNORECASE)
+LACKING = re.compile(r",?\s+(?:without|but\s+no|and\s+no|with\s+no)\b.*$", re.IGNORECASE | re.DOTALL)
+"""What is said to be missing, where it is not the object."""
 SPLITS = ("random", "popular", "adversarial")
 
 
@@ -100,7 +102,8 @@ def _about(text: str, asked: str) -> str:
     name = rf"\b{re.escape(asked)}(?:e?s)?\b"
     if re.search(rf"\b(?:no|not|without)\s+(?:an?\s+|any\s+|the\s+)?{name}", text, re.IGNORECASE):
         return "No."
-    return " ".join(part for part in sentences(text) if re.search(name, part, re.IGNORECASE)) or text
+    mentioned = [part for part in sentences(text) if re.search(name, part, re.IGNORECASE)]
+    return " ".join(LACKING.sub("", part) for part in mentioned) or text
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
