@@ -97,3 +97,8 @@ def test_a_no_in_front_of_a_noun_is_no_answer(response: str, word: str) -> None:
 
 def test_one_thing_affirmed_and_another_denied_is_undecided() -> None:
     assert decision("The mapping is onto, but not one-to-one.", "yes", ("yes", "no")) is None
+
+
+def test_a_bound_is_no_option_and_both_sides_are_none() -> None:
+    assert decision("Final answer: more than 12", "12", LENGTHS) is None
+    assert decision("Final answer: yes and no", "yes", ("yes", "no")) is not True

@@ -6,7 +6,7 @@ from mpo_lightning.answers import Kind, Question, check
 
 PICKS = [
     ("Therefore, 3 of the 9 windows are open.", "3"), ("Out of 12 birds, 5 are left.", "5"), ("Taking away 7 leaves 6.", "6"), ("Originally there were 20 cups; 8 broke; 12 remain.", "12"),
-    ("5 bridges were built in 1987.", "5"), ("Final answer: 6 (61, 63, 67, 69, 60, 68)", "6"), ("Final answer: 6 = 14 - 8", "6"), ("Final answer: 6 (4 + 2)", "6"), ("Adding 9 and 8 gives 17.", "17"),
+    ("5 bridges were built in 1987.", "5"), ("Final answer: 6 (61, 63, 67, 69, 60, 68)", "6"), ("Final answer: 6 = 14 - 8", "6"), ("Final answer: 6 (4 + 2)", "6"), ("Final answer: 6 (not 7)", "6"), ("Final answer: 6 of 9", "6"), ("Final answer: The difference is 6 (9 - 3).", "6"), ("Final answer: 2 dozen", "24"), ("Adding 9 and 8 gives 17.", "17"),
     ("There are 15 balls in total. Removing 9 balls leaves 6 balls.", "6"), ("It opened in 1987.", "1987"), ("The best year was 1987, with 45 units.", "1987"),
 ]  # fmt: skip
 SPELLED = [
@@ -27,7 +27,8 @@ def test_spellings(response: str, value: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["The lengths are 6 and 8", "half of 6", "twice 6", "the square root of 6", "6 squared", "6 times as many", "6ab", "\\boxed{6\\alpha}", "6 (2 + 3)"]
+    "said", ["The lengths are 6 and 8", "half of 6", "twice 6", "the square root of 6", "6 squared", "6 times as many", "6ab", "\\boxed{6\\alpha}", "6 (2 + 3)", "6 + t", "6 less than 9", "There are 6 cats and 7 dogs", "it cannot be determined, maybe 6", "6 dozen", "log 6",
+     "\\boxed{6\\text{ million}}"]
 )  # fmt: skip
 def test_a_number_in_a_calculation_is_not_its_result(said: str) -> None:
     for kind in (Kind.INTEGER, Kind.EXPRESSION):
@@ -56,6 +57,7 @@ def test_a_box_against_the_final_answer_decides_nothing() -> None:
     [
         ("\\boxed{9+8=17}", "17"), ("\\boxed{\\frac{10}{15}=\\frac{2}{3}}", "\\frac23"), ("Final answer: 5\\pi \\approx 15.71", "5\\pi"), ("$35^2=1225$", "1225"), ("Final answer: 17 tiles, of which 8 are blue", "17"),
         ("Final answer: 17 (9 + 8)", "17"), ("Final answer: 17, as shown above", "17"), ("Final answer: She needs 17 minutes.", "17"), ("Final answer: 7 (seven)", "7"), ("The perimeter measures 17 metres", "17"),
+        ("Final answer: 3/5 of the field", "\\frac{3}{5}"), ("Final answer: 7π cm²", "7\\pi"), ("\\boxed{4\\sqrt{5} cm}", "4\\sqrt{5}"),
     ],
 )  # fmt: skip
 def test_an_equation_or_words_around_a_formulas_value(said: str, gold: str) -> None:

@@ -22,7 +22,7 @@ SIGN = re.compile(r"^\D{0,60}?(?:[<>≤≥]|\\(?:leq?|geq?|lt|gt)\b)[^\d.]{0,12}
 """The same in signs."""
 
 OPERATED = re.compile(
-    r"\b(?:twice|double|triple|(?:half|third|quarter|square|cube|root|percent|multiple)\s+of)\s+(?:the\s+)?\$?\d[\d.,]*(?!.*(?:\bis\b|[=≈]))|\d\s*(?:squared|cubed|factorial|times\s+(?:as|the|more))\b(?!.*(?:\bis\b|[=≈]))",
+    r"\b(?:twice|double|triple|(?:half|third|quarter|square|cube|root|percent|multiple)\s+of)\s+(?:the\s+)?\$?\d[\d.,]*(?!.*(?:\bis\b|[=≈]))|^\W*\$?\d[\d.,]*\s+(?:more|less|fewer|greater|higher|lower)\s+than\s+\$?\d(?!.*(?:\bis\b|[=≈]))|\d\s*(?:squared|cubed|factorial|times\s+(?:as|the|more))\b(?!.*(?:\bis\b|[=≈]))",
     re.IGNORECASE | re.DOTALL,
 )
 """A number that a word calculates with."""

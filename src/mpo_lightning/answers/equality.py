@@ -6,12 +6,14 @@ from functools import lru_cache
 
 from mpo_lightning.answers.evaluate import values
 from mpo_lightning.answers.expressions import Tree, parse
-from mpo_lightning.answers.numbers import Number, parse_number
+from mpo_lightning.answers.numbers import Number, parse_number, plain
 
 CLOSE = 1e-9
 """Relative difference up to which two evaluated expressions are equal."""
 FLIPPED = {"<": ">", "≤": "≥", "=": "=", "≠": "≠"}
 EXPANDED = {">": "<", "≥": "≤"}
+MAYBE_UNIT = re.compile(r"\s*\$?(-?\d[\d.,]*)\s?(?:\\,)?[mgshlLNJWVACFKT]\$?\s*")
+WORDED = re.compile(r"[^\\\\°%]*[A-Za-z]{2}[^\\\\°%]*")
 DEGREES, RADIANS = re.compile(r"°|\\circ|\\degree|degrees"), re.compile(r"\\pi(?![a-z])|π|radians")
 REPEATING = re.compile(r"[\s$]*(\d{0,9})\.(\d{0,9})\\(?:overline|bar|dot)\s*\{?\s*(\d{1,9})\s*\}?[\s$]*")
 
@@ -43,6 +45,7 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
             return True
         # 75 % and 0.75: suites disagree.
         return None if first.percent != second.percent and first.value in (100 * second.value, second.value / 100) else False
+    gold, prediction = _without_words(gold), _without_words(prediction)
     left, right = _parsed(gold), _parsed(prediction)
     if left is None or right is None:
         return None
@@ -52,6 +55,11 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
         return None  # 50% = 0.5, or a slip
     if any(DEGREES.search(one) and RADIANS.search(other) for one, other in ((gold, prediction), (prediction, gold))):
         return None
+    if any(
+        (symbol := MAYBE_UNIT.fullmatch(one)) and _text(symbol[1]) == _text(other)
+        for one, other in ((gold, prediction), (prediction, gold))
+    ):
+        return None  # 5m: five metres, or a product
     # 3.46 for 2√3: too few decimals to say.
     return None if precision is None and _same(left, right, 1) else False
 
@@ -64,6 +72,12 @@ def _text(source: str) -> str:
     source = re.sub(r"(?<![\d.]) | (?![\d.])", "", re.sub(r"\s+", " ", source))
     source = re.sub(r"([_^])\{(\w)\}", r"\1\2", source.strip().rstrip(".").lower())
     return source[1:-1] if re.fullmatch(r"\([a-z]\)", source) else source
+
+
+def _without_words(source: str) -> str:
+    """The digits of a number in words: "1/2 of the area", "one half"."""
+    number = parse_number(source) if WORDED.fullmatch(source) else None
+    return plain(number.value) if number else source
 
 
 def _repeating(source: str) -> str:

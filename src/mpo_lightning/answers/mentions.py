@@ -3,6 +3,7 @@
 import re
 from functools import lru_cache
 
+from mpo_lightning.answers.bounds import without_bounds
 from mpo_lightning.answers.hedges import is_answer_no, is_denied
 from mpo_lightning.answers.numbers import find_numbers, parse_number
 
@@ -41,6 +42,8 @@ def equal_options(text: str, choices: tuple[str, ...]) -> list[int]:
 def mentioned_options(text: str, choices: tuple[str, ...]) -> list[int]:
     """Options whose words stand in a text, those that are part of a longer one left out; several only where they are several."""
     words = f" {words_of(text)} "
+    if all(parse_number(choice) for choice in choices):
+        words = f" {without_bounds(words).strip()} "
     spans: list[tuple[int, int, int]] = []
     for place, choice in enumerate(choices):
         wanted = words_of(choice)

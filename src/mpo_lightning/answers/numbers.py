@@ -51,12 +51,12 @@ NUMBER = re.compile(
     rf"|(?P<digits>{DIGITS})(?:\s?(?:[x×*·⋅]|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?\{{?(?P<power>[-+−]?\d{{1,3}})\}}?|[eE](?P<exponent>[-+]?\d{{1,3}})(?![\w]))?)"
 )
 PERCENT = re.compile(r"\s?\\?%|\s?(?:percent|pct)\b")
-SCALE = re.compile(r"\s(thousand|million|billion|trillion)\b|([万亿])|([MKB])(?![A-Za-z])")
+SCALE = re.compile(r"\s(hundred|thousand|million|billion|trillion|dozen)\b|([万亿])|([MKB])(?![A-Za-z])")
 SPACED = re.compile(r"([-+$]{0,2}\d{1,3})((?: \d{3})+)(?=\.\d|\D|$)(?! ?\d)")
 """1 234 567"""
 UNIT_POWER = re.compile(r"(?<=[a-zA-Z])\s?\^\s?\{?[23]\}?")
 """Of cm^2."""
-SCALE_VALUES = SCALES | {"trillion": 10**12, "万": 10**4, "亿": 10**8, "K": 10**3, "M": 10**6, "B": 10**9}
+SCALE_VALUES = SCALES | {"trillion": 10**12, "dozen": 12, "万": 10**4, "亿": 10**8, "K": 10**3, "M": 10**6, "B": 10**9}
 LETTERS = re.compile(r"[A-Za-z]{3}")
 MINUS = str.maketrans("−–", "--")
 

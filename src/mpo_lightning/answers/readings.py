@@ -8,6 +8,9 @@ from mpo_lightning.answers.numbers import parse_number
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 LABEL = re.compile(r"^\s*(?:the\s+)?(?:final\s+)?answer\s*(?:is)?\s*[:=]?\s*", re.IGNORECASE)
 PROSE = re.compile(r"[A-Za-z]{3,}\s+[A-Za-z]{2,}|[A-Za-z]{4,}\s")
+UNIT_BEHIND = re.compile(
+    r"(?<=[\dπ})])\s*(?:(?<=[\s}])(?:mm|cm|dm|km|m|in|ft|kg|g|s|units?|degrees))(?:\s?\^\s?\{?[23]\}?|[²³])?\s*$"
+)
 COPULA = re.compile(r"\b(?:is|are|equals|be)\b\s*:?", re.IGNORECASE)
 BOILERPLATE = re.compile(r"\.?\s*I hope (?:it|this) is correct\.?\s*$", re.IGNORECASE)
 
@@ -40,4 +43,5 @@ def readings(text: str) -> list[str]:
         else:
             found += [trimmed]
         found += [behind]
+    found += [UNIT_BEHIND.sub("", piece) for piece in found if UNIT_BEHIND.search(piece)]
     return [reading for reading in dict.fromkeys(piece.strip() for piece in found) if reading]

@@ -27,6 +27,7 @@ DENIED = re.compile(
     re.IGNORECASE,
 )
 NOT_THERE = re.compile(r"(?:there|it|they)\s+(?:is|are)(?:n't|\s+not)\W*$|not\s+(?:in|on|visible|present|there)\b", re.IGNORECASE)
+BOTH = re.compile(r"\b(?:yes|true)\s+(?:and|or)\s+(?:no|false)\b", re.IGNORECASE)
 TAIL = re.compile(
     r",?\s+(?:as|because|since|while|whereas|so\s+there\s+(?:is|are))\b(?=.*\b(?:no|not|none)\b).*$|,\s*(?:and\s+)?not\s+.*$|\s+and\s+not\s+.*$",
     re.IGNORECASE | re.DOTALL,
@@ -56,7 +57,7 @@ def side_of(ordered: list[str], sides: dict[str, int], refused: bool) -> tuple[i
     for sentence in ordered:
         if (said := SAY.search(sentence)) and other[said[1].lower()] in sides:
             return sides[other[said[1].lower()]], "yes or no", 0.7
-        if BUT_YES.search(sentence):
+        if BUT_YES.search(sentence) or BOTH.search(sentence):
             continue
         if spoken := YES.match(sentence):
             word = SAME_AS.get(spoken[1].lower(), spoken[1].lower())

@@ -17,7 +17,7 @@ _NO_UNIT = (
 UNIT = re.compile(
     r"(?:(?:\\[,;! ]|[\s~])*(?:"
     r"\\?%|[°º/.]|(?<=[A-Za-z])[²³]|\^\s?\{?\s?(?:\\circ|°)\s?\}?|\\(?:circ|degree)(?![a-zA-Z])|(?!以[上下])[\u4e00-\u9fff]"
-    r"|\\(?:text|mathrm|mbox|textbf|rm)\s?\{(?!\s*[ei]\s*\})[^{}]{0,60}\}"
+    r"|\\(?:text|mathrm|mbox|textbf|rm)\s?\{(?!\s*(?:[eikxyn]|(?:thousand|million|billion|hundred|dozen)s?\b[^{}]*)\s*\})[^{}]{0,60}\}|\\Omega(?![a-zA-Z])"
     rf"|(?<![A-Za-z])(?:{_SHORT})(?![A-Za-z])"
     rf"|(?<=[\s/°}}])(?:[mgshlLNJWVACFKT]|{_JOINING}|[a-z][aeiou][a-z]|[a-z]{{2}}[aeiou])(?![A-Za-z])"
     rf"|(?<![A-Za-z\\])(?!(?:{_NO_UNIT})(?![A-Za-z]))[A-Za-z]{{4,20}}(?![A-Za-z])"

@@ -3,7 +3,7 @@
 import re
 from fractions import Fraction
 
-from mpo_lightning.answers.bounds import NUMBER, is_bound, without_bounds
+from mpo_lightning.answers.bounds import NUMBER, OPERATED, is_bound, without_bounds
 from mpo_lightning.answers.boxed import boxes
 from mpo_lightning.answers.evaluate import value_at, values
 from mpo_lightning.answers.expressions import parse
@@ -21,14 +21,14 @@ SEVERAL = re.compile(r"%\s+of\s+\d|\b[a-z]\s?=[^=]{1,20}[,;]\s*(?:and\s+)?[a-z]\
 """A share of a number; values of several unknowns."""
 FORMULA = re.compile(
     r"√|π|\\(?:pi|sqrt|log|ln|binom|cdot|times|infty|alpha|beta|theta|lambda|sin|cos|tan|lfloor|lceil)(?![a-zA-Z])|\d\s?!|\d[²³]|\^(?!\s?\{?\s?(?:\\circ|°))|(?<![A-Za-z])sqrt|"
-    rf"\d\s?[xyznabk](?![A-Za-z])|{ATTACHED.pattern}|\\frac|[\d)}}]\s[*/+]\s[\d({{]"
+    rf"\d\s?[xyznabk](?![A-Za-z])|{ATTACHED.pattern}|\d\s*[-+*/]\s*[a-z](?![a-z])|(?<![A-Za-z'])[a-z]\s*[-+*/]\s*\d|(?<![A-Za-z])(?:log|ln|sin|cos|tan)\s*\(?\d|\\frac|[\d)}}]\s[*/+]\s[\d({{]"
 )
 """Mathematics whose digits are not its value."""
 LETTERED = re.compile(rf"√|π|\\pi|\d\s?!|\d\s?[xyznabk](?![A-Za-z])|{ATTACHED.pattern}")
 """A number with a factor that looks like a unit."""
 
 OUT_OF = re.compile(
-    rf"(?:^|(?<=\s))out\s+of\s+(?:the\s+|these\s+|all\s+)?\S+|(?<=\s)of\s+(?:the|these|all|all\s+the)\s+{NUMBER}(?=\s+[a-z])|(?<=\d\s)of\s+{NUMBER}(?=\s+[a-z])",
+    rf"(?:^|(?<=\s))out\s+of\s+(?:the\s+|these\s+|all\s+)?\S+|(?<=\s)of\s+(?:the|these|all|all\s+the)\s+{NUMBER}(?=\s+[a-z])|(?<=\d\s)of\s+{NUMBER}(?=\s+[a-z]|\W*$)",
     re.IGNORECASE,
 )
 """The whole that a count is part of."""
@@ -45,8 +45,9 @@ BEHIND = tuple(
     )
 )
 """What stands in front of a result."""
-JOINED = re.compile(r"\s*(?:and|or|&)\s+[-$]?\d")
+JOINED = re.compile(r"\s*(?:[a-z]+\s+){0,2}(?:and|or|&)\s+[-$]?\d")
 IN_BRACKETS = re.compile(r"^([^()]{0,60}\S)\s+\(([^()]{1,200})\)\W*$")
+SUM_BEHIND = re.compile(r"(?<=\d)\s\(\s?\d+(?:\s?[-+*/×]\s?\d+)+\s?\)(?=\W*$)")
 
 
 def number_in(text: str) -> Number | None:
@@ -58,13 +59,15 @@ def number_in(text: str) -> Number | None:
         return number_in(inner)
     if (first := sentences(text)[:1]) and len(first[0]) < len(text) and (whole := parse_number(first[0])) is not None:
         return None if LETTERED.search(first[0]) else whole
+    if OPERATED.search(text):
+        return None
     text = without_bounds(text)
     if is_bound(text):
         return None
     text = without_aside(text)
     if (bracketed := IN_BRACKETS.match(text)) and parse_number(bracketed[1]) is not None:
         return _explained(bracketed[1], bracketed[2])
-    bare = _without_latex(text)
+    bare = _without_latex(SUM_BEHIND.sub("", text))
     if (whole := parse_number(bare)) is not None and not LETTERED.search(bare):
         return whole
     if (
@@ -81,7 +84,7 @@ def number_in(text: str) -> Number | None:
 def _explained(number: str, explanation: str) -> Number | None:
     """A number that is also told as a sum ("14 (8 + 6)", "4 = 10 - 6"), or by what was counted ("3 (31, 33, 37)"); None where they disagree."""
     whole = parse_number(number)
-    if "," in explanation:
+    if "," in explanation or not explanation.strip():
         return whole
     said = parse_number(explanation) or _value_of(explanation)
     return whole if said is not None and whole is not None and said.value == whole.value else None
