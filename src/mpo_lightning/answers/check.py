@@ -202,6 +202,8 @@ def _check_expression(text: str, question: Question) -> Verdict:
         else:
             said = conclusion(text) or Extraction(lines[-1], "last line", 0.7)
     golds = readings(question.gold)
+    if is_refusal(said.text) and not is_refusal(question.gold):
+        return Verdict(None, said.text, None, f"{said.rule}/refusal", 0.5)
     words = WORDS.sub(r" \1 ", said.text)
     if is_bound(words, signs=False) and not is_bound(WORDS.sub(r" \1 ", question.gold), signs=False):
         return Verdict(None, said.text, None, f"{said.rule}/bound", 0.5)

@@ -51,7 +51,8 @@ NUMBER = re.compile(
     rf"|(?P<digits>{DIGITS})(?:\s?(?:[x×*·⋅]|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?\{{?(?P<power>[-+−]?\d{{1,3}})\}}?|[eE](?P<exponent>[-+]?\d{{1,3}})(?![\w]))?)"
 )
 PERCENT = re.compile(r"\s?\\?%|\s?(?:percent|pct)\b")
-SCALE = re.compile(r"\s(hundred|thousand|million|billion|trillion|dozen)\b|([万亿])|([MKB])(?![A-Za-z])")
+SCALE = re.compile(r"\s{1,3}(hundred|thousand|million|billion|trillion|dozen)\b|([万亿])|([MKB])(?![A-Za-z])")
+SCALE_TEXT = re.compile(r"\\text\s?\{\s*(hundred|thousand|million|billion|trillion|dozen)\s*\}")
 SPACED = re.compile(r"([-+$]{0,2}\d{1,3})((?: \d{3})+)(?=\.\d|\D|$)(?! ?\d)")
 """1 234 567"""
 UNIT_POWER = re.compile(r"(?<=[a-zA-Z])\s?\^\s?\{?[23]\}?")
@@ -102,6 +103,8 @@ def parse_number(text: str) -> Number | None:
         return None
     if "^" in text:
         text = UNIT_POWER.sub("", text)
+    if "\\text" in text:
+        text = SCALE_TEXT.sub(r" \1", text)
     if " " in text and (spaced := SPACED.match(text)):
         text = spaced[0].replace(" ", "") + text[spaced.end() :]
     numbers = find_numbers(text)
