@@ -21,6 +21,8 @@ from mpo_lightning.answers.value import IN_BRACKETS, SPAN, number_in
 from mpo_lightning.answers.verdict import Extraction, Verdict
 
 WORDS = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}")
+SHORT_REFUSAL = 100
+"""Characters of an answer that says nothing else than that there is none, and perhaps guesses."""
 
 
 def check(response: str, question: Question) -> Verdict:
@@ -130,8 +132,8 @@ def _check_number(text: str, question: Question) -> Verdict:
     found = number_in(said.text) if said else None
     if found is None and said is not None and SPAN.search(said.text):
         return Verdict(None, said.text, None, f"{said.rule}/range", 0.5)
-    if found is None and said is not None and is_refusal(said.text):
-        return Verdict(False, said.text, None, "refusal", 0.9)
+    if said is not None and is_refusal(said.text) and (found is None or len(said.text) <= SHORT_REFUSAL):
+        return Verdict(False if found is None else None, said.text, None, f"{said.rule}/refusal", 0.9 if found is None else 0.5)
     if found is None and said is not None and any(mark.isdigit() for mark in said.text):
         # An answer that is announced, and is not one number.
         return Verdict(None, said.text, None, f"{said.rule}/no single number", 0.5)
@@ -202,7 +204,7 @@ def _check_expression(text: str, question: Question) -> Verdict:
         else:
             said = conclusion(text) or Extraction(lines[-1], "last line", 0.7)
     golds = readings(question.gold)
-    if is_refusal(said.text) and not is_refusal(question.gold):
+    if len(said.text) <= SHORT_REFUSAL and is_refusal(said.text) and not is_refusal(question.gold):
         return Verdict(None, said.text, None, f"{said.rule}/refusal", 0.5)
     words = WORDS.sub(r" \1 ", said.text)
     if is_bound(words, signs=False) and not is_bound(WORDS.sub(r" \1 ", question.gold), signs=False):
