@@ -1,12 +1,14 @@
 """How fast and how right answers are checked, beside math-verify and the rule of the reference code, in one run.
 
-    python benchmarks/answers.py [--seconds 3] [--mathvista RESPONSES.jsonl] [--json FILE]
+    python benchmarks/answers.py [--seconds 3] [--mathvista RESPONSES.jsonl] [--equality PAIRS.jsonl] [--json FILE]
 
 Speed: short answers of the plain types (an option, a whole number, a decimal), generated with a fixed seed, all different, one core. Agreement: with
 --mathvista, responses in the format of docs/evals.md whose rows also have `official_true_false`, the published verdict; rows whose verdict was snapped to the
 nearest choice, and empty responses, are left out: they are noise.
 
-Peers: "prefetch", what VLMEvalKit does before it asks a language model; math-verify (pip install "math-verify[antlr4_13_2]"), whose `parse` and `verify` get the gold answer or its letter; and "quick rule", what InternVL's
+Equality, with --equality: pairs of other projects' tests, each with the decision that its suite wants; what math-verify parses is the text as it stands.
+
+Peers: "MMPR's rule", what built the data set; "prefetch", what VLMEvalKit does before it asks a language model; math-verify (pip install "math-verify[antlr4_13_2]"), whose `parse` and `verify` get the gold answer or its letter; and "quick rule", what InternVL's
 evaluation does for reasoned responses without a language model: the text behind the first "Final answer:" or "Answer:", one line, then an option's
 letter as the first character, or a number (internvl_chat/eval/mathvista/extract_answer.py, scienceqa/evaluate_scienceqa.py).
 """
@@ -25,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
 from mpo_lightning.answers import Kind, Question, check  # noqa: E402
+from mpo_lightning.evals.registry import BENCHMARKS  # noqa: E402
 
 Checker = Callable[[str, Question], bool]
 KINDS = {"text": Kind.CHOICE, "integer": Kind.INTEGER, "float": Kind.FLOAT, "list": Kind.LIST}
@@ -90,6 +93,34 @@ def prefetch_rule(response: str, question: Question) -> bool:
     return len(inside) == 1 and inside[0] == question.gold
 
 
+def mmpr_rule(response: str, question: Question) -> bool:
+    """What built MMPR, where a file's name speaks of geometry, written anew: a reasoned response, at most two triggers, one line behind the last; equal in letters
+    or, as numbers, within 5 % (tools/reasoning_data_pipeline/utils/accuracy_reward.py). Without its call of math-verify, which stands beside it."""
+    trigger = next((trigger for trigger in ("Final answer:", "Final Answer:", "答案:") if trigger in response), None)
+    if trigger is None or response.count(trigger) > 2 or response.count("\n") < 2:
+        return False
+    said = response.rpartition(trigger)[2].strip()
+    if "\n" in said:
+        return False
+    golds = [question.gold] + (["ABCDEFGH"[question.choices.index(question.gold)]] if question.gold in question.choices else [])
+    if any(said.strip("*. ").lower() == gold.lower() for gold in golds):
+        return True
+    try:
+        return abs(float(said.rstrip("%")) - float(question.gold)) <= 0.05 * abs(float(question.gold))
+    except ValueError:
+        return False
+
+
+def equality(rows: list[dict[str, Any]], rule: Callable[[dict[str, Any]], bool]) -> float:
+    """Of pairs of a gold answer and a prediction the share that is decided as their suite does, in percent."""
+    return 100 * sum(rule(row) == row["equivalent"] for row in rows) / len(rows)
+
+
+def our_equality(row: dict[str, Any]) -> bool:
+    """As `mpo eval score --benchmark equivalence` decides."""
+    return BENCHMARKS["equivalence"].score(row, row["prediction"], "robust").verdict.correct is True
+
+
 def math_verify_rule() -> Checker | None:
     """math-verify, where it is installed."""
     try:
@@ -109,14 +140,14 @@ def math_verify_rule() -> Checker | None:
 
 
 def rate(checker: Checker, answers: list[tuple[str, Question]], seconds: float) -> float:
-    """Answers a second on this core, over different answers until the time is up."""
-    begun, done = time.perf_counter(), 0
+    """Answers a second of this process's CPU time, over different answers until the time is up."""
+    begun, done = time.process_time(), 0
     for response, question in answers:
         checker(response, question)
         done += 1
-        if time.perf_counter() - begun > seconds:
+        if time.process_time() - begun > seconds:
             break
-    return done / (time.perf_counter() - begun)
+    return done / (time.process_time() - begun)
 
 
 def agreement(checker: Checker, rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -141,9 +172,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="for each checker")
     parser.add_argument("--mathvista", type=Path, help="responses with published verdicts")
+    parser.add_argument(
+        "--equality", type=Path, help="pairs of gold and prediction with `equivalent`, as suites of other projects have them"
+    )
     parser.add_argument("--json", type=Path, help="a file for the numbers")
     arguments = parser.parse_args()
-    checkers: dict[str, Checker] = {"ours": ours, "quick rule": quick_rule, "prefetch": prefetch_rule}
+    checkers: dict[str, Checker] = {"ours": ours, "quick rule": quick_rule, "prefetch": prefetch_rule, "MMPR's rule": mmpr_rule}
     if (rule := math_verify_rule()) is not None:
         checkers["math-verify"] = rule
     else:
@@ -157,10 +191,20 @@ def main() -> None:
         rows = [row for row in lines if row["response"] and not row.get("nearest_choice_fallback") and not row.get("label_suspect")]
         for name, checker in checkers.items():
             results[name] |= agreement(checker, rows)
+    if arguments.equality:
+        pairs = [json.loads(line) for line in arguments.equality.read_text(encoding="utf-8").splitlines()]
+        results["ours"]["equality"] = equality(pairs, our_equality)
+        if "math-verify" in checkers:
+            import math_verify
+
+            def verified(row: dict[str, Any]) -> bool:
+                return bool(math_verify.verify(math_verify.parse(row["gold"]), math_verify.parse(row["prediction"])))
+
+            results["math-verify"]["equality"] = equality(pairs, verified)
     fastest = results["ours"]["answers a second"]
     for name, numbers in results.items():
         told = ", ".join(
-            f"{key} {value:,.1f}{' %' if key[0] in 'af' and key != 'answers a second' else ''}" for key, value in numbers.items()
+            f"{key} {value:,.1f}{' %' if key[0] in 'aef' and key != 'answers a second' else ''}" for key, value in numbers.items()
         )
         print(f"{name:<12} {told} (ours is {fastest / numbers['answers a second']:.2f}x as fast)")
     if arguments.json:
