@@ -1,15 +1,22 @@
 """How often the verdicts that make pairs are right, on recorded responses with published verdicts.
 
-    python benchmarks/verdicts.py --mathvista RESPONSES.jsonl [--m3cot RESPONSES.jsonl] [--mathvision RESPONSES.jsonl] [--json FILE]
+    python benchmarks/verdicts.py --mathvista FOLDER [--m3cot FOLDER] [--mathvision FOLDER] [--json FILE]
 
-Rows are those of docs/evals.md with the published verdict (`official_true_false` or `official_correct`). Left out: empty responses, verdicts that were snapped to the nearest
-choice, labels marked as suspect, and, as in the pipeline, responses that go on with a question of their own. "chosen is right": of the responses that the checker calls right, the share that is published as right;
-"rejected is wrong" likewise. MATH-Vision's own rule refuses right answers with units or with an option's text ("20 \\text{ m}"), so its "chosen is right" is a lower bound.
+A folder holds BENCHMARK_responses.jsonl, and BENCHMARK_testmini_problems.jsonl where there are the questions' texts. The rows go through `mpo prefs pair` itself: type of
+question read off answer and options, all filters, verdict, outcome; the published verdict (`official_true_false` or `official_correct`) rides along as `known_verdict`.
+"chosen is right": of the responses with the outcome `right`, the share that is published as right. "rejected is wrong": of those with the outcome `wrong` or `no_form`, the
+share that is published as wrong; then of each of the two.
+
+Left out: verdicts that the benchmark snapped to the nearest choice, labels marked as suspect. M3CoT's recordings end with "</s>", which is the recorder's and not the
+model's answer; it is cut off, since the filter for special tokens would set every such row aside. The prompts of these recordings did not ask for "Final answer: ..", so
+`no_form` is far more frequent than in the pipeline. MATH-Vision's own rule refuses right answers with units or with an option's text ("20 \\text{ m}"), so its "chosen is
+right" is a lower bound.
 """
 
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +24,67 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
 from mpo_lightning.evals.files import read_rows  # noqa: E402
-from mpo_lightning.evals.registry import BENCHMARKS  # noqa: E402
-from mpo_lightning.prefs.filters import run_on  # noqa: E402
+from mpo_lightning.prefs.pair import Counts, PairOptions, make_pairs  # noqa: E402
 from mpo_lightning.prefs.verify import CONFIDENT  # noqa: E402
 
-VERDICTS = ("official_true_false", "official_correct")
+NAMES = ("mathvista", "m3cot", "mathvision")
 
 
-def judged(name: str, path: Path) -> list[tuple[bool, bool, float]]:
-    """(ours, published, confidence) of each response that is decided."""
-    found = []
-    for row in read_rows(path):
-        published = next((row[field] for field in VERDICTS if isinstance(row.get(field), bool)), None)
-        response = row.get("response")
-        if published is None or not response or row.get("nearest_choice_fallback") or row.get("label_suspect") or run_on(row):
+def prepared(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Recorded responses in the form of `mpo prefs sample`, each as a question of its own.
+
+    Args:
+        name: of the benchmark.
+        folder: of its files.
+    """
+    problems = folder / f"{name}_testmini_problems.jsonl"
+    texts = {str(row.get("pid", row.get("id"))): row["question"] for row in read_rows(problems)} if problems.is_file() else {}
+    rows = []
+    for number, row in enumerate(read_rows(folder / f"{name}_responses.jsonl")):
+        known = row.get("official_true_false", row.get("official_correct"))
+        if not isinstance(known, bool) or row.get("nearest_choice_fallback") or row.get("label_suspect"):
             continue
-        verdict = BENCHMARKS[name].score(row, response, "robust").verdict
-        if verdict.correct is not None:
-            found.append((verdict.correct, published, verdict.confidence))
-    return found
+        rows.append({
+            "id": f"{name}-{number:08d}", "source": name, "question": texts.get(str(row.get("pid", row.get("id"))), ""), "answer": row["answer"],
+            "choices": row.get("choices") or row.get("options"), "precision": row.get("precision"), "kind": "plain", "known_verdict": known,
+            "response": (row["response"] or "").removesuffix("</s>").rstrip(), "finished": True,
+        })  # fmt: skip
+    return rows
+
+
+def measured(rows: list[dict[str, Any]], confident: float) -> Counts:
+    """What `mpo prefs pair` counts."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "responses.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        (counts,) = make_pairs(path, Path(folder) / "pairs", PairOptions(confident=confident), 1).values()
+    return counts
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("mathvista", "m3cot", "mathvision"):
+    for name in NAMES:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
-    print(f"{'benchmark':<12}{'confidence':>12}{'chosen is right':>24}{'rejected is wrong':>24}")
-    for name in ("mathvista", "m3cot", "mathvision"):
+    columns = {"right": "chosen is right", "rejected": "rejected is wrong", "wrong": "wrong answer", "no_form": "no form"}
+    print(f"{'benchmark':<12}{'confidence':>11}" + "".join(f"{title:>20}" for title in columns.values()) + f"{'undecided':>11}")
+    for name in NAMES:
         if getattr(options, name) is None:
             continue
-        found = judged(name, getattr(options, name))
+        rows = prepared(name, getattr(options, name))
         for least in (0.0, CONFIDENT):
-            sides = {
-                ours: [ours is published for mine, published, sure in found if mine is ours and sure >= least]
-                for ours in (True, False)
-            }
-            shares = {ours: sum(agree) / len(agree) if agree else 0.0 for ours, agree in sides.items()}
-            cells = [f"{shares[ours]:.2%} of {len(sides[ours]):,}" for ours in (True, False)]
-            print(f"{name:<12}{'any' if not least else f'{least:g}':>12}{cells[0]:>24}{cells[1]:>24}")
-            results.append({"benchmark": name, "confidence": least, "chosen_is_right": shares[True], "rejected_is_wrong": shares[False],
-                            "right": len(sides[True]), "wrong": len(sides[False])})  # fmt: skip
+            counts = measured(rows, least)
+            numbers, shares = counts.numbers, counts.precision()
+            totals = {outcome: numbers[outcome] for outcome in ("right", "wrong", "no_form")}
+            totals["rejected"] = totals["wrong"] + totals["no_form"]
+            cells = [f"{shares.get(outcome, 0.0):.2%} of {totals[outcome]:,}" for outcome in columns]
+            undecided = numbers["undecided"] + numbers["right_without_form"]
+            print(f"{name:<12}{least or 'any':>11}" + "".join(f"{cell:>20}" for cell in cells) + f"{undecided:>11,}")
+            results.append(
+                {"benchmark": name, "confidence": least, "precision": shares, "responses": totals, "numbers": dict(numbers)}
+            )
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 

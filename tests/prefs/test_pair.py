@@ -11,7 +11,7 @@ from mpo_lightning.commands.data import shard
 from mpo_lightning.commands.prefs import pair
 from mpo_lightning.data.mmpr import read_meta
 from mpo_lightning.errors import InputError
-from mpo_lightning.prefs.pair import cut
+from mpo_lightning.prefs.responses import cut
 
 
 def response(question: int, sample: int, text: str, **more: object) -> dict:
@@ -76,8 +76,8 @@ def test_right_is_paired_with_wrong_and_with_no_form(responses: Path, tmp_path: 
         and counts["no_form"] == 40
         and counts["right"] + counts["wrong"] + counts["no_form"] == 320
     )
-    # Two known ones are right; of one the verdict differs.
-    assert counts["precision"] == {"right": 1.0, "wrong": 0.0}
+    # Three are known to be right, of which the rule calls two wrong; those without the form are known to be wrong.
+    assert counts["precision"] == {"right": 1.0, "wrong": 0.0, "no_form": 1.0, "rejected": 40 / 42}
     assert "precision of 'wrong' against known verdicts: 0.0%" in capsys.readouterr().out
     assert counts["rejected tokens"] == sum(one["rejected_meta"]["response_tokens"] for one in found)
 
@@ -146,5 +146,93 @@ def test_bad_files_are_one_sentence(responses: Path, tmp_path: Path) -> None:
         pair(str(tmp_path / "nothing"), str(tmp_path / "out"))
     with pytest.raises(InputError, match="there is no filter 'x'"):
         pair(str(responses), str(tmp_path / "out"), filters=["x"])
-    with pytest.raises(InputError, match="is not empty"):
+    with pytest.raises(InputError, match="is not empty and does not hold pairs"):
         pair(str(responses), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("response", 7, "has the response 7; it must be a text"), ("response", ["7"], "it must be a text"), ("sample", "a", "has the sample 'a'; it must be a whole number"),
+        ("max_tiles", "x", "has the max_tiles 'x'"), ("max_tiles", 0, "at least 1"), ("question", None, "has no 'question'"), ("image", {"a": 1}, "a path or a list of paths"),
+        ("answer", {"a": 1}, "a text or a number"), ("source", 3, "it must be a text"),
+    ],
+)  # fmt: skip
+def test_odd_rows_are_one_sentence(tmp_path: Path, field: str, value: object, words: str) -> None:
+    (tmp_path / "r.jsonl").write_text(json.dumps(response(1, 0, chain(1, 0, 2)) | {field: value}) + "\n")
+    with pytest.raises(InputError, match=words):
+        pair(str(tmp_path / "r.jsonl"), str(tmp_path / "out"), workers=1)
+
+
+def test_pairs_do_not_depend_on_the_order_of_lines(responses: Path, tmp_path: Path) -> None:
+    """The same words twice: the lower number stands for both, wherever its line is."""
+    rows = [json.loads(line) for line in responses.read_text().splitlines()]
+    rows = [row for row in rows if row["sample"] < 3] + [row | {"sample": 10 + row["sample"]} for row in rows if row["sample"] < 3]
+    for name, order in (("there", rows), ("back", rows[::-1])):
+        text = "".join(json.dumps(row) + "\n" for row in sorted(order, key=lambda row: row["id"]))
+        (tmp_path / f"{name}.jsonl").write_text(text)
+        pair(str(tmp_path / f"{name}.jsonl"), str(tmp_path / name), workers=1)
+    assert pairs_of(tmp_path / "there") == pairs_of(tmp_path / "back") != []
+
+
+def test_joined_runs_with_the_same_numbers_are_refused(responses: Path, tmp_path: Path) -> None:
+    lines = responses.read_text().splitlines()
+    (tmp_path / "both.jsonl").write_text("\n".join(sorted([*lines, *lines], key=lambda line: json.loads(line)["id"])) + "\n")
+    with pytest.raises(InputError, match=r"two responses to the question 'set-00000000' have the number 0; pair the runs"):
+        pair(str(tmp_path / "both.jsonl"), str(tmp_path / "out"), workers=1)
+
+
+def test_a_source_with_two_folders_or_limits_has_files_for_each(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    rows = []
+    for question, more in ((1, {}), (2, {"root": str(tmp_path / "other")}), (3, {"max_tiles": 12}), (4, {"max_tiles": None})):
+        rows += [response(question, sample, chain(question, sample, question + 1 + sample), **more) for sample in range(2)]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pair(str(tmp_path / "r.jsonl"), str(tmp_path / "out"), workers=1)
+    sets = read_meta(tmp_path / "out" / "meta.json")
+    assert len(pairs_of(tmp_path / "out")) == 4
+    assert [(entry.root.name, entry.max_dynamic_patch) for entry in sets] == [
+        (Path.cwd().name, 6), ("other", 6), (Path.cwd().name, 12), (Path.cwd().name, None),
+    ]  # fmt: skip
+
+
+def test_prompts_that_the_engine_could_not_answer_are_counted_by_their_reasons(tmp_path: Path) -> None:
+    failed = {"response": None, "error": "q.jsonl:1: the prompt has 9,000 tokens, 8,192 are allowed", "where": "q.jsonl:1"}
+    rows = [
+        response(1, 0, chain(1, 0, 2)), response(1, 1, chain(1, 1, 9)), response(1, 2, "") | failed,
+        response(2, 0, "") | failed, response(2, 1, "") | failed, response(3, 0, ""),
+    ]  # fmt: skip
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pair(str(tmp_path / "r.jsonl"), str(tmp_path / "out"), workers=1)
+    counts = json.loads((tmp_path / "out" / "counts.json").read_text())["set"]
+    assert counts["no response: the prompt has .. tokens, .. are allowed"] == 3 and counts["empty"] == 1 and counts["pairs"] == 1
+    assert (
+        counts["questions without a response"] == 1 and counts["questions undecided"] == 1 and "questions all wrong" not in counts
+    )
+
+
+def test_a_run_that_was_killed_while_it_wrote_goes_on_and_other_settings_are_refused(
+    responses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair(str(responses), str(tmp_path / "whole"), workers=1)
+
+    class Killed(BaseException):
+        """Like a signal, nobody catches it."""
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        # Files of pairs are there under their names, meta.json is not.
+        patch.setattr("mpo_lightning.prefs.annotations.write_json", killed)
+        pair(str(responses), str(out), workers=1)
+    assert list((out / "annotations").iterdir()) and not (out / "meta.json").exists()
+    (out / "annotations" / "set_pairs_vqa_format_rules.partial").write_text("half a li")
+    with pytest.raises(InputError, match=r"made with options.rules.most 15 instead of 3; choose another --output"):
+        pair(str(responses), str(out), pairs_per_question=3, workers=1)
+    pair(str(responses), str(out), workers=2)
+    for path in (tmp_path / "whole").rglob("*"):
+        assert path.is_dir() or path.read_bytes() == (out / path.relative_to(tmp_path / "whole")).read_bytes(), path
+    with pytest.raises(InputError, match="holds pairs already"):
+        pair(str(responses), str(out), workers=1)

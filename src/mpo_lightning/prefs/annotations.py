@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -35,13 +35,18 @@ class Place:
         source: the data set's name.
         root: its picture folder.
         suffix: the kind of pair.
-        tiles: most tiles of its pictures.
+        tiles: most tiles of its pictures; None is the training run's own limit.
     """
 
     source: str
     root: str
     suffix: str
-    tiles: int
+    tiles: int | None
+
+    @property
+    def of_source(self) -> "Place":
+        """The same for all kinds of pairs."""
+        return replace(self, suffix="")
 
 
 class AnnotationWriter:
@@ -53,7 +58,7 @@ class AnnotationWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._sources: list[str] = []
+        self._sources: list[Place] = []
         self._files: dict[Place, TextIO] = {}
         self.lengths: dict[Place, int] = {}
         self._stack = ExitStack()
@@ -65,8 +70,8 @@ class AnnotationWriter:
     def write(self, place: Place, pair: dict[str, Any]) -> None:
         """Adds a pair."""
         if place not in self._files:
-            if place.source not in self._sources:
-                self._sources.append(place.source)
+            if place.of_source not in self._sources:
+                self._sources.append(place.of_source)
             partial = self._path(place).with_suffix(".partial")
             self._files[place] = self._stack.enter_context(partial.open("w", encoding="utf-8"))
             self.lengths[place] = 0
@@ -82,7 +87,8 @@ class AnnotationWriter:
         write_json(self.folder / "meta.json", {self._name(place): self._entry(place) for place in self._files})
 
     def _name(self, place: Place) -> str:
-        safe = unique_names(self._sources)[self._sources.index(place.source)]
+        # A source with two picture folders or two limits has files of its own for each.
+        safe = unique_names([one.source for one in self._sources])[self._sources.index(place.of_source)]
         return f"{safe}_{place.suffix}"
 
     def _path(self, place: Place) -> Path:
@@ -93,7 +99,7 @@ class AnnotationWriter:
             "root": os.path.relpath(Path(place.root).resolve(), self.folder.resolve()),
             "annotation": f"annotations/{self._name(place)}.jsonl",
             "data_augment": False,
-            "max_dynamic_patch": place.tiles,
+            **({} if place.tiles is None else {"max_dynamic_patch": place.tiles}),
             "repeat_time": 1,
             "length": self.lengths[place],
         }

@@ -14,17 +14,35 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.prefs.prompt_files import han, language_of
 
 Row = dict[str, Any]
-MARKS = (*RESERVED_MARKS, IMAGE_MARK, "<s>", "</s>", "<|endofprompt|>", "<pad>", "<unk>")
+STRUCTURE = (
+    *RESERVED_MARKS,
+    "<s>",
+    "</s>",
+    "<|endofprompt|>",
+    "<pad>",
+    "<unk>",
+    "<|plugin|>",
+    "<|interpreter|>",
+    "<|action_start|>",
+    "<|action_end|>",
+)
+"""Marks that no text may hold: they would forge a prompt's structure."""
+MARKS = (*STRUCTURE, IMAGE_MARK, "<box>", "</box>", "<ref>", "</ref>", "<quad>", "</quad>")
+"""Special tokens of InternVL2's checkpoints: a model here cannot draw them, a server's can."""
 RUN_ON = re.compile(r"\n\s*(?:\*\*)?(?:Question|Hint|Problem|Choices|User|Human|问题|提示)\s*[:：]")
 OTHER_SCRIPTS = re.compile(r"[\u0400-\u04ff\u0590-\u06ff\u0900-\u097f\u0e00-\u0e7f\u3040-\u30ff\uac00-\ud7af]")
 """Cyrillic, Hebrew, Arabic, Devanagari, Thai, Japanese, Korean."""
+
+FAILED = "no response: "
+"""How the counts of prompts that an engine could not answer begin."""
+DETAIL = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*")
 
 REPEATED = 0.5
 """Share of repeated runs of words above which a response is mostly repetition; as in the alarms during training."""
 
 
 def empty(row: Row) -> bool:
-    """Nothing was said, or the prompt could not be used."""
+    """Nothing was said."""
     return not (row.get("response") or "").strip()
 
 
@@ -34,7 +52,7 @@ def truncated(row: Row) -> bool:
 
 
 def special_token(row: Row) -> bool:
-    """Holds a mark that would forge a prompt's structure, such as the image token's."""
+    """Holds a special token, such as the image token's."""
     return any(mark in row["response"] for mark in MARKS)
 
 
@@ -71,6 +89,18 @@ FILTERS: dict[str, Callable[[Row], bool]] = {
 }
 ALWAYS = ("empty", "special_token")
 """Not a matter of taste: a pair with such a side is refused by the shards as well."""
+
+
+def no_response(row: Row) -> str | None:
+    """Why there is no response, as a name to count by: numbers and names in the reason left out, so that equal failures are counted together; None where there is one.
+
+    Args:
+        row: with `error` where the engine gave a reason instead of a response.
+    """
+    if not row.get("error"):
+        return None
+    reason = str(row["error"]).removeprefix(f"{row.get('where')}: ")
+    return f"{FAILED}{DETAIL.sub('..', reason):.100}"
 
 
 def first_failed(row: Row, names: Sequence[str]) -> str | None:

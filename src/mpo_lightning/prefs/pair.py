@@ -7,11 +7,10 @@ through; memory is that of some pieces, and the output does not depend on how ma
 import json
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import blake2b
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,15 @@ from mpo_lightning.data.processes import process_map
 from mpo_lightning.data.prompts import RESERVED
 from mpo_lightning.errors import InputError
 from mpo_lightning.prefs.annotations import CORRECTNESS, FORMAT, AnnotationWriter, Place, picture_field, whole_file
-from mpo_lightning.prefs.filters import FILTERS, first_failed
+from mpo_lightning.prefs.filters import FILTERS, first_failed, no_response
 from mpo_lightning.prefs.pairing import Candidate, PairingRules, choose_pairs, distinct
+from mpo_lightning.prefs.prompt_files import AS_ASKED
+from mpo_lightning.prefs.responses import PIECE, cut, questions_of
 from mpo_lightning.prefs.verify import CONFIDENT, Outcome, Verified, verify
 
 Row = dict[str, Any]
-PIECE = 4 * 2**20
-"""Bytes of a piece, about."""
+USED = (Outcome.RIGHT, Outcome.WRONG, Outcome.NO_FORM)
+"""Outcomes that stand in pairs."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,17 @@ class Counts:
 
     Attributes:
         numbers: by name; responses by filter and outcome, questions, pairs, tokens.
-        known: how often a used verdict agrees with a `known_verdict` that rows carry, as (outcome, agrees).
+        known: how often an outcome that is used agrees with a `known_verdict` that rows carry, as (outcome, agrees).
     """
 
     numbers: Counter[str] = field(default_factory=Counter)
     known: Counter[tuple[str, bool]] = field(default_factory=Counter)
 
     def precision(self) -> dict[str, float]:
-        """How often a used verdict agrees with the known one, as a share; of outcomes that any row with a known verdict has."""
-        totals = {outcome: self.known[outcome, True] + self.known[outcome, False] for outcome in ("right", "wrong")}
-        return {outcome: self.known[outcome, True] / total for outcome, total in totals.items() if total}
+        """How often a used verdict agrees with the known one, as a share: of `right`, `wrong` and `no_form`, and of `rejected`, which is the last two together."""
+        agree = {outcome: (self.known[outcome, True], self.known[outcome, False]) for outcome in ("right", "wrong", "no_form")}
+        agree["rejected"] = agree["wrong"][0] + agree["no_form"][0], agree["wrong"][1] + agree["no_form"][1]
+        return {outcome: yes / (yes + no) for outcome, (yes, no) in agree.items() if yes + no}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -105,7 +107,7 @@ def make_pairs(
     Raises:
         InputError: the file cannot be used.
     """
-    pieces = list(cut(responses))
+    pieces = list(cut(responses, PIECE))
     counts: dict[str, Counts] = {}
     questions = array("Q")
     with (
@@ -127,42 +129,6 @@ def make_pairs(
     return counts
 
 
-def cut(path: Path, size: int = PIECE) -> Iterator[tuple[int, int]]:
-    """Where pieces of a file of responses start and stop: between questions, `size` bytes apart or a little more.
-
-    Raises:
-        InputError: a line at a border cannot be read.
-    """
-    try:
-        total = path.stat().st_size
-        with path.open("rb") as file:
-            start = 0
-            while start < total:
-                file.seek(start + size - 1)
-                file.readline()
-                before, stop = None, file.tell()
-                while line := file.readline():
-                    now = _parsed(line, path, "a line").get("id")
-                    if before is not None and now != before:
-                        break
-                    before, stop = now, file.tell()
-                stop = min(stop, total)
-                yield start, stop
-                start = stop
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _parsed(line: bytes, path: Path, where: str) -> Row:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{path}: {where} is not JSON ({error}); run 'mpo prefs sample' again, or mend it") from None
-    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-        raise InputError(f"{path}: {where} is no response: it has no 'id'")
-    return row
-
-
 def pair_piece(path: Path, options: PairOptions, piece: tuple[int, int]) -> Piece:
     """The pairs of a piece.
 
@@ -172,13 +138,9 @@ def pair_piece(path: Path, options: PairOptions, piece: tuple[int, int]) -> Piec
         piece: where it starts and stops.
     """
     found = Piece()
-    with path.open("rb") as file:
-        file.seek(piece[0])
-        lines = file.read(piece[1] - piece[0]).splitlines()
-    rows = (_parsed(line, path, f"a line behind byte {piece[0]}") for line in lines if line.strip())
-    for identity, group in groupby(rows, key=lambda row: row["id"]):
+    for identity, rows in questions_of(path, piece):
         found.questions.append(int.from_bytes(blake2b(identity.encode(), digest_size=8).digest()))
-        pair_question(list(group), options, found)
+        pair_question(rows, options, found)
     return found
 
 
@@ -189,31 +151,36 @@ def pair_question(rows: Sequence[Row], options: PairOptions, found: Piece) -> No
     numbers = counts.numbers
     numbers["questions"] += 1
     numbers["responses"] += len(rows)
-    if not str(first.get("answer") or "").strip():
+    if first.get("answer") is None or not str(first["answer"]).strip():
         numbers["questions without an answer"] += 1
         return
     question = question_of(first)
     sides: dict[Outcome, list[Candidate]] = {outcome: [] for outcome in Outcome}
     history: dict[int, Row] = {}
-    for number, row in enumerate(rows):
+    form_asked = first.get("kind") != AS_ASKED
+    for row in rows:
         numbers["tokens"] += _length(row)
-        if (failed := first_failed(row, options.filters)) is not None:
+        if (failed := no_response(row) or first_failed(row, options.filters)) is not None:
             numbers[failed] += 1
             continue
-        verified = verify(row["response"], question, options.confident)
+        verified = verify(row["response"], question, options.confident, form_asked)
         numbers[verified.outcome.value] += 1
-        if isinstance(known := row.get("known_verdict"), bool) and verified.outcome in (Outcome.RIGHT, Outcome.WRONG):
+        if isinstance(known := row.get("known_verdict"), bool) and verified.outcome in USED:
             counts.known[verified.outcome.value, known is (verified.outcome is Outcome.RIGHT)] += 1
-        sample = int(row.get("sample", number))
+        sample = row["sample"]
         sides[verified.outcome].append(Candidate(sample, row["response"], verified.verdict.prediction, _length(row)))
         history[sample] = _history(row, sample, verified)
-    right, wrong, unformed = (distinct(sides[name]) for name in (Outcome.RIGHT, Outcome.WRONG, Outcome.NO_FORM))
-    numbers["said before"] += sum(len(sides[name]) for name in (Outcome.RIGHT, Outcome.WRONG, Outcome.NO_FORM))
+    right, wrong, unformed = (distinct(sides[name]) for name in USED)
+    numbers["said before"] += sum(len(sides[name]) for name in USED)
     numbers["said before"] -= len(right) + len(wrong) + len(unformed)
     if right:
         found.right.append(_as_chosen(first, right[0], history))
     if not right or not (wrong or unformed):
-        numbers["questions all wrong" if not right else "questions all right"] += 1
+        without = all(row.get("error") for row in rows)
+        numbers[
+            "questions all right" if right else "questions all wrong" if wrong or unformed else
+            "questions without a response" if without else "questions undecided"
+        ] += 1  # fmt: skip
         return
     pairs, alike = choose_pairs(first["id"], right, [*wrong, *unformed], options.rules)
     numbers["too alike"] += alike
@@ -226,7 +193,7 @@ def pair_question(rows: Sequence[Row], options: PairOptions, found: Piece) -> No
         for side, candidate in (("chosen tokens", good), ("rejected tokens", bad)):
             numbers[side] += candidate.length
         numbers["rejected longer"] += bad.length > good.length
-        place = Place(str(first.get("source", "pairs")), str(first.get("root", ".")), suffix, int(first.get("max_tiles") or 12))
+        place = Place(str(first.get("source", "pairs")), str(first.get("root", ".")), suffix, first.get("max_tiles"))
         found.pairs.append((place, _pair(first, good, bad, suffix, history)))
 
 
