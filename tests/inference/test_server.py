@@ -3,16 +3,22 @@
 import json
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mpo_lightning.commands.prefs import build, open_engine
 from mpo_lightning.data.prompts import QuestionFile, Repeated
-from mpo_lightning.errors import InputError
+from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference import server as server_module
+from mpo_lightning.inference.chat import ChatServer, UnreadableReply
 from mpo_lightning.inference.embedded import EmbeddedEngine
 from mpo_lightning.inference.engine import Work
 from mpo_lightning.inference.server import ServerEngine, content_of, drawn_by, picture_url
@@ -112,10 +118,9 @@ def test_a_server_that_is_gone_stops_the_run_and_the_next_one_goes_on(questions:
         ServerEngine(url, "tiny", at_once=2, max_tiles=2).answer(work(questions), out)
     assert not out.exists()
     with model_server(tiny_folder) as (other, requests):
-        with pytest.raises(InputError, match="was made with server"):
-            ServerEngine(other, "tiny", max_tiles=2).answer(work(questions), out)
-        parts = json.loads((tmp_path / "out.jsonl.parts" / "meta.json").read_text())
-        (tmp_path / "out.jsonl.parts" / "meta.json").write_text(json.dumps(parts | {"server": other}))
+        with pytest.raises(InputError, match="was made with server vllm instead of sglang"):
+            ServerEngine(other, "tiny", "sglang", max_tiles=2).answer(work(questions), out)
+        # The same model on another port goes on with what is there.
         assert ServerEngine(other, "tiny", max_tiles=2).answer(work(questions), out) == (15, 0)
         assert len(requests) == 15 - 6
 
@@ -131,6 +136,128 @@ def test_a_server_that_talks_nonsense_stops_the_run(
         ServerEngine(url, "tiny", max_tiles=2).answer(work(questions), tmp_path / "out.jsonl")
     with pytest.raises(InputError, match="does not answer"):
         ServerEngine("http://127.0.0.1:9/v1", "tiny").answer(work(questions), tmp_path / "gone.jsonl")
+
+
+def test_replies_that_cannot_be_read_are_asked_for_again_when_all_else_is_answered(
+    questions: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nonsense for the first two rounds of attempts about one question; what was read before a stop is kept, what was not is asked for again."""
+    monkeypatch.setattr(ChatServer.__init__, "__defaults__", (180.0, 2, "OPENAI_API_KEY"))
+    spoilt = {"left": 3}
+
+    def fault(number: int, request: dict[str, Any]) -> str | None:
+        if "number 2" in json.dumps(request) and spoilt["left"]:
+            spoilt["left"] -= 1
+            return "garbage"
+        return None
+
+    with model_server(tiny_folder, fault) as (url, _):
+        assert ServerEngine(url, "tiny", at_once=1, max_tiles=2).answer(work(questions, 1), tmp_path / "out.jsonl") == (5, 0)
+    assert [row["id"] for row in rows_of(tmp_path / "out.jsonl")] == list(range(5))
+
+    def nonsense_from_2(number: int, request: dict[str, Any]) -> str | None:
+        return "garbage" if number >= 2 else None
+
+    monkeypatch.setattr(server_module, "UNREADABLE", 2)
+    with model_server(tiny_folder, nonsense_from_2) as (url, _), pytest.raises(InputError, match="2 replies in a row"):
+        ServerEngine(url, "tiny", at_once=1, max_tiles=2).answer(work(questions, 1), tmp_path / "again.jsonl")
+    lines = [line for part in (tmp_path / "again.jsonl.parts").glob("part-*") for line in rows_of(part)]
+    assert [number for number, _ in lines] == [0, 1]  # type: ignore[misc]
+
+
+def test_unreadable_replies_wait_as_long_as_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("mpo_lightning.inference.chat.time.sleep", waits.append)
+    asked = server_that_says([{"choices": []}] * 6)
+    with pytest.raises(UnreadableReply, match="a reply without an answer"):
+        asked[0].chat([])
+    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ({"choices": [{"finish_reason": "content_filter", "message": {"content": None}}]}, "content filter"),
+        ({"choices": [{"finish_reason": "stop", "message": {"content": None, "refusal": "I will not\nsay."}}]}, "I will not say."),
+    ],
+)
+def test_a_refusal_is_taken_at_its_first_word(reply: dict[str, Any], reason: str) -> None:
+    server, requests = server_that_says([reply])
+    with pytest.raises(BadRecord, match=rf"the server refuses it \({reason}\)"):
+        server.chat([])
+    assert len(requests) == 1
+
+
+def test_an_answer_without_a_word_is_asked_for_once_more() -> None:
+    empty = {"choices": [{"finish_reason": "stop", "message": {"content": ""}}]}
+    word = {"choices": [{"finish_reason": "stop", "message": {"content": "word"}}]}
+    for replies, text, count in (([empty, word], "word", 2), ([empty, empty, word], "", 2), ([word], "word", 1)):
+        server, requests = server_that_says(replies)
+        assert server.chat([]).text == text and len(requests) == count
+
+
+def test_half_of_a_surrogate_pair_is_replaced() -> None:
+    said = "so \ud83d, \ud83d\ude00 and \U0001f600"
+    server, _ = server_that_says([{"choices": [{"finish_reason": "stop", "message": {"content": said}}]}])
+    text = server.chat([]).text
+    assert text == "so \ufffd, \U0001f600 and \U0001f600" and text.encode()
+
+
+@pytest.mark.parametrize(("status", "words"), [(401, "status 401: the key is missing or wrong; set the environment variable"), (404, "status 404: there is no model 'm'"), (503, "status 503")])  # fmt: skip
+def test_a_status_is_named_with_what_to_do(status: int, words: str) -> None:
+    with failing_server(status) as url, pytest.raises(InputError, match=words):
+        ChatServer(url, "m", "the model", attempts=1).chat([{"role": "user", "content": "x"}])
+
+
+def test_a_build_that_could_not_go_on_with_begun_answers_stops_before_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text(json.dumps({"question": "What is 1 + 1?", "answer": "2"}) + "\n")
+    for options, words in (({}, "give --template"), ({"template": "nonsense"}, "nonsense"), ({"template": "Hermes-2", "dropout_with_image": True, "server": "lmdeploy"}, "cannot go on")):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            build(
+                str(tmp_path / "q.jsonl"), str(tmp_path / "out"), model="m", engine="openai", url="http://127.0.0.1:9/v1", **options
+            )  # type: ignore[arg-type]
+        assert not (tmp_path / "out").exists()
+
+
+def server_that_says(replies: list[dict[str, Any]]) -> tuple[ChatServer, list[int]]:
+    """A client whose requests are answered with these replies in turn, and a list that grows with each request."""
+
+    def named(value: Any) -> Any:
+        if isinstance(value, dict):
+            return SimpleNamespace(**{name: named(part) for name, part in value.items()})
+        return [named(part) for part in value] if isinstance(value, list) else value
+
+    server, requests = ChatServer("http://127.0.0.1:9/v1", "m", "the model"), []  # type: ignore[var-annotated]
+
+    def create(**_: Any) -> Any:
+        requests.append(len(requests))
+        return named(replies[len(requests) - 1])
+
+    server._client = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))  # type: ignore[assignment]
+    return server, requests
+
+
+@contextmanager
+def failing_server(status: int) -> Iterator[str]:
+    """The URL of a server that answers everything with a status."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+        def do_POST(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.mark.slow

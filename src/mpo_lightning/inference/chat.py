@@ -27,6 +27,17 @@ class Reply:
     finished: bool
 
 
+FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
+"""Seconds between attempts, doubled each time: those of the library for a server that is busy or fails."""
+
+ASKED_WRONGLY = {
+    401: "the key is missing or wrong; set the environment variable {key}",
+    403: "the key may not use it; set the environment variable {key}",
+    404: "there is no model '{model}' or no such address there; the URL of most servers ends in /v1",
+}
+"""What the user can do about a status code."""
+
+
 class UnreadableReply(Exception):
     """The server answered, but with nothing that is an answer: no JSON, no choice, no text, half of a reply."""
 
@@ -65,7 +76,7 @@ class ChatServer:
                 f"the environment variable {key_variable} is not set; set it to the key of OpenAI's server, or give the URL of another one"
             )
         self.model, self.url, self.purpose = model, url, purpose
-        self._openai, self._attempts = openai, attempts
+        self._openai, self._attempts, self._key_variable = openai, attempts, key_variable
         # The library itself waits and sends again where a server is busy, fails or does not answer.
         self._client = openai.OpenAI(api_key=key or "none", base_url=url, max_retries=attempts, timeout=timeout)
 
@@ -77,8 +88,8 @@ class ChatServer:
             request: temperature, max_tokens, seed, extra_body, ...
 
         Raises:
-            BadRecord: the server refuses this request.
-            UnreadableReply: what comes back is no answer, also when asked again.
+            BadRecord: the server refuses this request; with its reason.
+            UnreadableReply: what comes back is no answer, also when asked again. An answer without a word is asked for once more, and then taken for what it is.
             InputError: the server does not answer.
         """
         asked: Any = messages
@@ -89,27 +100,39 @@ class ChatServer:
         return self._asked(lambda: self._client.completions.create(model=self.model, prompt=prompt, **request))
 
     def _asked(self, send: Any) -> Reply:
+        wordless: Reply | None = None
         for attempt in range(self._attempts):
             try:
-                return _reply(send())
+                reply = _reply(send())
+                if reply.text.strip() or wordless is not None:
+                    return reply
+                wordless = reply
             except self._openai.APIStatusError as error:
                 if error.status_code in REFUSALS:
                     raise BadRecord(f"the server refuses it ({_short(error)})") from None
                 raise self._gone(error) from None
+            except BadRecord:
+                raise
             # ValueError: a page that is no JSON.
             except (self._openai.APIResponseValidationError, UnreadableReply, ValueError) as error:
                 if attempt + 1 == self._attempts:
                     raise UnreadableReply(_short(error)) from None
-                time.sleep(min(8.0, 0.1 * 2**attempt))
+                time.sleep(min(LONGEST_WAIT, FIRST_WAIT * 2**attempt))
             except self._openai.OpenAIError as error:
                 raise self._gone(error) from None
-        raise AssertionError("unreachable")
+        assert wordless is not None
+        return wordless
 
     def _gone(self, error: Exception) -> InputError:
         where = self.url or "api.openai.com"
-        return InputError(
-            f"{self.purpose} at {where} does not answer ({_short(error)}); answers so far are kept, run it again to go on"
-        )
+        status = getattr(error, "status_code", None)
+        if status in ASKED_WRONGLY:
+            way_out = ASKED_WRONGLY[status].format(key=self._key_variable, model=self.model)
+            return InputError(
+                f"{self.purpose} at {where} answers with status {status}: {way_out}, and run it again; answers so far are kept"
+            )
+        said = f"status {status}: {_short(error)}" if status else _short(error)
+        return InputError(f"{self.purpose} at {where} does not answer ({said}); answers so far are kept, run it again to go on")
 
 
 def _short(error: Exception) -> str:
@@ -117,16 +140,27 @@ def _short(error: Exception) -> str:
 
 
 def _reply(answer: Any) -> Reply:
-    """Of a chat or a completion."""
+    """Of a chat or a completion.
+
+    Raises:
+        BadRecord: the server or its model declines, with the reason.
+        UnreadableReply: it is no answer.
+    """
     choices = getattr(answer, "choices", None)
     if not choices:
         raise UnreadableReply("a reply without an answer")
     message = getattr(choices[0], "message", None)
     text = message.content if message is not None else getattr(choices[0], "text", None)
     reason = getattr(choices[0], "finish_reason", None)
-    if reason == "content_filter" or (message is not None and getattr(message, "refusal", None)):
-        raise BadRecord("the server refuses it (content filter)")
-    if not isinstance(text, str) or reason not in ("stop", "length", "eos", "stop_sequence"):
+    refusal = getattr(message, "refusal", None)
+    if reason == "content_filter" or refusal:
+        raise BadRecord(f"the server refuses it ({' '.join(str(refusal or 'content filter').split()):.200})")
+    if not isinstance(text, str | None) or reason not in ("stop", "length", "eos", "stop_sequence"):
         raise UnreadableReply(f"a reply that broke off (finish_reason {reason!r})")
     usage = getattr(answer, "usage", None)
-    return Reply(text, getattr(usage, "completion_tokens", None), reason != "length")
+    return Reply(whole_characters(text or ""), getattr(usage, "completion_tokens", None), reason != "length")
+
+
+def whole_characters(text: str) -> str:
+    """A text that can be written to a file: both halves of a surrogate pair become their character, a half alone becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -41,6 +41,9 @@ class EmbeddedEngine:
     def exact_seams(self) -> bool:
         return True
 
+    def check_begun(self, with_picture: bool) -> None:
+        """Any begun answer can be gone on with."""
+
     @cached_property
     def processor(self) -> Processor:
         """Of the checkpoint."""
@@ -54,6 +57,8 @@ class EmbeddedEngine:
             "template": self.processor.template.name,
             "max_tiles": self.max_tiles,
             "max_length": self.max_length,
+            "batch_size": self.batch_size,
+            "dtype": self.dtype,
         }
 
     def answer(self, work: Work, output: Path) -> tuple[int, int]:

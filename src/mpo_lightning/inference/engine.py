@@ -33,10 +33,22 @@ class Engine(Protocol):
 
     Attributes:
         exact_seams: whether what it goes on with keeps the white space behind a begun answer; some servers drop it.
+        max_tiles: most tiles of a prompt's pictures where the prompt has no limit of its own.
     """
 
     @property
     def exact_seams(self) -> bool: ...
+
+    @property
+    def max_tiles(self) -> int: ...
+
+    def check_begun(self, with_picture: bool) -> None:
+        """Raises InputError where it could not go on with a begun answer, so that a run of hours is not begun in vain.
+
+        Args:
+            with_picture: whether the picture is to be shown.
+        """
+        ...
 
     def description(self) -> dict[str, Any]:
         """What decides its answers apart from the work: for the record, and to tell one engine from another."""

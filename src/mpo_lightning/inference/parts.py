@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from mpo_lightning.data.prompts import Prompts
 from mpo_lightning.errors import InputError
@@ -39,23 +39,54 @@ def begin(output: Path, settings: dict[str, Any]) -> Path:
         InputError: the output exists, or was begun with other settings.
     """
     if output.exists():
+        tidy(output)
         raise InputError(f"{output} exists already; choose another output, or delete it")
     parts = parts_of(output)
     meta = parts / "meta.json"
     if meta.is_file():
         earlier = json.loads(meta.read_text(encoding="utf-8"))
-        different = sorted(name for name in settings | earlier if settings.get(name) != earlier.get(name))
-        if different:
-            raise InputError(
-                f"{parts}: an unfinished run was made with {different[0]} {earlier.get(different[0])!s:.40} instead of "
-                f"{settings.get(different[0])!s:.40}; finish it with the same, or delete the folder"
-            )
+        if (different := difference_of(earlier, settings)) is not None:
+            raise InputError(f"{parts}: an unfinished run was made with {different}; finish it with the same, or delete the folder")
         return parts
     parts.mkdir(parents=True, exist_ok=True)
     partial = parts / f"meta.json.{os.getpid()}"
     partial.write_text(json.dumps(settings, indent=1), encoding="utf-8")
     partial.rename(meta)
     return parts
+
+
+def tidy(output: Path) -> bool:
+    """Removes what a run left that was killed between its last two steps: the output is there, and the parts too. Returns whether there was such a run."""
+    if not output.exists() or not parts_of(output).exists():
+        return False
+    lock = parts_lock(output)
+    try:
+        with lock:
+            shutil.rmtree(parts_of(output), ignore_errors=True)
+    except Timeout:
+        return False  # the run is taking this step just now
+    Path(lock.lock_file).unlink(missing_ok=True)
+    return True
+
+
+def difference_of(earlier: Any, now: Any, name: str = "") -> str | None:
+    """The first setting in which two records differ, with both values: "sampling.seed 3 instead of 4"; None for equal ones.
+
+    Args:
+        earlier: a record, as JSON.
+        now: the same of this run.
+        name: of what is compared.
+    """
+    if earlier == now:
+        return None
+    if isinstance(earlier, list) and isinstance(now, list):
+        earlier, now = dict(enumerate(earlier)), dict(enumerate(now))
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        for part in [*earlier, *(part for part in now if part not in earlier)]:
+            if (found := difference_of(earlier.get(part), now.get(part), f"{name}.{part}" if name else str(part))) is not None:
+                return found
+        return None
+    return f"{name} {earlier!s:.60} instead of {now!s:.60}"
 
 
 def part_line(number: int, row: dict[str, Any]) -> bytes:

@@ -64,13 +64,23 @@ class ServerEngine:
         return False
 
     def description(self) -> dict[str, Any]:
+        # Without the address: the same model may be served elsewhere the next time.
         return {
-            "server": self.url or "api.openai.com",
-            "kind": self.kind,
+            "server": self.kind,
             "model": self.model,
             "template": self.template,
             "max_tiles": self.max_tiles,
         }
+
+    def check_begun(self, with_picture: bool) -> None:
+        if not with_picture and self.template is None:
+            raise InputError("to go on with an answer the server's engine needs the model's chat template; give --template")
+        if not with_picture:
+            get_template(str(self.template))
+        elif self.kind not in ("vllm", "sglang"):
+            raise InputError(
+                f"a server of kind {self.kind} cannot go on with an answer about a picture; vllm and sglang can, and so does the embedded engine"
+            )
 
     def answer(self, work: Work, output: Path) -> tuple[int, int]:
         if self.kind == "openai" and work.sampling is not None and work.sampling.top_k:
@@ -94,23 +104,38 @@ class ServerEngine:
     def _ask_missing(self, server: ChatServer, work: Work, parts: Path) -> None:
         done = finished_lines(parts)
         self.advance(len(done))
-        missing = (number for number in range(len(work.prompts)) if number not in done)
-        unreadable = 0
+        missing = [number for number in range(len(work.prompts)) if number not in done]
         path = parts / f"part-{len(list(parts.glob('part-*.jsonl')))}-0.jsonl"
         with path.open("ab", buffering=0) as file, ThreadPoolExecutor(self.at_once) as pool:
-            for number, result in _in_flight(pool, missing, lambda number: self._row(server, work, number), self.at_once):
+
+            def ask(numbers: list[int]) -> Iterator[tuple[int, dict[str, Any] | UnreadableReply]]:
+                return _in_flight(pool, iter(numbers), lambda number: self._row(server, work, number), self.at_once)
+
+            unread: list[int] = []
+            in_a_row = 0
+            for number, result in ask(missing):
                 if isinstance(result, UnreadableReply):
-                    unreadable += 1
-                    if unreadable == UNREADABLE:
+                    unread.append(number)
+                    in_a_row += 1
+                    if in_a_row == UNREADABLE:
                         raise InputError(
                             f"the model at {self.url or 'api.openai.com'} gave {UNREADABLE} replies in a row that cannot be read ({result}); look at the server; "
                             "answers so far are kept, run it again to go on"
                         )
-                    result = {"response": None, "error": f"the server's reply cannot be read ({result})"}
-                else:
-                    unreadable = 0
+                    continue
+                in_a_row = 0
                 file.write(part_line(number, result))
                 self.advance(1)
+            # Once more, when the server has answered everything else; only a run that comes to this end gives any of them up.
+            given_up: list[tuple[int, dict[str, Any]]] = []
+            for number, result in ask(unread):
+                if isinstance(result, UnreadableReply):
+                    reason = f"{work.prompts.where(number)}: the server's reply cannot be read ({result})"
+                    given_up.append((number, {"response": None, "error": reason}))
+                else:
+                    file.write(part_line(number, result))
+                self.advance(1)
+            file.write(b"".join(part_line(number, row) for number, row in given_up))
 
     def _row(self, server: ChatServer, work: Work, number: int) -> dict[str, Any] | UnreadableReply:
         try:
@@ -128,16 +153,12 @@ class ServerEngine:
         request: dict[str, Any] = {"max_tokens": work.max_new_tokens, **drawn_by(self.kind, work.sampling, number)}
         extra = request.pop("extra_body", {})
         if prompt.begun and not prompt.images:
-            if self.template is None:
-                raise InputError("to go on with an answer the server's engine needs the model's chat template; give --template")
-            text = get_template(self.template).prompt(prompt.question) + prompt.begun
+            self.check_begun(False)
+            text = get_template(str(self.template)).prompt(prompt.question) + prompt.begun
             return server.complete(text, **request, extra_body=extra)
         messages: Messages = [{"role": "user", "content": content_of(prompt, tiles if self.kind == "lmdeploy" else None)}]
         if prompt.begun:
-            if self.kind not in ("vllm", "sglang"):
-                raise InputError(
-                    f"a server of kind {self.kind} cannot go on with an answer about a picture; vllm and sglang can, and so does the embedded engine"
-                )
+            self.check_begun(True)
             messages.append({"role": "assistant", "content": prompt.begun})
             extra |= {"continue_final_message": True} | ({"add_generation_prompt": False} if self.kind == "vllm" else {})
         if self.kind == "vllm" and prompt.images:
