@@ -1,6 +1,7 @@
 """The whole pipeline on a tiny model: the same bytes after kills and on two devices; what it makes trains, and what was trained builds again."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -37,7 +38,7 @@ def prompts(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the taught model knows, and a few photographs."""
     folder = tmp_path_factory.mktemp("prompts")
     meta = {}
-    for name, count in (("diagrams", 9), ("text", 7), ("photos", 5)):
+    for name, count in (("diagrams", 9), ("text", 7), ("photos", 21)):
         lines = (root / "examples/mmpr_prompts" / f"{name}.jsonl").read_text().splitlines()[:count]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
         images = root / "examples/mmpr_sample/images" / ("photos" if name == "photos" else "diagrams" if name == "diagrams" else "")
@@ -53,7 +54,7 @@ def built(prompts: Path, taught_folder: Path, tmp_path_factory: pytest.TempPathF
         str(prompts),
         str(folder),
         sources=SOURCES,
-        dropout_tokens=20,
+        dropout_tokens=40,
         validation=0.2,
         workers=1,
         model=str(taught_folder),
@@ -74,7 +75,7 @@ def test_every_stage_is_on_record(built: Path, taught_folder: Path) -> None:
     manifest = json.loads((built / "manifest.json").read_text())
     stages = manifest["stages"]
     assert sum(found.get("verified", 0) for found in stages["questions"].values()) == 16 and stages["questions"]["photos"] == {
-        "open": 5
+        "open": 21
     }
     responses = rows_of(built / "responses/verified.jsonl")
     assert len(responses) == 16 * 6 and [row["sample"] for row in responses[:7]] == [0, 1, 2, 3, 4, 5, 0]
@@ -123,12 +124,15 @@ def test_shards_open_and_train(built: Path, taught_folder: Path, tmp_path: Path,
 def test_a_build_again_does_nothing_and_other_settings_are_refused(built: Path, prompts: Path, taught_folder: Path) -> None:
     before = tree(built)
     build(
-        str(prompts), str(built), sources=SOURCES, dropout_tokens=20, validation=0.2, workers=2, model=str(taught_folder), **OPTIONS
+        str(prompts), str(built), sources=SOURCES, dropout_tokens=40, validation=0.2, workers=2, model=str(taught_folder), **OPTIONS
     )
     assert tree(built) == before
-    with pytest.raises(InputError, match="holds a build with another 'options'"):
-        build(str(prompts), str(built), sources=SOURCES, dropout_tokens=21, validation=0.2, model=str(taught_folder), **OPTIONS)
-    with pytest.raises(InputError, match="is not empty and holds no build"):
+    with pytest.raises(InputError, match=r"holds a build made with options.dropout_tokens 40 instead of 41"):
+        build(str(prompts), str(built), sources=SOURCES, dropout_tokens=41, validation=0.2, model=str(taught_folder), **OPTIONS)
+    with pytest.raises(InputError, match=r"made with engine.batch_size 16 instead of 8"):
+        options = OPTIONS | {"batch_size": 8, "dropout_tokens": 40, "validation": 0.2, "model": str(taught_folder)}
+        build(str(prompts), str(built), sources=SOURCES, **options)
+    with pytest.raises(InputError, match="is not empty and does not hold a build"):
         build(str(prompts), str(prompts.parent), sources=SOURCES, model=str(taught_folder), **OPTIONS)
 
 
@@ -136,7 +140,7 @@ def command(prompts: Path, folder: Path, model: Path, config: Path, **more: obje
     options = (
         OPTIONS
         | {
-            "dropout_tokens": 20,
+            "dropout_tokens": 40,
             "validation": 0.2,
             "workers": 1,
             "prompts": prompts,
@@ -223,6 +227,100 @@ def test_sample_pair_and_dropout_by_themselves(prompts: Path, taught_folder: Pat
     assert rows_of(tmp_path / "m_prefix_pair_sr0.25_wo_image" / "responses.jsonl") != rows_of(
         tmp_path / "m_prefix_pair_sr0.25_with_image" / "responses.jsonl"
     )
+
+
+@pytest.fixture
+def chosen(prompts: Path, tmp_path: Path) -> Path:
+    """Pairs in MMPR's form, of two data sets."""
+    photos = next(entry.root for entry in read_meta(prompts) if entry.name == "photos")
+    pair = {
+        "question": "<image>\nWhat is this?",
+        "chosen": "A woman in a suit stands there.",
+        "rejected": "no",
+        "image": "astronaut.jpg",
+    }
+    (tmp_path / "m.jsonl").write_text(json.dumps(pair) + "\n")
+    (tmp_path / "blind.jsonl").write_text(json.dumps(pair | {"image": None, "question": "What is this?"}) + "\n")
+    meta = {name: {"root": str(photos), "annotation": f"{name}.jsonl"} for name in ("m", "blind")}
+    (tmp_path / "mmpr.json").write_text(json.dumps(meta))
+    return tmp_path / "mmpr.json"
+
+
+def test_dropout_ntp_goes_on_after_a_kill_with_the_same_settings_only(chosen: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options: dict[str, Any] = {name: OPTIONS[name] for name in ("accelerator", "devices", "num_workers", "batch_size")}
+    options |= {"model": str(tiny_folder), "max_new_tokens": 8, "filters": [], "max_tiles": 1, "ratio": 0.25}
+    dropout_ntp(str(chosen), str(out), **options)
+    whole = tree(out)
+    # A source without a pair keeps its counts.
+    assert json.loads(whole["counts.json"])["blind"] == {"chosen": 1, "without a picture": 1}
+    # Killed behind meta.json, and between the last two steps of sampling.
+    (out / "counts.json").unlink()
+    (out / "responses.jsonl.parts").mkdir()
+    for other, words in (({"ratio": 0.5}, "options.ratio 0.25 instead of 0.5"), ({"with_image": True}, "options.with_image"), ({"seed": 9}, "sampling.seed 0 instead of 9"),
+                         ({"batch_size": 3}, "engine.batch_size"), ({"dtype": "bfloat16"}, "engine.dtype auto instead of bfloat16")):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            dropout_ntp(str(chosen), str(out), **options | other)
+    dropout_ntp(str(chosen), str(out), **options)
+    assert tree(out) == whole
+    with pytest.raises(InputError, match="holds pairs already"):
+        dropout_ntp(str(chosen), str(out), **options)
+
+
+def test_another_tokenizer_cuts_elsewhere_and_is_refused(chosen: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    options: dict[str, Any] = {name: OPTIONS[name] for name in ("accelerator", "devices", "num_workers", "batch_size")}
+    options |= {"model": str(tiny_folder), "max_new_tokens": 8, "filters": [], "max_tiles": 1}
+    dropout_ntp(str(chosen), str(tmp_path / "out"), **options)
+    (tmp_path / "out" / "counts.json").unlink()
+    other = tmp_path / "other"
+    shutil.copytree(tiny_folder, other)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    tokenizer.add_tokens(["woman in a"])
+    tokenizer.save_pretrained(other)
+    with pytest.raises(InputError, match="made with tokenizer"):
+        dropout_ntp(str(chosen), str(tmp_path / "out"), tokenizer=str(other), **options)
+
+
+def test_sampling_that_was_killed_behind_its_last_line_is_tidied(prompts: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    engine = {name: value for name, value in OPTIONS.items() if name not in ("samples", "seed", "max_new_tokens")}
+    out, questions = tmp_path / "r.jsonl", str(prompts.parent / "text.jsonl")
+    sample(questions, str(out), samples=1, max_new_tokens=2, model=str(tiny_folder), **engine)
+    whole = tree(tmp_path)
+    (tmp_path / "r.jsonl.parts").mkdir()
+    (tmp_path / "r.jsonl.parts" / "meta.json").write_text("{}")
+    (tmp_path / "r.jsonl.parts.lock").touch()
+    sample(questions, str(out), samples=1, max_new_tokens=2, model=str(tiny_folder), **engine)
+    assert tree(tmp_path) == whole and not (tmp_path / "r.jsonl.parts").exists()
+
+
+def test_a_build_says_which_prompts_have_no_response_and_ends_with_3(prompts: Path, taught_folder: Path, tmp_path: Path) -> None:
+    """A prompt longer than the limit is one that the engine refuses."""
+    lines = (prompts.parent / "text.jsonl").read_text().splitlines()
+    long = json.loads(lines[0]) | {"question": "word " * 400 + "?"}
+    (tmp_path / "q.jsonl").write_text("\n".join([*lines, json.dumps(long)]) + "\n")
+    options = OPTIONS | {
+        "samples": 16,
+        "max_length": 300,
+        "model": str(taught_folder),
+        "dropout_tokens": 8,
+        "shards": False,
+        "confidence": 0.0,
+        "filters": [],
+    }
+    with pytest.raises(SystemExit) as stopped:
+        build(str(tmp_path / "q.jsonl"), str(tmp_path / "out"), sources=SOURCES[1:], workers=1, **options)
+    assert stopped.value.code == 3
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    (reason,) = manifest["without_response"]["reasons"]
+    assert manifest["without_response"]["prompts"] == 16 and "tokens" in reason
+    counts = manifest["stages"]["correctness"]["q"]
+    assert "empty" not in counts and counts["questions without a response"] == 1
+    # Again: nothing to do, the same code.
+    with pytest.raises(SystemExit) as stopped:
+        build(str(tmp_path / "q.jsonl"), str(tmp_path / "out"), sources=SOURCES[1:], workers=1, **options)
+    assert stopped.value.code == 3
 
 
 def test_special_tokens_are_never_drawn(taught_folder: Path) -> None:

@@ -89,6 +89,22 @@ def test_empty_and_identical_continuations_are_dropped() -> None:
     assert dict(numbers) == {"empty": 3, "boundary restored": 0, "identical": 2}
 
 
+def test_a_second_half_that_is_right_all_the_same_is_no_rejected_side() -> None:
+    begun = TEXT[: cut_place(TEXT, 0.5, offsets)]
+    numbers: Counter[str] = Counter()
+    for said, used in ((" and plums 2.\n\nFinal answer: figs", False), (" and plums 2.\n\nFinal answer: plums", True)):
+        asked = row(begun=begun, response=said, question="Which is largest?", answer="figs")
+        assert (paired(asked, DropoutOptions(), True, numbers) is not None) is used
+    assert numbers["right all the same"] == 1
+
+
+def test_a_prompt_without_a_response_is_counted_by_its_reason() -> None:
+    numbers: Counter[str] = Counter()
+    failed = row(begun="The", response=None, error="f:3: the server refuses it (too long: 900)", where="f:3")
+    assert paired(failed, DropoutOptions(), True, numbers) is None
+    assert dict(numbers) == {"no response: the server refuses it (too long: ..)": 1}
+
+
 def test_white_space_that_a_server_drops_is_put_back() -> None:
     assert joined("The bars", " read 3", "show 4") == (" show 4", True)
     assert joined("The bars", "\n\nread 3", "show 4") == ("\n\nshow 4", True)

@@ -118,6 +118,7 @@ def sample(
         prompt_files: a folder of prompt texts KIND.LANGUAGE.txt, in place of or beside the package's.
         on_bad: strict stops at a question that cannot be used; quarantine leaves it out and lists it in OUTPUT.rejected.jsonl (exit code 3).
     """
+    from mpo_lightning.inference.parts import tidy
     from mpo_lightning.inference.ranks import is_first, wait_for
     from mpo_lightning.prefs.prompt_files import read_prompt_files
     from mpo_lightning.prefs.questions import prepare, question_sets, write_questions
@@ -127,8 +128,11 @@ def sample(
     target = Path(output)
     if samples < 1 or max_new_tokens < 1:
         raise InputError("--samples and --max_new_tokens must be at least 1")
-    if target.exists() and is_first():
-        raise InputError(f"{output} exists already; choose another output, or delete it")
+    if target.exists():
+        if is_first() and not tidy(target):
+            raise InputError(f"{output} exists already; choose another output, or delete it")
+        print(f"{output}: is whole; what a run that was killed had left beside it is removed")
+        return
     chosen = open_engine(**engine)
     texts = read_prompt_files(Path(prompt_files) if prompt_files else None)
     rules = sources or [Source()]
@@ -139,7 +143,7 @@ def sample(
         sets = question_sets(Path(prompts), Path(images) if images else None)
         target.parent.mkdir(parents=True, exist_ok=True)
         with progress_bar("questions", sum(entry.annotation.stat().st_size for entry in sets), "bytes") as advance:
-            rows = prepare(sets, rules, texts, seed, advance=advance)
+            rows = prepare(sets, rules, texts, seed, max_tiles=chosen.max_tiles, advance=advance)
             counts = write_questions(rows, {"verified": prepared, "open": prepared}, rejected, on_bad == "strict")
         _tell_questions(counts)
     wait_for(prepared)
@@ -180,15 +184,20 @@ def pair(
         filters: names of the quality filters in use; default all of them.
         workers: processes; default one a core.
     """
+    from dataclasses import asdict
+
+    from mpo_lightning.inference.parts import file_digest
     from mpo_lightning.prefs.annotations import write_json
+    from mpo_lightning.prefs.claim import claim
     from mpo_lightning.prefs.pair import Counts, make_pairs
 
     target = Path(output)
-    if target.exists() and any(target.iterdir()):
-        raise InputError(f"{output}: is not empty; choose a new folder")
+    if (target / "counts.json").exists():
+        raise InputError(f"{output}: holds pairs already; choose a new folder")
     options = pair_options(pairs_per_question, reuse, difference, balance_length, confidence, filters)
     if not Path(responses).is_file():
         raise InputError(f"{responses}: there is no such file; 'mpo prefs sample' writes one")
+    claim(target, "pair.json", {"responses": file_digest(Path(responses)), "options": asdict(options)}, "pairs")
     with progress_bar("pairs", Path(responses).stat().st_size, "bytes") as advance:
         counts = make_pairs(Path(responses), target, options, workers or os.cpu_count() or 1, advance)
     write_json(target / "counts.json", {source: found.as_dict() for source, found in counts.items()})
@@ -231,12 +240,16 @@ def dropout_ntp(
         tokenizer: folder of the tokenizer by whose tokens responses are cut; default the model's, or with a server the packaged one.
     """
     import json
+    from dataclasses import asdict
 
+    from mpo_lightning.data.mmpr import read_meta
+    from mpo_lightning.inference.parts import file_digest, tidy
     from mpo_lightning.inference.ranks import is_first, wait_for
     from mpo_lightning.prefs.annotations import whole_file, write_json
     from mpo_lightning.prefs.build import told
+    from mpo_lightning.prefs.claim import claim
     from mpo_lightning.prefs.dropout_ntp import DropoutOptions, begun_rows, pair_rows
-    from mpo_lightning.prefs.filters import FILTERS, check_filters
+    from mpo_lightning.prefs.filters import FAILED, FILTERS, check_filters
     from mpo_lightning.prefs.sample import draw
 
     target = Path(output)
@@ -245,13 +258,20 @@ def dropout_ntp(
     options = DropoutOptions(ratio, with_image, names)
     drawn = sampling_of(temperature, top_k, top_p, seed)
     chosen = open_engine(**engine)
-    if (target / "meta.json").exists() and is_first():
+    if ratio > 0:
+        chosen.check_begun(with_image)
+    if (target / "counts.json").exists() and is_first():
         raise InputError(f"{output}: holds pairs already; choose a new folder")
     begun, answers = target / "begun.jsonl", target / "responses.jsonl"
     if is_first():
         counts: dict[str, Counter[str]] = {}
-        offsets = offsets_of(chosen, tokenizer)
-        target.mkdir(parents=True, exist_ok=True)
+        offsets, named = offsets_of(chosen, tokenizer)
+        settings = {
+            "pairs": {entry.name: file_digest(entry.annotation) for entry in read_meta(Path(pairs))}, "options": asdict(options), "sampling": asdict(drawn),
+            "max_new_tokens": max_new_tokens, "engine": chosen.description(), "tokenizer": named,
+        }  # fmt: skip
+        claim(target, "dropout_ntp.json", settings, "pairs")
+        tidy(answers)
         with whole_file(begun) as file:
             for row in begun_rows(chosen_rows(Path(pairs)), options, offsets, counts):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -262,10 +282,12 @@ def dropout_ntp(
         draw(begun, answers, _with_progress(chosen), 1, drawn, max_new_tokens, is_first())
     if is_first():
         made = pair_rows(answers, target, options, chosen.exact_seams)
-        write_json(target / "counts.json", {source: counts.get(source, Counter()) + found for source, found in made.items()})
-        print(
-            f"{output}: {sum(found['pairs'] for found in made.values()):,} pairs; not used: {told(sum(made.values(), Counter()), ('pairs', 'tokens'))}"
-        )
+        whole = {source: counts.get(source, Counter()) + made.get(source, Counter()) for source in {**counts, **made}}
+        write_json(target / "counts.json", whole)
+        found = sum(whole.values(), Counter())
+        print(f"{output}: {found['pairs']:,} pairs; not used: {told(found, ('pairs', 'tokens', 'chosen'))}")
+        if any(name.startswith(FAILED) for name in found):
+            raise SystemExit(3)
 
 
 def build(
@@ -300,7 +322,8 @@ def build(
 ) -> None:
     """From questions to shards of preference pairs: sample, verify, pair, DropoutNTP, shards, manifest and data card.
 
-    Every stage is whole on disk before the next; started again after a kill, it goes on with the stage it was in. For example:
+    Every stage is whole on disk before the next; started again after a kill, it goes on with the stage it was in. Exit code 3: some prompts have no response,
+    and the manifest says why. For example:
     mpo prefs build --config configs/prefs/mmpr.yaml --prompts prompts/meta.json --model MODEL --output built
 
     Args:
@@ -333,7 +356,7 @@ def build(
         workers: processes; default one a core.
     """
     from mpo_lightning.inference.ranks import is_first
-    from mpo_lightning.prefs.build import Build, BuildOptions
+    from mpo_lightning.prefs.build import Build, BuildOptions, told
     from mpo_lightning.prefs.dropout_ntp import DropoutOptions
     from mpo_lightning.prefs.manifest import cost_lines
     from mpo_lightning.prefs.prompt_files import read_prompt_files
@@ -355,9 +378,8 @@ def build(
     )  # fmt: skip
     chosen = open_engine(**engine)
     sets = question_sets(Path(prompts), Path(images) if images else None)
-    made = Build(
-        Path(output), sets, rules, texts, _with_progress(chosen), offsets_of(chosen, tokenizer), options, progress_bar, print
-    )
+    offsets, named = offsets_of(chosen, tokenizer)
+    made = Build(Path(output), sets, rules, texts, _with_progress(chosen), offsets, named, options, progress_bar, print)
     made.run()
     if is_first():
         manifest = made.manifest()
@@ -366,6 +388,9 @@ def build(
         print(
             f"{where}: {manifest['pairs']:,} pairs; {output}/manifest.json says what came from where, {output}/README.md is the data card"
         )
+        if (without := manifest["without_response"])["prompts"]:
+            print(f"  {without['prompts']:,} prompts have a reason instead of a response: {told(Counter(without['reasons']))}")
+            raise SystemExit(3)
 
 
 def fingerprint(
@@ -475,12 +500,13 @@ def chosen_rows(meta: Path) -> Iterator[dict[str, Any]]:
             yield {
                 "id": f"{name}-{number:08d}", "source": entry.name, "root": str(entry.root), "image": [str(path.relative_to(root)) for path in parsed.pictures],
                 "question": parsed.question, "prompt": parsed.question, "max_tiles": entry.max_dynamic_patch, "chosen": parsed.chosen,
-                "chosen_meta": parsed.extra.get("chosen_meta"),
+                "chosen_meta": parsed.extra.get("chosen_meta"), "answer": parsed.extra.get("answer_gt"),
             }  # fmt: skip
 
 
-def offsets_of(engine: "Engine", tokenizer: str | None) -> "Offsets":
-    """Where the tokens of a text start and stop, by the tokenizer that is to cut responses."""
+def offsets_of(engine: "Engine", tokenizer: str | None) -> "tuple[Offsets, str]":
+    """Where the tokens of a text start and stop, by the tokenizer that is to cut responses; and a name that tells it from others."""
+    from mpo_lightning.data.reference_cache import tokenizer_fingerprint
     from mpo_lightning.inference.embedded import EmbeddedEngine
 
     if tokenizer is None and isinstance(engine, EmbeddedEngine):
@@ -493,8 +519,11 @@ def offsets_of(engine: "Engine", tokenizer: str | None) -> "Offsets":
         from mpo_lightning.data.sample import packaged_tokenizer
 
         packaged = packaged_tokenizer()
-        return lambda text: packaged.encode(text, add_special_tokens=False).offsets
-    return lambda text: encode(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return lambda text: packaged.encode(text, add_special_tokens=False).offsets, "packaged"
+    return (
+        lambda text: encode(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"],
+        tokenizer_fingerprint(encode),
+    )
 
 
 def _with_progress(engine: "Engine") -> "Engine":

@@ -28,12 +28,13 @@ from mpo_lightning.data.shards import plan_shards, write_shards
 from mpo_lightning.data.survey import survey
 from mpo_lightning.errors import InputError
 from mpo_lightning.inference.engine import Engine
-from mpo_lightning.inference.parts import file_digest
+from mpo_lightning.inference.parts import file_digest, tidy
 from mpo_lightning.inference.ranks import is_first, wait_for
 from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.prefs.annotations import joined_meta, whole_file, write_json
+from mpo_lightning.prefs.claim import claim
 from mpo_lightning.prefs.dropout_ntp import DropoutOptions, Offsets, begun_rows, pair_rows
-from mpo_lightning.prefs.filters import first_failed
+from mpo_lightning.prefs.filters import FAILED, first_failed, no_response
 from mpo_lightning.prefs.manifest import data_card, manifest_of
 from mpo_lightning.prefs.overlap import read_fingerprints
 from mpo_lightning.prefs.pair import PairOptions, make_pairs
@@ -93,6 +94,7 @@ class Build:
         prompts: texts of the kinds of prompt.
         engine: who answers.
         offsets: of the tokenizer, for cutting responses.
+        tokenizer: names that tokenizer.
         options: how.
         progress: opens progress bars.
         say: told what a stage gave.
@@ -104,6 +106,7 @@ class Build:
     prompts: PromptFiles
     engine: Engine
     offsets: Offsets
+    tokenizer: str
     options: BuildOptions
     progress: Progress
     say: Callable[[str], None]
@@ -116,8 +119,12 @@ class Build:
         """
         options = self.options
         questions = {purpose: self.folder / "questions" / f"{purpose}.jsonl" for purpose in ("verified", "open")}
+        if any(source.dropout_ntp for source in self.sources):
+            self.engine.check_begun(options.dropout.with_image)
         if is_first():
-            self._begin()
+            claim(self.folder, "build.json", self.settings(), "a build")
+            for name in ("questions", "responses"):
+                (self.folder / name).mkdir(exist_ok=True)
             self._stage("questions/counts.json", self._questions)
         wait_for(self.folder / "questions/counts.json")
         self._sampled(questions["verified"], "verified", options.samples, 0, options.max_new_tokens)
@@ -135,23 +142,6 @@ class Build:
         """Of a build that is done."""
         return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
 
-    def _begin(self) -> None:
-        settings = self.settings()
-        path = self.folder / "build.json"
-        if path.is_file():
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-            if (names := sorted(name for name in settings | earlier if settings.get(name) != earlier.get(name))) != []:
-                raise InputError(
-                    f"{self.folder}: holds a build with another '{names[0]}' ({earlier.get(names[0])!s:.60} instead of {settings.get(names[0])!s:.60}); choose another "
-                    "--output, or delete the folder"
-                )
-            return
-        if self.folder.exists() and any(self.folder.iterdir()):
-            raise InputError(f"{self.folder}: is not empty and holds no build; choose another --output")
-        (self.folder / "questions").mkdir(parents=True, exist_ok=True)
-        (self.folder / "responses").mkdir(exist_ok=True)
-        write_json(path, settings)
-
     def settings(self) -> dict[str, Any]:
         """Whatever decides the pairs."""
         decides = asdict(self.options)
@@ -163,6 +153,7 @@ class Build:
                 "sources": [source.as_dict() for source in self.sources],
                 "prompts": self.prompts.version,
                 "engine": self.engine.description(),
+                "tokenizer": self.tokenizer,
                 "options": decides,
             }
         ))  # fmt: skip
@@ -183,7 +174,7 @@ class Build:
         overlap = read_fingerprints(options.fingerprints)
         total = sum(entry.annotation.stat().st_size for entry in self.sets)
         with self.progress("questions", total, "bytes") as advance:
-            rows = prepare(self.sets, self.sources, self.prompts, options.sampling.seed, overlap, advance)
+            rows = prepare(self.sets, self.sources, self.prompts, options.sampling.seed, overlap, self.engine.max_tiles, advance)
             counts = write_questions(rows, outputs, self.folder / "questions/rejected.jsonl", options.strict)
         totals = sum(counts.values(), Counter())
         if not totals["verified"] + totals["open"]:
@@ -196,6 +187,8 @@ class Build:
     def _sampled(self, questions: Path, name: str, samples: int, stage: int, tokens: int) -> None:
         output = self.folder / "responses" / f"{name}.jsonl"
         if output.is_file() or not questions.stat().st_size:
+            if is_first():
+                tidy(output)
             return
         sampling = self.options.sampling.of_stage(stage)
         count, refused = draw(questions, output, self.engine, samples, sampling, tokens, is_first())
@@ -239,8 +232,8 @@ class Build:
                 numbers["chosen tokens"] += response.get("response_tokens") or 0
                 if not source_of(response["source"], self.sources).dropout_ntp:
                     continue
-                if (failed := first_failed(response, self.options.dropout.filters)) is not None:
-                    numbers[f"chosen {failed}"] += 1
+                if (failed := no_response(response) or first_failed(response, self.options.dropout.filters)) is not None:
+                    numbers[failed if failed.startswith(FAILED) else f"chosen {failed}"] += 1
                     continue
                 kept = {name: response[name] for name in ("seed", "response_tokens", "finished") if response.get(name) is not None}
                 yield questions.row(number) | {"chosen": response["response"], "chosen_meta": kept}

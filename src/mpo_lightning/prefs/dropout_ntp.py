@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mpo_lightning.answers import check
+from mpo_lightning.answers.asked import question_of
 from mpo_lightning.errors import InputError
 from mpo_lightning.prefs.annotations import AnnotationWriter, Place, dropout_suffix, picture_field
-from mpo_lightning.prefs.filters import first_failed
+from mpo_lightning.prefs.filters import first_failed, no_response
 from mpo_lightning.prefs.words import difference, plain_words, word_counts
 
 Row = dict[str, Any]
@@ -116,7 +118,7 @@ def pair_rows(answers: Path, output: Path, options: DropoutOptions, exact: bool)
             pair = paired(row, options, exact, numbers)
             if pair is not None:
                 numbers["pairs"] += 1
-                place = Place(row["source"], row["root"], suffix, int(row.get("max_tiles") or 12))
+                place = Place(row["source"], row["root"], suffix, row.get("max_tiles"))
                 writer.write(place, pair)
     return counts
 
@@ -132,7 +134,7 @@ def paired(row: Row, options: DropoutOptions, exact: bool, numbers: Counter[str]
     """
     chosen, begun = row["chosen"], row["begun"]
     answered = row | {"response": row.get("response") or ""}
-    if (failed := first_failed(answered, options.filters)) is not None:
+    if (failed := no_response(row) or first_failed(answered, options.filters)) is not None:
         numbers[failed] += 1
         return None
     second, restored = (answered["response"], False) if exact else joined(begun, chosen[len(begun) :], answered["response"])
@@ -140,6 +142,9 @@ def paired(row: Row, options: DropoutOptions, exact: bool, numbers: Counter[str]
     numbers["boundary restored"] += restored
     if plain_words(rejected) == plain_words(chosen):
         numbers["identical"] += 1
+        return None
+    if str(row.get("answer") or "").strip() and check(rejected, question_of(row)).correct:
+        numbers["right all the same"] += 1
         return None
     names = ("sample", "seed", "response_tokens", "finished")
     return {

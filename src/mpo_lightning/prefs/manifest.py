@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from mpo_lightning.prefs.annotations import CORRECTNESS, FORMAT
+from mpo_lightning.prefs.filters import FAILED
 
 PAPER_TOKENS, RLAIFV_TOKENS = 571.2, 992.7
 """Tokens written for a pair: DropoutNTP in the paper, and RLAIF-V beside it (arXiv 2411.10442, section 3.1)."""
@@ -20,10 +21,13 @@ def manifest_of(settings: dict[str, Any], counts: dict[str, Counted], runs: dict
         runs: how responses were made, by stage.
         meta: the data sets of pairs.
     """
+    failed = sum((totals(counts[name]) for name in ("correctness", "begun", "dropout_ntp")), Counter())
+    reasons = {name.removeprefix(FAILED): count for name, count in sorted(failed.items()) if name.startswith(FAILED)}
     return {
         "pairs": sum(entry["length"] for entry in meta.values()),
         "data_sets": {name: entry["length"] for name, entry in meta.items()},
         "costs": costs(counts),
+        "without_response": {"prompts": sum(reasons.values()), "reasons": reasons},
         "stages": counts,
         "sampling": runs,
         "settings": settings,
