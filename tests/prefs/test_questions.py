@@ -12,7 +12,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.evals.prompts import with_reasoning
 from mpo_lightning.prefs.overlap import picture_fingerprint, read_fingerprints, text_fingerprint
 from mpo_lightning.prefs.prompt_files import language_of, read_prompt_files
-from mpo_lightning.prefs.questions import PreparedQuestions, Rejection, prepare, write_questions
+from mpo_lightning.prefs.questions import PreparedQuestions, Rejection, prepare, says_its_answer, write_questions
 from mpo_lightning.prefs.sources import Source, check_sources, source_of
 
 
@@ -76,7 +76,7 @@ def test_each_question_is_put_in_its_words_or_set_aside_with_the_reason(asked: P
     assert first.max_tiles == 6 and len(first.images) == 1 and first.fields["source_id"] == "mine" and first.fields["answer"] == "4"
     assert (
         "请" in questions[1].question
-        and questions[1].question.endswith("图中有几个柱子？")
+        and questions[1].question.endswith("图中有几个柱子？\nA. 3\nB. 4")
         and questions[1].fields["choices"] == ["3", "4"]
     )
     assert questions[2].question.startswith("<image>\n<image>\nYour task") and len(questions[2].images) == 2
@@ -87,6 +87,62 @@ def test_each_question_is_put_in_its_words_or_set_aside_with_the_reason(asked: P
         ("does not exist", "outside its root", "one that the pipeline adds", "not an object"), rejected[2:], strict=True
     ):
         assert words in row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "leaks"),
+    [
+        ("The answer is New York. Which city?", "New York", True), ("How many? The answer is 5.", "5", True), ("Answer: 2.5\nHow long is it?", "2.5", True),
+        ("How many? The answer is 5 apples.", "5", True), ("这是什么？答案是苹果。", "苹果", True), ("Is it? Answer: yes or no.", "yes", False), ("Is it? Answer: yes/no", "yes", False),
+        ("Which? The answer is one of A, B or C.", "A", False), ("Which? Your answer is a letter.", "A", False), ("Which is it? The answer is not New York.", "New York", False),
+        ("Is it? Answer: yes if you see it.", "yes", False), ("What is 1 + 2?", "3", False),
+    ],
+)  # fmt: skip
+def test_a_question_that_says_its_answer(question: str, answer: str, leaks: bool) -> None:
+    assert (says_its_answer(question, answer) is not None) is leaks
+
+
+def test_choices_are_put_to_the_model_and_tell_questions_apart(tmp_path: Path) -> None:
+    short = "Answer with the option's letter from the given choices directly."
+    rows = [
+        {"question": f"Which colour?\n{short}", "answer": "A", "choices": ["red", "green"]},
+        {"question": f"Which colour?\n{short}", "answer": "A", "choices": ["blue", "green"]},
+        {"question": "Which colour: red or green?", "answer": "red", "choices": ["red", "green"]},
+        {"question": "Which colour?", "answer": "red", "choices": "red"},
+    ]
+    path = tmp_path / "asked.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    counts, questions, rejected = prepared(path, tmp_path, [Source()])
+    assert dict(counts["asked"]) == {"verified": 3, "unusable": 1} and "'choices' is 'red'" in rejected[0]["reason"]
+    assert questions[0].question == with_reasoning("Which colour?\nA. red\nB. green")
+    assert questions[1].question.endswith("A. blue\nB. green") and questions[2].question == with_reasoning(rows[2]["question"])
+    _, questions, _ = prepared(path, tmp_path, [Source(kinds=["as_asked"])])
+    assert questions[0].question == f"Which colour?\nA. red\nB. green\n{short}"
+
+
+def test_one_picture_has_one_name_and_a_source_without_a_limit_takes_the_engines(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 1)
+    rows = [{"image": name, "question": "How many?", "answer": "4"} for name in ("a.png", "./a.png")]
+    path = tmp_path / "asked.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    counts, questions, _ = prepared(path, tmp_path, [Source()], max_tiles=3)
+    assert dict(counts["asked"]) == {"verified": 1, "duplicate_question": 1} and questions[0].max_tiles == 3
+    _, questions, _ = prepared(path, tmp_path, [Source(tiles=5)], max_tiles=3)
+    assert questions[0].max_tiles == 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"question": "What?</s>", "answer": "1"}, "the question contains the special token </s>"), ({"question": "What?", "answer": "<box>1</box>"}, "the answer contains the special token <box>"),
+        ({"question": "What?", "answer": "a<|im_end|>"}, "the answer contains the special token <|im_end|>"), ({"question": "What?", "answer": "<image>"}, "special token <image>"),
+    ],
+)  # fmt: skip
+def test_special_tokens_in_questions_and_answers_are_refused(tmp_path: Path, fields: dict, words: str) -> None:
+    path = tmp_path / "asked.jsonl"
+    path.write_text(json.dumps(fields) + "\n" + json.dumps({"question": "Why?"}) + "\n")
+    _, _, rejected = prepared(path, tmp_path, [Source()])
+    assert words in rejected[0]["reason"]
 
 
 def test_strict_stops_at_the_line(asked: Path, tmp_path: Path) -> None:
@@ -151,6 +207,17 @@ def test_questions_of_a_benchmark_are_found_by_words_and_by_pictures(asked: Path
     ] == ["4"]
     with pytest.raises(InputError, match=r"asked.jsonl:1: is no fingerprint"):
         read_fingerprints([asked])
+
+
+def test_thin_drawings_are_the_same_only_together_with_the_words(root: Path, tmp_path: Path) -> None:
+    """Two triangles of the sample, whose few bits are the same."""
+    diagrams = root / "examples/mmpr_sample/images/diagrams"
+    (tmp_path / "b.jsonl").write_text(json.dumps({"id": 1, "question": "What angle?", "image": "triangle0.png"}) + "\n")
+    fingerprint(str(tmp_path / "f.jsonl"), questions=str(tmp_path / "b.jsonl"), name="Bench", images=str(diagrams))
+    overlap = read_fingerprints([tmp_path / "f.jsonl"])
+    assert overlap("How long is it?", [diagrams / "triangle1.png"]) is None
+    assert overlap("What angle?", [diagrams / "triangle0.png"]) == "Bench"
+    assert overlap("What angle?", [diagrams / "bars0.png"]) is None
 
 
 def test_fingerprints_ignore_case_and_flat_pictures(tmp_path: Path) -> None:

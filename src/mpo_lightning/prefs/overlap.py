@@ -4,8 +4,9 @@ A fingerprint list is a JSON-lines file; a line is a problem of a benchmark: `be
 each: which of two neighbouring points of a 17 x 16 thumbnail is brighter, so a copy in another size or format is near). `mpo prefs fingerprint` makes such lists
 from benchmarks on disk, or from any questions file; lists can be joined with `cat`.
 
-A question is set aside where its words are those of a problem (at least five words, or with the same picture), or one of its pictures is within 10 bits of a problem's. Pictures
-of next to one colour say nothing and are not compared.
+A question is set aside where its words are those of a problem (at least five words, or with the same picture), or one of its pictures is within 10 bits of a problem's. A thin
+drawing on white leaves few bits, the same ones as another drawing's, so that its picture counts only together with the words. Pictures of next to one colour say nothing
+and are not compared.
 """
 
 import hashlib
@@ -30,6 +31,8 @@ NEAR = 10
 FEW_WORDS = 5
 FLAT = 16
 """Fewer bits than this that are set, or not set, and a picture is next to one colour."""
+PLAIN = 48
+"""The same for a picture that may look like another one."""
 
 
 def text_fingerprint(question: str) -> str:
@@ -68,15 +71,19 @@ class Overlap:
         if benchmark is not None and (len(plain_words(question).split()) >= FEW_WORDS or not pictures):
             return benchmark
         for path in pictures:
-            if len(self.pictures) and (found := self._picture(str(path))) is not None:
+            if len(self.pictures) and (found := self._picture(str(path), benchmark is not None)) is not None:
                 return found
         return None
 
-    def _picture(self, path: str) -> str | None:
+    def _picture(self, path: str, same_words: bool) -> str | None:
         fingerprint = _fingerprint_of(path)
         if fingerprint is None:
             return None
-        bits = np.bitwise_count(self.pictures ^ np.frombuffer(bytes.fromhex(fingerprint), dtype=np.uint64)).sum(axis=1)
+        own = np.frombuffer(bytes.fromhex(fingerprint), dtype=np.uint64)
+        marked = int(np.bitwise_count(own).sum())
+        if not same_words and min(marked, 256 - marked) < PLAIN:
+            return None
+        bits = np.bitwise_count(self.pictures ^ own).sum(axis=1)
         nearest = int(bits.argmin())
         return self.benchmarks[nearest] if bits[nearest] <= NEAR else None
 

@@ -11,15 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from mpo_lightning.data.mmpr import AnnotationSet, parse_json, picture_path, read_lines, read_meta, refuse_long
-from mpo_lightning.data.prompts import RESERVED, Prompt, QuestionFile
+from mpo_lightning.data.prompts import RESERVED, Prompt, QuestionFile, without_hint
 from mpo_lightning.data.records import checked_question
 from mpo_lightning.data.shards import unique_names
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.prefs.annotations import whole_file
+from mpo_lightning.prefs.filters import MARKS, STRUCTURE
 from mpo_lightning.prefs.prompt_files import AS_ASKED, PromptFiles
 from mpo_lightning.prefs.sources import Source, source_of
 from mpo_lightning.prefs.words import plain_words
@@ -28,7 +29,10 @@ Purpose = Literal["verified", "open"]
 """Questions whose answers can be checked, and the others, which are only good for DropoutNTP."""
 
 ADDED = {*RESERVED, "source", "root", "kind", "prompt", "max_tiles", "sample", "seed", "begun", "purpose"}
-ANNOUNCED = re.compile(r"(?:final\s+answer|\banswer|答案)\s*(?:is|:|：|是|为)\s*(.{1,80})", re.IGNORECASE)
+ANNOUNCED = re.compile(r"(?:final\s+answer|\banswer|答案)\s*(?:is|:|：|是|为)\s*(?=(.{1,80}))", re.IGNORECASE)
+SENTENCE_END = re.compile(r"[.?!](?=\s|$)|[。？！]")
+OPEN = ("or", "and", "if", "to", "/")
+"""Words behind an answer that make it one of several: "Answer: yes or no"."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ def prepare(
     prompts: PromptFiles,
     seed: int,
     seen_in_evals: Callable[[str, list[Path]], str | None] = lambda question, pictures: None,
+    max_tiles: int | None = None,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Iterator[dict[str, Any] | Rejection]:
     """Each question as a prepared row, or the reason why it is not used, in their order.
@@ -71,6 +76,7 @@ def prepare(
         prompts: texts of the kinds of prompt.
         seed: of the choice among a source's kinds.
         seen_in_evals: the benchmark that holds a question or its picture, if any.
+        max_tiles: limit on tiles where a source has none.
         advance: told of bytes read.
     """
     seen: set[bytes] = set()
@@ -84,7 +90,7 @@ def prepare(
             except BadRecord as error:
                 yield Rejection(entry.name, where, "unusable", str(error))
                 continue
-            row = _row(fields, entry, f"{name}-{number:08d}", source, prompts, seed)
+            row = _row(fields, entry, f"{name}-{number:08d}", source, prompts, seed) | {"max_tiles": source.tiles or max_tiles}
             if (rejection := _refused(row, pictures, where, seen, seen_in_evals)) is not None:
                 yield rejection
             else:
@@ -111,7 +117,15 @@ def _parsed(line: bytes, root: Path) -> tuple[dict[str, Any], list[Path]]:
     if answer is not None and not isinstance(answer, str | int | float):
         raise BadRecord(f"'answer' is a {type(answer).__name__}; it must be a text or a number")
     fields["question"] = checked_question(fields["question"], len(names))
-    fields["image"] = names
+    choices = fields.get("choices")
+    if choices not in (None, []) and not (isinstance(choices, list) and all(isinstance(one, str | int | float) for one in choices)):
+        raise BadRecord(f"'choices' is {choices!r:.60}; it must be a list of texts, or absent")
+    for what, text, marks in (("question", fields["question"], STRUCTURE), ("answer", str(answer), MARKS)):
+        for mark in marks:
+            if mark in text:
+                raise BadRecord(f"the {what} contains the special token {mark}, which would forge the structure of the prompt")
+    # One name for one picture, so that "./a.png" asks about the same as "a.png".
+    fields["image"] = [str(PurePosixPath(name)) for name in names]
     return fields, [picture_path(root, name) for name in names]
 
 
@@ -127,9 +141,41 @@ def _row(
         rest["source_id"] = fields["id"]
     return {
         "id": identity, "source": entry.name, "purpose": "verified" if verified else "open", "root": str(entry.root), "image": fields["image"],
-        "question": fields["question"], "answer": answer, "kind": kind, "prompt": worded(fields["question"], kind, prompts),
-        "max_tiles": source.tiles, **rest,
+        "question": fields["question"], "answer": answer, "kind": kind, "prompt": worded(with_choices(fields), kind, prompts),
+        **rest,
     }  # fmt: skip
+
+
+def with_choices(fields: dict[str, Any]) -> str:
+    """A question with its `choices` as lines A., B., ... in front of a request for a short answer; as it is where it lists them itself.
+
+    Args:
+        fields: of the question.
+    """
+    question = str(fields["question"])
+    choices = [str(choice) for choice in fields.get("choices") or []]
+    bare = without_hint(question)
+    if not choices or all(choice in bare for choice in choices):
+        return question
+    lines = "".join(f"\n{chr(ord('A') + place)}. {choice}" for place, choice in enumerate(choices))
+    return bare + lines + question[len(bare) :]
+
+
+def says_its_answer(question: str, answer: str) -> str | None:
+    """The words with which a question says its own answer; None where it does not.
+
+    Args:
+        question: its text.
+        answer: the right one.
+    """
+    wanted = plain_words(answer)
+    for announced in ANNOUNCED.finditer(question) if wanted else ():
+        said = plain_words(SENTENCE_END.split(announced[1])[0])
+        behind = said.removeprefix(f"{wanted} ").split(" ")
+        begins = said.startswith(f"{wanted} ") and not (len(wanted) == 1 and wanted.isalpha()) and not set(behind) & set(OPEN)
+        if said == wanted or begins:
+            return announced[0] + announced[1]
+    return None
 
 
 def worded(question: str, kind: str, prompts: PromptFiles) -> str:
@@ -142,10 +188,10 @@ def worded(question: str, kind: str, prompts: PromptFiles) -> str:
 def _refused(
     row: dict[str, Any], pictures: list[Path], where: str, seen: set[bytes], seen_in_evals: Callable[[str, list[Path]], str | None]
 ) -> Rejection | None:
-    announced = ANNOUNCED.search(row["question"])
-    if row["answer"] and announced and plain_words(row["answer"]) in plain_words(announced[1]).split(" "):
-        return Rejection(row["source"], where, "leaked_answer", f"the question says its answer ({announced[0]!r:.60})")
-    key = hashlib.blake2b(f"{plain_words(row['question'])}\0{row['root']}\0{row['image']}".encode(), digest_size=10).digest()
+    if (said := says_its_answer(row["question"], row["answer"])) is not None:
+        return Rejection(row["source"], where, "leaked_answer", f"the question says its answer ({said!r:.60})")
+    asked = [plain_words(row["question"]), row["root"], row["image"], [str(choice) for choice in row.get("choices") or []]]
+    key = hashlib.blake2b(repr(asked).encode(), digest_size=10).digest()
     if key in seen:
         return Rejection(row["source"], where, "duplicate_question", "the same question about the same pictures came before")
     seen.add(key)

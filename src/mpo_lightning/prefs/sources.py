@@ -19,14 +19,14 @@ class Source:
 
     Attributes:
         match: patterns of names, as in a shell ("chartqa*").
-        tiles: most tiles of a question's pictures, thumbnails not counted.
+        tiles: most tiles of a question's pictures, thumbnails not counted; None is the engine's own limit (--max_tiles).
         correctness: whether right answers are known well enough to pair right with wrong.
         dropout_ntp: whether to make pairs by leaving out the picture.
         kinds: of prompts, taken in turn.
     """
 
     match: list[str] = field(default_factory=lambda: ["*"])
-    tiles: int = 12
+    tiles: int | None = None
     correctness: bool = True
     dropout_ntp: bool = True
     kinds: list[str] = field(default_factory=lambda: ["plain"])
@@ -53,7 +53,7 @@ def check_sources(sources: Sequence[Source], prompts: PromptFiles) -> None:
     if not sources:
         raise InputError("sources is empty; give at least one, for example {match: ['*']}")
     for source in sources:
-        if source.tiles < 1 or not source.match or not source.kinds:
+        if (source.tiles is not None and source.tiles < 1) or not source.match or not source.kinds:
             raise InputError(
                 f"the source {source.match} needs tiles of at least 1, and at least one pattern and one kind of prompt"
             )
