@@ -99,12 +99,12 @@ def check(folder: str, workers: int | None = None) -> None:
 def show(
     folder: str, output: str = "pairs.html", pairs: int = 32, model: str | None = None, max_tiles: int = 12, seed: int = 0
 ) -> None:
-    """Writes a self-contained HTML page of pairs: pictures with their tiles, question, answers with their difference, token counts.
+    """Writes a self-contained HTML page of pairs: pictures with their tiles, question, answers with their difference, token counts, and how each was made.
 
     A pair that cannot be read is shown with the reason, and the exit code is then 1.
 
     Args:
-        folder: a shard folder.
+        folder: a shard folder; or a meta.json in MMPR's form, or the folder that it is in.
         output: the page.
         pairs: how many, drawn at random; all if there are fewer.
         model: checkpoint folder whose tokenizer and tile size are used; default the packaged tokenizer and 448 pixels.
@@ -125,7 +125,7 @@ def show(
     count, damaged = write_page(Path(folder), Path(output), pairs, seed, max_tiles, **options)
     print(f"{output}: {count} pairs; open it in a browser")
     if damaged:
-        print(f"  {damaged} of them cannot be read; the page says why, 'mpo data check {folder}' lists all")
+        print(f"  {damaged} of them cannot be read; the page says why")
         raise SystemExit(1)
 
 

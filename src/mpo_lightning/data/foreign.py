@@ -4,8 +4,9 @@
     ms-swift   messages (the last turn is the chosen answer), rejected_response (or rejected_messages), images
     RLAIF-V    question, chosen, rejected, image (bytes, in parquet)
 
-JSON lines or parquet; which project's columns a file has is told by its first row. Only single-turn pairs are taken. Pictures given as bytes are written to OUTPUT/images;
-paths stay relative to the folder they were in.
+JSON lines or parquet; which project's columns a file has is told by its first row. Only single-turn pairs are taken whose sides answer one prompt with the same pictures,
+without a system turn: what a pair here has no place for is refused, since without it the pair would say something else. Pictures given as bytes are written to
+OUTPUT/images; paths stay relative to the folder they were in, and are looked up.
 
 Sources: TRL docs/source/dataset_formats.md; ms-swift docs Custom-dataset (RLHF); the data set card of openbmb/RLAIF-V-Dataset.
 """
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mpo_lightning.data.mmpr import parse_json, read_lines, refuse_long
+from mpo_lightning.data.mmpr import parse_json, picture_path, read_lines, refuse_long
 from mpo_lightning.data.pictures import open_picture, picture_size
 from mpo_lightning.data.records import IMAGE_MARK, checked_answers, checked_question
 from mpo_lightning.errors import BadRecord, InputError
@@ -129,14 +130,24 @@ def _swift(row: Row) -> tuple[Any, Any, Any, set[str]]:
     messages = row["messages"]
     if not isinstance(messages, list) or not messages:
         raise BadRecord("'messages' is no list of turns")
-    rejected = row.get("rejected_response")
+    if row.get("rejected_images"):
+        raise BadRecord("'rejected_images' gives the rejected side other pictures; both sides of a pair answer the same question")
+    rejected, turns = row.get("rejected_response"), row.get("rejected_messages")
     if rejected is None:
-        rejected = _one_turn((row.get("rejected_messages") or [])[-1:], "assistant")
+        if not isinstance(turns, list) or not turns:
+            raise BadRecord("there is neither a 'rejected_response' nor a list 'rejected_messages'")
+        if turns[:-1] and turns[:-1] != messages[:-1]:
+            raise BadRecord(
+                "'rejected_messages' begins with other turns than 'messages'; both sides of a pair answer the same question"
+            )
+        rejected = _one_turn(turns[-1:], "assistant")
+    elif turns:
+        raise BadRecord("there are a 'rejected_response' and 'rejected_messages'; leave one of them out")
     return (
         _one_turn(messages[:-1], "user"),
         _one_turn(messages[-1:], "assistant"),
         rejected,
-        {"messages", "rejected_response", "rejected_messages"},
+        {"messages", "rejected_response", "rejected_messages", "rejected_images"},
     )
 
 
@@ -145,11 +156,15 @@ def _rlaif(row: Row) -> tuple[Any, Any, Any, set[str]]:
 
 
 def _one_turn(turns: Any, role: str) -> str:
-    """The text of the only turn there may be, system messages left out; parts that are pictures become marks."""
+    """The text of the only turn there may be; parts that are pictures become marks."""
     if isinstance(turns, str):
         return turns
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise BadRecord(f"a turn of the {role} is {type(turns).__name__}, neither a text nor a list of turns")
+    if any(turn.get("role") == "system" and turn.get("content") for turn in turns):
+        raise BadRecord(
+            "there is a system turn; the chat template has one of its own, so take it out, or put what it says into the question"
+        )
     spoken = [turn for turn in turns if turn.get("role") != "system"]
     if len(spoken) != 1 or spoken[0].get("role") != role:
         raise BadRecord(f"there are {len(spoken)} turns where one of the {role} belongs; only single-turn pairs are taken")
@@ -222,7 +237,9 @@ def import_pairs(
                 kinds |= {type(picture) for picture in pair.pictures}
                 if len(kinds) > 1:
                     raise InputError(f"{where}: some pictures of the file are bytes and some are paths; split the file")
-                names = [_kept(picture, output) if isinstance(picture, bytes) else picture for picture in pair.pictures]
+                names = [
+                    _kept(picture, output) if isinstance(picture, bytes) else _found(picture, root) for picture in pair.pictures
+                ]
             except (BadRecord, KeyError) as error:
                 reason = f"the column {error} is missing" if isinstance(error, KeyError) else str(error)
                 if strict:
@@ -244,6 +261,16 @@ def import_pairs(
     meta = {source.stem: {"root": place, "annotation": f"annotations/{source.stem}.jsonl", "repeat_time": 1, "length": written}}
     (output / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
     return written, refused, columns
+
+
+def _found(name: str, root: Path) -> str:
+    """The name, once the picture is there.
+
+    Raises:
+        BadRecord: it is not, or lies outside its folder.
+    """
+    picture_path(root, name)
+    return name
 
 
 def _kept(data: bytes, output: Path) -> str:

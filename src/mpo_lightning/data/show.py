@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from mpo_lightning.data.index import open_index
+from mpo_lightning.data.mmpr import make_record, parse_line, read_lines, read_meta
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.reader import ShardReader
-from mpo_lightning.data.records import PreferenceRecord
+from mpo_lightning.data.records import MAX_TEXT_BYTES, PreferenceRecord
 from mpo_lightning.data.sample import packaged_tokenizer
 from mpo_lightning.data.tiling import choose_grid, cut_tiles, tiles_per_picture
 from mpo_lightning.errors import BadRecord
@@ -26,6 +27,7 @@ article { border: 1px solid #8886; border-radius: 8px; padding: 1rem 1.2rem; mar
 h2 { font-size: 1rem; margin: 0 0 .6rem; } .meta { color: #888; font-weight: normal; }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; }
 .sides { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; margin-top: .8rem; }
+.history { font-size: .8rem; color: #888; margin-top: .5rem; }
 .damaged { border-color: #c33; }
 .side { border-radius: 6px; padding: .6rem .8rem; } .side h3 { font-size: .85rem; margin: 0 0 .3rem; }
 .chosen { background: #2a92; } .rejected { background: #c332; }
@@ -43,6 +45,72 @@ def packaged_count(text: str) -> int:
     return len(packaged_tokenizer().encode(text).ids)
 
 
+class ShardPairs:
+    """The pairs of a shard folder, by number.
+
+    Args:
+        folder: of shards.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._index = open_index(folder)
+        self._reader = ShardReader(self._index)
+        self.where, self.key, self.read = self._index.where, self._index.key, self._reader.read
+        sets = ", ".join(entry.name for entry in self._index.datasets)
+        self.origin = f"in {len(self._index.shards)} shards; data sets: {sets}"
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+
+class AnnotationPairs:
+    """The pairs of a meta.json in MMPR's form, by number.
+
+    Args:
+        meta: the file.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+
+    def __init__(self, meta: Path) -> None:
+        sets = read_meta(meta)
+        self._lines = [(entry, number, offset) for entry in sets for number, offset, _ in read_lines(entry.annotation)]
+        self.origin = f"in {len(sets)} files; data sets: {', '.join(entry.name for entry in sets)}"
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def where(self, place: int) -> str:
+        """File and line."""
+        entry, number, _ = self._lines[place]
+        return f"{entry.annotation}:{number}"
+
+    def key(self, place: int) -> str:
+        """The name that the pair gets in shards, but for signs that a name there may not have."""
+        entry, number, _ = self._lines[place]
+        return f"{entry.name}-{number:08d}"
+
+    def read(self, place: int) -> PreferenceRecord:
+        """A pair with its pictures.
+
+        Raises:
+            BadRecord: it cannot be used.
+        """
+        entry, number, offset = self._lines[place]
+        with entry.annotation.open("rb") as file:
+            file.seek(offset)
+            parsed = parse_line(file.readline(MAX_TEXT_BYTES + 1), entry.root)
+        images = tuple(path.read_bytes() for path in parsed.pictures)
+        return make_record(entry, number, parsed, entry.name, images)
+
+
+def pairs_in(folder: Path) -> ShardPairs | AnnotationPairs:
+    """The pairs of a shard folder, or of a meta.json or the folder that it is in."""
+    meta = folder if folder.suffix == ".json" else folder / "meta.json"
+    return AnnotationPairs(meta) if meta.is_file() else ShardPairs(folder)
+
+
 def write_page(
     folder: Path,
     output: Path,
@@ -55,7 +123,7 @@ def write_page(
     """Writes the page and returns how many pairs are on it, and how many of them could not be read.
 
     Args:
-        folder: a shard folder.
+        folder: see `pairs_in`.
         output: the page.
         pairs: how many, drawn at random.
         seed: of the draw.
@@ -63,22 +131,20 @@ def write_page(
         tile_size: side of a tile in pixels.
         count_tokens: of the tokenizer.
     """
-    index = open_index(folder)
-    chosen = sorted(np.random.default_rng(seed).permutation(len(index))[:pairs].tolist())
-    reader = ShardReader(index)
+    found = pairs_in(folder)
+    chosen = sorted(np.random.default_rng(seed).permutation(len(found))[:pairs].tolist())
     articles, damaged = [], 0
     for record in chosen:
         try:
-            articles.append(_article(reader.read(record), max_tiles, tile_size, count_tokens))
+            articles.append(_article(found.read(record), max_tiles, tile_size, count_tokens))
         except BadRecord as error:
             damaged += 1
-            reason = html.escape(f"{index.where(record)}: {error}")
-            articles.append(f'<article class="damaged"><h2>{html.escape(index.key(record))}</h2><p>{reason}</p></article>')
-    sets = ", ".join(html.escape(entry.name) for entry in index.datasets)
+            reason = html.escape(f"{found.where(record)}: {error}")
+            articles.append(f'<article class="damaged"><h2>{html.escape(found.key(record))}</h2><p>{reason}</p></article>')
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{html.escape(str(folder))}</title><style>{STYLE}</style></head><body><h1>{html.escape(str(folder))}</h1>"
-        f"<p>{len(chosen)} of {len(index):,} pairs in {len(index.shards)} shards; data sets: {sets}.</p>{''.join(articles)}</body></html>\n"
+        f"<p>{len(chosen)} of {len(found):,} pairs {html.escape(found.origin)}.</p>{''.join(articles)}</body></html>\n"
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")
@@ -90,14 +156,25 @@ def _article(record: PreferenceRecord, max_tiles: int, tile_size: int, count_tok
     figures = "".join(_figure(open_picture(data), limit, tile_size) for data in record.images)
     left, right = marked_difference(record.chosen, record.rejected)
     sides = "".join(
-        f'<div class="side {name}"><h3>{name}, {count_tokens(text)} tokens</h3><div class="text">{marked}</div></div>'
+        f'<div class="side {name}"><h3>{name}, {count_tokens(text)} tokens</h3><div class="text">{marked}</div>{_history(record.extra.get(f"{name}_meta"))}</div>'
         for name, text, marked in (("chosen", record.chosen, left), ("rejected", record.rejected, right))
     )
+    # The id that the pair was made with, and what it is.
+    made = [str(record.extra[name]) for name in ("id", "kind", "prompt_kind") if record.extra.get(name)]
+    made += [f"answer {record.extra['answer_gt']}"] if record.extra.get("answer_gt") is not None else []
     return (
         f'<article><h2>{html.escape(record.key)} <span class="meta">{html.escape(record.dataset)}, {html.escape(record.source)}, '
-        f'question {count_tokens(record.question)} tokens</span></h2><div class="pictures">{figures}</div>'
+        f'question {count_tokens(record.question)} tokens{"".join(f"; {html.escape(part)}" for part in made)}</span></h2><div class="pictures">{figures}</div>'
         f'<div class="text">{html.escape(record.question)}</div><div class="sides">{sides}</div></article>'
     )
+
+
+def _history(meta: object) -> str:
+    """A side's `_meta` in a line: sample, verdict, rule, confidence and whatever else was written down."""
+    if not isinstance(meta, dict) or not meta:
+        return ""
+    told = ", ".join(f"{str(name).replace('_', ' ')} {value}" for name, value in meta.items() if value is not None)
+    return f'<div class="history">{html.escape(told)}</div>'
 
 
 def _figure(image: Image.Image, limit: int, tile_size: int) -> str:
