@@ -21,6 +21,9 @@ CONFIDENT = 0.92
 LIKELY = 0.7
 """Least confidence with which a response that announces no answer must be wrong to be rejected for it; no rule that reads running text reaches `CONFIDENT`."""
 
+ANNOUNCING = ("boxed", "final answer", "announced", "bracketed")
+"""Rules of the checker that read an announced answer."""
+
 NUMBER = re.compile(r"[-+]?\d[\d.,]*")
 PERCENT = re.compile(r"%|\bpercent|\bpct\b")
 UNIT_MARKS = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}|\\[a-z]+|[{}$\\]")
@@ -58,12 +61,13 @@ def verify(response: str, question: Question, confident: float = CONFIDENT, form
         form_asked: whether the prompt asked for "Final answer: .."; a response cannot fail what nobody asked for.
     """
     verdict = check(response, question)
-    text = clean(response)
-    said = announced(text)
-    if said is None:
-        return Verified(_unannounced(text, question, verdict, min(confident, LIKELY), form_asked), verdict)
+    read = verdict.rule.split("/")[0] in ANNOUNCING
+    if not read:
+        text = clean(response)
+        if announced(text) is None:
+            return Verified(_unannounced(text, question, verdict, min(confident, LIKELY), form_asked), verdict)
     # A verdict on anything but the announced answer says that the checker could not read that one.
-    sure = verdict.correct is not None and verdict.rule.split("/")[0] == said.rule and verdict.confidence >= confident
+    sure = read and verdict.correct is not None and verdict.confidence >= confident
     if not sure or other_unit(verdict.extraction, question, bool(verdict.correct)):
         return Verified(Outcome.UNDECIDED, verdict)
     return Verified(Outcome.RIGHT if verdict.correct else Outcome.WRONG, verdict)
