@@ -1,11 +1,16 @@
 """How fast several answers to a prompt are drawn, beside plain `generate()` with num_return_sequences, in one run on the same model.
 
-    python benchmarks/sampling.py [--samples 8] [--tokens 64] [--prompts 4] [--rounds 3] [--json FILE]
+    python benchmarks/sampling.py [--samples 8] [--tokens 64] [--prompts 4] [--engine_prompts 32] [--rounds 3] [--json FILE]
 
 Two models with random weights, float32, on the CPU: "tiny" (`mpo model tiny`: tiles of 112 pixels, 16 tokens each) and "small" (tiles of 448 pixels, 256 tokens
 each, as a real InternVL2 has; 33 M parameters). Each prompt has a picture of 4 tiles and a thumbnail. Both sides draw at temperature 1.0 among the 50
-likeliest tokens, exactly --tokens of them. Both get prepared tensors; reading pictures from disk is not part of it. Plain
-generation takes a prompt at a time, since prompts with pictures do not batch in it; the embedded engine takes --prompts at once ("one by one": one, for the share of the gain that comes from reading a prompt once).
+likeliest tokens, exactly --tokens of them. Columns:
+
+    plain        `generate()`, a prompt at a time, since prompts with pictures do not batch in it; prepared tensors
+    ours         the function that the embedded engine calls for a batch, with --prompts at once; prepared tensors
+    one by one   the same with one prompt at once: the share of the gain that comes from reading a prompt once
+    engine       `EmbeddedEngine.answer`, as `mpo prefs sample` runs it: weights loaded, pictures read from disk, Lightning's predict loop, lines written, the file put in
+                 order; --engine_prompts prompts, once. It may end an answer early, so its rate is that of tokens, given as answers of --tokens
 
 Expected gain: plain generation encodes the picture and reads the prompt --samples times, ours once, so the ratio grows with the length of the prompt; the
 tokens after it cost the same, but a small model's cost is mostly that of starting each step, which prompts in a batch share.
@@ -14,6 +19,7 @@ tokens after it cost the same, but a small model's cost is mostly that of starti
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,13 +27,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, Qwen2Config
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
 from mpo_lightning.data.encoding import IMAGE_TOKEN  # noqa: E402
+from mpo_lightning.data.prompts import QuestionFile, Repeated  # noqa: E402
 from mpo_lightning.data.tiling import normalize_tiles  # noqa: E402
+from mpo_lightning.inference.embedded import EmbeddedEngine  # noqa: E402
+from mpo_lightning.inference.engine import Work  # noqa: E402
+from mpo_lightning.models.export import save_folder  # noqa: E402
 from mpo_lightning.models.generation import EncodedPrompt, generate, pad_prompts  # noqa: E402
 from mpo_lightning.models.processor import Processor  # noqa: E402
 from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids  # noqa: E402
@@ -81,6 +92,30 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
+def engine_rate(model: InternVLForConditionalGeneration, processor: Processor, options: argparse.Namespace) -> float:
+    """Answers of --tokens a second of a whole run of the embedded engine."""
+    with tempfile.TemporaryDirectory() as place:
+        folder, questions, output = Path(place) / "model", Path(place) / "questions.jsonl", Path(place) / "answers.jsonl"
+        folder.mkdir()
+        save_folder(model, processor, folder)
+        side = 2 * processor.tile_size
+        noise = torch.randint(0, 256, (side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        Image.fromarray(noise.numpy()).save(Path(place) / "noise.png")
+        rows = [
+            {"image": "noise.png", "question": f"How many bars are taller than bar {number}?"}
+            for number in range(options.engine_prompts)
+        ]
+        questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        trainer = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
+        engine = EmbeddedEngine(
+            str(folder), TILES - 1, batch_size=options.prompts * options.samples, num_workers=0, trainer=trainer
+        )
+        work = Work(Repeated(QuestionFile(questions), options.samples), "benchmark", options.tokens, Sampling())
+        spent = seconds(lambda: engine.answer(work, output))
+        tokens = sum(json.loads(line)["response_tokens"] for line in output.read_text().splitlines())
+    return tokens / options.tokens / spent
+
+
 @torch.no_grad()
 def compare(
     name: str, model: InternVLForConditionalGeneration, processor: Processor, options: argparse.Namespace
@@ -116,8 +151,10 @@ def compare(
     best = {side: min(found) for side, found in times.items()}
     ratios = {side: best["plain"] / best[side] for side in ("ours", "one by one")}
     rates = {side: options.prompts * options.samples / spent for side, spent in best.items()}
+    rates["engine"] = engine_rate(model, processor, options)
+    ratios["engine"] = rates["engine"] / rates["plain"]
     print(
-        f"{name:<6}{len(prompts[0].ids):>8}{rates['plain']:>10.2f}{rates['ours']:>10.2f}{ratios['ours']:>8.2f}{ratios['one by one']:>14.2f}"
+        f"{name:<6}{len(prompts[0].ids):>8}{rates['plain']:>10.2f}{rates['ours']:>10.2f}{ratios['ours']:>8.2f}{ratios['one by one']:>14.2f}{rates['engine']:>10.2f}{ratios['engine']:>8.2f}"
     )
     return {
         "model": name,
@@ -134,12 +171,13 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--engine_prompts", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", nargs="+", default=["tiny", "small"], choices=["tiny", "small"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print(f"responses a second, {options.samples} a prompt, {options.tokens} tokens each, {torch.get_num_threads()} threads")
-    print(f"{'model':<6}{'prompt':>8}{'plain':>10}{'ours':>10}{'ratio':>8}{'one by one':>14}")
+    print(f"{'model':<6}{'prompt':>8}{'plain':>10}{'ours':>10}{'ratio':>8}{'one by one':>14}{'engine':>10}{'ratio':>8}")
     made = {"tiny": lambda: tiny_model(0), "small": small_model}
     found = [compare(name, *made[name](), options) for name in options.models]
     if options.json:
