@@ -44,7 +44,7 @@ class Size:
     """
 
     base_examples: int = 24_000
-    base_epochs: int = 3
+    base_epochs: int = 2
     base_lr: float = 2e-3
     base_batch: int = 64
     heart: int | None = None

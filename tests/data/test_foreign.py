@@ -23,7 +23,7 @@ TRL = [
      "rejected": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Go."}]},
 ]  # fmt: skip
 SWIFT = [
-    {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "<image>What is it?"}, {"role": "assistant", "content": "A cat."}],
+    {"messages": [{"role": "user", "content": "<image>What is it?"}, {"role": "assistant", "content": "A cat."}],
      "rejected_response": "A dog.", "images": ["a.png"]},
     {"messages": [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "Left."}], "rejected_messages": [{"role": "user", "content": "Which?"},
      {"role": "assistant", "content": "Right."}], "images": ["a.png", "b.png"]},
