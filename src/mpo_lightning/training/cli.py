@@ -13,12 +13,12 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from mpo_lightning.errors import InputError, LostRank
+from mpo_lightning.errors import InputError
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO
 from mpo_lightning.training.checkpoints import find_checkpoint
 from mpo_lightning.training.datamodule import MMPRDataModule
+from mpo_lightning.training.lost_ranks import ended_everywhere
 from mpo_lightning.training.module import MPOModule
-from mpo_lightning.training.together import first_to_say, lost_rank
 
 
 def _is_cache(source: str) -> bool:
@@ -74,26 +74,10 @@ class MPOCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Raises LostRank, after the processes that Lightning started here were killed, stopped ones too."""
-        try:
+        """Raises LostRank, after the processes that Lightning started here were ended, stopped ones too."""
+        with ended_everywhere(self.trainer):
             super()._run_subcommand(subcommand)
-        except SIGTERMException:
-            # In the middle of something, most likely the start: the others would wait for this process.
-            if self.trainer.strategy.launcher is not None:
-                self.trainer.strategy.launcher.kill(signal.SIGTERM)
-            raise
-        except RuntimeError as error:
-            reason = lost_rank(error)
-            if reason is None:
-                raise
-            words = (
-                f"another process of the run ended or did not answer within the strategy's timeout, as rank {self.trainer.global_rank} found in step "
-                f"{self.trainer.global_step} ({reason}); go on with --ckpt_path auto"
-            )
-            speaks = first_to_say()
-            if self.trainer.strategy.launcher is not None:
-                self.trainer.strategy.launcher.kill(signal.SIGKILL)
-            raise LostRank(words if speaks else "") from None
+            self.set_aside = self.datamodule.quarantine.count()
 
 
 def run(args: Any = None) -> MPOCLI:
@@ -118,9 +102,8 @@ def run(args: Any = None) -> MPOCLI:
             save_config_kwargs={"overwrite": True},
             args=args,
         )
-        set_aside = made.datamodule.quarantine.count()
-        if set_aside and made.trainer.is_global_zero:
-            print(f"{set_aside} records were set aside; quarantine-*.jsonl in the run folder says why")
+        if made.set_aside and made.trainer.is_global_zero:
+            print(f"{made.set_aside} records were set aside; quarantine-*.jsonl in the run folder says why")
             raise SystemExit(3)
         return made
     except SIGTERMException:

@@ -1,13 +1,12 @@
 """Stopping every rank at once.
 
 A rank that alone raised would leave the others waiting in their next collective until they time out. Where all ranks meet, they tell each
-other, and stop together. Where one died or hangs, the others notice by their collectives' errors, within the strategy's timeout.
+other, and stop together. Where one died or hangs, the others notice by their collectives' errors (`lost_ranks`).
 """
 
 import atexit
 import importlib
 import os
-import re
 import sys
 from typing import Any, NoReturn, TypeVar
 
@@ -57,24 +56,6 @@ def stop_together(problem: str | None) -> None:
     if dist.is_available() and dist.is_initialized() and dist.get_rank() != 0:
         raise SystemExit(0)
     raise InputError(problems[0])
-
-
-def lost_rank(error: RuntimeError) -> str | None:
-    """What a collective says that another rank did not take part in; None for any other error."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if isinstance(error, (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)):
-        return text
-    if re.search(r"\bgloo[/:]", text):
-        return re.sub(r"^\[.*?\] ", "", text)
-    return None
-
-
-def first_to_say() -> bool:
-    """Whether no other rank has spoken for all; the ranks' common store counts, where it is still there."""
-    try:
-        return bool(dist.distributed_c10d._get_default_store().add("mpo_lightning/lost_rank", 1) == 1)
-    except (RuntimeError, ValueError):
-        return True
 
 
 def end_process(code: int) -> NoReturn:

@@ -1,0 +1,91 @@
+"""The end of a run that lost one of its processes, or that any of them cannot go on with: on every rank, with one message.
+
+A collective that another rank does not take part in fails with an error of the back end's own, a plain RuntimeError in gloo. What Lightning
+started on this machine is ended with this process, stopped processes too, which would otherwise stay as they are.
+"""
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import lightning as L
+import torch.distributed as dist
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from mpo_lightning.errors import LostRank
+
+GRACE = 5.0
+"""Seconds that other processes have to end by themselves, after an error that all of them may have met."""
+
+WORDS = re.compile(
+    r"\bgloo[/:]|^gloo connect|pair closure|\bconnection (closed|reset|refused)\b|timed out waiting \d+ ?ms|socket timeout|^broken pipe"
+    r"|\bmonitoredbarrier\b|^wait timeout|^operation timed out",
+    re.IGNORECASE,
+)
+"""In the first line of what gloo and torch's store say of a rank that is gone or silent."""
+
+
+def lost_rank(error: RuntimeError) -> str | None:
+    """What a collective says that another rank did not take part in; None for any other error."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)):
+        return text
+    return re.sub(r"^\[.*?\] ", "", text) if WORDS.search(text) else None
+
+
+def first_to_say() -> bool:
+    """Whether no other rank has spoken for all; the ranks' common store counts, where it is still there."""
+    try:
+        return bool(dist.distributed_c10d._get_default_store().add("mpo_lightning/lost_rank", 1) == 1)
+    except (RuntimeError, ValueError):
+        return True
+
+
+@contextmanager
+def ended_everywhere(trainer: L.Trainer) -> Iterator[None]:
+    """Inside, an error ends the processes that Lightning started here as well.
+
+    Raises:
+        LostRank: for the error of a collective; without words where another rank has spoken.
+    """
+    try:
+        yield
+    except SIGTERMException:
+        # In the middle of something, most likely the start, the others would wait for this process.
+        _end_processes(trainer, signal.SIGTERM, GRACE)
+        raise
+    except RuntimeError as error:
+        reason = lost_rank(error)
+        if reason is None:
+            _end_processes(trainer, None, GRACE)
+            raise
+        words = (
+            f"another process of the run ended or did not answer within the strategy's timeout, as rank {trainer.global_rank} found in step "
+            f"{trainer.global_step} ({reason}); go on with --ckpt_path auto"
+        )
+        speaks = first_to_say()
+        _end_processes(trainer, None, 0)
+        raise LostRank(words if speaks else "") from None
+    except BaseException:
+        _end_processes(trainer, None, GRACE)
+        raise
+
+
+def _end_processes(trainer: L.Trainer, first: signal.Signals | None, grace: float) -> None:
+    """Ends what Lightning's launcher started here: signals it if asked to, waits, and kills what is left, stopped processes too."""
+    started: Any = getattr(trainer.strategy.launcher, "procs", [])
+    processes: list[subprocess.Popen[bytes]] = list(started)
+    # Lightning watches this list, and kills this process before it has spoken when one in it has failed.
+    started.clear()
+    for process in processes:
+        if first is not None:
+            process.send_signal(first)
+    end = time.monotonic() + grace
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=max(0.0, end - time.monotonic()))
+        process.kill()  # nothing for one that has ended

@@ -1,0 +1,101 @@
+"""What counts as the error of a lost rank, and that no error leaves the processes behind that Lightning started."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from mpo_lightning.errors import InputError, LostRank
+from mpo_lightning.training import lost_ranks
+from mpo_lightning.training.lost_ranks import ended_everywhere, lost_rank
+
+# As gloo, torch's store and its groups print them, of a rank that was killed, stopped, or never came.
+SAID = [
+    "Application timeout caused pair closure",
+    "[../third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:31245",
+    "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Read error [127.0.0.1]:4711: Connection reset by peer",
+    "Connection closed by peer [10.77.0.2]:40812",
+    "Connection reset by peer",
+    "Timed out waiting 8000ms for recv operation to complete",
+    "[../third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:84] Timed out waiting 8000ms for recv operation to complete",
+    "Gloo connectFullMesh failed with [../third_party/gloo/gloo/transport/tcp/pair.cc:144] no error",
+    "Socket Timeout",
+    "Broken pipe",
+    "Rank 0 successfully reached monitoredBarrier, but received errors while waiting for send/recv from rank 1.",
+    "wait timeout after 8000ms, keys: /default_pg/0//cpu//0/1",
+    "Operation timed out!",
+]
+
+
+@pytest.mark.parametrize("words", SAID)
+def test_what_collectives_say_of_a_rank_that_is_gone_is_known(words: str) -> None:
+    found = lost_rank(RuntimeError(f"{words}\nException raised from somewhere"))
+    assert found is not None and found in words and not found.startswith("[")
+
+
+def test_what_the_back_ends_own_errors_say_is_known_whatever_it_is() -> None:
+    assert lost_rank(torch.distributed.DistBackendError("NCCL communicator was aborted on rank 1.")) is not None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "mat1 and mat2 shapes cannot be multiplied (3x4 and 5x6)",
+        "Caught RuntimeError in DataLoader worker process 0.\nConnection reset by peer",
+        "DataLoader worker (pid 12) is killed by signal: Killed.",
+        "DataLoader timed out after 30 seconds",
+        "",
+    ],
+)
+def test_other_errors_are_none_of_a_lost_rank(words: str) -> None:
+    assert lost_rank(RuntimeError(words)) is None
+
+
+def stopped() -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(["sleep", "600"])
+    process.send_signal(signal.SIGSTOP)
+    while Path(f"/proc/{process.pid}/stat").read_text().split()[2] != "T":
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ZeroDivisionError("of any kind"), ZeroDivisionError),
+        (InputError("bad"), InputError),
+        (RuntimeError("shapes"), RuntimeError),
+        (RuntimeError("Application timeout caused pair closure"), LostRank),
+        (SIGTERMException(), SIGTERMException),
+        (SystemExit(1), SystemExit),
+    ],
+)
+def test_no_error_leaves_a_process_behind_not_even_a_stopped_one(
+    error: BaseException, expected: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lost_ranks, "GRACE", 0.2)
+    process = stopped()
+    procs = [process]
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=procs)), global_rank=0, global_step=7)
+    try:
+        with pytest.raises(expected) as raised, ended_everywhere(trainer):
+            raise error
+        assert process.wait(timeout=5) == -signal.SIGKILL and not procs
+    finally:
+        process.kill()
+    if expected is LostRank:
+        assert "did not answer within the strategy's timeout, as rank 0 found in step 7 (Application timeout" in str(raised.value)
+
+
+def test_processes_that_end_by_themselves_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = subprocess.Popen(["sleep", "0.3"])
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[process])))
+    with pytest.raises(InputError), ended_everywhere(trainer):
+        raise InputError("all of them stop")
+    assert process.wait() == 0
