@@ -164,47 +164,6 @@ def test_an_exported_checkpoint_is_the_policy_of_its_step(
         export(str(tmp_path / "none.ckpt"), str(tmp_path / "out"))
 
 
-def test_a_loss_that_is_no_number_stops_before_the_step_and_names_the_records(
-    tmp_path: Path, tiny_folder: Path, shards: Path
-) -> None:
-    trainer, model, data = make_run(tmp_path, tiny_folder, shards / "train", data={"global_batch_size": 8})
-    losses, poisoned = model.losses, []
-
-    def poison(batch, training):
-        terms, policy = losses(batch, training)
-        if trainer.global_step == 2 and not poisoned:
-            poisoned.append(batch.keys[1])
-            terms.total[1] = float("nan")
-        return terms, policy
-
-    model.losses = poison
-    before: dict[int, torch.Tensor] = {}
-    model.on_train_batch_start, start = (
-        (lambda *args: (before.update({trainer.global_step: weight(model)}), start(*args))[1]),
-        model.on_train_batch_start,
-    )
-    with pytest.raises(
-        InputError, match=r"the loss is nan in step 2 \(record '.*'; the step's records are in .*\) and the step was not taken"
-    ):
-        trainer.fit(model, data)
-    report = json.loads((tmp_path / "version_0" / "nonfinite-step-2.json").read_text())
-    assert report["bad"] == poisoned and len(report["records"]) == 8
-    assert torch.equal(before[2], weight(model)) and not torch.equal(before[1], before[2])
-
-
-def weight(model) -> torch.Tensor:
-    return model.policy.model.lm_head.weight.detach().clone()
-
-
-def test_a_gradient_that_is_no_number_stops_too(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
-    trainer, model, data = make_run(tmp_path, tiny_folder, shards / "train", data={"global_batch_size": 8})
-    trainer.strategy.connect(model)
-    model.configure_model()
-    model.policy.model.lm_head.weight.register_hook(lambda gradient: gradient * float("inf"))
-    with pytest.raises(InputError, match=r"the gradient norm is (inf|nan) in step 0 \(each record's loss is finite"):
-        trainer.fit(model, data)
-
-
 @pytest.mark.slow
 def test_a_run_that_was_killed_before_its_first_step_is_gone_on_with(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     whole = fit(tmp_path / "whole", tiny_folder, shards)

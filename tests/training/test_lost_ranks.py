@@ -16,8 +16,8 @@ from support.processes import TESTS, finish, free_port, members, started, wait_f
 from support.runs import logged
 
 pytestmark = pytest.mark.slow
-LIMIT = 8
-"""Seconds that a rank waits for the others."""
+LIMIT = 25
+"""Seconds that a rank waits for the others, who on a busy machine take more than ten to import torch at the start."""
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,8 @@ def test_the_run_ends_everywhere_within_its_limit(
     arguments = fit_arguments(tmp_path / "run", root, shards, tiny_folder, strategy, limit)
     starter = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
     with started(sys.executable, *(starter if launcher == "torchrun" else []), *arguments) as process:
-        wait_for(lambda: begun(tmp_path / "run"), 90)
+        wait_for(lambda: begun(tmp_path / "run") or process.poll() is not None, 90)
+        assert process.poll() is None, finish(process, 1)
         (victim,) = members(process, local_rank=1)
         os.kill(victim, sent)
         start = time.monotonic()

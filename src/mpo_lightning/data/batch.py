@@ -43,6 +43,7 @@ class PairBatch:
         tiles: uint8 [N, 3, S, S] of all pairs, in the order of their image tokens.
         weights: float64 [P], 1 for a pair and 0 for the blank one.
         keys: P record keys, empty for the blank pair.
+        places: the shard of each real pair, with its folder; empty where nobody said.
         step_pairs: pairs in the whole global step.
         last_of_step: whether the optimizer steps after this micro-batch.
         cut_answers: answers that were cut to max_length.
@@ -68,6 +69,7 @@ class PairBatch:
     tile_counts: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
     reference: Tensor | None = None
+    places: tuple[str, ...] = ()
 
     @property
     def pairs(self) -> int:
@@ -95,6 +97,7 @@ def collate(
     set_aside: tuple[SetAside, ...] = (),
     reference: Sequence[tuple[float, float]] | None = None,
     seeds: Sequence[int] = (),
+    places: Sequence[str] = (),
 ) -> PairBatch:
     """Puts pairs into one row.
 
@@ -106,6 +109,7 @@ def collate(
         set_aside: records that were left out.
         reference: cached reference log-probs of each pair.
         seeds: of each pair's occurrence.
+        places: the shard of each pair.
     """
     real = len(pairs)
     if not pairs:
@@ -139,6 +143,7 @@ def collate(
         set_aside=set_aside,
         tile_counts=tuple(len(pair.tiles) for pair in pairs),
         seeds=tuple(seeds),
+        places=tuple(places),
         reference=None if reference is None else torch.tensor(reference or [(0.0, 0.0)], dtype=torch.float64),
     )
 

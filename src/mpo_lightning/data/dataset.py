@@ -34,20 +34,26 @@ class PairDataset(Dataset[PairBatch]):
         self.seed = seed
         self.augment = augment
         self.cache = cache
+        self._lost: LostShard | None = None
 
     def __getitem__(self, micro_batch: MicroBatch) -> PairBatch:
         self.reader.ahead(micro_batch.ahead)
-        pairs, seeds, reference, set_aside = [], [], [], []
+        index = self.reader.index
+        pairs, seeds, places, reference, set_aside = [], [], [], [], []
         for occurrence in micro_batch.occurrences:
             try:
+                if self._lost is not None:
+                    raise self._lost  # it stops the run, so that no further shard is waited for
                 record = self.reader.read(occurrence.record)
                 pair = self.encoder.encode(record, occurrence if self.augment else None, self.seed)
                 if self.cache is not None:
                     reference.append(self.cache.logps(occurrence.record, pair))
                 pairs.append(pair)
                 seeds.append(occurrence.seed(self.seed))
+                places.append(index.place(int(index.records[occurrence.record]["shard"])))
             except BadRecord as error:
-                where = self.reader.index.where(occurrence.record)
+                self._lost = error if isinstance(error, LostShard) else self._lost
+                where = index.where(occurrence.record)
                 set_aside.append(SetAside(where, str(error), fatal=isinstance(error, (StaleCache, LostShard))))
         return collate(
             pairs,
@@ -56,5 +62,6 @@ class PairDataset(Dataset[PairBatch]):
             last_of_step=micro_batch.last_of_step,
             set_aside=tuple(set_aside),
             seeds=seeds if self.augment else (),
+            places=places,
             reference=None if self.cache is None else reference,
         )

@@ -35,10 +35,11 @@ from mpo_lightning.objectives import (
     TermWeights,
 )  # fmt: skip
 from mpo_lightning.objectives.generation import GenerationMean
-from mpo_lightning.training.nonfinite import NonFiniteGuard
+from mpo_lightning.training.loss_limit import LossLimit, LossWatch
 from mpo_lightning.training.optimizer import make_optimizer, warmup_cosine
 from mpo_lightning.training.policy_and_reference import PolicyAndReference, ReferenceSource
 from mpo_lightning.training.resume import align_loops
+from mpo_lightning.training.step_guard import StepGuard
 from mpo_lightning.training.step_metrics import NAMES, StepMeter, mean_names, step_means, step_sums
 
 SHIFTS: dict[str, type[RewardShift]] = {"previous_steps": PreviousSteps, "micro_batches": RunningMicroBatches}
@@ -67,6 +68,7 @@ class MPOModule(PolicyAndReference):
         keep_logits_gib: logits of a row's responses are kept for the backward pass up to this size, and computed again beyond it.
         optimizer: makes the optimizer from parameter groups.
         warmup_ratio: share of all steps in which the learning rate rises linearly; a cosine to 0 follows.
+        loss_limit: how far above its median the loss may be, and for how many steps, before the run stops.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class MPOModule(PolicyAndReference):
         keep_logits_gib: float = 1.0,
         optimizer: OptimizerCallable = lambda groups: AdamW(groups, lr=5e-6, weight_decay=0.05),
         warmup_ratio: float = 0.05,
+        loss_limit: LossLimit = LossLimit(),  # noqa: B008 (frozen)
     ) -> None:
         objective = MPOObjective(preference, weights, beta, generation_mean)
         super().__init__(
@@ -100,7 +103,8 @@ class MPOModule(PolicyAndReference):
         if not 0 <= warmup_ratio <= 1:
             raise InputError(f"warmup_ratio must be between 0 and 1, got {warmup_ratio}")
         self._meter = StepMeter()
-        self._guard = NonFiniteGuard()
+        self._guard = StepGuard()
+        self._loss_watch = LossWatch(loss_limit)
         self._gradient_scale = 1.0
         self._shift_before_step: dict[str, float | int] | None = None
         self._evaluation_sums: Tensor | None = None
@@ -152,6 +156,8 @@ class MPOModule(PolicyAndReference):
         if totals["set_aside"]:
             self._stop_at_bad_records()
         self._stop_unless_finite("the loss", totals["loss"])
+        if totals["pairs"]:
+            self._stop_if_exploded(totals["loss"] / totals["pairs"])
         self._gradient_scale = planned_pairs / totals["pairs"] if totals["pairs"] else 0.0
         if self.needs_reference:
             self.shift.after_step(totals["rewards_chosen"] + totals["rewards_rejected"], 2 * int(totals["pairs"]))
@@ -184,8 +190,15 @@ class MPOModule(PolicyAndReference):
 
     def _stop_unless_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
-            folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-            self._guard.stop(what, value, folder, self.global_step)
+            self._guard.stop("nonfinite", f"{what} is {value}", self._run_folder(), self.global_step)
+
+    def _stop_if_exploded(self, loss: float) -> None:
+        most = self._loss_watch.most
+        if (problem := self._loss_watch.take(loss)) is not None and most is not None:
+            self._guard.stop("exploding", problem, self._run_folder(), self.global_step, most)
+
+    def _run_folder(self) -> Path:
+        return Path(self.trainer.log_dir or self.trainer.default_root_dir)  # a broadcast, so every rank asks
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
         self._evaluation_step(batch)
@@ -278,11 +291,14 @@ class MPOModule(PolicyAndReference):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # In the middle of a step: as it was before, since a resumed run computes the step again.
         checkpoint["reward_shift"] = self._shift_before_step or self.shift.state_dict()
+        checkpoint["loss_watch"] = self._loss_watch.state_dict()
         # For `mpo model export`.
         checkpoint["policy"] = {"folder": self.policy_folder, "lora": asdict(self.lora) if self.lora else None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.shift.load_state_dict(checkpoint["reward_shift"])
+        if "loss_watch" in checkpoint:  # not in those of earlier versions
+            self._loss_watch.load_state_dict(checkpoint["loss_watch"])
         plan = getattr(getattr(self._trainer, "datamodule", None), "train_plan", None)
         if plan is not None:
             align_loops(checkpoint, checkpoint["global_step"], plan.steps, plan.micro_batches_per_step)

@@ -1,0 +1,65 @@
+"""A step that must not be taken (its loss or gradient is no number any more, or its loss explodes): the run stops before the optimizer takes
+it in, and says on which records."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch.distributed as dist
+from torch import Tensor
+
+from mpo_lightning.data.batch import PairBatch
+from mpo_lightning.training.together import gather, stop_together
+
+
+class StepGuard:
+    """Remembers a step's records and their losses, on their device, until the step is known to be sound."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[list[str], Sequence[str], Tensor]] = []
+
+    def add(self, batch: PairBatch, totals: Tensor) -> None:
+        """Takes in a micro-batch and the losses [real pairs] of its pairs."""
+        keys = [key for key in batch.keys if key]
+        self._parts.append((keys, batch.places or [""] * len(keys), totals.detach()))
+
+    def clear(self) -> None:
+        """The step is sound."""
+        self._parts = []
+
+    def stop(self, kind: str, problem: str, folder: Path, step: int, limit: float = math.inf) -> NoReturn:
+        """Writes the step's records into a file and stops every rank; every rank calls this.
+
+        Args:
+            kind: of what is wrong, the beginning of the file's name.
+            problem: the same in words.
+            folder: of the run.
+            step: its number.
+            limit: a record is bad if its loss is none, infinite or above this.
+
+        Raises:
+            InputError: always; no weight has changed.
+        """
+        rows = sorted((row for part in gather(self._rows()) for row in part), key=lambda row: str(row["key"]))
+        bad = [row["key"] for row in rows if not (math.isfinite(row["loss"]) and row["loss"] <= limit)]
+        path = folder / f"{kind}-step-{step}.json"
+        if not dist.is_initialized() or dist.get_rank() == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Strings, since JSON has no NaN.
+            records = [row | {"loss": f"{row['loss']:.6g}"} for row in rows]
+            path.write_text(json.dumps({"step": step, "what": problem, "bad": bad, "records": records}, indent=1), encoding="utf-8")
+        named = f"record '{bad[0]}'" + (f" and {len(bad) - 1} more" if len(bad) > 1 else "") if bad else "no record stands out"
+        stop_together(
+            f"{problem} in step {step} ({named}; the step's records are in {path}) and the step was not taken; look at the records, lower "
+            "the learning rate, or go on from an earlier checkpoint"
+        )
+        raise AssertionError("stop_together returns only without a problem")
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {"key": key, "shard": place, "loss": loss}
+            for keys, places, totals in self._parts
+            for key, place, loss in zip(keys, places, totals.tolist(), strict=True)
+        ]
