@@ -12,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mpo_lightning import commands
 from mpo_lightning.data import fetch
+from mpo_lightning.data.dataset import PairDataset
 from mpo_lightning.data.index import ShardIndex, open_index
 from mpo_lightning.data.join import open_shards
-from mpo_lightning.data.plan import Plan
+from mpo_lightning.data.named_arrays import save_array
+from mpo_lightning.data.plan import MicroBatch, Occurrence, Plan
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.remote import LostShard
 from mpo_lightning.errors import InputError
+from mpo_lightning.models.loading import load_processor
 from support.runs import logged, make_run
 from support.server import Faults, served
 
@@ -62,8 +66,9 @@ def test_remote_records_are_the_local_ones(server: tuple[str, Faults], shards: P
 def test_a_fault_that_passes_is_survived(server: tuple[str, Faults], shards: Path, fault: str) -> None:
     url, faults = server
     faults.waiting["index.json"] = [fault]
+    times = 2 if fault == "stall" else 3
     faults.waiting[".npy"] = [fault] * 2
-    faults.waiting[".tar"] = [fault] * 3
+    faults.waiting[".tar"] = [fault] * times
     same_records(open_shards(f"{url}/train", PLENTY), open_index(shards / "train"))
     assert not any(faults.waiting.values())
 
@@ -75,19 +80,141 @@ def test_a_fault_that_passes_is_survived(server: tuple[str, Faults], shards: Pat
         ("cut", "payload is not completed|Response payload"),
         ("lie", "its bytes differ from the index's sha256"),
         ("more", "it sends more than the .* bytes that it should"),
-        ("stall", "imeout|did not answer"),
+        ("stall", "no answer for 0.5 seconds"),
+        ("trickle", "it sent .* bytes in"),
         ("close", "disconnected"),
     ],
 )
 def test_a_fault_that_stays_is_named(server: tuple[str, Faults], fault: str, words: str, tmp_path: Path) -> None:
     url, faults = server
     index = open_shards(f"{url}/train", PLENTY)
-    faults.waiting[index.shards[0].name] = [fault] * 100
-    with pytest.raises(
-        LostShard, match=rf"its shard cannot be fetched \({url}.*{index.shards[0].name}: 6 attempts, the last one: .*({words})"
-    ):
+    name = index.shards[0].name
+    attempts = 3 if fault in ("stall", "trickle") else 6
+    faults.waiting[name] = [fault] * 100
+    reader = ShardReader(index)
+    for number in (0, 1, 0):
+        assert index.records[number]["shard"] == 0
+        with pytest.raises(
+            LostShard, match=rf"its shard cannot be fetched \({url}.*{name}: {attempts} attempts, the last one: .*({words})"
+        ):
+            reader.read(number)
+    # Another reader of the same run, as in a second loader process, takes the answer that the first one got.
+    with pytest.raises(LostShard, match=f"{attempts} attempts"):
         ShardReader(index).read(0)
+    # aiohttp itself asks once more on a new connection where one was closed.
+    assert faults.requests[name] == attempts * (2 if fault == "close" else 1)
     assert not tars(tmp_path) and not list((tmp_path / "cache").rglob("*.partial"))
+
+
+def test_a_micro_batch_of_a_dead_server_waits_for_one_shard_only(
+    server: tuple[str, Faults], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, faults = server
+    index = open_shards(f"{url}/train", PLENTY)
+    faults.waiting[".tar"] = ["error"] * 1000
+    dataset = PairDataset(ShardReader(index), load_processor(tiny_folder).encoder(12, 1024, "truncate"))
+    every = tuple(Occurrence(number, 0, 0) for number in range(len(index)))
+    batches = [dataset[MicroBatch(every, len(every), True)] for _ in range(2)]
+    assert all(len(batch.set_aside) == len(index) and all(item.fatal for item in batch.set_aside) for batch in batches)
+    asked = {name: count for name, count in faults.requests.items() if name.endswith(".tar")}
+    assert asked == {index.shards[int(index.records[0]["shard"])].name: 6}
+
+
+def test_what_the_fetching_ahead_has_just_failed_at_is_not_asked_for_again(server: tuple[str, Faults]) -> None:
+    url, faults = server
+    index = open_shards(f"{url}/train", PLENTY)
+    faults.waiting[index.shards[0].name] = ["error"] * 1000
+    reader = ShardReader(index)
+    reader.ahead([0])
+    with pytest.raises(LostShard, match="6 attempts"):
+        reader.read(0)
+    assert faults.requests[index.shards[0].name] == 6
+
+
+def test_a_later_run_asks_again(server: tuple[str, Faults], shards: Path) -> None:
+    url, faults = server
+    index = open_shards(f"{url}/train", PLENTY)
+    faults.waiting[index.shards[0].name] = ["error"] * 6
+    with pytest.raises(LostShard, match="6 attempts"):
+        ShardReader(index).read(0)
+    assert ShardReader(open_shards(f"{url}/train", PLENTY)).read(0) == ShardReader(open_index(shards / "train")).read(0)
+
+
+def test_the_pauses_of_a_fetch_are_less_than_half_a_minute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("mpo_lightning.data.fetch.time.sleep", slept.append)
+
+    def refuse(*_: object) -> None:
+        raise ConnectionRefusedError("refused")
+
+    monkeypatch.setattr(fetch, "_download", refuse)
+    with pytest.raises(fetch.CannotFetch, match="6 attempts, the last one: refused"):
+        fetch.fetch("http://127.0.0.1:9/x", tmp_path / "x", lambda path: None)
+    assert len(slept) == 5 and sum(slept) < 30
+
+
+def spoiled_summary(change: str, summary: dict) -> None:
+    shard = summary["shards"][0]
+    if change.startswith("records"):
+        summary["records"] = {"records text": "3", "records list": [1]}[change]
+    elif change.startswith("name"):
+        shard["name"] = {"name nul": "a\0b.tar", "name long": "x" * 300, "name list": ["x"]}[change]
+    elif change == "data set":
+        summary["datasets"][0]["name"] = ["x"]
+    else:
+        summary["arrays"]["records"] = summary["arrays"]["members"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("records text", "its number of records is '3'"),
+        ("records list", r"its number of records is \[1\]"),
+        ("name nul", "is no name of a file"),
+        ("name long", "is no name of a file"),
+        ("name list", "is no name of a file"),
+        ("data set", r"the name of a data set is \['x'\]"),
+        ("array", "not those that its name stands for"),
+        ("nested", "nested too deeply"),
+    ],
+)
+def test_an_index_that_lies_is_named_with_its_url(
+    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch, change: str, words: str
+) -> None:
+    monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch, "PAUSE", 0.0)
+    shutil.copytree(shards / "train", tmp_path / "served")
+    path = tmp_path / "served" / "index" / "index.json"
+    summary = json.loads(path.read_text())
+    if change != "nested":
+        spoiled_summary(change, summary)
+    path.write_text("[" * 200_000 if change == "nested" else json.dumps(summary))
+    with served(tmp_path / "served") as (url, _), pytest.raises(InputError, match=words) as raised:
+        open_shards(url, PLENTY)
+    assert url in str(raised.value) and "mpo data index" not in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_records_that_point_nowhere_are_named_with_the_url(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(shards / "train", tmp_path / "served")
+    path = tmp_path / "served" / "index" / "index.json"
+    summary = json.loads(path.read_text())
+    rows = np.load(path.with_name(summary["arrays"]["records"]))
+    rows["shard"] = 99
+    summary["arrays"]["records"] = save_array(path.parent, "records", rows)
+    path.write_text(json.dumps(summary))
+    with served(tmp_path / "served") as (url, _), pytest.raises(InputError) as raised:
+        open_shards(url, PLENTY)
+    assert str(raised.value).startswith(f"{url}: the index there cannot be used (a record names a shard") and "mpo data" not in str(
+        raised.value
+    )
+
+
+@pytest.mark.parametrize("verb", ["check", "show", "index"])
+def test_verbs_that_read_a_folder_say_so_of_a_url(tmp_path: Path, verb: str) -> None:
+    more = ["--output", str(tmp_path / "page.html")] if verb == "show" else []
+    with pytest.raises(InputError, match=r"^http://127.0.0.1:9/train: this command reads shards on this machine, not at a URL"):
+        commands.run(f"data {verb}", ["http://127.0.0.1:9/train", *more])
 
 
 def test_what_is_not_there_is_named_at_once(server: tuple[str, Faults]) -> None:

@@ -26,6 +26,7 @@ from mpo_lightning.data.check import check_folder, index_folder
 from mpo_lightning.data.index import open_index
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.errors import BadRecord, InputError
+from support.damaged_sidecars import sidecars
 
 Pair = tuple[str, bytes]
 CASES = 500
@@ -212,7 +213,7 @@ def header_flipped(tar: bytes, rng: random.Random) -> bytes:
     return tar[:place] + bytes([tar[place] ^ 0x41]) + tar[place + 1 :]
 
 
-# -- the four ways in
+# -- the ways in
 
 
 def read_everything(folder: Path, truth: list[Any]) -> str:
@@ -327,6 +328,11 @@ def annotations(number: int, rng: random.Random, source: Path, work: Path) -> tu
 
 def one_case(number: int, shards: Path, source: Path, work: Path, truth: list[Any]) -> tuple[str, str]:
     rng = random.Random(number)
+    if number % 10 == 9:
+        kind, said = sidecars(rng, shards, work)
+        if said is None:
+            raise Silent(kind)
+        return f"beside, {kind}", said
     if number % 5 in (0, 1):
         return own_shards(number, rng, shards, work, truth)
     return foreign_tar(number, rng, shards, work) if number % 5 in (2, 3) else annotations(number, rng, source, work)

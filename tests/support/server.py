@@ -12,7 +12,7 @@ from pathlib import Path
 class Faults:
     """What goes wrong, by the end of a path: a list of faults, one taken at each request.
 
-    error: status 500; cut: half of the bytes; lie: all of them, one changed; more: the bytes twice; stall: half, then silence; close: no answer.
+    error: status 500; cut: half of the bytes; lie: all of them, one changed; more: the bytes twice; stall: half, then silence; trickle: byte after byte; close: no answer.
     """
 
     def __init__(self) -> None:
@@ -55,6 +55,13 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         try:
+            if fault == "trickle":
+                for place in range(0, len(sent)):
+                    self.wfile.write(sent[place : place + 1])
+                    self.wfile.flush()
+                    if self.faults.release.wait(0.1):
+                        break
+                return None
             self.wfile.write(sent[: len(sent) // 2] if fault in ("cut", "stall") else sent)
             if fault == "stall":
                 self.wfile.flush()

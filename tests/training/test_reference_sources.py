@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import lightning as L
@@ -131,6 +132,8 @@ def test_a_cache_of_other_tokens_stops_the_run_and_a_record_without_logps_does_n
     rows = np.load(path)
     rows["digest"][7] = digest
     np.save(path, rows)
+    meta = json.loads(path.with_name("meta.json").read_text())
+    path.with_name("meta.json").write_text(json.dumps(meta | {"logps_sha256": sha256(path.read_bytes()).hexdigest()}))
     trainer, module, data = make_run(
         tmp_path / "run", tiny_folder, tmp_path / "shards" / "train", reference_source="cache",
         data={"cached_reference": True, "on_bad_record": "quarantine"},
@@ -141,6 +144,21 @@ def test_a_cache_of_other_tokens_stops_the_run_and_a_record_without_logps_does_n
     else:
         trainer.fit(module, data)
         assert "no log-probs for it" in "".join(data.quarantine.reasons.values())
+
+
+def test_one_flipped_bit_in_a_cache_is_found_before_the_first_step(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
+    shutil.copytree(cached_shards, tmp_path / "shards")
+    (path,) = (tmp_path / "shards" / "train").glob("reference-*/logps.npy")
+    data = bytearray(path.read_bytes())
+    data[-ROW.itemsize + 8] ^= 1  # the last bit of a log-prob's fraction
+    path.write_bytes(data)
+    trainer, module, loaded = make_run(
+        tmp_path / "run", tiny_folder, tmp_path / "shards" / "train", reference_source="cache", data={"cached_reference": True}
+    )
+    with pytest.raises(
+        InputError, match=r"the bytes of logps.npy are not those that meta.json names\); delete it and run 'mpo data ref"
+    ):
+        trainer.fit(module, loaded)
 
 
 def test_random_augmentation_is_refused(tmp_path: Path, sample_meta: Path, tiny_folder: Path) -> None:

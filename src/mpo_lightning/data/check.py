@@ -7,11 +7,13 @@ from functools import lru_cache
 from hashlib import file_digest
 from pathlib import Path
 
-from mpo_lightning.data.index import DatasetEntry, open_index, write_index
+from mpo_lightning.data.index import DatasetEntry, open_index, refuse_url, write_index
+from mpo_lightning.data.mmpr import is_repeat_time
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.processes import process_map
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.scan import scan_shard
+from mpo_lightning.data.sidecar import read_sidecar
 from mpo_lightning.errors import BadRecord, InputError
 
 Progress = Callable[..., None]
@@ -94,6 +96,7 @@ def index_folder(folder: Path, strict: bool, progress: Progress) -> IndexReport:
         InputError: no tars, a broken tar, a key that two shards share, (strict) a record that breaks a rule, or an earlier index
             that cannot be read, since the repeat_time of its data sets would be lost.
     """
+    refuse_url(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a folder of .tar files")
     tars = sorted(folder.glob("*.tar"))
@@ -134,7 +137,10 @@ def _known_datasets(folder: Path) -> list[DatasetEntry]:
     if not any(path.parent.glob("*.npy")) and not path.exists():
         return []
     try:
-        return [DatasetEntry(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))["datasets"]]
+        known = [DatasetEntry(**entry) for entry in read_sidecar(path)["datasets"]]
+        if not all(isinstance(entry.name, str) and is_repeat_time(entry.repeat_time) for entry in known):
+            raise ValueError("a data set's name or repeat_time is none")
+        return known
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: the earlier index cannot be read ({error}), so the repeat_time of its data sets would be lost; put index.json "

@@ -28,10 +28,13 @@ import numpy as np
 from mpo_lightning.data.mmpr import is_repeat_time
 from mpo_lightning.data.named_arrays import open_array, save_array
 from mpo_lightning.data.records import MAX_PICTURE_BYTES
+from mpo_lightning.data.sidecar import is_count, read_sidecar
 from mpo_lightning.errors import BadRecord, InputError
 
 FORMAT = 2
 COSTS = ("tiles", "prompt_tokens", "chosen_tokens", "rejected_tokens")
+MAX_NAME_BYTES = 200
+"""Of a shard's name: file systems allow 255, and its copy in a cache has a longer one."""
 MEMBER = np.dtype([("offset", "<u8"), ("size", "<u8"), ("crc32", "<u4")])
 
 
@@ -195,13 +198,19 @@ def write_index(folder: Path, scanned: list[ScannedShard], datasets: list[Datase
     return datasets
 
 
-def open_index(folder: Path, tars: bool = True) -> ShardIndex:
+def open_index(folder: Path, tars: bool = True, url: str | None = None) -> ShardIndex:
     """Opens the index of a folder and, unless told otherwise, checks that its tars are there in full size.
+
+    Args:
+        folder: of the tars.
+        tars: whether they lie there.
+        url: that the index was fetched from, for messages.
 
     Raises:
         InputError: no such folder, no index, an index of another format, or a shard that is missing or has another size.
     """
     path = folder / "index" / "index.json"
+    refuse_url(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a folder of shards")
     if not path.is_file():
@@ -222,6 +231,8 @@ def open_index(folder: Path, tars: bool = True) -> ShardIndex:
             raise ValueError("its parts do not fit together")
         _check_places(records, len(members), len(shards), len(datasets))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if url is not None:
+            raise InputError(f"{url}: the index there cannot be used ({error}); make it anew where the shards come from") from None
         raise InputError(f"{path.parent}: the index cannot be read ({error}); run 'mpo data index {folder}' again") from None
     for shard in shards if tars else ():
         tar = folder / shard.name
@@ -231,6 +242,15 @@ def open_index(folder: Path, tars: bool = True) -> ShardIndex:
         if size != shard.bytes:
             raise InputError(f"{tar}: the shard has {size:,} bytes where the index says {shard.bytes:,}; copy it again")
     return ShardIndex(folder, shards, datasets, records, members)
+
+
+def refuse_url(folder: Path) -> None:
+    """Raises InputError for a URL that was taken for a path, which has lost one of its slashes by then."""
+    if re.match(r"[a-z0-9+.-]{2,}:/", str(folder)):
+        raise InputError(
+            f"{str(folder).replace(':/', '://', 1)}: this command reads shards on this machine, not at a URL; copy the folder here first ('mpo fit' "
+            "takes URLs)"
+        )
 
 
 def _check_places(records: np.ndarray, members: int, shards: int, datasets: int) -> None:
@@ -246,22 +266,30 @@ def _check_places(records: np.ndarray, members: int, shards: int, datasets: int)
 
 def read_summary(path: Path) -> dict[str, Any]:
     """The content of an index.json; raises ValueError, KeyError, TypeError or AttributeError for what no writer of this package leaves."""
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    summary = read_sidecar(path)
     if summary["format"] != FORMAT:
         raise ValueError(f"it has format {summary['format']}, this version reads {FORMAT}")
     shards = tuple(ShardEntry(**entry) for entry in summary["shards"])
     datasets = tuple(DatasetEntry(**entry) for entry in summary["datasets"])
+    if not is_count(summary["records"]):
+        raise ValueError(f"its number of records is {summary['records']!r}")
+    if set(summary["arrays"]) != {"records", "members"}:
+        raise ValueError("it does not name the arrays records and members")
     for name in (*summary["arrays"].values(), *(shard.name for shard in shards)):
+        if not isinstance(name, str) or not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
+            raise ValueError(f"{repr(name)[:60]} is no name of a file")
         if Path(name).name != name or name in ("", ".", ".."):
             raise ValueError(f"the name {name!r} leads out of the folder")
     if len({shard.name for shard in shards}) != len(shards):
         raise ValueError("it names a shard twice")
     for shard in shards:
-        if any(isinstance(count, bool) or not isinstance(count, int) or count < 0 for count in (shard.records, shard.bytes)):
+        if not (is_count(shard.records) and is_count(shard.bytes)):
             raise ValueError(f"records or bytes of {shard.name} are no whole numbers")
         if not (isinstance(shard.sha256, str) and re.fullmatch("[0-9a-f]{64}", shard.sha256)):
             raise ValueError(f"the sha256 of {shard.name} is none")
     for entry in datasets:
+        if not isinstance(entry.name, str):
+            raise ValueError(f"the name of a data set is {repr(entry.name)[:60]}, which is no text")
         if not is_repeat_time(entry.repeat_time):
             raise ValueError(f"the repeat_time of the data set '{entry.name}' is {entry.repeat_time!r}")
     if summary["records"] and not datasets:

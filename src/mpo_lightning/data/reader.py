@@ -8,6 +8,7 @@ import numpy as np
 
 from mpo_lightning.data.index import ShardIndex, read_member
 from mpo_lightning.data.records import PreferenceRecord
+from mpo_lightning.data.remote import LostShard
 from mpo_lightning.data.sample import parse_record
 from mpo_lightning.errors import BadRecord
 
@@ -24,16 +25,20 @@ class ShardReader:
         self.index = index
         self.max_open = max_open
         self._files: dict[int, io.FileIO] = {}
+        self._lost: dict[int, LostShard] = {}
 
     def read(self, record: int) -> PreferenceRecord:
         """The record with its pictures' bytes.
 
         Raises:
             BadRecord: its bytes differ from the checksum, or it breaks a rule of `records`.
+            LostShard: its shard cannot be fetched; of every record of that shard from then on, at once.
         """
         row = self.index.records[record]
         try:
             body, *images = self._members(row)
+        except LostShard:
+            raise
         except BadRecord:
             # A remote tar's copy may be damaged.
             source = self.index.source
@@ -55,11 +60,16 @@ class ShardReader:
             self.index.source.ahead(shards)
 
     def _open(self, shard: int) -> io.FileIO:
+        if shard in self._lost:
+            raise self._lost[shard]
         if shard not in self._files:
             if len(self._files) >= self.max_open:
                 self._files.pop(next(iter(self._files))).close()
             try:
                 self._files[shard] = self.index.open(shard)
+            except LostShard as error:
+                self._lost[shard] = error
+                raise
             except OSError as error:
                 raise BadRecord(f"its shard {self.index.place(shard)} cannot be opened ({error.strerror})") from None
         return self._files[shard]

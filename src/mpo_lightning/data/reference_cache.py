@@ -1,6 +1,6 @@
 """Reference log-probs computed once and kept beside the shards, so that training loads no reference model.
 
-    SHARDS/reference-HASH/meta.json    what the numbers were made with; HASH is made of it
+    SHARDS/reference-HASH/meta.json    what the numbers were made with, of which HASH is made; and the sha256 of logps.npy
     SHARDS/reference-HASH/logps.npy    a row a record: log-probs of both answers, and a digest of the encoded pair
     SHARDS/reference-HASH/part-*.bin   finished rows of a run that has not ended, as they came
 
@@ -19,11 +19,16 @@ import numpy as np
 
 from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.data.index import ShardIndex
+from mpo_lightning.data.sidecar import read_sidecar
 from mpo_lightning.errors import BadRecord, InputError
 
 ROW = np.dtype([("record", "<u8"), ("chosen", "<f8"), ("rejected", "<f8"), ("digest", "S16")])
 MISSING = b""
 """Digest of a record that could not be encoded."""
+
+
+CHECKSUM = "logps_sha256"
+"""Of meta.json: not part of what the numbers were made with."""
 
 
 class StaleCache(BadRecord):
@@ -98,6 +103,9 @@ def open_cache(index: ShardIndex, meta: dict[str, Any]) -> ReferenceCache:
     if not (folder / "meta.json").is_file():
         raise InputError(f"{index.folder}: {_what_is_there(index.folder, meta)}; make it with 'mpo data reference'")
     try:
+        expected = read_sidecar(folder / "meta.json").get(CHECKSUM)
+        if expected != _sha256(folder / "logps.npy"):
+            raise ValueError("the bytes of logps.npy are not those that meta.json names")
         rows = np.load(folder / "logps.npy", mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(
@@ -108,13 +116,18 @@ def open_cache(index: ShardIndex, meta: dict[str, Any]) -> ReferenceCache:
     return ReferenceCache(rows)
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _what_is_there(shards: Path, meta: dict[str, Any]) -> str:
     if any(cache_folder(shards, meta).glob("part-*.bin")):
         return "the reference cache is unfinished"
     differences: list[list[str]] = []
     for path in sorted(shards.glob("reference-*/meta.json")):
         try:
-            other = json.loads(path.read_text(encoding="utf-8"))
+            other = read_sidecar(path)
         except (OSError, ValueError):
             continue
         differences.append(
@@ -148,7 +161,8 @@ def finish_cache(folder: Path, meta: dict[str, Any], records: int) -> None:
     with (folder / "logps.npy.partial").open("wb") as file:
         np.save(file, rows)
     (folder / "logps.npy.partial").rename(folder / "logps.npy")
-    (folder / "meta.json.partial").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    signed = meta | {CHECKSUM: _sha256(folder / "logps.npy")}
+    (folder / "meta.json.partial").write_text(json.dumps(signed, indent=1), encoding="utf-8")
     (folder / "meta.json.partial").rename(folder / "meta.json")
     for part in folder.glob("part-*.bin"):
         part.unlink()

@@ -24,6 +24,9 @@ from mpo_lightning.data.index import ShardEntry, ShardIndex, open_index, read_su
 from mpo_lightning.data.named_arrays import open_array
 from mpo_lightning.errors import BadRecord, InputError
 
+RECENT = 30.0
+"""Seconds for which a failed fetch is the answer for all processes of this machine that are of the same run, instead of one of their own."""
+
 
 class LostShard(BadRecord):
     """A shard that cannot be fetched. No record of it can be read, so the run stops, in quarantine mode too."""
@@ -66,7 +69,7 @@ def open_remote(url: str, cache_bytes: int) -> ShardIndex:
 
 def open_copy(url: str, folder: Path, version: str, cache_bytes: int) -> ShardIndex:
     """The index as it was fetched, whatever is at the URL by now."""
-    index = open_index(folder / version, tars=False)
+    index = open_index(folder / version, tars=False, url=url)
     source = RemoteSource(url, folder, version, cache_bytes, index.shards)
     return ShardIndex(folder / version, index.shards, index.datasets, index.records, index.members, source)
 
@@ -106,6 +109,7 @@ class RemoteSource:
         self._wanted: tuple[int, ...] = ()
         self._used: set[str] = set()
         self._thread: threading.Thread | None = None
+        self._opened = time.time()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_thread": None, "_wanted": ()}
@@ -128,6 +132,8 @@ class RemoteSource:
             # Nobody drops it between fetching and opening.
             with FileLock(f"{path}.lock"):
                 if not self._here(shard):
+                    if (failure := self._recent_failure(shard)) is not None:
+                        raise CannotFetch(failure)
                     self._fetch(shard, needed=True)
                 os.utime(path)
                 return io.FileIO(path)
@@ -155,7 +161,7 @@ class RemoteSource:
         done: set[int] = set()
         while waiting := [shard for shard in self._wanted if shard not in done]:
             done.add(waiting[0])
-            if self._here(waiting[0]):
+            if self._here(waiting[0]) or self._recent_failure(waiting[0]) is not None:
                 continue
             # Whatever goes wrong here is met, and told, when the shard is needed.
             with suppress(OSError, CannotFetch, Timeout), FileLock(f"{self._path(waiting[0])}.lock", timeout=0):
@@ -188,11 +194,27 @@ class RemoteSource:
                 if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
                     raise ValueError("its bytes differ from the index's sha256")
 
+        note = self._note(shard)
         try:
             fetch(f"{self.url}/{entry.name}", path, check, limit=entry.bytes)
+            note.unlink(missing_ok=True)
+        except CannotFetch as error:
+            note.write_text(str(error), encoding="utf-8")
+            raise
         finally:
             room.unlink(missing_ok=True)
         return True
+
+    def _note(self, shard: int) -> Path:
+        return self.folder / f"{self._path(shard).name}.lost"
+
+    def _recent_failure(self, shard: int) -> str | None:
+        """Why a process of this run could not fetch it a moment ago; those that waited for it would otherwise all wait as long again."""
+        with suppress(OSError):
+            written = self._note(shard).stat().st_mtime
+            if written > max(self._opened, time.time() - RECENT):
+                return self._note(shard).read_text(encoding="utf-8")
+        return None
 
     def _make_room(self, room: Path, size: int, needed: bool) -> bool:
         """Reserves room for a tar, an empty file of its size, and drops the least recently used ones for it; those in use only for one that is

@@ -24,6 +24,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
+from mpo_lightning.data.sidecar import read_sidecar
 from mpo_lightning.errors import InputError
 
 MANIFEST = "manifest.json"
@@ -148,7 +149,7 @@ def problem_of(path: Path) -> str | None:
     if not manifest.is_file():
         return "it has no manifest"
     try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
+        content = read_sidecar(manifest)
         files = {path / name: entry for name, entry in content["files"].items()} if path.is_dir() else {path: content}
         if any(file.parent != path for file in files if file != path):
             return "its manifest names files elsewhere"

@@ -38,7 +38,7 @@ def cache_meta(index: ShardIndex, encoder: PairEncoder, model_fingerprint: str, 
     """What a cache is made with; see `reference_cache`. `model_fingerprint` is `weights_fingerprint` of the reference's folder."""
     settings = {name: getattr(encoder, name) for name in ("tile_size", "tokens_per_tile", "max_tiles", "max_length", "overlong")}
     return {
-        "format": 2,
+        "format": 3,
         "shards": index.fingerprint,
         "model": model_fingerprint,
         "tokenizer": tokenizer_fingerprint(encoder.tokenizer),
