@@ -12,11 +12,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from safetensors import SafetensorError
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO
 from mpo_lightning.training.checkpoints import find_checkpoint
 from mpo_lightning.training.datamodule import MMPRDataModule
+from mpo_lightning.training.full_disk import disk_problem
 from mpo_lightning.training.lost_ranks import ended_everywhere
 from mpo_lightning.training.module import MPOModule
 
@@ -116,6 +118,10 @@ def run(args: Any = None) -> MPOCLI:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
         raise
+    except (OSError, SafetensorError) as error:
+        if (problem := disk_problem(error)) is None:
+            raise
+        raise InputError(problem) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -6,7 +6,10 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from matplotlib.figure import Figure
+
+from mpo_lightning.training.full_disk import disk_problem
 
 Curve = tuple[list[int], list[float]]
 
@@ -19,6 +22,14 @@ class Curves(L.Callback):
         logger = next((logger for logger in trainer.loggers if isinstance(logger, CSVLogger)), None)
         if logger is None:
             return
+        try:
+            self._draw(logger)
+        except OSError as error:
+            if (problem := disk_problem(error)) is None:
+                raise
+            rank_zero_warn(f"no curves were drawn: {problem}")
+
+    def _draw(self, logger: CSVLogger) -> None:
         logger.save()
         numbers = Path(logger.log_dir) / "metrics.csv"
         if not numbers.is_file():
