@@ -8,7 +8,7 @@ or, of a sharded run (`sharded_checkpoint`), a folder:
     NAME.ckpt/        a file of each rank's pieces, torch's table of them, and meta.pt with the rest of the state
         manifest.json bytes and sha256 of each; written last, before NAME.ckpt gets its name
 
-A kill at any moment leaves a checkpoint whole, or under another name. Damage that comes later shows by the manifest.
+A kill at any moment leaves a checkpoint whole, or under another name, from which `checkpoint_recovery` brings it back. Damage that comes later shows by the manifest.
 """
 
 import hashlib
@@ -139,13 +139,13 @@ class ManifestCheckpointIO(TorchCheckpointIO):
 def cannot_be_written(target: Path, error: Exception) -> str:
     """The message for a disk that is full or may not be written."""
     # torch wraps what its writer says.
-    reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1]
+    reason = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
     return f"{target}: the checkpoint cannot be written ({reason}); earlier ones are whole, go on from them with --ckpt_path auto"
 
 
-def problem_of(path: Path) -> str | None:
-    """Why a checkpoint is not whole, or None. Reads all of it."""
-    manifest = path / MANIFEST if path.is_dir() else manifest_of(path)
+def problem_of(path: Path, manifest: Path | None = None) -> str | None:
+    """Why a checkpoint is not whole, or None. Reads all of it. `manifest` is that of a file that does not have its name yet."""
+    manifest = path / MANIFEST if path.is_dir() else manifest or manifest_of(path)
     if not manifest.is_file():
         return "it has no manifest"
     try:

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.training.checkpoint_io import MANIFEST, ManifestCheckpointIO, manifest_of, problem_of
+from mpo_lightning.training.checkpoint_recovery import finish_killed_writes
 from mpo_lightning.training.sharded_checkpoint import REST
 from mpo_lightning.training.stop_signals import Stop, StopByInterrupt, StopByTerm, StopSignals
 from mpo_lightning.training.together import stop_together
@@ -112,6 +113,7 @@ def find_checkpoint(name: str, run_folder: Path) -> str | None:
             f"--ckpt_path {name}: this command does not know which one that is; give the path of a checkpoint, or 'last'"
         )
     if name == "last":
+        finish_killed_writes(run_folder)
         found = sorted(run_folder.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
         if not found:
             raise InputError(f"--ckpt_path last: no last.ckpt below {run_folder}; leave --ckpt_path out to start a new run")
@@ -133,6 +135,7 @@ def _newest_whole(run_folder: Path) -> str | None:
     Raises:
         InputError: there was a run, and none of its checkpoints is whole.
     """
+    finish_killed_writes(run_folder)
     found = {path.resolve() for path in run_folder.rglob("*.ckpt") if path.is_file() or path.is_dir()}
     for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         problem = problem_of(path)
