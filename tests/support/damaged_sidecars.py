@@ -12,8 +12,8 @@ from mpo_lightning.data.check import check_folder, index_folder
 from mpo_lightning.data.index import open_index
 from mpo_lightning.data.reference_cache import ROW, cache_folder, finish_cache, open_cache
 from mpo_lightning.errors import InputError
+from mpo_lightning.training.checkpoint_choice import find_checkpoint
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO, manifest_of, problem_of
-from mpo_lightning.training.checkpoints import find_checkpoint
 
 NO_OBJECTS = (
     "[" * 200_000,

@@ -73,7 +73,8 @@ def torchrun(processes: int, *arguments: str, seconds: float = 300) -> str:
     """Runs a module or file in several processes and returns their output."""
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_addr=127.0.0.1",
                f"--master_port={free_port()}", *arguments]  # fmt: skip
-    with started(*command, cwd=TESTS, env={"PYTHONPATH": str(TESTS)}) as process:
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+    with started(*command, cwd=TESTS, env={"PYTHONPATH": path}) as process:
         output = finish(process, seconds)
         assert process.returncode == 0, output[-5000:]
     return output

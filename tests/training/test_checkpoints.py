@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from mpo_lightning.commands.model import export
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.models.lora import Lora
 from mpo_lightning.training import StepCheckpoint
+from mpo_lightning.training.checkpoint_choice import CHOSEN, find_checkpoint
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO, manifest_of, problem_of
-from mpo_lightning.training.checkpoints import CHOSEN, find_checkpoint
 from support.runs import logged, make_run
 
 
@@ -64,12 +65,84 @@ def test_auto_starts_afresh_only_where_nothing_is(tmp_path: Path, run_folder: Pa
     (tmp_path / "begun" / "version_0" / "metrics.csv").touch()
     with pytest.raises(InputError, match=r"holds a run \(version_0/metrics.csv\) but no whole checkpoint"):
         find_checkpoint("auto", tmp_path / "begun")
-    # Somebody deleted the checkpoints and the numbers, not what else tells of steps.
-    for name in ("samples.jsonl", "curves.png"):
-        (tmp_path / name / "version_0").mkdir(parents=True)
-        (tmp_path / name / "version_0" / name).touch()
-        with pytest.raises(InputError, match="but no whole checkpoint"):
-            find_checkpoint("auto", tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["metrics.csv", "curves.png", "samples.jsonl", "alarms.jsonl", "export/model.safetensors", ".export.host-12.partial/x", "quarantine-3.jsonl",
+     "nonfinite-step-2.json", "exploding-step-2.json", "scores-0.jsonl", "responses.pope.jsonl", "checkpoints/x.ckpt.json",
+     "checkpoints/.last.ckpt.partial", "checkpoints/.last.ckpt.old/meta.pt", "checkpoints/.epoch=0-step=4.ckpt.partial/x", "wandb/run-1/x",
+     "tensorboard/version_0/events.out.tfevents.1.host.2.0"],
+)  # fmt: skip
+def test_whatever_a_run_leaves_of_its_steps_stops_auto(tmp_path: Path, name: str) -> None:
+    """Somebody deleted the checkpoints, not what else tells of steps."""
+    path = tmp_path / "run" / "version_0" / name
+    path.parent.mkdir(parents=True)
+    path.write_text('{"step": 0}\n{"step": 4}\n' if name == "samples.jsonl" else "x" * 1000)
+    with pytest.raises(InputError, match=r"run holds a run \(version_0/.*\) but no whole checkpoint"):
+        find_checkpoint("auto", tmp_path / "run")
+
+
+def test_what_a_run_leaves_before_its_first_step_does_not(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "version_0"
+    (folder / "checkpoints" / ".epoch=0-step=0.ckpt.partial").mkdir(parents=True)
+    (folder / "checkpoints" / ".epoch=0-step=0.ckpt.partial" / "__0_0.distcp").write_bytes(b"cut")
+    for name in ("config.yaml", "hparams.yaml"):
+        (folder / name).write_text("seed_everything: 0\n")
+    (folder / "samples.jsonl").write_text('{"step": 0, "answer": "a"}\n{"step": 0, "answer": "b"}\n')
+    writer = SummaryWriter(str(folder))
+    writer.close()
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert find_checkpoint("auto", tmp_path / "run") is None
+    writer = SummaryWriter(str(folder))
+    for number in range(10):
+        writer.add_scalar(f"train/metric{number}", 1.0, 1)
+    writer.close()
+    with pytest.raises(InputError, match=r"holds a run \(version_0/events"):
+        find_checkpoint("auto", tmp_path / "run")
+
+
+def test_checkpoints_in_a_folder_of_their_own_are_found(run_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_folder / "checkpoints", tmp_path / "elsewhere", symlinks=True)
+    (tmp_path / "run").mkdir()
+    (newest,) = (tmp_path / "elsewhere").glob("epoch=*-step=7.ckpt")
+    assert find_checkpoint("auto", tmp_path / "run", [tmp_path / "elsewhere"]) == str(newest)
+    for path in (tmp_path / "elsewhere").glob("*.ckpt"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"elsewhere holds a run \(.*json\) but no whole checkpoint"):
+        find_checkpoint("auto", tmp_path / "run", [tmp_path / "elsewhere"])
+
+
+def test_auto_takes_the_latest_step_and_not_the_latest_file(copied: Path) -> None:
+    for age, step in enumerate((7, 0, 6, 4, 2)):
+        os.utime(at_step(copied, step), (1_000_000_000 + age,) * 2)
+    assert find_checkpoint("auto", copied) == str(at_step(copied, 7))
+    at_step(copied, 7).unlink()
+    assert find_checkpoint("auto", copied) == str(at_step(copied, 6))
+    # Of one step the one of the latest run.
+    again = copied / "version_1" / at_step(copied, 6).name
+    again.parent.mkdir()
+    for path in (at_step(copied, 6), manifest_of(at_step(copied, 6))):
+        shutil.copyfile(path, again.parent / path.name)
+    os.utime(again, (2_000_000_000,) * 2)
+    assert find_checkpoint("auto", copied) == str(again)
+
+
+@pytest.mark.parametrize(
+    "environment", [{"RANK": "1"}, {"SLURM_PROCID": "3"}, {"NODE_RANK": "1"}, {"RANK": "1", "LOCAL_RANK": "0"}]
+)
+def test_only_the_first_rank_reads_checkpoints(copied: Path, monkeypatch: pytest.MonkeyPatch, environment: dict) -> None:
+    for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK", CHOSEN):
+        monkeypatch.delenv(name, raising=False)
+    at_step(copied, 7).write_bytes(b"damaged")
+    assert find_checkpoint("auto", copied) == str(at_step(copied, 6))
+    monkeypatch.delenv(CHOSEN)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("mpo_lightning.training.checkpoint_io.hashlib", None)
+    for name in ("auto", "last", str(at_step(copied, 4))):
+        assert find_checkpoint(name, copied) is not None  # rank 0 says which
+        monkeypatch.delenv(CHOSEN, raising=False)
 
 
 def test_another_rank_takes_what_its_starter_found_and_nobody_elses(

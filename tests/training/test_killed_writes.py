@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.training.checkpoint_choice import find_checkpoint
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO, problem_of
-from mpo_lightning.training.checkpoints import find_checkpoint
 from mpo_lightning.training.sharded_checkpoint import read_rest, save_sharded
 
 

@@ -14,7 +14,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.objectives import TRDPO, TermWeights
 from mpo_lightning.training import StepCheckpoint
-from mpo_lightning.training.checkpoints import find_checkpoint
+from mpo_lightning.training.checkpoint_choice import find_checkpoint
 from support.runs import logged, make_run
 
 

@@ -9,7 +9,7 @@ from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.lora import Lora, add_adapters, merged_weights
 from mpo_lightning.models.tensor_files import whole_folder
-from mpo_lightning.training.checkpoints import check_checkpoint
+from mpo_lightning.training.checkpoint_choice import check_checkpoint
 from mpo_lightning.training.sharded_checkpoint import load_sharded, read_rest
 
 PREFIX = "policy.model."

@@ -1,12 +1,12 @@
 """Checkpoints that are either whole or not there: hashed while they are written, synced, renamed into place.
 
     NAME.ckpt         the state, streamed to disk (Lightning's own way holds a second copy of it in memory)
-    NAME.ckpt.json    its manifest: bytes and sha256; written before NAME.ckpt gets its name
+    NAME.ckpt.json    its manifest: bytes, sha256 and step; written before NAME.ckpt gets its name
 
 or, of a sharded run (`sharded_checkpoint`), a folder:
 
     NAME.ckpt/        a file of each rank's pieces, torch's table of them, and meta.pt with the rest of the state
-        manifest.json bytes and sha256 of each; written last, before NAME.ckpt gets its name
+        manifest.json bytes and sha256 of each, and the step; written last, before NAME.ckpt gets its name
 
 A kill at any moment leaves a checkpoint whole, or under another name, from which `checkpoint_recovery` brings it back. Damage that comes later shows by the manifest.
 """
@@ -26,6 +26,7 @@ from lightning.fabric.utilities.types import _PATH
 
 from mpo_lightning.data.sidecar import read_sidecar
 from mpo_lightning.errors import InputError
+from mpo_lightning.training.together import of_rank_zero
 
 MANIFEST = "manifest.json"
 """In the folder of a sharded checkpoint."""
@@ -105,7 +106,7 @@ class ManifestCheckpointIO(TorchCheckpointIO):
             target.parent.mkdir(parents=True, exist_ok=True)
             with HashingFile(partial) as file:
                 torch.save(checkpoint, file)  # type: ignore[arg-type]
-            write_synced(manifest_of(target), json.dumps(file.entry))
+            write_synced(manifest_of(target), json.dumps(file.entry | {"step": checkpoint.get("global_step")}))
             partial.rename(target)
             sync_folder(target.parent)
         except (OSError, RuntimeError) as error:
@@ -118,11 +119,12 @@ class ManifestCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: _PATH, map_location: Callable[..., Any] | None = lambda storage, loc: storage, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """As Lightning's, but nothing in the file can run code.
+        """As Lightning's, but nothing in the file can run code, and every rank reads the one that rank 0 chose.
 
         Raises:
             InputError: the checkpoint is of a sharded run.
         """
+        path = of_rank_zero(str(path))
         if Path(path).is_dir():
             raise InputError(
                 f"--ckpt_path {path}: the checkpoint is of a sharded run; go on with configs/strategy/fsdp2.yaml (any number of devices), or "

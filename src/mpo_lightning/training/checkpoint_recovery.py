@@ -4,6 +4,7 @@ A checkpoint that is written over an earlier one of its name (`save_last: true`)
 run moves the earlier one away first. In between, neither is there under the name, and there may be no other checkpoint.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -13,10 +14,10 @@ from mpo_lightning.training.checkpoint_io import manifest_of, problem_of, sync_f
 NEW, OLD = ".partial", ".old"
 
 
-def finish_killed_writes(run_folder: Path) -> None:
+def finish_killed_writes(folders: Sequence[Path]) -> None:
     """Gives whole checkpoints their names where nothing whole has them; the new one before the one that it was to replace."""
     for ending in (NEW, OLD):
-        for left in sorted(run_folder.rglob(f".*.ckpt{ending}")):
+        for left in sorted(path for folder in folders for path in folder.rglob(f".*.ckpt{ending}")):
             target = left.with_name(left.name.removeprefix(".").removesuffix(ending))
             manifest = None if left.is_dir() else manifest_of(target)
             if (target.exists() and problem_of(target) is None) or problem_of(left, manifest) is not None:

@@ -15,16 +15,24 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from safetensors import SafetensorError
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.training.checkpoint_choice import find_checkpoint
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO
-from mpo_lightning.training.checkpoints import find_checkpoint
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.full_disk import disk_problem
 from mpo_lightning.training.lost_ranks import ended_everywhere
 from mpo_lightning.training.module import MPOModule
+from mpo_lightning.training.same_checkpoint import SameCheckpoint
 
 
 def _is_cache(source: str) -> bool:
     return source == "cache"
+
+
+def _checkpoint_folders(config: Namespace) -> list[Path]:
+    """Where callbacks write checkpoints that do not lie in the run folder."""
+    callbacks = config.trainer.get("callbacks")
+    options = [one.get("init_args") or Namespace() for one in callbacks] if isinstance(callbacks, list) else []
+    return [Path(found["dirpath"]) for found in options if found.get("dirpath")]
 
 
 RUN_FOLDER = "RUN_FOLDER"
@@ -52,8 +60,11 @@ class MPOCLI(LightningCLI):
         """Finds the checkpoint before any model is loaded, and gives loggers the run folder."""
         config = self.config[self.subcommand]
         run_folder = config.trainer.default_root_dir or "runs"
+        if Path(run_folder).exists() and not Path(run_folder).is_dir():
+            raise InputError(f"trainer.default_root_dir: {run_folder} is a file; give a folder for the run")
         if config.get("ckpt_path"):
-            config.ckpt_path = find_checkpoint(str(config.ckpt_path), Path(run_folder))
+            config.ckpt_path = find_checkpoint(str(config.ckpt_path), Path(run_folder), _checkpoint_folders(config))
+        self.checkpoint = config.get("ckpt_path")
         # Lightning refuses a callback of a kind that is switched off; the shipped base has both kinds.
         off = [kind for kind, on in SWITCHES.items() if config.trainer.get(on) is False]
         callbacks = config.trainer.get("callbacks")
@@ -73,7 +84,9 @@ class MPOCLI(LightningCLI):
             kwargs["plugins"] = [*plugins, ManifestCheckpointIO()]
         if config.get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(config.get("default_root_dir") or "runs", name="")
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.append(SameCheckpoint(self.checkpoint))  # type: ignore[attr-defined]
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Raises LostRank, after the processes that Lightning started here were ended, stopped ones too."""

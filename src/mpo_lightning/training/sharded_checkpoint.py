@@ -101,7 +101,7 @@ def _empty(partial: Path) -> None:
 def _finish(partial: Path, target: Path, rest: dict[str, Any], entries: dict[str, Any]) -> None:
     with HashingFile(partial / REST) as file:
         torch.save(rest, file)  # type: ignore[arg-type]
-    write_synced(partial / MANIFEST, json.dumps({"files": entries | {REST: file.entry}}, indent=1))
+    write_synced(partial / MANIFEST, json.dumps({"files": entries | {REST: file.entry}, "step": rest.get("global_step")}, indent=1))
     sync_folder(partial)
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)

@@ -43,6 +43,15 @@ def gather(part: Part) -> list[Part]:
     return parts
 
 
+def of_rank_zero(value: Part) -> Part:
+    """`value` as rank 0 has it; every rank calls this."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    holder = [value]
+    dist.broadcast_object_list(holder, src=0)
+    return holder[0]
+
+
 def stop_together(problem: str | None) -> None:
     """Stops every rank if any has a problem; every rank calls this.
 
