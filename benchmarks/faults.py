@@ -75,10 +75,29 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
+LIMIT = 900.0
+"""Seconds that one process may take; a run of 28 steps takes one to three minutes on two busy cores."""
+
+
+def ended(process: subprocess.Popen[str], run: Path) -> int:
+    """Its exit code; a process that does not end within the limit is killed, and the benchmark with it."""
+    try:
+        return process.wait(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        kill(process)
+        sys.exit(
+            f"a process of the run did not end within {LIMIT:.0f} seconds; its last words are\n{(run / 'out.log').read_text()[-2000:]}"
+        )
+
+
 def wait_for_training(process: subprocess.Popen[str], run: Path, before: int) -> None:
     """Until the resumed run has computed a step, or has ended."""
+    deadline = time.monotonic() + LIMIT
     while process.poll() is None and len(lines(run)) <= before:
         time.sleep(0.02)
+        if time.monotonic() > deadline:
+            kill(process)
+            sys.exit(f"no step within {LIMIT:.0f} seconds; the last words are\n{(run / 'out.log').read_text()[-2000:]}")
 
 
 def disturbed_run(setup: str, work: Path, run: Path, rng: random.Random, seconds: float, left: int) -> int:
@@ -93,7 +112,7 @@ def disturbed_run(setup: str, work: Path, run: Path, rng: random.Random, seconds
             while time.monotonic() < deadline and process.poll() is None:
                 time.sleep(0.005)
         else:
-            process.wait()
+            ended(process, run)
         if process.poll() is None:
             kill(process)
             kills += 1
@@ -113,7 +132,7 @@ def torment(setup: str, work: Path, rng: random.Random, kills: int) -> dict[str,
     process = start(work, whole, setup, 0)
     wait_for_training(process, whole, 0)
     began = time.monotonic()
-    if process.wait():
+    if ended(process, whole):
         sys.exit((whole / "out.log").read_text()[-2000:])
     seconds, expected, truth = time.monotonic() - began, {line["step"]: line for line in lines(whole)}, weights(whole)
     report: dict[str, Any] = {name: 0 for name in COUNTS} | {"bit_identical": True}

@@ -1,8 +1,6 @@
 """The command: help, dispatch, overlays, and the traps of LightningCLI."""
 
-import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +15,7 @@ from mpo_lightning.commands.run import COMMANDS
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.training import cli as training_cli
+from support.processes import free_port, run_apart
 from support.runs import logged
 
 
@@ -270,6 +269,23 @@ def test_an_impossible_setting_is_one_sentence(fit_arguments: list[str], argumen
         training_cli.run(["fit", *fit_arguments, *arguments])
 
 
+def test_export_takes_its_two_values_with_and_without_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[str, str, str | None]] = []
+
+    def export(checkpoint: str, output: str, policy: str | None = None) -> None:
+        """Notes what it is given."""
+        given.append((checkpoint, output, policy))
+
+    monkeypatch.setitem(COMMANDS, "model export", export)
+    for words in (["a.ckpt", "out"], ["--checkpoint", "a.ckpt", "--output", "out"], ["a.ckpt", "--output=out"]):
+        commands.run("model export", words)
+    commands.run("model export", ["a.ckpt", "out", "--policy", "model"])
+    assert given == [("a.ckpt", "out", None)] * 3 + [("a.ckpt", "out", "model")]
+    for words in (["a.ckpt"], ["a.ckpt", "out", "more"]):
+        with pytest.raises(SystemExit):
+            commands.run("model export", words)
+
+
 def test_an_output_that_cannot_be_written_is_one_sentence(shards: Path) -> None:
     with pytest.raises(InputError, match=r"/proc/.*: cannot read or write there"):
         commands.run("data show", [str(shards / "train"), "--output", "/proc/none/page.html"])
@@ -311,9 +327,16 @@ def test_launch_prints_a_script_that_a_shell_understands(
     ("given", "words"),
     [(["--config", "nope.yaml"], "no such file"), (["--ckpt_path", "x.ckpt"], "the script goes on by itself"),
      (["--trainer.num_nodes", "4"], "give --nodes"), (["--trainer.devices=2"], "give --gpus"), (["--trainer.devices", "auto"], "give --gpus"),
-     (["--model.policy", "m", "--time", "1 day; rm"], "goes into the script"), (["--model.policy", "m", "--job_name", "a b"], "goes into the script")],
+     (["--model.policy", "m", "--time", "1 day; rm"], "goes into the script"), (["--model.policy", "m", "--job_name", "a b"], "goes into the script"),
+     (["--node", "3"], "--node is no option of mpo launch or mpo fit"), (["--optimiser.lr", "1"], "is no option of"),
+     (["--config", "configs/base.yaml", "--config", "configs/strategy/single.yaml"], "single.yaml is for 1 device, and --nodes 2 --gpus 8 for 16"),
+     (["--config", "configs/strategy/ddp_cpu.yaml"], "ddp_cpu.yaml is for 2 devices"), (["--nodes=²", "a"], "has to be a whole number"),
+     (["--gpus=٣", "a"], "has to be a whole number")],
 )  # fmt: skip
-def test_launch_refuses_what_its_script_would_contradict(given: list[str], words: str) -> None:
+def test_launch_refuses_what_its_script_would_contradict(
+    given: list[str], words: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
     with pytest.raises(InputError, match=words):
         cli.run(["launch", "--nodes", "2", "--gpus", "8", *given])
 
@@ -329,20 +352,19 @@ def test_the_torchrun_script_trains_on_two_processes_and_goes_on(
            "--data.num_workers=0", "--data.max_length=1024", "--trainer.precision=32-true", f"--trainer.default_root_dir={tmp_path / 'run'}",
            "--model.gradient_checkpointing=false"]  # fmt: skip
     for steps in ("2", "4"):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
-        words = ["launch", "--nodes=1", "--gpus=2", "--scheduler=torchrun", f"--port={port}", *fit, "--trainer.max_steps", steps]
+        words = [
+            "launch",
+            "--nodes=1",
+            "--gpus=2",
+            "--scheduler=torchrun",
+            f"--port={free_port()}",
+            *fit,
+            "--trainer.max_steps",
+            steps,
+        ]
         cli.run(words)
         script = capsys.readouterr().out.replace("torchrun ", f"{sys.executable} -m torch.distributed.run ", 1)
-        done = subprocess.run(
-            ["bash", "-c", script],
-            capture_output=True,
-            text=True,
-            timeout=240,
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(root / "src")},
-        )
+        done = run_apart("bash", "-c", script, seconds=240, cwd=tmp_path, env={"PYTHONPATH": str(root / "src")})
         assert done.returncode == 0, done.stderr[-3000:]
     assert "going on from" in done.stderr
     assert len(logged(tmp_path / "run", "train/loss")) == 2 and len(logged(tmp_path / "run", "train/loss", 1)) == 2

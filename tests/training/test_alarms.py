@@ -17,7 +17,7 @@ from mpo_lightning.models.loading import load_model
 from mpo_lightning.models.lora import Lora
 from mpo_lightning.objectives import TermWeights
 from mpo_lightning.training import Alarms, StepCheckpoint
-from mpo_lightning.training.alarms import length_drift
+from mpo_lightning.training.alarms import length_drift, more_repetition
 from support.runs import make_run
 
 
@@ -40,6 +40,25 @@ def test_the_share_of_repetition_by_hand() -> None:
 )
 def test_lengths_are_compared_where_answers_ended_at_the_start(start: tuple, now: tuple, words: str | None) -> None:
     found = length_drift(*({"tokens": tokens, "finished": finished} for tokens, finished in (start, now)))
+    assert found is None if words is None else words in str(found)
+
+
+@pytest.mark.parametrize(
+    ("start", "now", "words"),
+    [
+        # One wholly degenerate answer among four, whose mean is a quarter.
+        ([0, 0, 0, 0], [0, 0.97, 0, 0], "97% of the sampled answer to '1' is repetition (0% at the start), and 0 of the 3 others"),
+        (
+            [0, 0.1, 0, 0],
+            [0, 0.97, 0.6, 0.5],
+            "97% of the sampled answer to '1' is repetition (10% at the start), and 1 of the 3 others",
+        ),
+        ([0, 0.9, 0, 0], [0.5, 0.97, 0.4, 0], None),  # it did so before; half is not more than half
+        ([0.4, 0, 0, 0], [0.59, 0, 0, 0], None),
+    ],
+)
+def test_one_answer_that_repeats_itself_is_enough(start: list, now: list, words: str | None) -> None:
+    found = more_repetition(*({str(number): share for number, share in enumerate(shares)} for shares in (start, now)))
     assert found is None if words is None else words in str(found)
 
 
@@ -93,6 +112,15 @@ def test_chosen_answers_that_become_less_likely_are_told(tmp_path: Path, tiny_fo
     assert {line["alarm"] for line in lines(tmp_path, "alarms.jsonl")} == {"chosen_falls"}
 
 
+@pytest.mark.parametrize(("uphill", "alarms"), [(True, set()), (False, {"chosen_falls"})])
+def test_without_a_reference_they_are_compared_with_the_start(
+    tmp_path: Path, tiny_folder: Path, shards: Path, uphill: bool, alarms: set[str]
+) -> None:
+    sft = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=0.05, maximize=not uphill), "weights": TermWeights(0, 0, 1)}
+    run(tmp_path, tiny_folder, shards, Alarms(samples=0, window=2, chosen_drop=0.02), **sft)
+    assert {line["alarm"] for line in lines(tmp_path, "alarms.jsonl")} == alarms
+
+
 def test_training_that_works_raises_none(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     run(tmp_path, tiny_folder, shards, Alarms(samples=0, window=2))
     assert not lines(tmp_path, "alarms.jsonl")
@@ -101,12 +129,12 @@ def test_training_that_works_raises_none(tmp_path: Path, tiny_folder: Path, shar
 def test_samples_are_compared_with_those_of_the_start_through_a_checkpoint(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     """The tiny model repeats itself until it is cut; its start is taken for one that did not."""
     alarms = Alarms(samples=2, max_new_tokens=40)
-    alarms.load_state_dict({"falls": [], "at_start": {"tokens": 100.0, "finished": 1.0, "repeated": 0.0}})
+    alarms.load_state_dict({"falls": [], "at_start": {"tokens": 100.0, "finished": 1.0, "repeated": {}}})
     with pytest.warns(UserWarning, match="alarm"):
         run(tmp_path, tiny_folder, shards, alarms)
     found = {line["alarm"]: line["words"] for line in lines(tmp_path, "alarms.jsonl") if line["step"] == 7}
     assert found["length_drifts"].startswith("100% of the sampled answers do not end any more (0% at the start)")
-    assert "of the sampled answers is repetition (0% at the start)" in found["repetition"]
+    assert "is repetition (0% at the start), and" in found["repetition"]
     again = Alarms()
     again.load_state_dict(alarms.state_dict())
     assert again.state_dict() == alarms.state_dict()

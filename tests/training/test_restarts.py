@@ -1,11 +1,9 @@
 """Workers that torchrun started again do not read what those before them wrote into the common store."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-from support.processes import QUIET, free_port
+from support.processes import free_port, run_apart
 
 WORKER = """
 import os, sys
@@ -35,7 +33,7 @@ def counts(tmp_path: Path) -> list[str]:
         f"--master_port={free_port()}",
         str(path),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | QUIET)
+    done = run_apart(*command, seconds=120)
     assert done.returncode == 0, done.stderr
     return [line for line in done.stdout.splitlines() if line.startswith("COUNT")]
 

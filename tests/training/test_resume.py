@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,9 +13,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model
-from mpo_lightning.objectives import TRDPO, TermWeights
+from mpo_lightning.models.tiny import write_tiny_model
+from mpo_lightning.objectives import IPO, TRDPO, TermWeights
 from mpo_lightning.training import StepCheckpoint
 from mpo_lightning.training.checkpoint_choice import find_checkpoint
+from support.long_runs import fit_arguments
+from support.mixed_shards import mixed_shards
+from support.processes import run_apart
 from support.runs import logged, make_run
 
 
@@ -207,7 +212,7 @@ def test_evaluating_a_checkpoint_does_not_ask_for_its_batch_size(tmp_path: Path,
 
 def test_a_moved_reference_does_not_become_anothers(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     run(tmp_path, tiny_folder, shards, stop=5, preference=TRDPO(alpha=0.5, every_n_steps=1))
-    with pytest.raises(InputError, match="a reference that moved"):
+    with pytest.raises(InputError, match=r"model\.preference TRDPO, not DPO"):
         run(tmp_path / "dpo", tiny_folder, shards, resume=tmp_path / "checkpoints" / "last.ckpt")
     # A preference term without weight moves nothing.
     unweighted = run(
@@ -242,3 +247,78 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused(tmp_path: Path, tiny_folder
     del state["policy.model.lm_head.weight"]
     with pytest.raises(InputError, match=r"lm_head\.weight is missing"):
         model.load_state_dict(state)
+
+
+def test_records_that_were_set_aside_before_a_kill_are_told_by_the_run_that_ends(
+    tmp_path: Path, root: Path, tiny_folder: Path
+) -> None:
+    train = mixed_shards(tmp_path / "set", root)
+    data = {"on_bad_record": "quarantine", "global_batch_size": 4, "micro_batch_size": 2}
+
+    def part(folder: Path, stop: int | None, resume: Path | None):
+        callbacks = [checkpointer(folder), *([StopAfter(stop)] if stop else [])]
+        trainer, model, module = make_run(folder, tiny_folder, train, data=data, trainer={"callbacks": callbacks})
+        fit_until(trainer, model, module, stop, resume)
+        return module.quarantine
+
+    whole = part(tmp_path / "whole", None, None)
+    assert whole.count() == 1 == len(whole.reasons)
+    # Stopped when the record is behind a checkpoint; it may have been met while the next step was fetched.
+    stop = next(stop for stop in range(2, 9, 2) if part(tmp_path / f"{stop}", stop, None).reasons) + 2
+    part(tmp_path / f"{stop}", stop, None)
+    last = part(tmp_path / "resumed", None, tmp_path / f"{stop}" / "checkpoints" / "last.ckpt")
+    assert not last.reasons and last.count() == 1  # met before, not again
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"beta": 0.2}, r"model\.beta 0\.1, not 0\.2"),
+        ({"weights": TermWeights(0.8, 0.2, 0.5)}, r"model\.weights\.generation 1\.0, not 0\.5"),
+        ({"preference": IPO()}, r"model\.preference DPO, not IPO"),
+        ({"generation_mean": "token"}, r"model\.generation_mean sequence, not token"),
+        ({"reward_shift": "micro_batches"}, r"model\.reward_shift previous_steps, not micro_batches"),
+        (
+            {"policy": "other"},
+            r"model\.policy .*model, whose weights are not those of .*other; keep it, or start another run in another",
+        ),
+        ({"reference": "other"}, r"model\.reference .*model, whose weights are not those of .*other; keep it"),
+    ],
+)
+def test_another_model_or_objective_is_refused(
+    tmp_path: Path, tiny_folder: Path, shards: Path, saved_at_2: Path, changed: dict, words: str
+) -> None:
+    write_tiny_model(tmp_path / "other", seed=1)
+    changed = {name: str(tmp_path / "other") if value == "other" else value for name, value in changed.items()}
+    policy = Path(changed.pop("policy", tiny_folder))
+    trainer, model, data = make_run(tmp_path / "run", policy, shards / "train", **changed)
+    with pytest.raises(InputError, match=words):
+        trainer.fit(model, data, ckpt_path=saved_at_2)
+
+
+def test_another_learning_rate_or_a_moved_folder_is_not(tmp_path: Path, tiny_folder: Path, shards: Path, saved_at_2: Path) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "moved")
+    slow = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=0.01)}
+    trainer, model, data = make_run(tmp_path / "run", tmp_path / "moved", shards / "train", trainer={"max_steps": 3}, **slow)
+    trainer.fit(model, data, ckpt_path=saved_at_2)
+    assert trainer.global_step == 3
+
+
+@pytest.fixture(scope="module")
+def saved_at_2(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, shards: Path) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    trainer, model, data = make_run(
+        folder, tiny_folder, shards / "train", trainer={"callbacks": [checkpointer(folder)], "max_steps": 2}
+    )
+    trainer.fit(model, data)
+    return folder / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.slow
+def test_a_refusal_is_one_sentence_for_all_ranks(
+    tmp_path: Path, root: Path, shards: Path, tiny_folder: Path, saved_at_2: Path
+) -> None:
+    more = [f"--ckpt_path={saved_at_2}", "--data.global_batch_size=8", "--model.preference=DPO"]
+    done = run_apart(sys.executable, *fit_arguments(tmp_path / "run", root, shards, tiny_folder, "ddp_cpu", *more))
+    assert done.returncode == 2 and done.stderr.count("mpo: ") == 1, done.stderr[-3000:]
+    assert "the checkpoint was made with data.global_batch_size 4, not 8" in done.stderr and "Traceback" not in done.stderr

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from mpo_lightning.errors import InputError
 
 HELP = """usage: mpo launch --nodes N --gpus G [--scheduler slurm|torchrun] [options] FIT_OPTIONS
@@ -74,7 +76,7 @@ def launch(arguments: Sequence[str]) -> None:
         else:
             fit.append(word)
     for name in ("nodes", "gpus", "cpus", "restarts", "port"):
-        if not options.get(name, "").isdigit() or (name != "restarts" and int(options[name]) < 1):
+        if not re.fullmatch("[0-9]{1,9}", options.get(name, "")) or (name != "restarts" and int(options[name]) < 1):
             raise InputError(
                 f"--{name} has to be a whole number of at least 1, got {options.get(name)!r}; 'mpo launch --help' explains it"
             )
@@ -98,8 +100,40 @@ def launch(arguments: Sequence[str]) -> None:
     for word, value in zip(fit, [*fit[1:], ""], strict=True):
         if word == "--config" and not Path(value).is_file():
             raise InputError(f"--config {value}: no such file; start mpo launch where the run will start")
+    _refuse_unknown(fit)
+    _refuse_few_devices(fit, int(options["nodes"]), int(options["gpus"]))
     fit += [] if any(word.startswith("--ckpt_path") for word in fit) else ["--ckpt_path", "auto"]
     fit += ["--trainer.num_nodes", options["nodes"], "--trainer.devices", options["gpus"]]
     program = ["mpo"] if options["scheduler"] == "slurm" else ["mpo_lightning"]
     script = SLURM if options["scheduler"] == "slurm" else TORCHRUN
     sys.stdout.write(script.format(command=shlex.join([*program, "fit", *fit]), **options))
+
+
+FIT_OPTIONS = ("config", "ckpt_path", "seed_everything", "weights_only", "trainer", "model", "data")
+"""First parts of the names of `mpo fit`'s options."""
+
+
+def _refuse_unknown(fit: Sequence[str]) -> None:
+    for word in fit:
+        if word.startswith("--") and word.removeprefix("--").split(".")[0] not in FIT_OPTIONS:
+            raise InputError(f"{word} is no option of mpo launch or mpo fit; 'mpo launch --help' and 'mpo fit --help' list them")
+
+
+def _refuse_few_devices(fit: Sequence[str], nodes: int, gpus: int) -> None:
+    """Raises InputError for overlays whose number of devices, the last one's, is too small for the machines."""
+    found = None
+    for word, value in zip(fit, [*fit[1:], ""], strict=True):
+        if word != "--config":
+            continue
+        try:
+            content = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise InputError(f"--config {value}: it cannot be read ({str(error).splitlines()[0]})") from None
+        trainer = content.get("trainer") if isinstance(content, dict) else None
+        if isinstance(trainer, dict) and "devices" in trainer:
+            found = (value, trainer["devices"])
+    if found and isinstance(found[1], int) and found[1] > 0 and nodes * gpus > found[1]:
+        raise InputError(
+            f"--config {found[0]} is for {found[1]} device{'s' * (found[1] > 1)}, and --nodes {nodes} --gpus {gpus} for {nodes * gpus}; take "
+            "configs/strategy/ddp.yaml, fsdp2.yaml or hybrid.yaml"
+        )

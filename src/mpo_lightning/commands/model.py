@@ -129,10 +129,12 @@ def merge(model: str, adapter: str, output: str) -> None:
 
 
 def export(checkpoint: str, output: str, policy: str | None = None) -> None:
-    """Writes a training checkpoint's policy as a folder that plain transformers loads, adapters merged.
+    """Writes a training checkpoint's policy as a folder that plain transformers loads, adapters merged: mpo model export CKPT OUT
+
+    --checkpoint CKPT --output OUT is the same.
 
     Args:
-        checkpoint: a .ckpt file of `mpo fit`.
+        checkpoint: a .ckpt of `mpo fit`, a file or the folder of a sharded run.
         output: a new folder.
         policy: the checkpoint folder that training started from; default the one that the file names.
     """

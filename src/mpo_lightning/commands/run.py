@@ -48,6 +48,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
         parser.add_argument(
             "runs", nargs="+", help="folders of `mpo eval run` or files of `mpo eval score`; the others are compared with the first"
         )
+    arguments = _named(verb, arguments)
     flags = {f"--{name}" for name, parameter in parameters.items() if parameter.default is False}
     chosen = vars(parser.instantiate_classes(parser.parse_args(_with_values(arguments, flags))))
     chosen.pop("config")
@@ -55,6 +56,18 @@ def run(verb: str, arguments: Sequence[str]) -> None:
         function(**chosen)
     except OSError as error:
         raise InputError(f"{error.filename or 'the output'}: cannot read or write there ({error.strerror or error})") from None
+
+
+POSITIONAL = {"model export": ("checkpoint", "output")}
+"""Options whose values may stand without their names, as in `mpo model export CKPT OUT`."""
+
+
+def _named(verb: str, arguments: Sequence[str]) -> list[str]:
+    """Gives the values at the beginning the names of their options."""
+    words = list(arguments)
+    named = [f"--{name}={word}" for name, word in zip(POSITIONAL.get(verb, ()), words, strict=False)]
+    bare = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    return named[:bare] + words[min(bare, len(named)) :]
 
 
 def _with_values(arguments: Sequence[str], flags: set[str]) -> list[str]:

@@ -1,8 +1,9 @@
 """Alarms for what people meet after MPO while loss, margin and accuracy look fine.
 
-    chosen_falls    the chosen answers become less likely, only less so than the rejected ones (what DPO alone does)
+    chosen_falls    the chosen answers become less likely, only less so than the rejected ones (what DPO alone does); than under the reference, or,
+                    where the objective has none, than in the run's first steps
     length_drifts   sampled answers become twice as long as at the start, or half, or do not end any more; where they ended at the start
-    repetition      sampled answers repeat themselves (InternVL issue 1241)
+    repetition      a sampled answer repeats itself and did not at the start (InternVL issue 1241)
     zero_weights    weights that were something are all zero (InternVL issue 1217)
 
 The first three are lines on the screen and in alarms.jsonl, and the run goes on; the last one stops it before such weights are saved.
@@ -34,7 +35,7 @@ class Alarms(L.Callback):
         samples: validation pairs whose answers are sampled; 0 samples none.
         max_new_tokens: most tokens of a sampled answer.
         window: steps over which the chosen log-prob is averaged.
-        chosen_drop: nats a token by which chosen answers may become less likely than under the reference.
+        chosen_drop: nats a token by which chosen answers may become less likely.
     """
 
     def __init__(self, samples: int = 4, max_new_tokens: int = 256, window: int = 50, chosen_drop: float = 0.1) -> None:
@@ -46,15 +47,17 @@ class Alarms(L.Callback):
         self.samples, self.max_new_tokens = samples, max_new_tokens
         self.chosen_drop = chosen_drop
         self.falls: deque[float] = deque(maxlen=window)
-        self.at_start: dict[str, float] | None = None
+        self.first: list[float] = []
+        self.at_start: dict[str, Any] | None = None
         self._zero_at_start: set[str] = set()
         self._prompts: list[tuple[str, Prompt]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        return {"falls": list(self.falls), "at_start": self.at_start}
+        return {"falls": list(self.falls), "first": self.first, "at_start": self.at_start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.falls.extend(state_dict["falls"])
+        self.first = state_dict.get("first", [])
         self.at_start = state_dict["at_start"]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -68,17 +71,26 @@ class Alarms(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         logged = trainer.callback_metrics
-        if not batch.last_of_step or "train/rewards_chosen" not in logged:
+        if not batch.last_of_step:
             return
         assert isinstance(pl_module, MPOModule)
         tokens = max(1.0, float(logged["train/tokens_chosen"]))
-        self.falls.append(-float(logged["train/rewards_chosen"]) / pl_module.objective.beta / tokens)
+        if pl_module.needs_reference:
+            than = "under the reference"
+            self.falls.append(-float(logged["train/rewards_chosen"]) / pl_module.objective.beta / tokens)
+        else:
+            than = "in the first ones"
+            logp = float(logged["train/logps_chosen"]) / tokens
+            if len(self.first) < (self.falls.maxlen or 0):
+                self.first.append(logp)
+                return
+            self.falls.append(sum(self.first) / len(self.first) - logp)
         mean = sum(self.falls) / len(self.falls)
         if len(self.falls) == self.falls.maxlen and mean > self.chosen_drop:
             self._raise(
                 trainer,
                 "chosen_falls",
-                f"over the last {len(self.falls)} steps chosen answers are {mean:.2f} nats a token less likely than under the reference; raise "
+                f"over the last {len(self.falls)} steps chosen answers are {mean:.2f} nats a token less likely than {than}; raise "
                 "model.weights.generation, or lower the learning rate",
             )
             self.falls.clear()
@@ -108,10 +120,10 @@ class Alarms(L.Callback):
             return
         processor = trainer.datamodule.processor  # type: ignore[attr-defined]
         tokens = [processor.tokenizer(answer.text, add_special_tokens=False)["input_ids"] for answer in answers]
-        now = {
+        now: dict[str, Any] = {
             "tokens": sum(answer.tokens for answer in answers) / len(answers),
             "finished": sum(answer.finished for answer in answers) / len(answers),
-            "repeated": sum(map(repeated_share, tokens)) / len(tokens),
+            "repeated": dict(zip((key for key, _ in self._prompts), map(repeated_share, tokens), strict=True)),
         }
         with (_folder(trainer) / "samples.jsonl").open("a", encoding="utf-8") as file:
             for (key, prompt), answer in zip(self._prompts, answers, strict=True):
@@ -127,12 +139,11 @@ class Alarms(L.Callback):
                 "length_drifts",
                 f"{drift}; compare them in samples.jsonl, and the lengths of chosen and rejected in the data",
             )
-        if now["repeated"] > max(0.5, start["repeated"] + 0.2):
+        if words := more_repetition(start["repeated"], now["repeated"]):
             self._raise(
                 trainer,
                 "repetition",
-                f"{now['repeated']:.0%} of the sampled answers is repetition ({start['repeated']:.0%} at the start); look at samples.jsonl, and lower "
-                "the learning rate or raise model.weights.generation",
+                f"{words}; look at samples.jsonl, and lower the learning rate or raise model.weights.generation",
             )
 
     def _sample(self, trainer: L.Trainer, pl_module: L.LightningModule) -> list[Answer]:
@@ -172,7 +183,25 @@ class Alarms(L.Callback):
                 file.write(json.dumps({"step": trainer.global_step, "alarm": kind, "words": words}) + "\n")
 
 
-def length_drift(start: dict[str, float], now: dict[str, float]) -> str | None:
+def more_repetition(start: dict[str, float] | float, now: dict[str, float]) -> str | None:
+    """Which sampled answers repeat themselves and did not before training, in words.
+
+    Args:
+        start: the share of repetition in each answer, by its pair's key, before training; one for all in checkpoints of earlier versions.
+        now: the same, later.
+    """
+    before = start if isinstance(start, dict) else dict.fromkeys(now, start)
+    bad = {key: share for key, share in now.items() if share > max(0.5, before.get(key, 0.0) + 0.2)}
+    if not bad:
+        return None
+    key = max(bad, key=lambda name: bad[name])
+    return (
+        f"{bad[key]:.0%} of the sampled answer to '{key}' is repetition ({before.get(key, 0.0):.0%} at the start), and {len(bad) - 1} of the "
+        f"{len(now) - 1} others are like it"
+    )
+
+
+def length_drift(start: dict[str, Any], now: dict[str, Any]) -> str | None:
     """What became of the length of sampled answers, if it is worth an alarm.
 
     Args:

@@ -256,9 +256,9 @@ class MMPRDataModule(L.LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the order: one integer, and what the order was made of."""
+        """The place in the order, one integer, what the order was made of, and which records were set aside; every rank calls this."""
         assert self.trainer is not None and self.train_plan is not None
-        return {"step": self.trainer.global_step} | self._order()
+        return {"step": self.trainer.global_step, "set_aside": self.quarantine.state_dict()} | self._order()
 
     def _order(self) -> dict[str, Any]:
         assert self.train_plan is not None
@@ -273,18 +273,21 @@ class MMPRDataModule(L.LightningDataModule):
         """Takes a training run's place; the number of devices, workers and the micro-batch size may have changed.
 
         Raises:
-            InputError: the checkpoint's order was another one.
+            InputError: the checkpoint's order was another one; one sentence for all ranks.
         """
         if self.trainer is None or self.train_plan is None:
             return
+        self.quarantine.load_state_dict(state_dict.get("set_aside", []))
         what = {"global_batch_size": "data.global_batch_size", "seed": "data.seed", "steps_per_epoch": "steps in an epoch"}
+        problem = None
         for name, value in self._order().items():
             if name == "records" and state_dict[name] != value:
-                raise InputError(
+                problem = (
                     f"the checkpoint was made on other pairs than those of {self.folders['train']}; a resumed run must keep them"
                 )
+                break
             if state_dict[name] != value:
-                raise InputError(
-                    f"the checkpoint was made with {what[name]} {state_dict[name]}, not {value}; a resumed run must keep it"
-                )
+                problem = f"the checkpoint was made with {what[name]} {state_dict[name]}, not {value}; a resumed run must keep it"
+                break
+        stop_together(problem)
         self._done_steps = state_dict["step"]

@@ -39,8 +39,10 @@ from mpo_lightning.training.loss_limit import LossLimit, LossWatch
 from mpo_lightning.training.optimizer import make_optimizer, warmup_cosine
 from mpo_lightning.training.policy_and_reference import PolicyAndReference, ReferenceSource
 from mpo_lightning.training.resume import align_loops
+from mpo_lightning.training.same_run import RunIdentity
 from mpo_lightning.training.step_guard import StepGuard
 from mpo_lightning.training.step_metrics import NAMES, StepMeter, mean_names, step_means, step_sums
+from mpo_lightning.training.together import stop_together
 
 SHIFTS: dict[str, type[RewardShift]] = {"previous_steps": PreviousSteps, "micro_batches": RunningMicroBatches}
 
@@ -98,6 +100,8 @@ class MPOModule(PolicyAndReference):
         )  # fmt: skip
         self.objective = objective
         self.shift = SHIFTS[reward_shift]()
+        folders = {"model.policy": policy} | ({"model.reference": reference or policy} if objective.needs_reference else {})
+        self._identity = RunIdentity(objective, reward_shift, folders)
         self.make_optimizer = optimizer
         self.warmup_ratio = warmup_ratio
         if not 0 <= warmup_ratio <= 1:
@@ -294,8 +298,11 @@ class MPOModule(PolicyAndReference):
         checkpoint["loss_watch"] = self._loss_watch.state_dict()
         # For `mpo model export`.
         checkpoint["policy"] = {"folder": self.policy_folder, "lora": asdict(self.lora) if self.lora else None}
+        checkpoint["made_with"] = self._identity.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is not None and self._trainer.state.fn == "fit":
+            stop_together(self._identity.difference(checkpoint.get("made_with", {})))
         self.shift.load_state_dict(checkpoint["reward_shift"])
         if "loss_watch" in checkpoint:  # not in those of earlier versions
             self._loss_watch.load_state_dict(checkpoint["loss_watch"])

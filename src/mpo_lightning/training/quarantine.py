@@ -4,6 +4,7 @@ With several ranks the stop comes where all of them meet (see `together`): at th
 was trained on in between, since the optimizer has not stepped yet.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class Quarantine:
         self.option = option
         self.reasons: dict[str, str] = {}
         self.fatal: str | None = None
+        self._earlier: set[str] = set()
         self._file = Path()
         self._alone = True
 
@@ -59,6 +61,14 @@ class Quarantine:
             problem = f"{where}: {reason} (or set such records aside with {self.option})"
         stop_together(problem)
 
+    def state_dict(self) -> list[str]:
+        """Names of the records that were set aside so far, over all ranks and before a resume too; every rank calls this."""
+        mine = [hashlib.blake2b(where.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest() for where in self.reasons]
+        return sorted(self._earlier.union(*gather(mine)))
+
+    def load_state_dict(self, names: list[str]) -> None:
+        self._earlier = set(names)
+
     def count(self) -> int:
-        """Different records that were set aside, over all ranks; every rank calls this."""
-        return len({where for part in gather(list(self.reasons)) for where in part})
+        """Different records that were set aside since the run began, over all ranks; every rank calls this."""
+        return len(self.state_dict())
