@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -85,12 +86,13 @@ def _candidates(folders: Sequence[Path]) -> list[Path]:
 
 
 def _step(path: Path) -> int:
-    """Of a checkpoint, as its manifest says, or else its name; -1 where neither does."""
+    """Of a checkpoint, as its manifest says, or else its name; -1 where neither does, and above all where the manifest cannot be read, so that
+    it is passed over with a word."""
     named = re.search(r"step=(\d+)", path.name)
     try:
         step: Any = read_sidecar(path / MANIFEST if path.is_dir() else manifest_of(path)).get("step")
     except (OSError, ValueError):
-        step = None
+        return int(named[1]) if named else sys.maxsize
     return int(step) if is_count(step) else int(named[1]) if named else -1
 
 
