@@ -43,7 +43,7 @@ class Size:
         drawn: responses to each test problem for pass@k.
     """
 
-    base_examples: int = 24_000
+    base_examples: int = 18_000
     base_epochs: int = 2
     base_lr: float = 2e-3
     base_batch: int = 64

@@ -66,7 +66,7 @@ def test_a_short_right_answer_is_no_format_failure() -> None:
 
 @pytest.mark.parametrize(
     ("response", "answer"),
-    [("half a dozen", "6"), ("III", "3"), ("pi", "3.14"), ("both", "C"), ("a couple", "2"), ("the left one", "B"), ("nope", "no")],
+    [("III", "3"), ("pi", "3.14"), ("both", "C"), ("a couple", "2"), ("the left one", "B"), ("nope", "no")],
 )
 def test_an_answer_in_the_form_that_cannot_be_read_is_never_rejected(response: str, answer: str) -> None:
     """A careful reader calls each of them right, or would have to see the picture."""

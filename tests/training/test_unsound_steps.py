@@ -101,9 +101,9 @@ def explode(folder: Path, tiny_folder: Path, shards: Path, steps: int = -1, resu
     checkpoints = StepCheckpoint(folder / "checkpoints", every_n_train_steps=1, save_top_k=-1)
     trainer, model, data = make_run(
         folder, tiny_folder, shards / "train", data={"global_batch_size": 4}, trainer={"callbacks": [checkpoints], "max_steps": steps},
-        optimizer=lambda groups: torch.optim.SGD(groups, lr=1.0), warmup_ratio=0.0, loss_limit=LossLimit(factor=5, steps=2),
+        optimizer=lambda groups: torch.optim.SGD(groups, lr=0.3, maximize=True), warmup_ratio=0.0, loss_limit=LossLimit(factor=2, steps=2),
     )  # fmt: skip
-    # The rate must not depend on where the run is to end.
+    # Uphill, so that the loss rises without chaos. The rate must not depend on where the run is to end.
     model._total_steps = lambda: 1000
     trainer.fit(model, data, ckpt_path=resume)
 
