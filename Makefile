@@ -38,10 +38,11 @@ quickstart: setup
 	@echo "  your own pairs         $(BIN)/mpo data shard --meta META --output SHARDS --validation 0.01"
 	@echo "  the paper's recipe     $(BIN)/mpo fit --config configs/base.yaml --config configs/recipe/mpo.yaml --model.policy MODEL --data.train SHARDS/train"
 
-# Most tests in two processes; those that start processes of their own and wait for them have the machine to themselves.
+# Most tests in two processes; those of training on several ranks have the machine to themselves.
 test: setup
 	$(BIN)/python -m pytest -n 2 -m "not slow"
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --ignore tests/training
+	$(BIN)/python -m pytest -m slow tests/training
 
 test-fast: setup
 	$(BIN)/python -m pytest -n 2 -m "not slow"

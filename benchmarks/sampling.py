@@ -1,6 +1,6 @@
 """How fast several answers to a prompt are drawn, beside plain `generate()` with num_return_sequences, in one run on the same model.
 
-    python benchmarks/sampling.py [--samples 8] [--tokens 64] [--prompts 4] [--engine_prompts 32] [--rounds 3] [--json FILE]
+    python benchmarks/sampling.py [--samples 8] [--tokens 64] [--prompts 4] [--engine_prompts N] [--rounds 3] [--json FILE]
 
 Two models with random weights, float32, on the CPU: "tiny" (`mpo model tiny`: tiles of 112 pixels, 16 tokens each) and "small" (tiles of 448 pixels, 256 tokens
 each, as a real InternVL2 has; 33 M parameters). Each prompt has a picture of 4 tiles and a thumbnail. Both sides draw at temperature 1.0 among the 50
@@ -10,7 +10,7 @@ likeliest tokens, exactly --tokens of them. Columns:
     ours         the function that the embedded engine calls for a batch, with --prompts at once; prepared tensors
     one by one   the same with one prompt at once: the share of the gain that comes from reading a prompt once
     engine       `EmbeddedEngine.answer`, as `mpo prefs sample` runs it: weights loaded, pictures read from disk, Lightning's predict loop, lines written, the file put in
-                 order; --engine_prompts prompts, once. It may end an answer early, so its rate is that of tokens, given as answers of --tokens
+                 order; --engine_prompts prompts (128 and 16), once, so that its start weighs as little as in a run of minutes. It may end an answer early, so its rate is that of tokens, given as answers of --tokens
 
 Expected gain: plain generation encodes the picture and reads the prompt --samples times, ours once, so the ratio grows with the length of the prompt; the
 tokens after it cost the same, but a small model's cost is mostly that of starting each step, which prompts in a batch share.
@@ -45,6 +45,8 @@ from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids  # noqa
 from mpo_lightning.models.tiny import tiny_model  # noqa: E402
 
 TILES = 5  # a grid of four and the thumbnail
+
+ENGINE_PROMPTS = {"tiny": 128, "small": 16}
 
 
 def small_model() -> tuple[InternVLForConditionalGeneration, Processor]:
@@ -92,7 +94,7 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def engine_rate(model: InternVLForConditionalGeneration, processor: Processor, options: argparse.Namespace) -> float:
+def engine_rate(model: InternVLForConditionalGeneration, processor: Processor, options: argparse.Namespace, prompts: int) -> float:
     """Answers of --tokens a second of a whole run of the embedded engine."""
     with tempfile.TemporaryDirectory() as place:
         folder, questions, output = Path(place) / "model", Path(place) / "questions.jsonl", Path(place) / "answers.jsonl"
@@ -101,10 +103,7 @@ def engine_rate(model: InternVLForConditionalGeneration, processor: Processor, o
         side = 2 * processor.tile_size
         noise = torch.randint(0, 256, (side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         Image.fromarray(noise.numpy()).save(Path(place) / "noise.png")
-        rows = [
-            {"image": "noise.png", "question": f"How many bars are taller than bar {number}?"}
-            for number in range(options.engine_prompts)
-        ]
+        rows = [{"image": "noise.png", "question": f"How many bars are taller than bar {number}?"} for number in range(prompts)]
         questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
         trainer = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
         engine = EmbeddedEngine(
@@ -151,7 +150,7 @@ def compare(
     best = {side: min(found) for side, found in times.items()}
     ratios = {side: best["plain"] / best[side] for side in ("ours", "one by one")}
     rates = {side: options.prompts * options.samples / spent for side, spent in best.items()}
-    rates["engine"] = engine_rate(model, processor, options)
+    rates["engine"] = engine_rate(model, processor, options, options.engine_prompts or ENGINE_PROMPTS[name])
     ratios["engine"] = rates["engine"] / rates["plain"]
     print(
         f"{name:<6}{len(prompts[0].ids):>8}{rates['plain']:>10.2f}{rates['ours']:>10.2f}{ratios['ours']:>8.2f}{ratios['one by one']:>14.2f}{rates['engine']:>10.2f}{ratios['engine']:>8.2f}"
@@ -171,7 +170,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--prompts", type=int, default=4)
-    parser.add_argument("--engine_prompts", type=int, default=32)
+    parser.add_argument("--engine_prompts", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", nargs="+", default=["tiny", "small"], choices=["tiny", "small"])
     parser.add_argument("--json", type=Path)

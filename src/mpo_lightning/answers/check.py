@@ -162,13 +162,15 @@ def _same_number(found: Number, question: Question) -> bool | None:
         return None
     if found.value == gold.value:
         return True
-    if (
-        question.kind is Kind.FLOAT
-        and question.precision is not None
-        and abs(found.value - gold.value) <= Fraction(1, 10**question.precision)
-    ):
+    if question.kind is Kind.FLOAT and question.precision is not None and _near(found.value, gold.value, question.precision):
         return round(found.value, question.precision) == round(gold.value, question.precision)
     return None if gold.percent and not found.percent and gold.value == 100 * found.value else False
+
+
+def _near(one: Fraction, other: Fraction, decimals: int) -> bool:
+    """Whether two numbers differ by at most a unit of the last decimal; in whole numbers, which is quick."""
+    difference = abs(one.numerator * other.denominator - other.numerator * one.denominator)
+    return difference * 10**decimals <= one.denominator * other.denominator
 
 
 def _check_list(text: str, question: Question) -> Verdict:

@@ -90,12 +90,16 @@ def _text_beside(text: str, letter: int, choices: tuple[str, ...]) -> int | None
     return found[0] if len(found) == 1 and found[0] != letter else None
 
 
+MATHEMATICAL = re.compile(r"\d|\\|\^")
+COMMAND = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s?\{[^{}]*\}|\\[a-zA-Z]+")
+WORDED = re.compile(r"[A-Za-z]{3,}|\(?[A-H]\)|[\u4e00-\u9fff]")
+
+
 def is_formula(text: str) -> bool:
     """Whether a text is mathematics or a number without words around it."""
-    bare = re.sub(r"\\(?:text|mathrm|mbox|textbf)\s?\{[^{}]*\}|\\[a-zA-Z]+", " ", text)
-    return (
-        len(text) <= 200 and bool(re.search(r"\d|\\|\^", text)) and not re.search(r"[A-Za-z]{3,}|\(?[A-H]\)|[\u4e00-\u9fff]", bare)
-    )
+    if len(text) > 200 or not MATHEMATICAL.search(text):
+        return False
+    return not WORDED.search(COMMAND.sub(" ", text))
 
 
 def letter_in(text: str, count: int) -> tuple[int, str, float] | None:

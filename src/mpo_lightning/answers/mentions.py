@@ -13,9 +13,15 @@ EMPTY = frozenset(
 """Words that tell no option from another."""
 
 
+PLAIN = re.compile(r"[A-Za-z0-9. ]*")
+ARTICLE = re.compile(r"^(?:a|an|the)\s")
+
+
 @lru_cache(maxsize=4096)
 def words_of(text: str) -> str:
     """A text as it is compared: small letters, one space, no LaTeX, no articles or points at the ends."""
+    if PLAIN.fullmatch(text) and "egree" not in text:
+        return ARTICLE.sub("", " ".join(text.lower().split()).strip(" ."))  # what the rest would come to
     text = re.sub(r"\\(?:text|mbox|mathrm|textbf|operatorname)\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\^?\s?\{?\\circ\}?|\\degree|°|º|\bdegrees?\b", "°", text)
     text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"\1/\2", text)
@@ -24,7 +30,7 @@ def words_of(text: str) -> str:
     text = re.sub(r"[$`\"“”*{}]|\\(?=[a-z])", "", text).lower().replace("−", "-").replace("–", "-")
     text = re.sub(r"\s*([-+=/^,×√°()])\s*", r"\1", text)
     text = re.sub(r"\s+", " ", text).strip(" .。!,;:'")
-    return re.sub(r"^(?:a|an|the)\s", "", text)
+    return ARTICLE.sub("", text)
 
 
 def equal_options(text: str, choices: tuple[str, ...]) -> list[int]:

@@ -135,7 +135,12 @@ def _value_of(text: str) -> Number | None:
 UNIT_BEHIND = re.compile(rf"(?<=[\d}})])\s+{UNIT.pattern}$")
 
 
+LATEX = re.compile(r"[\\^$*`{}]")
+
+
 def _without_latex(text: str) -> str:
+    if not LATEX.search(text):
+        return text.strip()
     text = re.sub(r"(?<=\d)(?=\\[dtc]?frac)", " ", text)
     text = re.sub(r"\\[dtc]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}", r"\1/\2", text)
     text = re.sub(r"\\(?:text|mbox|mathrm)\s*\{([^{}]*)\}", r" \1 ", text)
