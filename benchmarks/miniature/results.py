@@ -114,11 +114,7 @@ def pair_statistics(build: Path) -> Row:
         pairs = [row for path in sorted((build / kind / "annotations").glob("*.jsonl")) for row in _rows(path)]
         differences = [_difference(row["chosen"], row["rejected"]) for row in pairs]
         if pairs:
-            found[kind] = {
-                "pairs": len(pairs),
-                "difference": 100 * mean(differences),
-                "one_word": 100 * mean(value < 0.06 for value in differences),
-            }
+            found[kind] = {"pairs": len(pairs), "difference": 100 * mean(differences)}
     return found
 
 
