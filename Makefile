@@ -51,9 +51,9 @@ test-fast: setup
 miniature: setup
 	$(BIN)/python benchmarks/miniature.py --output runs/miniature
 
-# Two bases, three pair sets of each.
+# Two bases, three pair sets of each, and the conditions under which it may come out differently; goes on from the first.
 miniature-grid: setup
-	$(BIN)/python benchmarks/miniature.py --output runs/miniature --bases 2 --pair-sets 3
+	$(BIN)/python benchmarks/miniature.py --output runs/miniature --bases 2 --pair-sets 3 --conditions
 
 lint: setup
 	$(BIN)/ruff check .

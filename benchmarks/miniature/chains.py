@@ -73,9 +73,16 @@ WORKINGS: dict[Callable[[Problem], str], int] = {_columns: 3, _by_parts: 3, _ten
 """Ways of working and how often each is taught. The last two need a sum of two-digit numbers in one step, which a small model finds hard."""
 
 
-def solution(problem: Problem, rng: random.Random) -> str:
-    """One of the right solutions, "Final answer: .." at its end."""
-    read, work = rng.choice(READINGS), rng.choices(tuple(WORKINGS), tuple(WORKINGS.values()))[0]
+def solution(problem: Problem, rng: random.Random, even: bool = False) -> str:
+    """One of the right solutions, "Final answer: .." at its end.
+
+    Args:
+        problem: to be solved.
+        rng: chooses the way.
+        even: chooses every way of working equally often, not as WORKINGS says.
+    """
+    read = rng.choice(READINGS)
+    work = rng.choices(tuple(WORKINGS), None if even else tuple(WORKINGS.values()))[0]
     read_numbers = [read("upper", problem.upper), read("lower", problem.lower)]
     if rng.random() < 0.5:
         read_numbers.reverse()

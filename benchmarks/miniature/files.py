@@ -4,6 +4,7 @@ Splits are seeds of their own: no picture of one is in another, and no problem b
 """
 
 import json
+import os
 import random
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +21,7 @@ DIRECT = 0.2
 """Share of a base's examples that are answers without reasoning."""
 
 
-def write_base(folder: Path, examples: int, seed: int, distinct: int | None = None) -> None:
+def write_base(folder: Path, examples: int, seed: int, distinct: int | None = None, even: bool = False) -> None:
     """Solutions to learn from, and some direct answers.
 
     The rejected side has to be there, and costs little: the weights 0/0/1 of supervised training give it none.
@@ -30,6 +31,7 @@ def write_base(folder: Path, examples: int, seed: int, distinct: int | None = No
         examples: how many.
         seed: of problems and solutions.
         distinct: problems that they are about; None is one each.
+        even: every way of working is taught equally often.
     """
     rng = random.Random(seed)
     problems = _pictured(folder, seed, distinct or examples)
@@ -38,7 +40,7 @@ def write_base(folder: Path, examples: int, seed: int, distinct: int | None = No
         problem = problems[number % len(problems)]
         asked_directly = rng.random() < DIRECT
         question = f"{problem.question}\n{WORD}" if asked_directly else with_reasoning(problem.question)
-        answer = str(problem.answer) if asked_directly else solution(problem, rng)
+        answer = str(problem.answer) if asked_directly else solution(problem, rng, even)
         rows.append({"image": _name(problem), "question": question, "chosen": answer, "rejected": "?"})
     _lines(folder / "base.jsonl", rows)
     _meta(folder, "base", examples)
@@ -64,6 +66,35 @@ def write_problems(folder: Path, problems: int, seed: int) -> None:
     _lines(folder / "problems.jsonl", rows)
 
 
+def write_half(build: Path, folder: Path, far: bool) -> None:
+    """Half of the pairs of a build: those whose sides differ most, or least; in the build's order.
+
+    Args:
+        build: of one kind, in MMPR's form, with pictures of one place.
+        folder: for meta.json and the annotation.
+        far: those that differ most.
+    """
+    entries = json.loads((build / "meta.json").read_text(encoding="utf-8")).values()
+    rows = [row for entry in entries for row in read_lines(build / entry["annotation"])]
+    ranked = sorted(range(len(rows)), key=lambda place: difference(rows[place]["chosen"], rows[place]["rejected"]))
+    kept = sorted(ranked[len(rows) // 2 :] if far else ranked[: len(rows) // 2])
+    folder.mkdir(parents=True, exist_ok=True)
+    _lines(folder / "pairs.jsonl", [rows[place] for place in kept])
+    (root,) = {(build / entry["root"]).resolve() for entry in entries}
+    _meta(folder, "pairs", len(kept), os.path.relpath(root, folder.resolve()))
+
+
+def difference(chosen: str, rejected: str) -> float:
+    """The share of words that only one of two texts has."""
+    first, second = chosen.split(), rejected.split()
+    return 1 - 2 * sum(min(first.count(word), second.count(word)) for word in set(first)) / max(1, len(first) + len(second))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def _pictured(folder: Path, seed: int, count: int) -> list[Problem]:
     """Problems of a seed, their pictures written."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
@@ -81,9 +112,9 @@ def _lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def _meta(folder: Path, name: str, length: int) -> None:
+def _meta(folder: Path, name: str, length: int, root: str = ".") -> None:
     entry = {
-        "root": ".", "annotation": f"{name}.jsonl", "data_augment": False, "repeat_time": 1, "length": length, "max_dynamic_patch": 1,
+        "root": root, "annotation": f"{name}.jsonl", "data_augment": False, "repeat_time": 1, "length": length, "max_dynamic_patch": 1,
     }  # fmt: skip
     partial = folder / "meta.json.partial"
     partial.write_text(json.dumps({name: entry}, indent=1) + "\n", encoding="utf-8")

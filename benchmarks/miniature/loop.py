@@ -10,8 +10,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from miniature.cells import CONDITIONS, Base, Cell, condition_cells
 from miniature.commands import Command, run_all
-from miniature.files import BASE, QUESTIONS, TEST, VALIDATION, write_base, write_problems, write_questions
+from miniature.files import BASE, QUESTIONS, TEST, VALIDATION, write_base, write_half, write_problems, write_questions
 from miniature.results import collect
 from miniature.study import (
     METHODS,
@@ -22,13 +23,14 @@ from miniature.study import (
     build_command,
     eval_command,
     exported,
+    held_out_command,
+    shards_command,
     shift_command,
     sweep,
-    test_pairs_command,
     tune_command,
 )
 
-BASE_EVALS = ("greedy", "sampled", "direct")
+EVALS = ("greedy", "sampled", "direct")
 
 
 def main() -> None:
@@ -42,6 +44,11 @@ def main() -> None:
     parser.add_argument("--bases", type=int, default=1, help="base models (default 1)")
     parser.add_argument("--pair-sets", type=int, default=1, help="pair sets of each base, from other questions (default 1)")
     parser.add_argument(
+        "--conditions",
+        action="store_true",
+        help=f"also {', '.join(CONDITIONS)}, even: other pairs, more epochs, a base that has unreliable ways",
+    )
+    parser.add_argument(
         "--reduced",
         action="store_true",
         help="all learned by heart in about two minutes: tries the machinery, its numbers mean nothing",
@@ -50,7 +57,8 @@ def main() -> None:
     options = parser.parse_args()
     size = REDUCED if options.reduced else Size()
     study = Study(options.output, size, options.at_once)
-    study.run([(base, variant) for base in range(options.bases) for variant in range(options.pair_sets)])
+    cells = [Cell(Base(base), variant) for base in range(options.bases) for variant in range(options.pair_sets)]
+    study.run(cells, condition_cells() if options.conditions else [])
 
 
 class Study:
@@ -67,27 +75,27 @@ class Study:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check_size()
 
-    def run(self, cells: list[tuple[int, int]]) -> None:
-        """All cells: (base, pair set)."""
-        bases = sorted({base for base, _ in cells})
-        self._world(bases, sorted({variant for _, variant in cells}))
+    def run(self, cells: list[Cell], conditions: list[Cell]) -> None:
+        """All cells, and those of other conditions after them."""
+        bases = list(dict.fromkeys(cell.base for cell in [*cells, *conditions]))
+        self._world(bases, sorted({cell.pair_set for cell in cells}))
         self._bases(bases)
-        builds = [test_pairs_command(self.folder, base, self.size) for base in bases]
-        self._all([*builds, *(build_command(self.folder, base, variant, self.size) for base, variant in cells)], "pairs")
-        chosen: dict[str, Setting] | None = None
-        for base, variant in cells:
-            # Settings are chosen once, on the validation problems of the first cell.
-            settings = sweep(self.size) if chosen is None else list(chosen.values())
-            self._all(
-                [tune_command(self.folder, base, variant, setting, self.size) for setting in settings],
-                f"training, base {base}, pairs {variant}",
-            )
-            if chosen is None:
-                chosen = self._choose(base, variant, settings)
-            self._measure(base, variant, list(chosen.values()))
-            collect(self.folder, self.size, cells, chosen)
+        pairs = list({cell.pairs: cell for cell in [*cells, *conditions]}.values())
+        builds = [held_out_command(self.folder, base, self.size) for base in dict.fromkeys(cell.base for cell in cells)]
+        self._all([*builds, *(build_command(self.folder, cell, self.size) for cell in pairs)], "pairs")
+        swept: dict[Base, dict[str, Setting]] = {}
+        for cell in cells:
+            # Settings are chosen once, on the validation problems, with the first cell.
+            chosen = self._trained(cell, swept.setdefault(cells[0].base, {}))
+            self._measure(cell, list(chosen.values()))
+            collect(self.folder, self.size, cells, conditions, swept)
+        for cell in conditions:
+            self._prepare(cell)
+            chosen = self._trained(cell, swept.setdefault(cell.base, {}))
+            self._all([self._eval(cell, setting, "greedy") for setting in chosen.values()], f"test, {cell.name}")
+            collect(self.folder, self.size, cells, conditions, swept)
 
-    def _world(self, bases: list[int], variants: list[int]) -> None:
+    def _world(self, bases: list[Base], variants: list[int]) -> None:
         size, world, heart = self.size, self.folder / "world", self.size.heart is not None
         for name, count, seed in (("test", size.test, TEST), ("validation", size.validation, VALIDATION)):
             _once(world / name / "problems.jsonl", partial(write_problems, world / name, count, 0 if heart else seed))
@@ -95,33 +103,47 @@ class Study:
             place = world / f"questions-{variant}"
             _once(place / "meta.json", partial(write_questions, place, size.questions, 0 if heart else QUESTIONS + variant))
         for base in bases:
-            place = self.folder / f"base-{base}" / "examples"
-            _once(place / "meta.json", partial(write_base, place, size.base_examples, 0 if heart else BASE + base, size.heart))
+            place = self.folder / base.name / "examples"
+            seed = 0 if heart else BASE + base.number
+            _once(place / "meta.json", partial(write_base, place, size.base_examples, seed, size.heart, base.even))
 
-    def _bases(self, bases: list[int]) -> None:
-        from miniature.base_model import write_untrained
-
+    def _bases(self, bases: list[Base]) -> None:
         for base in bases:
-            _once(self.folder / f"base-{base}/untrained/model.safetensors", lambda base=base: print(
-                f"base {base}: {write_untrained(self.folder / f'base-{base}/untrained', base):,} parameters"))  # fmt: skip
+            place = self.folder / base.name / "untrained"
+            _once(place / "model.safetensors", partial(_write_untrained, place, base))
         threads = max(1, self.at_once // len(bases))
         for stage in zip(*(base_commands(self.folder, base, self.size, threads) for base in bases), strict=True):
             self._all([command for commands in stage for command in commands], "base")
+        models = {base: exported(self.folder / base.name / "fit") for base in bases}
         self._all(
             [
-                eval_command(self.folder, f"base-{base}", exported(self.folder / f"base-{base}/fit"), kind, self.size)
+                eval_command(self.folder, base.name, models[base], kind, self.size)
                 for base in bases
-                for kind in BASE_EVALS
+                for kind in (*EVALS, "validation")
             ],
             "base, measured",
         )
 
-    def _choose(self, base: int, variant: int, settings: list[Setting]) -> dict[str, Setting]:
+    def _prepare(self, cell: Cell) -> None:
+        """The shards of a condition that chooses pairs otherwise."""
+        if cell.condition in ("close", "far"):
+            build, place = self.folder / cell.pairs / "build", self.folder / cell.name
+            _once(place / "meta.json", partial(write_half, build / "correctness", place, cell.condition == "far"))
+        if cell.condition in ("close", "far", "correctness", "dropout"):
+            self._all([shards_command(self.folder, cell)], f"shards, {cell.name}")
+
+    def _trained(self, cell: Cell, chosen: dict[str, Setting]) -> dict[str, Setting]:
+        """Trains by every method, with the settings that were chosen, or by the whole sweep where none were yet, which fills `chosen`."""
+        settings = list(chosen.values()) or sweep(self.size)
+        self._all([tune_command(self.folder, cell, setting, self.size) for setting in settings], f"training, {cell.name}")
+        if not chosen:
+            chosen |= self._choose(cell, settings)
+        return chosen
+
+    def _choose(self, cell: Cell, settings: list[Setting]) -> dict[str, Setting]:
         """The best setting of each method on the validation problems; of equals the one with the smaller learning rate, then the larger beta."""
-        self._all([self._eval(base, variant, setting, "validation") for setting in settings], "validation")
-        scores = {
-            setting: _score(self.folder / _home(base, variant, setting) / "validation/scores.table.json") for setting in settings
-        }
+        self._all([self._eval(cell, setting, "validation") for setting in settings], f"validation, {cell.name}")
+        scores = {setting: _score(self.folder / _home(cell, setting) / "validation/scores.table.json") for setting in settings}
         best = {
             method: max(
                 (setting for setting in settings if setting.method == method),
@@ -129,17 +151,21 @@ class Study:
             )
             for method in METHODS
         }
-        rows = [vars(setting) | {"validation": scores[setting], "chosen": setting in best.values()} for setting in settings]
-        (self.folder / "sweep.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        rows: list[dict[str, object]] = [
+            vars(setting) | {"validation": scores[setting], "chosen": setting in best.values()} for setting in settings
+        ]
+        base = _score(self.folder / cell.base.name / "validation/scores.table.json")
+        found = {"cell": cell.name, "base": base, "settings": rows}
+        (self.folder / cell.name / "sweep.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         return best
 
-    def _measure(self, base: int, variant: int, settings: list[Setting]) -> None:
-        shifts = [shift_command(self.folder, base, variant, setting, self.size) for setting in settings]
-        evals = [self._eval(base, variant, setting, kind) for setting in settings for kind in BASE_EVALS]
-        self._all([*shifts, *evals], f"test, base {base}, pairs {variant}")
+    def _measure(self, cell: Cell, settings: list[Setting]) -> None:
+        shifts = [shift_command(self.folder, cell, setting, self.size) for setting in settings]
+        evals = [self._eval(cell, setting, kind) for setting in settings for kind in EVALS]
+        self._all([*shifts, *evals], f"test, {cell.name}")
 
-    def _eval(self, base: int, variant: int, setting: Setting, kind: str) -> Command:
-        home = _home(base, variant, setting)
+    def _eval(self, cell: Cell, setting: Setting, kind: str) -> Command:
+        home = _home(cell, setting)
         return eval_command(self.folder, home, exported(self.folder / home), kind, self.size)
 
     def _all(self, commands: list[Command], label: str) -> None:
@@ -158,8 +184,14 @@ class Study:
         path.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
 
 
-def _home(base: int, variant: int, setting: Setting) -> str:
-    return f"cell-{base}-{variant}/tune/{setting.name}"
+def _write_untrained(place: Path, base: Base) -> None:
+    from miniature.base_model import write_untrained
+
+    print(f"{base.name}: {write_untrained(place, base.number):,} parameters")
+
+
+def _home(cell: Cell, setting: Setting) -> str:
+    return f"{cell.name}/tune/{setting.name}"
 
 
 def _score(table: Path) -> float:

@@ -14,27 +14,31 @@ import torch
 from miniature.study import METHODS
 
 Row = dict[str, Any]
-COLUMNS = {
-    "method": "", "greedy, % (95 %)": "reasoning, greedy", "over base": "points", "p": "McNemar", "over SFT": "points", "p ": "McNemar", "sampled": "T = 1",
-    "pass@k": "", "direct": "", "format": "", "tokens": "", "sound": "", "chosen": "nats", "rejected": "nats",
-}  # fmt: skip
+COMPARED = ("method", "greedy, % (95 %)", "over base", "p", "over SFT", "p ", "format", "tokens", "sound")
+MEASURED = ("sampled", "pass@k", "direct", "chosen", "rejected")
+"""Columns of every table, and those of a cell that was measured in full."""
 LEGEND = (
     "greedy: test problems that are right with reasoning, greedy, and a 95 % interval; over base, over SFT: the difference on the same problems, and the p-value of "
-    "McNemar's exact test; sampled: right at temperature 1; pass@k: at least one of k; direct: right without reasoning; format: responses that announce an answer; tokens: "
-    "mean length; sound: right ones whose every step is right; chosen, rejected: how far the log-probs of the base's own right and wrong responses to test problems moved."
+    "McNemar's exact test; format: responses that announce an answer, %; tokens: mean length; sound: right ones whose every step is right, %; sampled: right at temperature "
+    "1; pass@k: at least one of k; direct: right without reasoning; chosen, rejected: how far the log-probs of the base's own right and wrong responses to test problems "
+    "moved, in nats."
 )
 COLOURS = {"base": "black", "SFT": "C2", "DPO": "C3", "DPO+SFT": "C1", "BCO+SFT": "C4", "MPO": "C0"}
 
 
 def write_report(folder: Path, results: Row) -> None:
     """Writes the three files."""
-    parts = [machine(results), sweep_table(results["sweep"])]
+    parts = [machine(results), sweep_table(results["sweeps"][0])]
     parts += [
         f"Base {cell['base']}, pair set {cell['pair_set']}: {told_pairs(cell)}\n\n{cell_table(cell)}" for cell in results["cells"]
     ]
     if len(results["cells"]) > 1:
         parts.append(f"All {len(results['cells'])} cells:\n\n{summary_table(results['cells'])}")
     parts.append(LEGEND)
+    parts += [
+        f"Condition {cell['condition']}: {cell['said']}. {told_pairs(cell)}\n\n{cell_table(cell)}" for cell in results["conditions"]
+    ]
+    parts += [sweep_table(found) for found in results["sweeps"][1:]]
     (folder / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     picture = draw(results)
     (folder / "report.png").write_bytes(picture)
@@ -53,24 +57,18 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def sweep_table(rows: list[Row]) -> str:
+def sweep_table(found: Row) -> str:
     """Accuracy on the validation problems by method, learning rate and beta; the chosen ones in bold."""
-    settings = sorted({(row["rate"], row["beta"]) for row in rows})
-    lines = []
-    for method in METHODS:
-        found = {(row["rate"], row["beta"]): row for row in rows if row["method"] == method}
-        cells = [found.get(setting) for setting in settings]
-        lines.append(
-            [
-                method,
-                *(
-                    "" if row is None else f"**{row['validation']:.1f}**" if row["chosen"] else f"{row['validation']:.1f}"
-                    for row in cells
-                ),
-            ]
-        )
-    head = ["validation, %", *(f"lr {rate:g}, beta {beta:g}" for rate, beta in settings)]
-    return "Settings, chosen on validation problems, base 0, pair set 0 (SFT has no beta):\n\n" + table(head, lines)
+    rows = found["settings"]
+    rates, betas = sorted({row["rate"] for row in rows}), sorted({row["beta"] for row in rows})
+    head = ["validation, %", *(f"lr {rate:g}, beta {beta:g}" for rate in rates for beta in betas)]
+    told = {
+        (row["method"], row["rate"], row["beta"]): f"**{row['validation']:.1f}**" if row["chosen"] else f"{row['validation']:.1f}"
+        for row in rows
+    }
+    lines = [[method, *(told.get((method, rate, beta), "") for rate in rates for beta in betas)] for method in METHODS]
+    said = f"Settings of {found['cell']}, chosen on the validation problems, of which the base has {found['base']:.1f} % right (SFT has no beta):"
+    return f"{said}\n\n{table(head, lines)}"
 
 
 def told_pairs(cell: Row) -> str:
@@ -85,18 +83,21 @@ def told_pairs(cell: Row) -> str:
 
 def cell_table(cell: Row) -> str:
     """Every method of a cell."""
-    return table(list(COLUMNS), [cell_line(row) for row in cell["rows"]])
+    full = "sampled" in cell["rows"][0]
+    return table([*COMPARED, *(MEASURED if full else ())], [cell_line(row, full) for row in cell["rows"]])
 
 
-def cell_line(row: Row) -> list[str]:
+def cell_line(row: Row, full: bool) -> list[str]:
     """One method."""
     beside = [f"{row['over_base']:+.1f}", f"{row['p_base']:.2g}"] if row["p_base"] is not None else ["", ""]
     beside += [f"{row['over_sft']:+.1f}", f"{row['p_sft']:.2g}"] if "over_sft" in row else ["", ""]
-    moved = [f"{row['shift_chosen']:+.2f}", f"{row['shift_rejected']:+.2f}"] if "shift_chosen" in row else ["", ""]
-    return [
-        row["name"], f"{row['greedy']:.1f} ({row['low']:.1f} to {row['high']:.1f})", *beside, f"{row['sampled']:.1f}", f"{row['pass']:.1f} (k = {row['k']})",
-        f"{row['direct']:.1f}", f"{row['format']:.1f}", f"{row['tokens']:.0f}", f"{row['sound']:.1f}", *moved,
+    found = [
+        row["name"], f"{row['greedy']:.1f} ({row['low']:.1f} to {row['high']:.1f})", *beside, f"{row['format']:.1f}", f"{row['tokens']:.0f}", f"{row['sound']:.1f}",
     ]  # fmt: skip
+    if full:
+        moved = [f"{row['shift_chosen']:+.2f}", f"{row['shift_rejected']:+.2f}"] if "shift_chosen" in row else ["", ""]
+        found += [f"{row['sampled']:.1f}", f"{row['pass']:.1f} (k = {row['k']})", f"{row['direct']:.1f}", *moved]
+    return found
 
 
 def summary_table(cells: list[Row]) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from miniature.cells import CONDITIONS, Base, Cell
+from miniature.files import difference, read_lines
 from miniature.report import write_report
 from miniature.steps import check_steps
 from miniature.study import Setting, Size
@@ -17,75 +19,99 @@ from mpo_lightning.evals.compare import Run, compare, read_run
 Row = dict[str, Any]
 
 
-def collect(folder: Path, size: Size, cells: list[tuple[int, int]], chosen: dict[str, Setting]) -> None:
+def collect(folder: Path, size: Size, cells: list[Cell], conditions: list[Cell], swept: dict[Base, dict[str, Setting]]) -> None:
     """Writes results.json of all cells that are done, and the report.
 
     Args:
         folder: of the study.
         size: of the study.
-        cells: (base, pair set).
-        chosen: the setting of each method.
+        cells: that are measured in full.
+        conditions: of which only greedy responses are measured.
+        swept: the settings of each method: of the first cell's base, which hold for all cells, and of bases with a sweep of their own.
     """
-    done = [
-        (base, variant)
-        for base, variant in cells
-        if all((_home(folder, base, variant, one) / "direct/scores.jsonl").is_file() for one in chosen.values())
-    ]
+    first = swept[cells[0].base]
+    done = [cell for cell in cells if _done(folder, cell, first, "direct")]
+    others = [cell for cell in conditions if _done(folder, cell, swept.get(cell.base, {}), "greedy")]
+    sweeps = sorted(folder.glob("cell-*/sweep.json"))
     results = {
         "command": f"python {' '.join(sys.argv)}",
         "size": json.loads(json.dumps(vars(size))),
-        "sweep": json.loads((folder / "sweep.json").read_text(encoding="utf-8")),
-        "cells": [cell_results(folder, base, variant, chosen) for base, variant in done],
-        "stages": _rows(folder / "stages.jsonl"),
+        "sweeps": [json.loads(path.read_text(encoding="utf-8")) for path in sweeps],
+        "cells": [cell_results(folder, cell, first) for cell in done],
+        "conditions": [condition_results(folder, cell, swept[cell.base]) for cell in others],
+        "stages": read_lines(folder / "stages.jsonl"),
     }
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     write_report(folder, results)
 
 
-def cell_results(folder: Path, base: int, variant: int, chosen: dict[str, Setting]) -> Row:
-    """One pair set of one base: the base and every method on the same test problems."""
-    homes = {"base": folder / f"base-{base}"} | {name: _home(folder, base, variant, one) for name, one in chosen.items()}
-    rows = [measured(name, home) for name, home in homes.items()]
-    runs = {name: _named(read_run(home / "greedy"), name) for name, home in homes.items()}
-    for row, line in zip(rows, compare(list(runs.values())), strict=True):
-        row |= {"greedy": line.score, "low": line.low, "high": line.high, "over_base": line.difference, "p_base": line.p}
-    if "SFT" in runs:
-        for row in rows:
-            if row["name"] not in ("base", "SFT"):
-                beside = compare([runs["SFT"], runs[row["name"]]])[1]
-                row |= {"over_sft": beside.difference, "p_sft": beside.p}
+def cell_results(folder: Path, cell: Cell, chosen: dict[str, Setting]) -> Row:
+    """One pair set of one base: the base and every method on the same test problems, in every way."""
+    homes = _homes(folder, cell, chosen)
+    rows = compared(homes)
+    for row, home in zip(rows, homes.values(), strict=True):
+        row |= drawn_and_direct(home)
     for row in rows[1:]:
         row |= shifts(homes[row["name"]] / "shift") | {"setting": vars(chosen[row["name"]])}
-    manifest = json.loads((folder / f"cell-{base}-{variant}/build/manifest.json").read_text(encoding="utf-8"))
+    build = folder / cell.pairs / "build"
     curves = {name: curve(home) for name, home in homes.items() if name != "base"}
     return {
-        "base": base, "pair_set": variant, "rows": rows, "pairs": manifest["shards"], "pair_statistics": pair_statistics(folder / f"cell-{base}-{variant}/build"),
+        "base": cell.base.number, "pair_set": cell.pair_set, "rows": rows, "pair_statistics": pair_statistics(build / "correctness", build / "dropout_ntp"),
         "curves": curves, "examples": examples(homes),
     }  # fmt: skip
 
 
-def measured(name: str, home: Path) -> Row:
-    """What the three evaluations of a model say."""
-    tables = {
-        kind: json.loads((home / kind / "scores.table.json").read_text(encoding="utf-8"))
-        for kind in ("greedy", "sampled", "direct")
+def condition_results(folder: Path, cell: Cell, chosen: dict[str, Setting]) -> Row:
+    """The base and every method under another condition, by greedy responses to the test problems."""
+    build = folder / cell.pairs / "build"
+    kinds = {"correctness": [build / "correctness"], "dropout": [build / "dropout_ntp"]}
+    own = [folder / cell.name] if (folder / cell.name / "pairs.jsonl").is_file() else []
+    places = kinds.get(cell.condition, own or [build / "correctness", build / "dropout_ntp"])
+    name = cell.condition or "even"
+    return {
+        "condition": name,
+        "said": CONDITIONS[name],
+        "rows": compared(_homes(folder, cell, chosen)),
+        "pair_statistics": pair_statistics(*places),
     }
-    numbers, drawn = tables["greedy"]["numbers"], tables["sampled"]["numbers"]
-    most = max(int(key.removeprefix("pass@")) for key in drawn if key.startswith("pass@"))
+
+
+def compared(homes: dict[str, Path]) -> list[Row]:
+    """Each model's greedy responses, beside the base's and SFT's on the same problems."""
+    rows = [measured(name, home) for name, home in homes.items()]
+    runs = {name: _named(read_run(home / "greedy"), name) for name, home in homes.items()}
+    for row, line in zip(rows, compare(list(runs.values())), strict=True):
+        row |= {"greedy": line.score, "low": line.low, "high": line.high, "over_base": line.difference, "p_base": line.p}
+        if row["name"] not in ("base", "SFT"):
+            beside = compare([runs["SFT"], runs[row["name"]]])[1]
+            row |= {"over_sft": beside.difference, "p_sft": beside.p}
+    return rows
+
+
+def measured(name: str, home: Path) -> Row:
+    """What greedy responses are like."""
+    numbers = json.loads((home / "greedy/scores.table.json").read_text(encoding="utf-8"))["numbers"]
     right = sound = 0
     for response, problem, correct in responses(home / "greedy"):
         right += correct
         sound += correct and check_steps(response, problem).sound
     return {
-        "name": name, "direct": tables["direct"]["score"], "sampled": drawn["pass@1"], "pass": drawn[f"pass@{most}"], "k": most, "majority": drawn[f"majority@{most}"],
-        "format": numbers["format rate"], "tokens": numbers["tokens"], "sound": 100 * sound / right if right else 0.0,
+        "name": name, "format": numbers["format rate"], "tokens": numbers["tokens"], "sound": 100 * sound / right if right else 0.0,
     }  # fmt: skip
+
+
+def drawn_and_direct(home: Path) -> Row:
+    """Accuracy of drawn responses and of answers without reasoning."""
+    drawn, direct = (json.loads((home / kind / "scores.table.json").read_text(encoding="utf-8")) for kind in ("sampled", "direct"))
+    most = max(int(key.removeprefix("pass@")) for key in drawn["numbers"] if key.startswith("pass@"))
+    found = {"direct": direct["score"], "sampled": drawn["numbers"]["pass@1"], "k": most}
+    return found | {"pass": drawn["numbers"][f"pass@{most}"], "majority": drawn["numbers"][f"majority@{most}"]}
 
 
 def responses(run: Path) -> Iterator[tuple[str, Problem, bool]]:
     """Each response of a run with its problem and whether it is right."""
-    decisions = _rows(run / "scores.jsonl")
-    for row, decision in zip(_rows(run / "responses.jsonl"), decisions, strict=True):
+    decisions = read_lines(run / "scores.jsonl")
+    for row, decision in zip(read_lines(run / "responses.jsonl"), decisions, strict=True):
         yield row["response"] or "", problem_of(row), decision["correct"] is True
 
 
@@ -98,7 +124,7 @@ def problem_of(row: Row) -> Problem:
 
 def shifts(folder: Path) -> Row:
     """How far training moved the log-probs of pairs of the test problems, in nats an answer, and how often the chosen side's moved further up."""
-    rows = _rows(sorted(folder.glob("version_*/scores-0.jsonl"))[-1])
+    rows = read_lines(sorted(folder.glob("version_*/scores-0.jsonl"))[-1])
     beta = 0.1  # of configs/recipe/mpo.yaml, with which `mpo test` computes rewards
     chosen = [row["reward_chosen"] / beta for row in rows]
     rejected = [row["reward_rejected"] / beta for row in rows]
@@ -107,20 +133,24 @@ def shifts(folder: Path) -> Row:
     }  # fmt: skip
 
 
-def pair_statistics(build: Path) -> Row:
-    """How many pairs of each kind there are, and how far their sides differ: the share of words that only one of them has."""
+def pair_statistics(*places: Path) -> Row:
+    """How many pairs of each kind there are, and in how many of a hundred words their sides differ.
+
+    Args:
+        places: folders with annotations of one kind each.
+    """
     found: Row = {}
-    for kind in ("correctness", "dropout_ntp"):
-        pairs = [row for path in sorted((build / kind / "annotations").glob("*.jsonl")) for row in _rows(path)]
-        differences = [_difference(row["chosen"], row["rejected"]) for row in pairs]
+    for place in places:
+        pairs = [
+            row for path in sorted([*place.glob("annotations/*.jsonl"), *place.glob("pairs.jsonl")]) for row in read_lines(path)
+        ]
         if pairs:
-            found[kind] = {"pairs": len(pairs), "difference": 100 * mean(differences)}
+            kind = "dropout_ntp" if pairs[0]["kind"] == "dropout_ntp" else "correctness"
+            found[kind] = {
+                "pairs": len(pairs),
+                "difference": 100 * mean(difference(row["chosen"], row["rejected"]) for row in pairs),
+            }
     return found
-
-
-def _difference(chosen: str, rejected: str) -> float:
-    first, second = chosen.split(), rejected.split()
-    return 1 - 2 * sum(min(first.count(word), second.count(word)) for word in set(first)) / max(1, len(first) + len(second))
 
 
 def curve(run: Path) -> dict[str, list[float]]:
@@ -149,9 +179,11 @@ def _named(run: Run, name: str) -> Run:
     return Run(name, run.right, run.undecided)
 
 
-def _home(folder: Path, base: int, variant: int, setting: Setting) -> Path:
-    return folder / f"cell-{base}-{variant}" / "tune" / setting.name
+def _homes(folder: Path, cell: Cell, chosen: dict[str, Setting]) -> dict[str, Path]:
+    """Where each model's results are."""
+    return {"base": folder / cell.base.name} | {name: folder / cell.name / "tune" / one.name for name, one in chosen.items()}
 
 
-def _rows(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def _done(folder: Path, cell: Cell, chosen: dict[str, Setting], last: str) -> bool:
+    """Whether every method has been measured, up to the last kind of it."""
+    return bool(chosen) and all((home / last / "scores.jsonl").is_file() for home in _homes(folder, cell, chosen).values())

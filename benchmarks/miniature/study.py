@@ -1,14 +1,16 @@
 """What is run: sizes, methods, settings, and the commands of each stage. Nothing here trains or measures by itself; all of it is done by `mpo`.
 
-world/            pictures, questions, problems
-base-B/           a base model: its examples, shards, training, scores
-cell-B-S/         pair set S of base B: build/, tune/METHOD-LR-BETA/, scores
+world/              pictures, questions, problems
+base-B/             a base model: its examples, shards, training, scores
+cell-B-S/           pair set S of base B: build/, tune/METHOD-LR-BETA/, scores
+cell-B-S-CONDITION/ pairs chosen otherwise from the same responses, or trained on otherwise: shards/, tune/
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from miniature.cells import Base, Cell
 from miniature.commands import Command
 
 CONFIGS = Path("configs")
@@ -52,8 +54,8 @@ class Size:
     samples: int = 8
     pairs_per_question: int = 2
     batch: int = 32
-    rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4)
-    betas: tuple[float, ...] = (0.1, 0.5)
+    rates: tuple[float, ...] = (1e-5, 3e-5, 1e-4)
+    betas: tuple[float, ...] = (0.1, 0.5, 2.0)
     test: int = 2_000
     validation: int = 500
     drawn: int = 4
@@ -89,22 +91,22 @@ def sweep(size: Size) -> list[Setting]:
     ]
 
 
-def base_commands(folder: Path, base: int, size: Size, threads: int) -> Iterator[list[Command]]:
+def base_commands(folder: Path, base: Base, size: Size, threads: int) -> Iterator[list[Command]]:
     """A base model, stage by stage."""
-    home = folder / f"base-{base}"
+    home = folder / base.name
     yield [
         Command(
-            f"base-{base}-shards",
+            f"{base.name}-shards",
             ["data", "shard", "--meta", home / "examples/meta.json", "--output", home / "shards"],
-            f"base-{base}/shards/manifest.json",
+            f"{base.name}/shards/manifest.json",
         )
     ]
     words = [
         "fit", *_configs("base.yaml", "recipe/mpo.yaml", "recipe/miniature_base.yaml"), "--model.policy", home / "untrained", "--data.train", home / "shards/train",
-        "--trainer.default_root_dir", home / "fit", "--trainer.max_epochs", size.base_epochs, "--model.optimizer.init_args.lr", size.base_lr,
-        "--data.global_batch_size", size.base_batch, "--data.micro_batch_size", size.base_batch, "--seed_everything", base, "--ckpt_path", "auto",
+        "--trainer.default_root_dir", home / "fit", "--trainer.max_epochs", size.base_epochs * (2 if base.even else 1), "--model.optimizer.init_args.lr", size.base_lr,
+        "--data.global_batch_size", size.base_batch, "--data.micro_batch_size", size.base_batch, "--seed_everything", base.number, "--ckpt_path", "auto",
     ]  # fmt: skip
-    yield [Command(f"base-{base}-fit", words, f"base-{base}/fit/version_*/export/model.safetensors", threads)]
+    yield [Command(f"{base.name}-fit", words, f"{base.name}/fit/version_*/export/model.safetensors", threads)]
 
 
 def exported(run: Path) -> Path:
@@ -112,56 +114,67 @@ def exported(run: Path) -> Path:
     return sorted(run.glob("version_*/export"))[-1]
 
 
-def build_command(folder: Path, base: int, variant: int, size: Size) -> Command:
+def build_command(folder: Path, cell: Cell, size: Size) -> Command:
     """The pair set, by the pipeline."""
-    cell = f"cell-{base}-{variant}"
     words = [
-        *_build(folder, base, folder / f"world/questions-{variant}/meta.json", folder / cell / "build", 100 * base + variant),
+        *_build(folder, cell.base, folder / f"world/questions-{cell.pair_set}/meta.json", folder / cell.pairs / "build", cell.base.seed + cell.pair_set),
         "--samples", size.samples, "--pairs_per_question", size.pairs_per_question,
     ]  # fmt: skip
-    return Command(f"{cell}-build", words, f"{cell}/build/manifest.json")
+    return Command(f"{cell.pairs}-build", words, f"{cell.pairs}/build/manifest.json")
 
 
-def test_pairs_command(folder: Path, base: int, size: Size) -> Command:
+def held_out_command(folder: Path, base: Base, size: Size) -> Command:
     """Right and wrong responses of a base to the test problems, a pair each, whose log-probs are measured before and after."""
-    home = f"base-{base}/test-pairs"
+    home = f"{base.name}/test-pairs"
     words = [
-        *_build(folder, base, folder / "world/test/problems.jsonl", folder / home, 100 * base + 99), "--samples", size.drawn, "--pairs_per_question", 1,
+        *_build(folder, base, folder / "world/test/problems.jsonl", folder / home, base.seed + 49), "--samples", size.drawn, "--pairs_per_question", 1,
     ]  # fmt: skip
-    return Command(f"base-{base}-test-pairs", words, f"{home}/manifest.json")
+    return Command(f"{base.name}-test-pairs", words, f"{home}/manifest.json")
 
 
-def _build(folder: Path, base: int, prompts: Path, output: Path, seed: int) -> list[object]:
+def _build(folder: Path, base: Base, prompts: Path, output: Path, seed: int) -> list[object]:
     return [
-        "prefs", "build", "--config", CONFIGS / "prefs/miniature.yaml", "--prompts", prompts, "--model", exported(folder / f"base-{base}/fit"), "--output", output,
+        "prefs", "build", "--config", CONFIGS / "prefs/miniature.yaml", "--prompts", prompts, "--model", exported(folder / base.name / "fit"), "--output", output,
         "--seed", seed,
     ]  # fmt: skip
 
 
-def tune_command(folder: Path, base: int, variant: int, setting: Setting, size: Size) -> Command:
-    """One epoch over the pairs."""
-    cell = f"cell-{base}-{variant}"
-    run = folder / cell / "tune" / setting.name
+def shards_command(folder: Path, cell: Cell) -> Command:
+    """Shards of the pairs of a condition."""
+    kinds = {"correctness": "build/correctness", "dropout": "build/dropout_ntp"}
+    meta = folder / cell.pairs / kinds[cell.condition] if cell.condition in kinds else folder / cell.name
+    words = ["data", "shard", "--meta", meta / "meta.json", "--output", folder / cell.name / "shards"]
+    return Command(f"{cell.name}-shards", words, f"{cell.name}/shards/manifest.json")
+
+
+def shards(folder: Path, cell: Cell) -> Path:
+    """What a cell trains on."""
+    own = folder / cell.name / "shards/train"
+    return own if own.is_dir() else folder / cell.pairs / "build/shards/train"
+
+
+def tune_command(folder: Path, cell: Cell, setting: Setting, size: Size) -> Command:
+    """One run over the pairs."""
+    run = folder / cell.name / "tune" / setting.name
     overlays = [f"recipe/ablation/{word}" for word in METHODS[setting.method] if word.endswith(".yaml")]
     options = [word for word in METHODS[setting.method] if not word.endswith(".yaml")]
     words = [
-        "fit", *_configs("base.yaml", "recipe/mpo.yaml", *overlays, "recipe/miniature.yaml"), *options, "--model.policy", exported(folder / f"base-{base}/fit"),
-        "--data.train", folder / cell / "build/shards/train", "--trainer.default_root_dir", run, "--model.optimizer.init_args.lr", setting.rate, "--model.beta", setting.beta,
-        "--data.global_batch_size", size.batch, "--data.micro_batch_size", size.batch, "--ckpt_path", "auto",
+        "fit", *_configs("base.yaml", "recipe/mpo.yaml", *overlays, "recipe/miniature.yaml"), *options, "--model.policy", exported(folder / cell.base.name / "fit"),
+        "--data.train", shards(folder, cell), "--trainer.default_root_dir", run, "--trainer.max_epochs", cell.epochs, "--model.optimizer.init_args.lr", setting.rate,
+        "--model.beta", setting.beta, "--data.global_batch_size", size.batch, "--data.micro_batch_size", size.batch, "--ckpt_path", "auto",
     ]  # fmt: skip
-    return Command(f"{cell}-{setting.name}", words, f"{run.relative_to(folder)}/version_*/export/model.safetensors")
+    return Command(f"{cell.name}-{setting.name}", words, f"{run.relative_to(folder)}/version_*/export/model.safetensors")
 
 
-def shift_command(folder: Path, base: int, variant: int, setting: Setting, size: Size) -> Command:
+def shift_command(folder: Path, cell: Cell, setting: Setting, size: Size) -> Command:
     """Log-probs of pairs of the test problems under a trained policy and its base."""
-    cell = f"cell-{base}-{variant}"
-    run = folder / cell / "tune" / setting.name
+    run = folder / cell.name / "tune" / setting.name
     words = [
-        "test", *_configs("base.yaml", "recipe/mpo.yaml", "recipe/miniature.yaml"), "--model.policy", exported(run), "--model.reference", exported(folder / f"base-{base}/fit"),
-        "--data.train", folder / cell / "build/shards/train", "--data.validation", folder / f"base-{base}/test-pairs/shards/train", "--data.global_batch_size", size.batch,
+        "test", *_configs("base.yaml", "recipe/mpo.yaml", "recipe/miniature.yaml"), "--model.policy", exported(run), "--model.reference", exported(folder / cell.base.name / "fit"),
+        "--data.train", shards(folder, cell), "--data.validation", folder / cell.base.name / "test-pairs/shards/train", "--data.global_batch_size", size.batch,
         "--data.micro_batch_size", size.batch, "--trainer.default_root_dir", run / "shift",
     ]  # fmt: skip
-    return Command(f"{cell}-{setting.name}-shift", words, f"{run.relative_to(folder)}/shift/version_*/scores-0.jsonl")
+    return Command(f"{cell.name}-{setting.name}-shift", words, f"{run.relative_to(folder)}/shift/version_*/scores-0.jsonl")
 
 
 def eval_command(folder: Path, home: str, model: Path, kind: str, size: Size) -> Command:
