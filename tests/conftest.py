@@ -1,5 +1,6 @@
 """Folders that many tests read: the golden numbers, the sample set as shards, and a tiny model."""
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -15,7 +16,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Original checkpoints that a verb converts by itself.
-os.environ["MPO_LIGHTNING_CACHE"] = tempfile.mkdtemp(prefix="mpo-lightning-tests-")
+CACHE = tempfile.mkdtemp(prefix="mpo-lightning-tests-")
+os.environ["MPO_LIGHTNING_CACHE"] = CACHE
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 ROOT = Path(__file__).parent.parent
 

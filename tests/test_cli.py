@@ -297,6 +297,14 @@ def test_bad_input_of_a_run_is_one_sentence_too(tmp_path: Path, root: Path) -> N
     assert "nothing: no model here (config.json is missing)" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
+def test_a_run_folder_that_is_a_file_is_named(fit_arguments: list[str], tmp_path: Path, verb: str) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(InputError, match=r"^trainer.default_root_dir: .*run is a file; give a folder"):
+        training_cli.run([verb, *fit_arguments])
+    assert (tmp_path / "run").read_text() == "mine"
+
+
 def test_launch_prints_a_script_that_a_shell_understands(
     capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """The world of benchmarks/miniature: its pictures show its numbers, its solutions are right step by step, and a wrong step is found."""
 
 import io
+import json
 import random
 import re
 import sys
@@ -15,6 +16,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from miniature.chains import READINGS, WORKINGS, solution  # noqa: E402
 from miniature.commands import Command, run_all  # noqa: E402
+from miniature.files import difference, read_lines, write_half  # noqa: E402
 from miniature.steps import check_steps  # noqa: E402
 from miniature.world import COLOURS, Problem, draw_picture, draw_problem  # noqa: E402
 
@@ -97,3 +99,23 @@ def test_commands_run_once_and_a_failure_names_its_log(tmp_path: Path) -> None:
     assert len((tmp_path / "commands.log").read_text().splitlines()) == 1
     with pytest.raises(SystemExit, match=r"code 2 \(.*nothing.*broken.log has more"):
         run_all(tmp_path, [command, Command("broken", ["model", "nothing"], "nothing")], "models")
+
+
+def test_how_far_two_texts_differ() -> None:
+    assert difference("a b c d", "a b c d") == 0 and difference("a b", "c d") == 1
+    assert difference("a b c d", "a b c e") == 0.25 and difference("a a b", "a b b") == pytest.approx(1 / 3)
+
+
+def test_halves_of_a_pair_set_are_the_closest_and_the_farthest(tmp_path: Path) -> None:
+    rejected = ("a b c e", "w x y z", "a b c d e", "a x y z")
+    (tmp_path / "build").mkdir()
+    for name, rows in {"first": rejected[:3], "second": rejected[3:]}.items():
+        lines = [json.dumps({"chosen": "a b c d", "rejected": text, "kind": "correctness"}) for text in rows]
+        (tmp_path / f"build/{name}.jsonl").write_text("\n".join(lines) + "\n")
+    meta = {name: {"root": "../pictures", "annotation": f"{name}.jsonl"} for name in ("first", "second")}
+    (tmp_path / "build/meta.json").write_text(json.dumps(meta))
+    for name, wanted in {"far": [rejected[1], rejected[3]], "close": [rejected[0], rejected[2]]}.items():
+        write_half(tmp_path / "build", tmp_path / name, name == "far")
+        assert [row["rejected"] for row in read_lines(tmp_path / name / "pairs.jsonl")] == wanted
+        entry = json.loads((tmp_path / name / "meta.json").read_text())["pairs"]
+        assert entry["length"] == 2 and (tmp_path / name / entry["root"]).resolve() == (tmp_path / "pictures").resolve()

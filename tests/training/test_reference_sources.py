@@ -18,7 +18,7 @@ import torch
 from mpo_lightning.commands import data as commands
 from mpo_lightning.data.index import open_index
 from mpo_lightning.data.reader import ShardReader
-from mpo_lightning.data.reference_cache import ROW, finished_rows
+from mpo_lightning.data.reference_cache import PART_ROW, ROW, finished_rows, part_bytes
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.lora import Lora, add_adapters, merged_weights
@@ -175,6 +175,24 @@ def test_random_augmentation_is_refused(tmp_path: Path, sample_meta: Path, tiny_
         commands.reference(str(tiny_folder), str(tmp_path / "shards"), **OPTIONS)
 
 
+def test_no_bit_of_an_unfinished_row_can_turn_unseen(tmp_path: Path) -> None:
+    rows = np.array([(record, -record / 3, -record / 7, bytes([65 + record] * 16)) for record in range(3)], ROW)
+    data = part_bytes(rows)
+    part = tmp_path / "part-0-0.bin"
+    for bit in range(8 * PART_ROW.itemsize):
+        turned = bytearray(data)
+        turned[PART_ROW.itemsize + bit // 8] ^= 1 << bit % 8
+        part.write_bytes(turned)
+        assert finished_rows(tmp_path)["record"].tolist() == [0, 2], bit
+    part.write_bytes(data)
+    assert finished_rows(tmp_path).tobytes() == rows.tobytes()
+
+
+def test_shards_elsewhere_are_refused(tiny_folder: Path) -> None:
+    with pytest.raises(InputError, match=r"^https://host/shards"):
+        commands.reference(str(tiny_folder), "https://host/shards", **OPTIONS)
+
+
 @pytest.mark.slow
 def test_a_killed_pass_goes_on_with_other_processes_and_ends_the_same(
     tmp_path: Path, cached_shards: Path, sample_meta: Path, tiny_folder: Path
@@ -187,15 +205,18 @@ def test_a_killed_pass_goes_on_with_other_processes_and_ends_the_same(
         [*arguments, "--devices=1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and sum(path.stat().st_size for path in shards.rglob("part-*.bin")) < 6 * ROW.itemsize:
+    while time.monotonic() < deadline and sum(path.stat().st_size for path in shards.rglob("part-*.bin")) < 6 * PART_ROW.itemsize:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     (folder,) = (shards / "train").glob("reference-*")
     done = len(finished_rows(folder))
     assert 6 <= done < 56
-    with next(folder.glob("part-*.bin")).open("ab") as file:
-        file.write(b"half a row")
+    (part,) = folder.glob("part-*.bin")
+    data = bytearray(part.read_bytes())
+    data[PART_ROW.itemsize + 8] ^= 1  # the last bit of a log-prob's fraction
+    part.write_bytes(data + b"half a row")
+    assert len(finished_rows(folder)) == done - 1
     again = run_apart(*arguments, "--devices=2", seconds=200)
     assert again.returncode == 0, again.stderr
     ours, theirs = (np.load(next((root / "train").glob("reference-*")) / "logps.npy") for root in (shards, cached_shards))

@@ -5,12 +5,14 @@
     SHARDS/reference-HASH/part-*.bin   finished rows of a run that has not ended, as they came
 
 A log-prob is valid for exactly the same token ids, tiles, weights and arithmetic. Weights, tokenizer, template, limits and precision
-are named in meta.json; and each record's own ids and tiles are in its digest, which training compares pair by pair. Rows have a fixed
-size, so what a killed run left is read up to its last whole row, whatever the number of processes that wrote it.
+are named in meta.json; and each record's own ids and tiles are in its digest, which training compares pair by pair. Rows of an
+unfinished run have a fixed size and a checksum each, so what a killed run left is read up to its last whole row, whatever the number of
+processes that wrote it, and a row whose bytes have changed since is computed again.
 """
 
 import hashlib
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from mpo_lightning.data.sidecar import read_sidecar
 from mpo_lightning.errors import BadRecord, InputError
 
 ROW = np.dtype([("record", "<u8"), ("chosen", "<f8"), ("rejected", "<f8"), ("digest", "S16")])
+PART_ROW = np.dtype([("row", ROW), ("crc32", "<u4")])
 MISSING = b""
 """Digest of a record that could not be encoded."""
 
@@ -139,14 +142,27 @@ def _what_is_there(shards: Path, meta: dict[str, Any]) -> str:
     return f"the nearest reference cache there was made with {', '.join(nearest)}"
 
 
+def part_bytes(rows: np.ndarray) -> bytes:
+    """Rows of `ROW` as a part holds them, a checksum behind each."""
+    part = np.empty(len(rows), PART_ROW)
+    part["row"], part["crc32"] = rows, _checksums(rows)
+    return part.tobytes()
+
+
 def finished_rows(folder: Path) -> np.ndarray:
-    """Rows of `ROW` that earlier runs finished, one a record, in the order of records."""
+    """Rows of `ROW` that earlier runs finished, one a record, in the order of records; without those whose checksum does not fit."""
     parts = [
-        np.frombuffer(data[: len(data) // ROW.itemsize * ROW.itemsize], ROW)
+        np.frombuffer(data[: len(data) // PART_ROW.itemsize * PART_ROW.itemsize], PART_ROW)
         for data in map(Path.read_bytes, sorted(folder.glob("part-*.bin")))
     ]
-    rows = np.concatenate(parts) if parts else np.empty(0, ROW)
+    found = np.concatenate(parts) if parts else np.empty(0, PART_ROW)
+    rows = found["row"][found["crc32"] == _checksums(found["row"])]
     return rows[np.unique(rows["record"], return_index=True)[1]]
+
+
+def _checksums(rows: np.ndarray) -> np.ndarray:
+    data, size = rows.tobytes(), ROW.itemsize
+    return np.array([zlib.crc32(data[place : place + size]) for place in range(0, len(data), size)], "<u4")
 
 
 def finish_cache(folder: Path, meta: dict[str, Any], records: int) -> None:

@@ -19,6 +19,7 @@ from mpo_lightning.data.reference_cache import (
     cache_folder,
     finish_cache,
     finished_rows,
+    part_bytes,
     open_cache,
     pair_digest,
     tokenizer_fingerprint,
@@ -138,7 +139,7 @@ class ReferencePass(L.LightningModule):
         rows["record"] = [*piece.records, *missing]
         rows["chosen"][:real], rows["rejected"][:real] = (side[:real].cpu().numpy() for side in (logps.chosen, logps.rejected))
         rows["digest"] = [*piece.digests, *[MISSING] * len(missing)]
-        self._part.write(rows.tobytes())
+        self._part.write(part_bytes(rows))
 
     def on_predict_epoch_end(self) -> None:
         self._part.close()
