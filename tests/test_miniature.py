@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from miniature.chains import READINGS, WORKINGS, solution  # noqa: E402
 from miniature.commands import Command, run_all  # noqa: E402
-from miniature.files import difference, read_lines, write_half  # noqa: E402
+from miniature.files import difference, read_lines, write_by_difference  # noqa: E402
 from miniature.steps import check_steps  # noqa: E402
 from miniature.world import COLOURS, Problem, draw_picture, draw_problem  # noqa: E402
 
@@ -106,16 +106,16 @@ def test_how_far_two_texts_differ() -> None:
     assert difference("a b c d", "a b c e") == 0.25 and difference("a a b", "a b b") == pytest.approx(1 / 3)
 
 
-def test_halves_of_a_pair_set_are_the_closest_and_the_farthest(tmp_path: Path) -> None:
-    rejected = ("a b c e", "w x y z", "a b c d e", "a x y z")
-    (tmp_path / "build").mkdir()
-    for name, rows in {"first": rejected[:3], "second": rejected[3:]}.items():
-        lines = [json.dumps({"chosen": "a b c d", "rejected": text, "kind": "correctness"}) for text in rows]
-        (tmp_path / f"build/{name}.jsonl").write_text("\n".join(lines) + "\n")
+def test_pairs_by_difference_are_the_closest_and_the_farthest_of_each_question(tmp_path: Path) -> None:
+    rejected = {"1.jpg": ("a b c e", "w x y z", "a b c d e", "a x y z"), "2.jpg": ("a b c d", "q"), "3.jpg": ("only one",)}
+    rows = [{"image": image, "chosen": "a b c d", "rejected": text} for image, texts in rejected.items() for text in texts]
+    (tmp_path / "all").mkdir()
+    for name, part in {"first": rows[:3], "second": rows[3:]}.items():
+        (tmp_path / f"all/{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     meta = {name: {"root": "../pictures", "annotation": f"{name}.jsonl"} for name in ("first", "second")}
-    (tmp_path / "build/meta.json").write_text(json.dumps(meta))
-    for name, wanted in {"far": [rejected[1], rejected[3]], "close": [rejected[0], rejected[2]]}.items():
-        write_half(tmp_path / "build", tmp_path / name, name == "far")
+    (tmp_path / "all/meta.json").write_text(json.dumps(meta))
+    for name, wanted in {"far": ["w x y z", "a x y z", "q"], "close": ["a b c d e", "a b c e", "a b c d"]}.items():
+        write_by_difference(tmp_path / "all", tmp_path / name, 2, name == "far")
         assert [row["rejected"] for row in read_lines(tmp_path / name / "pairs.jsonl")] == wanted
         entry = json.loads((tmp_path / name / "meta.json").read_text())["pairs"]
-        assert entry["length"] == 2 and (tmp_path / name / entry["root"]).resolve() == (tmp_path / "pictures").resolve()
+        assert entry["length"] == 3 and (tmp_path / name / entry["root"]).resolve() == (tmp_path / "pictures").resolve()

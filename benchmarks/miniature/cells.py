@@ -43,30 +43,39 @@ class Cell:
     @property
     def name(self) -> str:
         """Of its folder."""
-        return f"{self.pairs}-{self.condition}" if self.condition else self.pairs
+        own = self.condition not in ("", "even")
+        return f"cell-{self.base.name.removeprefix('base-')}-{self.pair_set}" + (f"-{self.condition}" if own else "")
 
     @property
     def pairs(self) -> str:
         """The folder of the cell whose responses and pairs it starts from."""
-        return f"cell-{self.base.name.removeprefix('base-')}-{self.pair_set}"
+        return self.name if self.condition in SWEPT else Cell(self.base, self.pair_set).name
 
     @property
     def epochs(self) -> int:
         """How often the pairs are seen."""
         return 3 if self.condition == "epochs" else 1
 
+    @property
+    def temperature(self) -> float:
+        """Of the responses that pairs are made of."""
+        return 0.5 if self.condition == "cool" else 1.0
+
+
+SWEPT = ("cool", "even")
+"""Conditions with responses and a sweep of their own; the others take those of base 0 and pair set 0, and the settings that were chosen there."""
 
 CONDITIONS = {
     "correctness": "pairs of right and wrong alone, no DropoutNTP",
     "dropout": "DropoutNTP pairs alone",
-    "close": "the half of the pairs of right and wrong whose sides differ least",
-    "far": "the half of the pairs of right and wrong whose sides differ most",
+    "close": "of all pairs of right and wrong of a question the two at most whose sides differ least, no DropoutNTP",
+    "far": "of all pairs of right and wrong of a question the two at most whose sides differ most, no DropoutNTP",
+    "cool": "responses drawn at temperature 0.5, so that the wrong ones are nearer to what the base says greedily",
     "epochs": "three epochs over the pairs",
-    "even": "a base that was taught every way of working equally often, its own pairs and its own sweep",
+    "even": "a base that was taught every way of working equally often, the hard ones too",
 }
-"""Each on base 0 and pair set 0 with the settings that were chosen there, but for "even"."""
 
 
 def condition_cells() -> list[Cell]:
-    """All of them, the base that was taught evenly last."""
-    return [*(Cell(Base(0), 0, name) for name in CONDITIONS if name != "even"), Cell(Base(0, even=True), 0)]
+    """All of them."""
+    return [Cell(Base(0, even=name == "even"), 0, name) for name in CONDITIONS]

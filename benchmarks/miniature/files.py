@@ -66,21 +66,27 @@ def write_problems(folder: Path, problems: int, seed: int) -> None:
     _lines(folder / "problems.jsonl", rows)
 
 
-def write_half(build: Path, folder: Path, far: bool) -> None:
-    """Half of the pairs of a build: those whose sides differ most, or least; in the build's order.
+def write_by_difference(found: Path, folder: Path, most: int, far: bool) -> None:
+    """Of each question's pairs, up to half of them, those whose sides differ most, or least; so that both choices are about the same questions and of one size.
 
     Args:
-        build: of one kind, in MMPR's form, with pictures of one place.
+        found: pairs in MMPR's form, with pictures of one place.
         folder: for meta.json and the annotation.
+        most: pairs of a question.
         far: those that differ most.
     """
-    entries = json.loads((build / "meta.json").read_text(encoding="utf-8")).values()
-    rows = [row for entry in entries for row in read_lines(build / entry["annotation"])]
-    ranked = sorted(range(len(rows)), key=lambda place: difference(rows[place]["chosen"], rows[place]["rejected"]))
-    kept = sorted(ranked[len(rows) // 2 :] if far else ranked[: len(rows) // 2])
+    entries = json.loads((found / "meta.json").read_text(encoding="utf-8")).values()
+    by_picture: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        for row in read_lines(found / entry["annotation"]):
+            by_picture.setdefault(row["image"], []).append(row)
+    kept = []
+    for rows in by_picture.values():
+        ranked = sorted(rows, key=lambda row: difference(row["chosen"], row["rejected"]), reverse=far)
+        kept += ranked[: min(most, len(rows) // 2)]
     folder.mkdir(parents=True, exist_ok=True)
-    _lines(folder / "pairs.jsonl", [rows[place] for place in kept])
-    (root,) = {(build / entry["root"]).resolve() for entry in entries}
+    _lines(folder / "pairs.jsonl", kept)
+    (root,) = {(found / entry["root"]).resolve() for entry in entries}
     _meta(folder, "pairs", len(kept), os.path.relpath(root, folder.resolve()))
 
 

@@ -10,15 +10,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from miniature.cells import CONDITIONS, Base, Cell, condition_cells
+from miniature.cells import CONDITIONS, SWEPT, Base, Cell, condition_cells
 from miniature.commands import Command, run_all
-from miniature.files import BASE, QUESTIONS, TEST, VALIDATION, write_base, write_half, write_problems, write_questions
+from miniature.files import BASE, QUESTIONS, TEST, VALIDATION, write_base, write_by_difference, write_problems, write_questions
 from miniature.results import collect
 from miniature.study import (
     METHODS,
     REDUCED,
     Setting,
     Size,
+    all_pairs_command,
     base_commands,
     build_command,
     eval_command,
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument(
         "--conditions",
         action="store_true",
-        help=f"also {', '.join(CONDITIONS)}, even: other pairs, more epochs, a base that has unreliable ways",
+        help=f"also under other conditions: {', '.join(CONDITIONS)}",
     )
     parser.add_argument(
         "--reduced",
@@ -83,15 +84,15 @@ class Study:
         pairs = list({cell.pairs: cell for cell in [*cells, *conditions]}.values())
         builds = [held_out_command(self.folder, base, self.size) for base in dict.fromkeys(cell.base for cell in cells)]
         self._all([*builds, *(build_command(self.folder, cell, self.size) for cell in pairs)], "pairs")
-        swept: dict[Base, dict[str, Setting]] = {}
+        # Settings are chosen on the validation problems: once for all cells, with the first, and for each condition that has a sweep of its own.
+        swept: dict[str, dict[str, Setting]] = {name: {} for name in ("", *SWEPT)}
         for cell in cells:
-            # Settings are chosen once, on the validation problems, with the first cell.
-            chosen = self._trained(cell, swept.setdefault(cells[0].base, {}))
+            chosen = self._trained(cell, swept[""])
             self._measure(cell, list(chosen.values()))
             collect(self.folder, self.size, cells, conditions, swept)
         for cell in conditions:
             self._prepare(cell)
-            chosen = self._trained(cell, swept.setdefault(cell.base, {}))
+            chosen = self._trained(cell, swept[cell.condition if cell.condition in SWEPT else ""])
             self._all([self._eval(cell, setting, "greedy") for setting in chosen.values()], f"test, {cell.name}")
             collect(self.folder, self.size, cells, conditions, swept)
 
@@ -127,8 +128,10 @@ class Study:
     def _prepare(self, cell: Cell) -> None:
         """The shards of a condition that chooses pairs otherwise."""
         if cell.condition in ("close", "far"):
-            build, place = self.folder / cell.pairs / "build", self.folder / cell.name
-            _once(place / "meta.json", partial(write_half, build / "correctness", place, cell.condition == "far"))
+            self._all([all_pairs_command(self.folder, cell)], f"all pairs, {cell.pairs}")
+            place, most = self.folder / cell.name, self.size.pairs_per_question
+            found = self.folder / cell.pairs / "all-pairs"
+            _once(place / "meta.json", partial(write_by_difference, found, place, most, cell.condition == "far"))
         if cell.condition in ("close", "far", "correctness", "dropout"):
             self._all([shards_command(self.folder, cell)], f"shards, {cell.name}")
 

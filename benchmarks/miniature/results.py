@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from miniature.cells import CONDITIONS, Base, Cell
+from miniature.cells import CONDITIONS, SWEPT, Cell
 from miniature.files import difference, read_lines
 from miniature.report import write_report
 from miniature.steps import check_steps
@@ -19,7 +19,7 @@ from mpo_lightning.evals.compare import Run, compare, read_run
 Row = dict[str, Any]
 
 
-def collect(folder: Path, size: Size, cells: list[Cell], conditions: list[Cell], swept: dict[Base, dict[str, Setting]]) -> None:
+def collect(folder: Path, size: Size, cells: list[Cell], conditions: list[Cell], swept: dict[str, dict[str, Setting]]) -> None:
     """Writes results.json of all cells that are done, and the report.
 
     Args:
@@ -27,18 +27,19 @@ def collect(folder: Path, size: Size, cells: list[Cell], conditions: list[Cell],
         size: of the study.
         cells: that are measured in full.
         conditions: of which only greedy responses are measured.
-        swept: the settings of each method: of the first cell's base, which hold for all cells, and of bases with a sweep of their own.
+        swept: the settings of each method: those of the first cell, which hold for all of them, and of conditions with a sweep of their own.
     """
-    first = swept[cells[0].base]
+    first = swept[""]
+    settings = {cell: swept[cell.condition if cell.condition in SWEPT else ""] for cell in conditions}
     done = [cell for cell in cells if _done(folder, cell, first, "direct")]
-    others = [cell for cell in conditions if _done(folder, cell, swept.get(cell.base, {}), "greedy")]
+    others = [cell for cell in conditions if _done(folder, cell, settings[cell], "greedy")]
     sweeps = sorted(folder.glob("cell-*/sweep.json"))
     results = {
         "command": f"python {' '.join(sys.argv)}",
         "size": json.loads(json.dumps(vars(size))),
         "sweeps": [json.loads(path.read_text(encoding="utf-8")) for path in sweeps],
         "cells": [cell_results(folder, cell, first) for cell in done],
-        "conditions": [condition_results(folder, cell, swept[cell.base]) for cell in others],
+        "conditions": [condition_results(folder, cell, settings[cell]) for cell in others],
         "stages": read_lines(folder / "stages.jsonl"),
     }
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -67,13 +68,9 @@ def condition_results(folder: Path, cell: Cell, chosen: dict[str, Setting]) -> R
     kinds = {"correctness": [build / "correctness"], "dropout": [build / "dropout_ntp"]}
     own = [folder / cell.name] if (folder / cell.name / "pairs.jsonl").is_file() else []
     places = kinds.get(cell.condition, own or [build / "correctness", build / "dropout_ntp"])
-    name = cell.condition or "even"
     return {
-        "condition": name,
-        "said": CONDITIONS[name],
-        "rows": compared(_homes(folder, cell, chosen)),
-        "pair_statistics": pair_statistics(*places),
-    }
+        "condition": cell.condition, "said": CONDITIONS[cell.condition], "rows": compared(_homes(folder, cell, chosen)), "pair_statistics": pair_statistics(*places),
+    }  # fmt: skip
 
 
 def compared(homes: dict[str, Path]) -> list[Row]:

@@ -118,7 +118,7 @@ def build_command(folder: Path, cell: Cell, size: Size) -> Command:
     """The pair set, by the pipeline."""
     words = [
         *_build(folder, cell.base, folder / f"world/questions-{cell.pair_set}/meta.json", folder / cell.pairs / "build", cell.base.seed + cell.pair_set),
-        "--samples", size.samples, "--pairs_per_question", size.pairs_per_question,
+        "--samples", size.samples, "--pairs_per_question", size.pairs_per_question, "--temperature", cell.temperature,
     ]  # fmt: skip
     return Command(f"{cell.pairs}-build", words, f"{cell.pairs}/build/manifest.json")
 
@@ -137,6 +137,16 @@ def _build(folder: Path, base: Base, prompts: Path, output: Path, seed: int) -> 
         "prefs", "build", "--config", CONFIGS / "prefs/miniature.yaml", "--prompts", prompts, "--model", exported(folder / base.name / "fit"), "--output", output,
         "--seed", seed,
     ]  # fmt: skip
+
+
+def all_pairs_command(folder: Path, cell: Cell) -> Command:
+    """All pairs of right and wrong that a cell's responses give, to choose from."""
+    home = f"{cell.pairs}/all-pairs"
+    words = [
+        "prefs", "pair", "--responses", folder / cell.pairs / "build/responses/verified.jsonl", "--output", folder / home, "--pairs_per_question", 1000,
+        "--reuse", 1000, "--workers", 1,
+    ]  # fmt: skip
+    return Command(f"{cell.pairs}-all-pairs", words, f"{home}/meta.json")
 
 
 def shards_command(folder: Path, cell: Cell) -> Command:
