@@ -39,7 +39,8 @@ def write_report(folder: Path, results: Row) -> None:
         f"Condition {cell['condition']}: {cell['said']}. {told_pairs(cell)}\n\n{cell_table(cell)}" for cell in results["conditions"]
     ]
     parts += [sweep_table(found) for found in results["sweeps"][1:]]
-    (folder / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    shown = [told_example(row) for cell in results["cells"][:1] for row in cell["examples"]]
+    (folder / "report.md").write_text("\n\n".join([*parts, *shown]) + "\n", encoding="utf-8")
     picture = draw(results)
     (folder / "report.png").write_bytes(picture)
     (folder / "report.html").write_text(page(results, parts, picture), encoding="utf-8")
@@ -193,9 +194,19 @@ def cell_of(text: str, tag: str) -> str:
     return f"<{tag}>{'<b>' if bold else ''}{html.escape(text.strip('*'))}{'</b>' if bold else ''}</{tag}>"
 
 
+def title_of(row: Row) -> str:
+    """What an example shows."""
+    return f"{'turned right' if row['right_after'] else 'turned wrong'}: {row['question']} Right answer: {row['answer']}"
+
+
+def told_example(row: Row) -> str:
+    """A problem with the responses before and after, as Markdown."""
+    return f"{title_of(row)}\n\n```\nbase\n{row['before']}\n\n{row['method']}\n{row['after']}\n```"
+
+
 def example(row: Row) -> str:
-    """A problem with the responses before and after."""
-    title = f"{'turned right' if row['right_after'] else 'turned wrong'}: {row['question']} Right answer: {row['answer']}"
+    """A problem with the responses before and after, as HTML."""
+    title = title_of(row)
     return (
         f"<h3>{html.escape(title)}</h3><div class='pair'><div>base<pre>{html.escape(row['before'])}</pre></div>"
         f"<div>{html.escape(row['method'])}<pre>{html.escape(row['after'])}</pre></div></div>"
