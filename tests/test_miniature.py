@@ -1,10 +1,15 @@
 """The world of benchmarks/miniature: its pictures show its numbers, its solutions are right step by step, and a wrong step is found."""
 
+import contextlib
 import io
 import json
+import os
 import random
 import re
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +124,38 @@ def test_pairs_by_difference_are_the_closest_and_the_farthest_of_each_question(t
         assert [row["rejected"] for row in read_lines(tmp_path / name / "pairs.jsonl")] == wanted
         entry = json.loads((tmp_path / name / "meta.json").read_text())["pairs"]
         assert entry["length"] == 3 and (tmp_path / name / entry["root"]).resolve() == (tmp_path / "pictures").resolve()
+
+
+def test_a_killed_study_leaves_no_command_running(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "meta.json")  # nobody writes into it, so the command waits for ever
+    script = (
+        "from pathlib import Path\nfrom miniature.commands import Command, run_all\nif __name__ == '__main__':\n"
+        f"    here = Path({str(tmp_path)!r})\n"
+        "    run_all(here, [Command('waits', ['data', 'shard', '--meta', here / 'meta.json', '--output', here / 'shards'], 'never')], 'waiting')\n"
+    )
+    (tmp_path / "study.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "benchmarks")}
+    study = subprocess.Popen([sys.executable, tmp_path / "study.py"], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: held_open(tmp_path / "logs/waits.log"), 120)
+        study.kill()
+        study.wait()
+        wait_until(lambda: not held_open(tmp_path / "logs/waits.log"), 30)
+    finally:
+        study.kill()
+
+
+def held_open(path: Path) -> bool:
+    """Whether a process of this machine has the file open."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if path.exists() and link.samefile(path):
+                return True
+    return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

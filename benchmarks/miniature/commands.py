@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -82,9 +83,18 @@ def _run(folder: Path, command: Command, bar: tqdm) -> str | None:
     return None
 
 
+def _end_with_parent() -> None:
+    """Ends this process when the one that asked for it has died, so that another start does not meet a command that still runs."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 def _mpo(words: list[str], log: str, threads: int) -> None:
     """What the child does: `mpo` with its output in a file."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(file, stream)
