@@ -5,6 +5,7 @@ import html
 import io
 import os
 import platform
+import re
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -35,6 +36,8 @@ def write_report(folder: Path, results: Row) -> None:
     if len(results["cells"]) > 1:
         parts.append(f"All {len(results['cells'])} cells:\n\n{summary_table(results['cells'])}")
     parts.append(LEGEND)
+    if results["conditions"]:
+        parts.append(f"Other conditions, greedy, % (MPO over base and over SFT in points):\n\n{conditions_table(results)}")
     parts += [
         f"Condition {cell['condition']}: {cell['said']}. {told_pairs(cell)}\n\n{cell_table(cell)}" for cell in results["conditions"]
     ]
@@ -116,15 +119,29 @@ def summary_table(cells: list[Row]) -> str:
     return table(["method", "greedy, %", "over base", "above / below (p < 0.05)", "over SFT", "above / below (p < 0.05)"], rows)
 
 
+def conditions_table(results: Row) -> str:
+    """Greedy accuracy of every method under every condition, the study's own way first."""
+    own = {"condition": "as above", "rows": results["cells"][0]["rows"]}
+    lines = []
+    for cell in [own, *results["conditions"]]:
+        mpo = cell["rows"][-1]
+        beside = [f"{mpo['over_base']:+.1f} (p = {mpo['p_base']:.2g})", f"{mpo['over_sft']:+.1f} (p = {mpo['p_sft']:.2g})"]
+        lines.append([cell["condition"], *(f"{row['greedy']:.1f}" for row in cell["rows"]), *beside])
+    return table(["condition", *(row["name"] for row in own["rows"]), "MPO over base", "MPO over SFT"], lines)
+
+
 def draw(results: Row) -> bytes:
-    """The picture as PNG: accuracy by method for every cell; margins and log-probs of chosen answers during training of the first cell."""
+    """The picture as PNG: accuracy by method for every cell; margins and log-probs of chosen answers during training of the first cell; accuracy by condition."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     cells = results["cells"]
-    figure = Figure(figsize=(12, 4), layout="constrained")
+    figure = Figure(figsize=(12, 8 if results["conditions"] else 4), layout="constrained")
     FigureCanvasAgg(figure)
-    accuracy, margins, chosen = figure.subplots(1, 3)
+    grid = figure.add_gridspec(2 if results["conditions"] else 1, 3)
+    accuracy, margins, chosen = (figure.add_subplot(grid[0, place]) for place in range(3))
+    if results["conditions"]:
+        draw_conditions(figure.add_subplot(grid[1, :]), results)
     names = [row["name"] for row in cells[0]["rows"]]
     for number, cell in enumerate(cells):
         for place, row in enumerate(cell["rows"]):
@@ -145,6 +162,22 @@ def draw(results: Row) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, dpi=110)
     return file.getvalue()
+
+
+def draw_conditions(axes: Any, results: Row) -> None:
+    """A point and its interval for every method under every condition."""
+    for place, cell in enumerate(results["conditions"]):
+        for number, row in enumerate(cell["rows"]):
+            error = [[row["greedy"] - row["low"]], [row["high"] - row["greedy"]]]
+            across = place + 0.11 * (number - 2.5)
+            label = row["name"] if place == 0 else None
+            axes.errorbar(
+                across, row["greedy"], yerr=error, fmt="o", color=COLOURS[row["name"]], capsize=3, markersize=5, label=label
+            )
+    axes.set_xticks(range(len(results["conditions"])), [cell["condition"] for cell in results["conditions"]])
+    axes.set_ylabel("test problems right, greedy, % (95 %)")
+    axes.set_xlabel("condition")
+    axes.legend(fontsize=8, ncols=6)
 
 
 def smoothed(values: list[float], width: int = 7) -> list[float]:
@@ -184,7 +217,8 @@ def html_of(part: str) -> str:
                 + "</table>"
             )
         else:
-            found.append(f"<p>{html.escape(block)}</p>")
+            marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(block))
+            found.append(f"<p>{marked}</p>")
     return "\n".join(found)
 
 
