@@ -66,13 +66,13 @@ SWEPT = ("cool", "even")
 """Conditions with responses and a sweep of their own; the others take those of base 0 and pair set 0, and the settings that were chosen there."""
 
 CONDITIONS = {
-    "correctness": "pairs of right and wrong alone, no DropoutNTP",
-    "dropout": "DropoutNTP pairs alone",
+    "cool": "responses drawn at temperature 0.5, so that the wrong ones are nearer to what the base says greedily",
+    "even": "a base that was taught every way of working equally often, the hard ones too",
     "close": "of all pairs of right and wrong of a question the two at most whose sides differ least, no DropoutNTP",
     "far": "of all pairs of right and wrong of a question the two at most whose sides differ most, no DropoutNTP",
-    "cool": "responses drawn at temperature 0.5, so that the wrong ones are nearer to what the base says greedily",
+    "correctness": "pairs of right and wrong alone, no DropoutNTP",
+    "dropout": "DropoutNTP pairs alone",
     "epochs": "three epochs over the pairs",
-    "even": "a base that was taught every way of working equally often, the hard ones too",
 }
 
 
