@@ -41,7 +41,7 @@ quickstart: setup
 # Most tests in two processes; those of training on several ranks have the machine to themselves.
 test: setup
 	$(BIN)/python -m pytest -n 2 -m "not slow"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --ignore tests/training
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow --ignore tests/training
 	$(BIN)/python -m pytest -m slow tests/training
 
 test-fast: setup
