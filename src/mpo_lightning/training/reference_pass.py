@@ -19,9 +19,9 @@ from mpo_lightning.data.reference_cache import (
     cache_folder,
     finish_cache,
     finished_rows,
-    part_bytes,
     open_cache,
     pair_digest,
+    part_bytes,
     tokenizer_fingerprint,
     weights_fingerprint,
 )
