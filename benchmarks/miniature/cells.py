@@ -63,7 +63,7 @@ class Cell:
 
 
 SWEPT = ("cool", "even")
-"""Conditions with responses and a sweep of their own; the others take those of base 0 and pair set 0, and the settings that were chosen there."""
+"""Conditions with responses and a sweep of their own, over the corners of the study's; the others take those of base 0 and pair set 0, and the settings that were chosen there."""
 
 CONDITIONS = {
     "cool": "responses drawn at temperature 0.5, so that the wrong ones are nearer to what the base says greedily",

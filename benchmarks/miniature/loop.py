@@ -137,7 +137,7 @@ class Study:
 
     def _trained(self, cell: Cell, chosen: dict[str, Setting]) -> dict[str, Setting]:
         """Trains by every method, with the settings that were chosen, or by the whole sweep where none were yet, which fills `chosen`."""
-        settings = list(chosen.values()) or sweep(self.size)
+        settings = list(chosen.values()) or sweep(self.size, corners=bool(cell.condition))
         self._all([tune_command(self.folder, cell, setting, self.size) for setting in settings], f"training, {cell.name}")
         if not chosen:
             chosen |= self._choose(cell, settings)

@@ -81,13 +81,19 @@ class Setting:
         return f"{self.method}-{self.rate:g}" + ("" if self.method == "SFT" else f"-{self.beta:g}")
 
 
-def sweep(size: Size) -> list[Setting]:
-    """All settings: every method with every learning rate, and every beta where there is one."""
+def sweep(size: Size, corners: bool = False) -> list[Setting]:
+    """Settings to choose from: every method with every learning rate, and every beta where there is one.
+
+    Args:
+        size: of the study.
+        corners: only the smallest and the largest of each.
+    """
+    rates, betas = ((values[0], values[-1]) if corners else values for values in (size.rates, size.betas))
     return [
         Setting(method, rate, beta)
         for method in METHODS
-        for rate in size.rates
-        for beta in (size.betas[:1] if method == "SFT" else size.betas)
+        for rate in dict.fromkeys(rates)
+        for beta in (betas[:1] if method == "SFT" else dict.fromkeys(betas))
     ]
 
 
