@@ -10,7 +10,7 @@ import numpy as np
 
 from mpo_lightning.data.check import check_folder, index_folder
 from mpo_lightning.data.index import open_index
-from mpo_lightning.data.reference_cache import ROW, cache_folder, finish_cache, open_cache
+from mpo_lightning.data.reference_cache import ROW, cache_folder, finish_cache, open_cache, part_bytes
 from mpo_lightning.errors import InputError
 from mpo_lightning.training.checkpoint_choice import find_checkpoint
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO, manifest_of, problem_of
@@ -90,7 +90,7 @@ def damaged_cache(rng: random.Random, shards: Path, work: Path) -> tuple[str, st
     folder.mkdir()
     rows = np.zeros(len(index), ROW)
     rows["record"], rows["chosen"], rows["rejected"], rows["digest"] = np.arange(len(index)), -7.5, -9.25, b"d" * 16
-    (folder / "part-0-0.bin").write_bytes(rows.tobytes())
+    (folder / "part-0-0.bin").write_bytes(part_bytes(rows))
     finish_cache(folder, {"made": "by hand"}, len(index))
     assert open_cache(index, {"made": "by hand"}).rows["chosen"][0] == -7.5
     name = rng.choice(["logps.npy", "logps.npy", "meta.json"])
