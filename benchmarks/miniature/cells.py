@@ -67,12 +67,12 @@ SWEPT = ("cool", "even")
 
 CONDITIONS = {
     "cool": "responses drawn at temperature 0.5, so that the wrong ones are nearer to what the base says greedily",
-    "even": "a base that was taught every way of working equally often, the hard ones too",
     "close": "of all pairs of right and wrong of a question the two at most whose sides differ least, no DropoutNTP",
     "far": "of all pairs of right and wrong of a question the two at most whose sides differ most, no DropoutNTP",
     "correctness": "pairs of right and wrong alone, no DropoutNTP",
     "dropout": "DropoutNTP pairs alone",
     "epochs": "three epochs over the pairs",
+    "even": "a base that was taught every way of working equally often, the hard ones too",
 }
 
 
