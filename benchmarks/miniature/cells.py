@@ -1,6 +1,7 @@
 """What is compared: base models, pair sets, and the conditions under which it may come out differently."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -27,55 +28,76 @@ class Base:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """How a comparison is made otherwise than the study's own way, which is the default of every field.
+
+    Attributes:
+        said: what is otherwise, in words.
+        pairs: which pairs of the responses are trained on.
+        temperature: at which responses are drawn.
+        epochs: how often the pairs are seen.
+        even: the base is the one that was taught evenly.
+    """
+
+    said: str = ""
+    pairs: Literal["all", "correctness", "dropout_ntp", "close", "far"] = "all"
+    temperature: float = 1.0
+    epochs: int = 1
+    even: bool = False
+
+    @property
+    def own_responses(self) -> bool:
+        """Whether it has responses of its own, and with them a sweep of its own, over the corners of the study's; the others take those of base 0 and pair set 0."""
+        return self.even or self.temperature != 1.0
+
+
+CONDITIONS = {
+    "cool": Condition("responses drawn at temperature 0.5, so that the wrong ones are nearer to what the base says greedily", temperature=0.5),
+    "close": Condition("of all pairs of right and wrong of a question the two at most whose sides differ least, no DropoutNTP", "close"),
+    "far": Condition("of all pairs of right and wrong of a question the two at most whose sides differ most, no DropoutNTP", "far"),
+    "correctness": Condition("pairs of right and wrong alone, no DropoutNTP", "correctness"),
+    "dropout": Condition("DropoutNTP pairs alone", "dropout_ntp"),
+    "epochs": Condition("three epochs over the pairs", epochs=3),
+    "even": Condition("a base that was taught every way of working equally often, the hard ones too", even=True),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Cell:
     """One comparison of all methods: a base, a pair set of its responses, and a condition.
 
     Attributes:
         base: which is trained.
         pair_set: whose questions its pairs are about.
-        condition: which of CONDITIONS; "" is the study's own way.
+        name_of_condition: among CONDITIONS; "" is the study's own way.
     """
 
     base: Base
     pair_set: int
-    condition: str = ""
+    name_of_condition: str = ""
+
+    @property
+    def condition(self) -> Condition:
+        """What is otherwise."""
+        return CONDITIONS.get(self.name_of_condition, Condition())
 
     @property
     def name(self) -> str:
         """Of its folder."""
-        own = self.condition not in ("", "even")
-        return f"cell-{self.base.name.removeprefix('base-')}-{self.pair_set}" + (f"-{self.condition}" if own else "")
+        own = self.name_of_condition and not self.condition.even
+        return f"cell-{self.base.name.removeprefix('base-')}-{self.pair_set}" + (f"-{self.name_of_condition}" if own else "")
 
     @property
-    def pairs(self) -> str:
-        """The folder of the cell whose responses and pairs it starts from."""
-        return self.name if self.condition in SWEPT else Cell(self.base, self.pair_set).name
+    def responses(self) -> str:
+        """The folder of the cell whose responses its pairs are made of."""
+        return self.name if self.condition.own_responses else Cell(self.base, self.pair_set).name
 
     @property
-    def epochs(self) -> int:
-        """How often the pairs are seen."""
-        return 3 if self.condition == "epochs" else 1
-
-    @property
-    def temperature(self) -> float:
-        """Of the responses that pairs are made of."""
-        return 0.5 if self.condition == "cool" else 1.0
-
-
-SWEPT = ("cool", "even")
-"""Conditions with responses and a sweep of their own, over the corners of the study's; the others take those of base 0 and pair set 0, and the settings that were chosen there."""
-
-CONDITIONS = {
-    "cool": "responses drawn at temperature 0.5, so that the wrong ones are nearer to what the base says greedily",
-    "close": "of all pairs of right and wrong of a question the two at most whose sides differ least, no DropoutNTP",
-    "far": "of all pairs of right and wrong of a question the two at most whose sides differ most, no DropoutNTP",
-    "correctness": "pairs of right and wrong alone, no DropoutNTP",
-    "dropout": "DropoutNTP pairs alone",
-    "epochs": "three epochs over the pairs",
-    "even": "a base that was taught every way of working equally often, the hard ones too",
-}
+    def sweep(self) -> str:
+        """Whose settings it takes: a condition's own, or "", the study's."""
+        return self.name_of_condition if self.condition.own_responses else ""
 
 
 def condition_cells() -> list[Cell]:
     """All of them."""
-    return [Cell(Base(0, even=name == "even"), 0, name) for name in CONDITIONS]
+    return [Cell(Base(0, condition.even), 0, name) for name, condition in CONDITIONS.items()]

@@ -95,6 +95,8 @@ def _mpo(words: list[str], log: str, threads: int) -> None:
     """What the child does: `mpo` with its output in a file."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Loader workers start as they do under `mpo` itself, and end with it; a fork server of their own would outlive a kill.
+    multiprocessing.set_start_method(None, force=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(file, stream)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from miniature.cells import CONDITIONS, SWEPT, Base, Cell, condition_cells
+from miniature.cells import CONDITIONS, Base, Cell, condition_cells
 from miniature.commands import Command, run_all
 from miniature.files import BASE, QUESTIONS, TEST, VALIDATION, write_base, write_by_difference, write_problems, write_questions
 from miniature.results import collect
@@ -81,18 +81,18 @@ class Study:
         bases = list(dict.fromkeys(cell.base for cell in [*cells, *conditions]))
         self._world(bases, sorted({cell.pair_set for cell in cells}))
         self._bases(bases)
-        pairs = list({cell.pairs: cell for cell in [*cells, *conditions]}.values())
+        pairs = list({cell.responses: cell for cell in [*cells, *conditions]}.values())
         builds = [held_out_command(self.folder, base, self.size) for base in dict.fromkeys(cell.base for cell in cells)]
         self._all([*builds, *(build_command(self.folder, cell, self.size) for cell in pairs)], "pairs")
         # Settings are chosen on the validation problems: once for all cells, with the first, and for each condition that has a sweep of its own.
-        swept: dict[str, dict[str, Setting]] = {name: {} for name in ("", *SWEPT)}
+        swept: dict[str, dict[str, Setting]] = {cell.sweep: {} for cell in [*cells, *conditions]}
         for cell in cells:
-            chosen = self._trained(cell, swept[""])
+            chosen = self._trained(cell, swept[cell.sweep])
             self._measure(cell, list(chosen.values()))
             collect(self.folder, self.size, cells, conditions, swept)
         for cell in conditions:
             self._prepare(cell)
-            chosen = self._trained(cell, swept[cell.condition if cell.condition in SWEPT else ""])
+            chosen = self._trained(cell, swept[cell.sweep])
             self._all([self._eval(cell, setting, "greedy") for setting in chosen.values()], f"test, {cell.name}")
             collect(self.folder, self.size, cells, conditions, swept)
 
@@ -127,17 +127,18 @@ class Study:
 
     def _prepare(self, cell: Cell) -> None:
         """The shards of a condition that chooses pairs otherwise."""
-        if cell.condition in ("close", "far"):
-            self._all([all_pairs_command(self.folder, cell)], f"all pairs, {cell.pairs}")
+        pairs = cell.condition.pairs
+        if pairs in ("close", "far"):
+            self._all([all_pairs_command(self.folder, cell)], f"all pairs, {cell.responses}")
             place, most = self.folder / cell.name, self.size.pairs_per_question
-            found = self.folder / cell.pairs / "all-pairs"
-            _once(place / "meta.json", partial(write_by_difference, found, place, most, cell.condition == "far"))
-        if cell.condition in ("close", "far", "correctness", "dropout"):
+            found = self.folder / cell.responses / "all-pairs"
+            _once(place / "meta.json", partial(write_by_difference, found, place, most, pairs == "far"))
+        if pairs != "all":
             self._all([shards_command(self.folder, cell)], f"shards, {cell.name}")
 
     def _trained(self, cell: Cell, chosen: dict[str, Setting]) -> dict[str, Setting]:
         """Trains by every method, with the settings that were chosen, or by the whole sweep where none were yet, which fills `chosen`."""
-        settings = list(chosen.values()) or sweep(self.size, corners=bool(cell.condition))
+        settings = list(chosen.values()) or sweep(self.size, corners=cell.condition.own_responses)
         self._all([tune_command(self.folder, cell, setting, self.size) for setting in settings], f"training, {cell.name}")
         if not chosen:
             chosen |= self._choose(cell, settings)

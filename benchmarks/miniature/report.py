@@ -79,7 +79,8 @@ def told_pairs(cell: Row) -> str:
     """How many pairs, of which kinds, how different."""
     kinds = {"correctness": "of right and wrong", "dropout_ntp": "without the picture"}
     found = [
-        f"{row['pairs']:,} pairs {kinds[kind]} (sides differ in {row['difference']:.0f} % of their words)"
+        f"{row['pairs']:,} pairs {kinds[kind]} (sides differ in {row['difference']:.0f} % of their words"
+        + (f"; {row['seen_after_cut']} name a colour after the cut)" if "seen_after_cut" in row else ")")
         for kind, row in cell["pair_statistics"].items()
     ]
     return ", ".join(found) + "."

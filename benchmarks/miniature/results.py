@@ -8,12 +8,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from miniature.cells import CONDITIONS, SWEPT, Cell
+from miniature.cells import Cell
 from miniature.files import difference, read_lines
 from miniature.report import write_report
 from miniature.steps import check_steps
-from miniature.study import Setting, Size
-from miniature.world import Problem, draw_problem
+from miniature.study import Setting, Size, pair_folders
+from miniature.world import NAMES, Problem, draw_problem
 from mpo_lightning.evals.compare import Run, compare, read_run
 
 Row = dict[str, Any]
@@ -29,17 +29,15 @@ def collect(folder: Path, size: Size, cells: list[Cell], conditions: list[Cell],
         conditions: of which only greedy responses are measured.
         swept: the settings of each method: those of the first cell, which hold for all of them, and of conditions with a sweep of their own.
     """
-    first = swept[""]
-    settings = {cell: swept[cell.condition if cell.condition in SWEPT else ""] for cell in conditions}
-    done = [cell for cell in cells if _done(folder, cell, first, "direct")]
-    others = [cell for cell in conditions if _done(folder, cell, settings[cell], "greedy")]
+    done = [cell for cell in cells if _done(folder, cell, swept[cell.sweep], "direct")]
+    others = [cell for cell in conditions if _done(folder, cell, swept[cell.sweep], "greedy")]
     sweeps = sorted(folder.glob("cell-*/sweep.json"))
     results = {
         "command": f"python {' '.join(sys.argv)}",
         "size": json.loads(json.dumps(vars(size))),
         "sweeps": [json.loads(path.read_text(encoding="utf-8")) for path in sweeps],
-        "cells": [cell_results(folder, cell, first) for cell in done],
-        "conditions": [condition_results(folder, cell, settings[cell]) for cell in others],
+        "cells": [cell_results(folder, cell, swept[cell.sweep]) for cell in done],
+        "conditions": [condition_results(folder, cell, swept[cell.sweep]) for cell in others],
         "stages": read_lines(folder / "stages.jsonl"),
     }
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -54,22 +52,18 @@ def cell_results(folder: Path, cell: Cell, chosen: dict[str, Setting]) -> Row:
         row |= drawn_and_direct(home)
     for row in rows[1:]:
         row |= shifts(homes[row["name"]] / "shift") | {"setting": vars(chosen[row["name"]])}
-    build = folder / cell.pairs / "build"
     curves = {name: curve(home) for name, home in homes.items() if name != "base"}
     return {
-        "base": cell.base.number, "pair_set": cell.pair_set, "rows": rows, "pair_statistics": pair_statistics(build / "correctness", build / "dropout_ntp"),
+        "base": cell.base.number, "pair_set": cell.pair_set, "rows": rows, "pair_statistics": pair_statistics(*pair_folders(folder, cell)),
         "curves": curves, "examples": examples(homes),
     }  # fmt: skip
 
 
 def condition_results(folder: Path, cell: Cell, chosen: dict[str, Setting]) -> Row:
     """The base and every method under another condition, by greedy responses to the test problems."""
-    build = folder / cell.pairs / "build"
-    kinds = {"correctness": [build / "correctness"], "dropout": [build / "dropout_ntp"]}
-    own = [folder / cell.name] if (folder / cell.name / "pairs.jsonl").is_file() else []
-    places = kinds.get(cell.condition, own or [build / "correctness", build / "dropout_ntp"])
     return {
-        "condition": cell.condition, "said": CONDITIONS[cell.condition], "rows": compared(_homes(folder, cell, chosen)), "pair_statistics": pair_statistics(*places),
+        "condition": cell.name_of_condition, "said": cell.condition.said, "rows": compared(_homes(folder, cell, chosen)),
+        "pair_statistics": pair_statistics(*pair_folders(folder, cell)),
     }  # fmt: skip
 
 
@@ -131,7 +125,7 @@ def shifts(folder: Path) -> Row:
 
 
 def pair_statistics(*places: Path) -> Row:
-    """How many pairs of each kind there are, and in how many of a hundred words their sides differ.
+    """How many pairs of each kind there are, in how many of a hundred words their sides differ, and in how many without the picture a colour is named after the cut.
 
     Args:
         places: folders with annotations of one kind each.
@@ -147,6 +141,9 @@ def pair_statistics(*places: Path) -> Row:
                 "pairs": len(pairs),
                 "difference": 100 * mean(difference(row["chosen"], row["rejected"]) for row in pairs),
             }
+            if kind == "dropout_ntp":
+                ends = [row["chosen"][row["rejected_meta"]["kept_characters"] :] for row in pairs]
+                found[kind]["seen_after_cut"] = sum(any(name in end for name in NAMES) for end in ends)
     return found
 
 

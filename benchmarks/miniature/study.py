@@ -123,10 +123,10 @@ def exported(run: Path) -> Path:
 def build_command(folder: Path, cell: Cell, size: Size) -> Command:
     """The pair set, by the pipeline."""
     words = [
-        *_build(folder, cell.base, folder / f"world/questions-{cell.pair_set}/meta.json", folder / cell.pairs / "build", cell.base.seed + cell.pair_set),
-        "--samples", size.samples, "--pairs_per_question", size.pairs_per_question, "--temperature", cell.temperature,
+        *_build(folder, cell.base, folder / f"world/questions-{cell.pair_set}/meta.json", folder / cell.responses / "build", cell.base.seed + cell.pair_set),
+        "--samples", size.samples, "--pairs_per_question", size.pairs_per_question, "--temperature", cell.condition.temperature,
     ]  # fmt: skip
-    return Command(f"{cell.pairs}-build", words, f"{cell.pairs}/build/manifest.json")
+    return Command(f"{cell.responses}-build", words, f"{cell.responses}/build/manifest.json")
 
 
 def held_out_command(folder: Path, base: Base, size: Size) -> Command:
@@ -147,26 +147,32 @@ def _build(folder: Path, base: Base, prompts: Path, output: Path, seed: int) -> 
 
 def all_pairs_command(folder: Path, cell: Cell) -> Command:
     """All pairs of right and wrong that a cell's responses give, to choose from."""
-    home = f"{cell.pairs}/all-pairs"
+    home = f"{cell.responses}/all-pairs"
     words = [
-        "prefs", "pair", "--responses", folder / cell.pairs / "build/responses/verified.jsonl", "--output", folder / home, "--pairs_per_question", 1000,
+        "prefs", "pair", "--responses", folder / cell.responses / "build/responses/verified.jsonl", "--output", folder / home, "--pairs_per_question", 1000,
         "--reuse", 1000, "--workers", 1,
     ]  # fmt: skip
-    return Command(f"{cell.pairs}-all-pairs", words, f"{home}/meta.json")
+    return Command(f"{cell.responses}-all-pairs", words, f"{home}/meta.json")
+
+
+def pair_folders(folder: Path, cell: Cell) -> list[Path]:
+    """The pairs of a cell in MMPR's form."""
+    build, pairs = folder / cell.responses / "build", cell.condition.pairs
+    if pairs in ("close", "far"):
+        return [folder / cell.name]
+    return [build / kind for kind in ("correctness", "dropout_ntp") if pairs in ("all", kind)]
 
 
 def shards_command(folder: Path, cell: Cell) -> Command:
     """Shards of the pairs of a condition."""
-    kinds = {"correctness": "build/correctness", "dropout": "build/dropout_ntp"}
-    meta = folder / cell.pairs / kinds[cell.condition] if cell.condition in kinds else folder / cell.name
-    words = ["data", "shard", "--meta", meta / "meta.json", "--output", folder / cell.name / "shards"]
+    (pairs,) = pair_folders(folder, cell)
+    words = ["data", "shard", "--meta", pairs / "meta.json", "--output", folder / cell.name / "shards"]
     return Command(f"{cell.name}-shards", words, f"{cell.name}/shards/manifest.json")
 
 
 def shards(folder: Path, cell: Cell) -> Path:
     """What a cell trains on."""
-    own = folder / cell.name / "shards/train"
-    return own if own.is_dir() else folder / cell.pairs / "build/shards/train"
+    return folder / (f"{cell.responses}/build" if cell.condition.pairs == "all" else cell.name) / "shards/train"
 
 
 def tune_command(folder: Path, cell: Cell, setting: Setting, size: Size) -> Command:
@@ -176,7 +182,7 @@ def tune_command(folder: Path, cell: Cell, setting: Setting, size: Size) -> Comm
     options = [word for word in METHODS[setting.method] if not word.endswith(".yaml")]
     words = [
         "fit", *_configs("base.yaml", "recipe/mpo.yaml", *overlays, "recipe/miniature.yaml"), *options, "--model.policy", exported(folder / cell.base.name / "fit"),
-        "--data.train", shards(folder, cell), "--trainer.default_root_dir", run, "--trainer.max_epochs", cell.epochs, "--model.optimizer.init_args.lr", setting.rate,
+        "--data.train", shards(folder, cell), "--trainer.default_root_dir", run, "--trainer.max_epochs", cell.condition.epochs, "--model.optimizer.init_args.lr", setting.rate,
         "--model.beta", setting.beta, "--data.global_batch_size", size.batch, "--data.micro_batch_size", size.batch, "--ckpt_path", "auto",
     ]  # fmt: skip
     return Command(f"{cell.name}-{setting.name}", words, f"{run.relative_to(folder)}/version_*/export/model.safetensors")
