@@ -11,7 +11,7 @@ BIN    := $(VENV)/bin
 override RUN := runs/quickstart
 CONFIGS := --config configs/base.yaml --config configs/recipe/mpo.yaml --config configs/recipe/quickstart.yaml
 
-# Idle threads sleep instead of spinning: beside other work a run that spins takes ten times as long.
+# Idle threads sleep instead of spinning: beside other work a run that spins takes many times as long.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup quickstart miniature miniature-grid test test-fast lint types notebooks benchmark clean
