@@ -5,7 +5,8 @@
 A tiny model is trained on the sample pairs for 28 steps by each setup (one process, two that train together, two that hold half of each
 weight), once undisturbed and then under kills: of all processes, at a moment drawn over the run (model loading, steps, checkpoint writes
 after every step, validation, the epoch's end), with 0, 2 or 3 loader workers in turn. Every step writes down its records and its loss.
-Compared are each step that was ever computed, replays too, and the final weights, with the undisturbed run of the same setup.
+Compared are each step that was ever computed, replays too, and the final weights, with the undisturbed run of the same setup. In a setup
+that ends in -last, last.ckpt is the only checkpoint and is written over itself.
 
     kills            how many there were
     lost, repeated   records that the killed runs missed, or took in twice, against the undisturbed run
@@ -28,8 +29,21 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = 2
-SETUPS = {"single": "single", "ddp": "ddp_cpu", "fsdp2": "fsdp2_cpu"}
+SETUPS = {"single": "single", "ddp": "ddp_cpu", "fsdp2": "fsdp2_cpu", "single-last": "single", "fsdp2-last": "fsdp2_cpu"}
 """Overlays of configs/strategy."""
+
+
+def callbacks(run: Path, setup: str) -> list[str]:
+    """A checkpoint after every step beside those of base.yaml, or instead of them; and the record of the steps."""
+    training = "mpo_lightning.training"
+    if not setup.endswith("-last"):
+        return ["--trainer.callbacks+=recorder.Recorder", f"--trainer.callbacks.path={run / 'steps.jsonl'}",
+                f"--trainer.callbacks+={training}.StepCheckpoint", "--trainer.callbacks.every_n_train_steps=1", "--trainer.callbacks.save_top_k=2",
+                "--trainer.callbacks.monitor=step", "--trainer.callbacks.mode=max"]  # fmt: skip
+    last = {"every_n_train_steps": 1, "save_last": True, "save_top_k": 0}
+    chosen = [{"class_path": "recorder.Recorder", "init_args": {"path": str(run / "steps.jsonl")}},
+              {"class_path": f"{training}.StepCheckpoint", "init_args": last}, {"class_path": f"{training}.ExportPolicy"}]  # fmt: skip
+    return [f"--trainer.callbacks={json.dumps(chosen)}"]
 
 
 def command(work: Path, run: Path, setup: str, workers: int) -> list[str]:
@@ -37,9 +51,7 @@ def command(work: Path, run: Path, setup: str, workers: int) -> list[str]:
     words = [part for name in overlays for part in ("--config", str(ROOT / "configs" / f"{name}.yaml"))]
     return [sys.executable, "-m", "mpo_lightning", "fit", *words, "--trainer.accelerator=cpu",
             "--trainer.precision=32-true", f"--trainer.max_epochs={EPOCHS}", f"--trainer.default_root_dir={run}", "--trainer.enable_progress_bar=false",
-            "--trainer.callbacks+=recorder.Recorder", f"--trainer.callbacks.path={run / 'steps.jsonl'}",
-            "--trainer.callbacks+=mpo_lightning.training.StepCheckpoint", "--trainer.callbacks.every_n_train_steps=1", "--trainer.callbacks.save_top_k=2",
-            "--trainer.callbacks.monitor=step", "--trainer.callbacks.mode=max",
+            *callbacks(run, setup),
             f"--model.policy={work / 'model'}", "--model.gradient_checkpointing=false", "--model.optimizer.lr=1e-3",
             f"--data.train={work / 'shards/train'}", f"--data.validation={work / 'shards/validation'}", "--data.global_batch_size=4",
             "--data.micro_batch_size=2", f"--data.num_workers={workers}", "--data.max_length=1024", "--ckpt_path=auto"]  # fmt: skip
@@ -161,7 +173,7 @@ COUNTS = ("kills", "runs", "lost", "repeated", "differing_steps")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="over all setups together")
-    parser.add_argument("--setups", nargs="+", choices=SETUPS, default=list(SETUPS))
+    parser.add_argument("--setups", nargs="+", choices=SETUPS, default=["single", "ddp", "fsdp2"])
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -181,10 +193,10 @@ def main() -> None:
         }
     report: dict[str, Any] = {name: sum(part[name] for part in parts.values()) for name in COUNTS}
     report |= {"bit_identical": all(part["bit_identical"] for part in parts.values()), "setups": parts}
-    print("setup    kills   runs   lost   repeated   differing steps   bit-identical")
+    print("setup         kills   runs   lost   repeated   differing steps   bit-identical")
     for setup, part in parts.items():
         numbers = f"{part['kills']:5}  {part['runs']:5}  {part['lost']:5}  {part['repeated']:9}  {part['differing_steps']:16}"
-        print(f"{setup:<8} {numbers}   {'yes' if part['bit_identical'] else 'NO'}")
+        print(f"{setup:<13} {numbers}   {'yes' if part['bit_identical'] else 'NO'}")
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1))
     if report["lost"] or report["repeated"] or not report["bit_identical"]:
