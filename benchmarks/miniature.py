@@ -7,7 +7,7 @@
 Every stage is an `mpo` command (OUTPUT/commands.log has them as they ran); started again after a kill it goes on where it was. OUTPUT/report.html is the result.
 """
 
-from miniature.loop import main
+from miniature.options import main
 
 if __name__ == "__main__":
     main()

@@ -21,7 +21,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from miniature.chains import READINGS, WORKINGS, solution  # noqa: E402
 from miniature.commands import Command, run_all  # noqa: E402
-from miniature.files import difference, read_lines, write_by_difference  # noqa: E402
+from miniature.files import read_lines  # noqa: E402
+from miniature.pairs import by_difference, by_soundness, difference, pair_statistics, write_chosen  # noqa: E402
 from miniature.steps import check_steps  # noqa: E402
 from miniature.world import COLOURS, Problem, draw_picture, draw_problem  # noqa: E402
 
@@ -48,25 +49,34 @@ def test_a_wrong_digit_in_a_step_is_found() -> None:
     rng = random.Random(0)
     for number in range(300):
         problem = draw_problem(2, number)
-        text = solution(problem, rng)
-        (equation, value) = rng.choice(re.findall(r"(= )(-?\d+)", text))
-        wrong = text.replace(equation + value, equation + str(int(value) + rng.choice((-1, 1))), 1)
-        steps = check_steps(wrong, problem)
-        assert not steps.sound and steps.worked[0] == steps.worked[1] - 1, wrong
+        lines = solution(problem, rng).split("\n")
+        (equation, value) = rng.choice(re.findall(r"(= )(-?\d+)", lines[2]))
+        lines[2] = lines[2].replace(equation + value, equation + str(int(value) + rng.choice((-1, 1))), 1)
+        steps = check_steps("\n".join(lines), problem)
+        assert steps.read and steps.answered and not steps.worked and not steps.sound, lines
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "wrong"),
     [
-        "The upper number is red blue, 27.\nThe lower number is brown black, 10.\n26 + 10 = 36",
-        "upper: red 2, green 6.\nlower: brown 1, black 0.\n26 + 10 = 36",
-        "red means 2 and blue means 6, so the upper number is 26.\nbrown means 1 and black means 1, so the lower number is 10.\n26 + 10 = 36",
-        "The upper number is red blue, 26.\n26 + 10 = 36",
-        "The upper number is red blue, 26.\nThe lower number is brown black, 10.",
+        ("The upper number is red blue, 27.\nThe lower number is brown black, 10.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\nFinal answer: 36", "upper"),
+        ("The upper number is red blue, 26.\nThe lower number is brown brown, 10.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\nFinal answer: 36", "lower"),
+        ("green means 2 and blue means 6, so the upper number is 26.\nlower: brown 1, black 0.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\nFinal answer: 36", "upper"),
+        ("upper: red 2, blue 6.\nupper: red 2, blue 6.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\nFinal answer: 36", "lower"),
+        ("upper: red 2, blue 6.\nlower: brown 1, black 0.\nUnits: 6 + 0 = 6, write 6 and carry 1. Tens: 2 + 1 = 3.\nFinal answer: 36", "worked"),
+        ("upper: red 2, blue 6.\nlower: brown 1, black 0.\n1 + 1 = 2\nFinal answer: 36", "worked"),
+        ("upper: red 2, blue 6.\nlower: brown 1, black 0.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\nFinal answer: 37", "answered"),
+        ("upper: red 2, blue 6.\nlower: brown 1, black 0.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\n1 + 1 = 3\nFinal answer: 36", "alone"),
     ],
-)
-def test_wrong_and_missing_readings_are_not_sound(text: str) -> None:
-    assert not check_steps(text, Problem(0, 26, 10, "+", "?")).sound
+)  # fmt: skip
+def test_one_wrong_step_is_named(text: str, wrong: str) -> None:
+    steps = check_steps(text, Problem(0, 26, 10, "+", "?"))
+    assert not steps.sound and [name for name, right in vars(steps).items() if not right] == [wrong]
+
+
+def test_wordings_may_be_mixed() -> None:
+    text = "upper: red 2, blue 6.\nThe lower number is brown black, 10.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\nFinal answer: 36\n"
+    assert check_steps(text, Problem(0, 26, 10, "+", "?")).sound
 
 
 def test_pictures_show_the_numbers() -> None:
@@ -120,10 +130,24 @@ def test_pairs_by_difference_are_the_closest_and_the_farthest_of_each_question(t
     meta = {name: {"root": "../pictures", "annotation": f"{name}.jsonl"} for name in ("first", "second")}
     (tmp_path / "all/meta.json").write_text(json.dumps(meta))
     for name, wanted in {"far": ["w x y z", "a x y z", "q"], "close": ["a b c d e", "a b c e", "a b c d"]}.items():
-        write_by_difference(tmp_path / "all", tmp_path / name, 2, name == "far")
+        write_chosen([tmp_path / "all"], tmp_path / name, by_difference(2, name == "far"))
         assert [row["rejected"] for row in read_lines(tmp_path / name / "pairs.jsonl")] == wanted
         entry = json.loads((tmp_path / name / "meta.json").read_text())["pairs"]
         assert entry["length"] == 3 and (tmp_path / name / entry["root"]).resolve() == (tmp_path / "pictures").resolve()
+
+
+def test_pairs_are_told_apart_by_whether_the_chosen_side_is_sound(tmp_path: Path) -> None:
+    problems = [draw_problem(4000, number) for number in range(3)]
+    right = [solution(problem, random.Random(0)) for problem in problems]
+    lucky = "I guess.\nFinal answer: " + str(problems[2].answer)
+    texts = [(right[0], "no"), (right[1], right[1]), (lucky, right[2])]
+    rows = [{"image": f"images/{n:06d}.jpg", "kind": "correctness", "chosen": a, "rejected": b} for n, (a, b) in enumerate(texts)]
+    for name, wanted in {"sound": rows[:2], "lucky": rows[2:]}.items():
+        assert by_soundness(4000, name == "sound")(rows) == wanted
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "meta.json").write_text(json.dumps({"pairs": {"root": ".", "annotation": "pairs.jsonl"}}))
+    found = pair_statistics([tmp_path], 4000)["correctness"]
+    assert found["pairs"] == 3 and found["chosen_sound"] == found["rejected_sound"] == pytest.approx(200 / 3)
 
 
 def test_a_killed_study_leaves_no_command_running(tmp_path: Path) -> None:

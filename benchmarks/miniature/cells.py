@@ -34,31 +34,35 @@ class Condition:
     Attributes:
         said: what is otherwise, in words.
         pairs: which pairs of the responses are trained on.
+        control: the condition that differs in nothing but what it is about; "" is the study's own way.
         temperature: at which responses are drawn.
         epochs: how often the pairs are seen.
         even: the base is the one that was taught evenly.
     """
 
     said: str = ""
-    pairs: Literal["all", "correctness", "dropout_ntp", "close", "far"] = "all"
+    pairs: Literal["all", "correctness", "dropout_ntp", "close", "far", "sound", "lucky"] = "all"
+    control: str = ""
     temperature: float = 1.0
     epochs: int = 1
     even: bool = False
 
     @property
     def own_responses(self) -> bool:
-        """Whether it has responses of its own, and with them a sweep of its own, over the corners of the study's; the others take those of base 0 and pair set 0."""
+        """Whether it has responses of its own, and with them a sweep of its own, over a part of the study's; the others take those of base 0 and pair set 0."""
         return self.even or self.temperature != 1.0
 
 
 CONDITIONS = {
     "cool": Condition("responses drawn at temperature 0.5, so that the wrong ones are nearer to what the base says greedily", temperature=0.5),
-    "close": Condition("of all pairs of right and wrong of a question the two at most whose sides differ least, no DropoutNTP", "close"),
-    "far": Condition("of all pairs of right and wrong of a question the two at most whose sides differ most, no DropoutNTP", "far"),
+    "close": Condition("of all pairs of right and wrong of a question the two at most whose sides differ least, no DropoutNTP", "close", "correctness"),
+    "far": Condition("of all pairs of right and wrong of a question the two at most whose sides differ most, no DropoutNTP", "far", "close"),
     "correctness": Condition("pairs of right and wrong alone, no DropoutNTP", "correctness"),
     "dropout": Condition("DropoutNTP pairs alone", "dropout_ntp"),
+    "sound": Condition("pairs whose chosen side is right in every step", "sound"),
+    "lucky": Condition("pairs whose chosen side has the right answer and a wrong step", "lucky", "sound"),
     "epochs": Condition("three epochs over the pairs", epochs=3),
-    "even": Condition("a base that was taught every way of working equally often, the hard ones too", even=True),
+    "even": Condition("a base that was taught every way of working equally often, the hard ones too, in twice the steps", even=True),
 }  # fmt: skip
 
 

@@ -1,10 +1,10 @@
 """The world as files: examples for a base model in MMPR's form, questions for `mpo prefs build` as MMPR's prompts, problems for `mpo eval run`.
 
-Splits are seeds of their own: no picture of one is in another, and no problem but by chance.
+Splits are seeds of their own: no picture of one is in another. Pairs of numbers are: there are some 12,000 of them with what is asked, and a base learns from 18,000
+examples. Every file is whole or not there.
 """
 
 import json
-import os
 import random
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,8 +42,8 @@ def write_base(folder: Path, examples: int, seed: int, distinct: int | None = No
         question = f"{problem.question}\n{WORD}" if asked_directly else with_reasoning(problem.question)
         answer = str(problem.answer) if asked_directly else solution(problem, rng, even)
         rows.append({"image": _name(problem), "question": question, "chosen": answer, "rejected": "?"})
-    _lines(folder / "base.jsonl", rows)
-    _meta(folder, "base", examples)
+    write_lines(folder / "base.jsonl", rows)
+    write_meta(folder, "base", examples)
 
 
 def write_questions(folder: Path, questions: int, seed: int) -> None:
@@ -52,8 +52,8 @@ def write_questions(folder: Path, questions: int, seed: int) -> None:
         {"image": _name(problem), "question": problem.question, "answer": str(problem.answer)}
         for problem in _pictured(folder, seed, questions)
     ]
-    _lines(folder / "questions.jsonl", rows)
-    _meta(folder, "questions", questions)
+    write_lines(folder / "questions.jsonl", rows)
+    write_meta(folder, "questions", questions)
 
 
 def write_problems(folder: Path, problems: int, seed: int) -> None:
@@ -63,42 +63,44 @@ def write_problems(folder: Path, problems: int, seed: int) -> None:
         {"id": problem.number, "world_seed": seed, "image": _name(problem), "question": problem.question, "answer": str(problem.answer), "category": names[problem.operation]}
         for problem in _pictured(folder, seed, problems)
     ]  # fmt: skip
-    _lines(folder / "problems.jsonl", rows)
-
-
-def write_by_difference(found: Path, folder: Path, most: int, far: bool) -> None:
-    """Of each question's pairs, up to half of them, those whose sides differ most, or least; so that both choices are about the same questions and of one size.
-
-    Args:
-        found: pairs in MMPR's form, with pictures of one place.
-        folder: for meta.json and the annotation.
-        most: pairs of a question.
-        far: those that differ most.
-    """
-    entries = json.loads((found / "meta.json").read_text(encoding="utf-8")).values()
-    by_picture: dict[str, list[dict[str, Any]]] = {}
-    for entry in entries:
-        for row in read_lines(found / entry["annotation"]):
-            by_picture.setdefault(row["image"], []).append(row)
-    kept = []
-    for rows in by_picture.values():
-        ranked = sorted(rows, key=lambda row: difference(row["chosen"], row["rejected"]), reverse=far)
-        kept += ranked[: min(most, len(rows) // 2)]
-    folder.mkdir(parents=True, exist_ok=True)
-    _lines(folder / "pairs.jsonl", kept)
-    (root,) = {(found / entry["root"]).resolve() for entry in entries}
-    _meta(folder, "pairs", len(kept), os.path.relpath(root, folder.resolve()))
-
-
-def difference(chosen: str, rejected: str) -> float:
-    """The share of words that only one of two texts has."""
-    first, second = chosen.split(), rejected.split()
-    return 1 - 2 * sum(min(first.count(word), second.count(word)) for word in set(first)) / max(1, len(first) + len(second))
+    write_lines(folder / "problems.jsonl", rows)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The rows of a file of JSON lines."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def read_json(path: Path) -> Any:
+    """A file's content.
+
+    Raises:
+        SystemExit: it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SystemExit(f"{path}: cannot be read ({error}); delete it, and the next start makes it again") from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that a kill leaves the one before or the new one."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Writes JSON lines."""
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_meta(folder: Path, name: str, length: int, root: str = ".") -> None:
+    """Writes the meta.json of a folder with one annotation, which comes last: what it names is whole."""
+    entry = {
+        "root": root, "annotation": f"{name}.jsonl", "data_augment": False, "repeat_time": 1, "length": length, "max_dynamic_patch": 1,
+    }  # fmt: skip
+    write_whole(folder / "meta.json", json.dumps({name: entry}, indent=1) + "\n")
 
 
 def _pictured(folder: Path, seed: int, count: int) -> list[Problem]:
@@ -112,16 +114,3 @@ def _pictured(folder: Path, seed: int, count: int) -> list[Problem]:
 
 def _name(problem: Problem) -> str:
     return f"images/{problem.number:06d}.jpg"
-
-
-def _lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def _meta(folder: Path, name: str, length: int, root: str = ".") -> None:
-    entry = {
-        "root": root, "annotation": f"{name}.jsonl", "data_augment": False, "repeat_time": 1, "length": length, "max_dynamic_patch": 1,
-    }  # fmt: skip
-    partial = folder / "meta.json.partial"
-    partial.write_text(json.dumps({name: entry}, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / "meta.json")

@@ -2,29 +2,28 @@
 
 import base64
 import html
-import io
 import os
 import platform
 import re
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import torch
 
+from miniature.files import write_whole
+from miniature.picture import draw
 from miniature.study import METHODS
 
 Row = dict[str, Any]
-COMPARED = ("method", "greedy, % (95 %)", "over base", "p", "over SFT", "p ", "format", "tokens", "sound")
+COMPARED = ("method", "greedy, % (95 %)", "over base", "p", "over SFT", "p (SFT)", "format", "tokens", "misread", "sound")
 MEASURED = ("sampled", "pass@k", "direct", "chosen", "rejected")
 """Columns of every table, and those of a cell that was measured in full."""
 LEGEND = (
     "greedy: test problems that are right with reasoning, greedy, and a 95 % interval; over base, over SFT: the difference on the same problems, and the p-value of "
-    "McNemar's exact test; format: responses that announce an answer, %; tokens: mean length; sound: right ones whose every step is right, %; sampled: right at temperature "
-    "1; pass@k: at least one of k; direct: right without reasoning; chosen, rejected: how far the log-probs of the base's own right and wrong responses to test problems "
+    "McNemar's exact test; format: responses that announce an answer, %; tokens: mean length; misread: responses that read the picture wrongly, %; sound: right ones whose "
+    "every step is right, %; sampled: right at temperature 1; pass@k: at least one of k; direct: right without reasoning; chosen, rejected: how far the log-probs of the base's own right and wrong responses to test problems "
     "moved, in nats."
 )
-COLOURS = {"base": "black", "SFT": "C2", "DPO": "C3", "DPO+SFT": "C1", "BCO+SFT": "C4", "MPO": "C0"}
 
 
 def write_report(folder: Path, results: Row) -> None:
@@ -34,7 +33,8 @@ def write_report(folder: Path, results: Row) -> None:
         f"Base {cell['base']}, pair set {cell['pair_set']}: {told_pairs(cell)}\n\n{cell_table(cell)}" for cell in results["cells"]
     ]
     if len(results["cells"]) > 1:
-        parts.append(f"All {len(results['cells'])} cells:\n\n{summary_table(results['cells'])}")
+        parts += [f"All {len(results['cells'])} cells, greedy:\n\n{summary_table(results['summary'])}"]
+        parts += [f"All {len(results['cells'])} cells, drawn at temperature 1:\n\n{summary_table(results['summary_sampled'])}"]
     parts.append(LEGEND)
     if results["conditions"]:
         parts.append(f"Other conditions, greedy, % (MPO over base and over SFT in points):\n\n{conditions_table(results)}")
@@ -46,13 +46,23 @@ def write_report(folder: Path, results: Row) -> None:
     (folder / "report.md").write_text("\n\n".join([*parts, *shown]) + "\n", encoding="utf-8")
     picture = draw(results)
     (folder / "report.png").write_bytes(picture)
-    (folder / "report.html").write_text(page(results, parts, picture), encoding="utf-8")
+    write_whole(folder / "report.html", page(results, parts, picture))
 
 
 def machine(results: Row) -> str:
-    """Where and how long."""
+    """Where and how long, by the stages that ended or failed; what a kill cut short is not in it."""
     seconds = sum(row["seconds"] for row in results["stages"])
-    return f"`{results['command']}`: {seconds / 60:.0f} minutes on {os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__}, Python {platform.python_version()}."
+    return (
+        f"`{results['command']}`: {seconds / 60:.0f} minutes of commands on {os.cpu_count()} CPU cores ({processor()}), torch {torch.__version__}, "
+        f"Python {platform.python_version()}."
+    )
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it, or else its kind."""
+    path = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.+)", path.read_text(encoding="utf-8")) if path.is_file() else []
+    return str(names[0]) if names else platform.machine()
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -76,10 +86,11 @@ def sweep_table(found: Row) -> str:
 
 
 def told_pairs(cell: Row) -> str:
-    """How many pairs, of which kinds, how different."""
+    """How many pairs, of which kinds, how different, how sound."""
     kinds = {"correctness": "of right and wrong", "dropout_ntp": "without the picture"}
     found = [
-        f"{row['pairs']:,} pairs {kinds[kind]} (sides differ in {row['difference']:.0f} % of their words"
+        f"{row['pairs']:,} pairs {kinds[kind]} (sides differ in {row['difference']:.0f} % of their words; {row['chosen_sound']:.0f} % of the chosen and "
+        f"{row['rejected_sound']:.0f} % of the rejected are right in every step"
         + (f"; {row['seen_after_cut']} name a colour after the cut)" if "seen_after_cut" in row else ")")
         for kind, row in cell["pair_statistics"].items()
     ]
@@ -105,85 +116,41 @@ def cell_line(row: Row, full: bool) -> list[str]:
     return found
 
 
-def summary_table(cells: list[Row]) -> str:
-    """Every method over all cells: mean accuracy, mean difference, its standard deviation over cells, and in how many it is above base and SFT."""
-    rows = []
-    for place, first in enumerate(cells[0]["rows"]):
-        found = [cell["rows"][place] for cell in cells]
-        line = [first["name"], f"{mean(row['greedy'] for row in found):.1f}"]
-        for difference, p in (("over_base", "p_base"), ("over_sft", "p_sft")):
-            values = [row[difference] for row in found if row.get(difference) is not None]
-            better = sum(row[difference] > 0 and row[p] < 0.05 for row in found if row.get(difference) is not None)
-            worse = sum(row[difference] < 0 and row[p] < 0.05 for row in found if row.get(difference) is not None)
-            line += [f"{mean(values):+.1f} +- {stdev(values):.1f}", f"{better} / {worse}"] if len(values) > 1 else ["", ""]
-        rows.append(line)
-    return table(["method", "greedy, %", "over base", "above / below (p < 0.05)", "over SFT", "above / below (p < 0.05)"], rows)
+def summary_table(rows: list[Row]) -> str:
+    """Every method over all cells; see `summary.summary`."""
+    tested = any("above" in row.get("over_base", {}) for row in rows)
+    head = ["method", "mean, %"]
+    for other in ("base", "SFT"):
+        head += [f"over {other} (95 %)", f"in cells, {other}", *([f"clear, {other}"] if tested else [])]
+    lines = []
+    for row in rows:
+        line = [row["name"], f"{row['score']:.1f}"]
+        for key in ("over_base", "over_sft"):
+            found = row.get(key)
+            line += ["", "", *([""] if tested else [])] if found is None else [
+                f"{found['mean']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f})", f"{found['least']:+.1f} to {found['most']:+.1f}",
+                *([f"{found['above']} up, {found['below']} down"] if tested else []),
+            ]  # fmt: skip
+        lines.append(line)
+    return table(head, lines)
 
 
 def conditions_table(results: Row) -> str:
     """Greedy accuracy of every method under every condition, the study's own way first."""
-    own = {"condition": "as above", "rows": results["cells"][0]["rows"]}
+    first = results["cells"][0]
+    steps = len(first["curves"]["MPO"]["chosen"])
+    own = {"condition": "as above", "rows": first["rows"], "pair_statistics": first["pair_statistics"], "steps": steps}
     lines = []
     for cell in [own, *results["conditions"]]:
-        mpo = cell["rows"][-1]
+        mpo, control = cell["rows"][-1], cell.get("beside_control")
+        pairs = sum(row["pairs"] for row in cell["pair_statistics"].values())
         beside = [f"{mpo['over_base']:+.1f} (p = {mpo['p_base']:.2g})", f"{mpo['over_sft']:+.1f} (p = {mpo['p_sft']:.2g})"]
-        lines.append([cell["condition"], *(f"{row['greedy']:.1f}" for row in cell["rows"]), *beside])
-    return table(["condition", *(row["name"] for row in own["rows"]), "MPO over base", "MPO over SFT"], lines)
-
-
-def draw(results: Row) -> bytes:
-    """The picture as PNG: accuracy by method for every cell; margins and log-probs of chosen answers during training of the first cell; accuracy by condition."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    cells = results["cells"]
-    figure = Figure(figsize=(12, 8 if results["conditions"] else 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(2 if results["conditions"] else 1, 3)
-    accuracy, margins, chosen = (figure.add_subplot(grid[0, place]) for place in range(3))
-    if results["conditions"]:
-        draw_conditions(figure.add_subplot(grid[1, :]), results)
-    names = [row["name"] for row in cells[0]["rows"]]
-    for number, cell in enumerate(cells):
-        for place, row in enumerate(cell["rows"]):
-            across = place + 0.7 * ((number + 0.5) / len(cells) - 0.5)
-            error = [[row["greedy"] - row["low"]], [row["high"] - row["greedy"]]]
-            accuracy.errorbar(across, row["greedy"], yerr=error, fmt="o", color=COLOURS[row["name"]], capsize=3, markersize=5)
-    accuracy.axhline(mean(cell["rows"][0]["greedy"] for cell in cells), color="black", linestyle=":", linewidth=0.8)
-    accuracy.set_xticks(range(len(names)), names, rotation=30)
-    accuracy.set_ylabel("test problems right, greedy, % (95 %)")
-    for name, curves in cells[0]["curves"].items():
-        margins.plot(smoothed(curves["margin"]), color=COLOURS[name], label=name)
-        chosen.plot(smoothed(curves["chosen"]), color=COLOURS[name], label=name)
-    margins.set_ylabel("reward margin")
-    chosen.set_ylabel("log-prob of chosen answers, nats")
-    for axes in (margins, chosen):
-        axes.set_xlabel(f"step (base {cells[0]['base']}, pair set {cells[0]['pair_set']})")
-    chosen.legend(fontsize=8)
-    file = io.BytesIO()
-    figure.savefig(file, dpi=110)
-    return file.getvalue()
-
-
-def draw_conditions(axes: Any, results: Row) -> None:
-    """A point and its interval for every method under every condition."""
-    for place, cell in enumerate(results["conditions"]):
-        for number, row in enumerate(cell["rows"]):
-            error = [[row["greedy"] - row["low"]], [row["high"] - row["greedy"]]]
-            across = place + 0.11 * (number - 2.5)
-            label = row["name"] if place == 0 else None
-            axes.errorbar(
-                across, row["greedy"], yerr=error, fmt="o", color=COLOURS[row["name"]], capsize=3, markersize=5, label=label
-            )
-    axes.set_xticks(range(len(results["conditions"])), [cell["condition"] for cell in results["conditions"]])
-    axes.set_ylabel("test problems right, greedy, % (95 %)")
-    axes.set_xlabel("condition")
-    axes.legend(fontsize=8, ncols=6)
-
-
-def smoothed(values: list[float], width: int = 7) -> list[float]:
-    """Means over up to `width` steps that end at each."""
-    return [mean(values[max(0, place - width + 1) : place + 1]) for place in range(len(values))]
+        beside += [f"{control['difference']:+.1f} (p = {control['p']:.2g}), {cell['control']}" if control else ""]
+        lines.append(
+            [cell["condition"], f"{pairs:,}", str(cell["steps"]), *(f"{row['greedy']:.1f}" for row in cell["rows"]), *beside]
+        )
+    names = [row["name"] for row in own["rows"]]
+    return table(["condition", "pairs", "steps", *names, "MPO over base", "MPO over SFT", "MPO over its control's MPO"], lines)
 
 
 def page(results: Row, parts: list[str], picture: bytes) -> str:

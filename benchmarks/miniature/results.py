@@ -2,101 +2,134 @@
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from miniature.cells import Cell
-from miniature.files import difference, read_lines
+from miniature.cells import Base, Cell, condition_cells
+from miniature.commands import done
+from miniature.files import read_json, read_lines, write_whole
+from miniature.pairs import pair_statistics, seed_of_questions
 from miniature.report import write_report
+from miniature.settings import chosen_settings
 from miniature.steps import check_steps
-from miniature.study import Setting, Size, pair_folders
-from miniature.world import NAMES, Problem, draw_problem
+from miniature.study import SHIFT_BETA, Setting, Size, cell_commands, home_of, pair_folders, versions
+from miniature.summary import beside_control, beside_sft, summary
+from miniature.world import Problem, draw_problem
 from mpo_lightning.evals.compare import Run, compare, read_run
 
 Row = dict[str, Any]
 
 
-def collect(folder: Path, size: Size, cells: list[Cell], conditions: list[Cell], swept: dict[str, dict[str, Setting]]) -> None:
-    """Writes results.json of all cells that are done, and the report.
+def collect(folder: Path, size: Size) -> None:
+    """Writes results.json of all cells and conditions in a study's folder that are done, and the report.
 
     Args:
         folder: of the study.
         size: of the study.
-        cells: that are measured in full.
-        conditions: of which only greedy responses are measured.
-        swept: the settings of each method: those of the first cell, which hold for all of them, and of conditions with a sweep of their own.
     """
-    done = [cell for cell in cells if _done(folder, cell, swept[cell.sweep], "direct")]
-    others = [cell for cell in conditions if _done(folder, cell, swept[cell.sweep], "greedy")]
-    sweeps = sorted(folder.glob("cell-*/sweep.json"))
+    cells = [cell for cell in cells_in(folder) if finished(folder, cell, size)]
+    conditions = [cell for cell in condition_cells() if finished(folder, cell, size)]
+    found = [cell_results(folder, cell, size) for cell in cells]
+    others = [condition_results(folder, cell, size) for cell in conditions]
     results = {
         "command": f"python {' '.join(sys.argv)}",
         "size": json.loads(json.dumps(vars(size))),
-        "sweeps": [json.loads(path.read_text(encoding="utf-8")) for path in sweeps],
-        "cells": [cell_results(folder, cell, swept[cell.sweep]) for cell in done],
-        "conditions": [condition_results(folder, cell, swept[cell.sweep]) for cell in others],
-        "stages": read_lines(folder / "stages.jsonl"),
+        "sweeps": [read_json(path) for path in sorted(folder.glob("cell-*/sweep.json"))],
+        "cells": found,
+        "summary": summary([runs_of(folder, cell, "greedy") for cell in cells]),
+        "summary_sampled": summary([runs_of(folder, cell, "sampled") for cell in cells], tested=False),
+        "conditions": others,
+        "stages": stages(folder),
     }
-    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
     write_report(folder, results)
 
 
-def cell_results(folder: Path, cell: Cell, chosen: dict[str, Setting]) -> Row:
+def cells_in(folder: Path) -> list[Cell]:
+    """The cells that a study has begun, in order."""
+    found = [re.fullmatch(r"cell-(\d+)-(\d+)", path.name) for path in folder.glob("cell-*")]
+    return [Cell(Base(base), pair_set) for base, pair_set in sorted((int(one[1]), int(one[2])) for one in found if one)]
+
+
+def finished(folder: Path, cell: Cell, size: Size) -> bool:
+    """Whether all of a cell is measured."""
+    chosen = chosen_settings(folder, cell)
+    trained = bool(chosen) and all(versions(folder / home_of(cell, setting), "export") for setting in chosen.values())
+    return trained and all(done(folder, command) for command in cell_commands(folder, cell, chosen, size))
+
+
+def stages(folder: Path) -> list[Row]:
+    """What took how long; a last line that a kill cut is left out."""
+    lines = (folder / "stages.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("}\n")]
+
+
+def runs_of(folder: Path, cell: Cell, kind: str) -> dict[str, Run]:
+    """The scored responses of the base and of every method."""
+    return {name: _named(read_run(home / kind), name) for name, home in _homes(folder, cell).items()}
+
+
+def cell_results(folder: Path, cell: Cell, size: Size) -> Row:
     """One pair set of one base: the base and every method on the same test problems, in every way."""
-    homes = _homes(folder, cell, chosen)
-    rows = compared(homes)
+    homes, chosen = _homes(folder, cell), chosen_settings(folder, cell)
+    rows = compared(folder, cell)
     for row, home in zip(rows, homes.values(), strict=True):
         row |= drawn_and_direct(home)
     for row in rows[1:]:
         row |= shifts(homes[row["name"]] / "shift") | {"setting": vars(chosen[row["name"]])}
-    curves = {name: curve(home) for name, home in homes.items() if name != "base"}
     return {
-        "base": cell.base.number, "pair_set": cell.pair_set, "rows": rows, "pair_statistics": pair_statistics(*pair_folders(folder, cell)),
-        "curves": curves, "examples": examples(homes),
+        "base": cell.base.number, "pair_set": cell.pair_set, "rows": rows, "pair_statistics": told_of_pairs(folder, cell, size),
+        "curves": {name: curve(home) for name, home in homes.items() if name != "base"}, "examples": examples(homes),
     }  # fmt: skip
 
 
-def condition_results(folder: Path, cell: Cell, chosen: dict[str, Setting]) -> Row:
-    """The base and every method under another condition, by greedy responses to the test problems."""
-    return {
-        "condition": cell.name_of_condition, "said": cell.condition.said, "rows": compared(_homes(folder, cell, chosen)),
-        "pair_statistics": pair_statistics(*pair_folders(folder, cell)),
+def condition_results(folder: Path, cell: Cell, size: Size) -> Row:
+    """The base and every method under another condition, by greedy responses to the test problems; MPO also beside MPO under the condition's control."""
+    control = Cell(Base(0), cell.pair_set, cell.condition.control)
+    found = {
+        "condition": cell.name_of_condition, "said": cell.condition.said, "rows": compared(folder, cell), "pair_statistics": told_of_pairs(folder, cell, size),
+        "steps": len(curve(_homes(folder, cell)["MPO"])["chosen"]), "control": cell.condition.control or "as above",
     }  # fmt: skip
+    if not cell.condition.even and finished(folder, control, size):
+        found["beside_control"] = beside_control(runs_of(folder, control, "greedy")["MPO"], runs_of(folder, cell, "greedy")["MPO"])
+    return found
 
 
-def compared(homes: dict[str, Path]) -> list[Row]:
+def told_of_pairs(folder: Path, cell: Cell, size: Size) -> Row:
+    """What the pairs of a cell are like."""
+    return pair_statistics(pair_folders(folder, cell), seed_of_questions(cell.pair_set, size.heart is not None))
+
+
+def compared(folder: Path, cell: Cell) -> list[Row]:
     """Each model's greedy responses, beside the base's and SFT's on the same problems."""
-    rows = [measured(name, home) for name, home in homes.items()]
-    runs = {name: _named(read_run(home / "greedy"), name) for name, home in homes.items()}
+    rows = [measured(name, home) for name, home in _homes(folder, cell).items()]
+    runs = runs_of(folder, cell, "greedy")
     for row, line in zip(rows, compare(list(runs.values())), strict=True):
         row |= {"greedy": line.score, "low": line.low, "high": line.high, "over_base": line.difference, "p_base": line.p}
-        if row["name"] not in ("base", "SFT"):
-            beside = compare([runs["SFT"], runs[row["name"]]])[1]
-            row |= {"over_sft": beside.difference, "p_sft": beside.p}
+        row |= beside_sft(runs, row["name"])
     return rows
 
 
 def measured(name: str, home: Path) -> Row:
     """What greedy responses are like."""
-    numbers = json.loads((home / "greedy/scores.table.json").read_text(encoding="utf-8"))["numbers"]
-    right = sound = 0
-    for response, problem, correct in responses(home / "greedy"):
-        right += correct
-        sound += correct and check_steps(response, problem).sound
+    numbers = read_json(home / "greedy/scores.table.json")["numbers"]
+    steps = [(check_steps(response, problem), correct) for response, problem, correct in responses(home / "greedy")]
+    right = [one for one, correct in steps if correct]
     return {
-        "name": name, "format": numbers["format rate"], "tokens": numbers["tokens"], "sound": 100 * sound / right if right else 0.0,
+        "name": name, "format": numbers["format rate"], "tokens": numbers["tokens"], "misread": 100 * mean(not one.read for one, _ in steps),
+        "sound": 100 * mean(one.sound for one in right) if right else 0.0,
     }  # fmt: skip
 
 
 def drawn_and_direct(home: Path) -> Row:
     """Accuracy of drawn responses and of answers without reasoning."""
-    drawn, direct = (json.loads((home / kind / "scores.table.json").read_text(encoding="utf-8")) for kind in ("sampled", "direct"))
+    drawn, direct = (read_json(home / kind / "scores.table.json") for kind in ("sampled", "direct"))
     most = max(int(key.removeprefix("pass@")) for key in drawn["numbers"] if key.startswith("pass@"))
-    found = {"direct": direct["score"], "sampled": drawn["numbers"]["pass@1"], "k": most}
-    return found | {"pass": drawn["numbers"][f"pass@{most}"], "majority": drawn["numbers"][f"majority@{most}"]}
+    return {"direct": direct["score"], "sampled": drawn["numbers"]["pass@1"], "k": most, "pass": drawn["numbers"][f"pass@{most}"]}
 
 
 def responses(run: Path) -> Iterator[tuple[str, Problem, bool]]:
@@ -114,45 +147,22 @@ def problem_of(row: Row) -> Problem:
 
 
 def shifts(folder: Path) -> Row:
-    """How far training moved the log-probs of pairs of the test problems, in nats an answer, and how often the chosen side's moved further up."""
-    rows = read_lines(sorted(folder.glob("version_*/scores-0.jsonl"))[-1])
-    beta = 0.1  # of configs/recipe/mpo.yaml, with which `mpo test` computes rewards
-    chosen = [row["reward_chosen"] / beta for row in rows]
-    rejected = [row["reward_rejected"] / beta for row in rows]
-    return {
-        "shift_chosen": mean(chosen), "shift_rejected": mean(rejected), "pair_accuracy": 100 * mean(a > b for a, b in zip(chosen, rejected, strict=True)),
-    }  # fmt: skip
-
-
-def pair_statistics(*places: Path) -> Row:
-    """How many pairs of each kind there are, in how many of a hundred words their sides differ, and in how many without the picture a colour is named after the cut.
-
-    Args:
-        places: folders with annotations of one kind each.
-    """
-    found: Row = {}
-    for place in places:
-        pairs = [
-            row for path in sorted([*place.glob("annotations/*.jsonl"), *place.glob("pairs.jsonl")]) for row in read_lines(path)
-        ]
-        if pairs:
-            kind = "dropout_ntp" if pairs[0]["kind"] == "dropout_ntp" else "correctness"
-            found[kind] = {
-                "pairs": len(pairs),
-                "difference": 100 * mean(difference(row["chosen"], row["rejected"]) for row in pairs),
-            }
-            if kind == "dropout_ntp":
-                ends = [row["chosen"][row["rejected_meta"]["kept_characters"] :] for row in pairs]
-                found[kind]["seen_after_cut"] = sum(any(name in end for name in NAMES) for end in ends)
-    return found
+    """How far training moved the log-probs of pairs of the test problems, in nats an answer."""
+    rows = read_lines(versions(folder, "scores-0.jsonl")[-1])
+    return {f"shift_{side}": mean(row[f"reward_{side}"] for row in rows) / SHIFT_BETA for side in ("chosen", "rejected")}
 
 
 def curve(run: Path) -> dict[str, list[float]]:
-    """Margins and log-probs of chosen answers, a step a number, as `mpo fit` logged them."""
-    with sorted(run.glob("version_*/metrics.csv"))[-1].open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = {"margin": "train/margin", "chosen": "train/logps_chosen", "rejected": "train/logps_rejected"}
-    return {name: [float(row[column]) for row in rows if row.get(column)] for name, column in names.items()}
+    """Margins and log-probs of chosen answers, a step a number, as `mpo fit` logged them; of a step that was taken twice the last."""
+    names = {"margin": "train/margin", "chosen": "train/logps_chosen"}
+    found: dict[str, dict[int, float]] = {name: {} for name in names}
+    for path in versions(run, "metrics.csv"):
+        with path.open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                for name, column in names.items():
+                    if row.get(column):
+                        found[name][int(row["step"])] = float(row[column])
+    return {name: [values[step] for step in sorted(values)] for name, values in found.items()}
 
 
 def examples(homes: dict[str, Path], count: int = 4) -> list[Row]:
@@ -173,11 +183,7 @@ def _named(run: Run, name: str) -> Run:
     return Run(name, run.right, run.undecided)
 
 
-def _homes(folder: Path, cell: Cell, chosen: dict[str, Setting]) -> dict[str, Path]:
+def _homes(folder: Path, cell: Cell) -> dict[str, Path]:
     """Where each model's results are."""
-    return {"base": folder / cell.base.name} | {name: folder / cell.name / "tune" / one.name for name, one in chosen.items()}
-
-
-def _done(folder: Path, cell: Cell, chosen: dict[str, Setting], last: str) -> bool:
-    """Whether every method has been measured, up to the last kind of it."""
-    return bool(chosen) and all((home / last / "scores.jsonl").is_file() for home in _homes(folder, cell, chosen).values())
+    chosen: dict[str, Setting] = chosen_settings(folder, cell)
+    return {"base": folder / cell.base.name} | {name: folder / home_of(cell, one) for name, one in chosen.items()}

@@ -1,51 +1,46 @@
-"""Checks a solution step by step: what it says of colours and numbers against the picture, and every equation by itself."""
+"""Checks a solution step by step: a line for each number that is read, one for the working, one for the answer."""
 
-import re
 from dataclasses import dataclass
 
-from miniature.chains import colours
-from miniature.world import NAMES, Problem
-
-READ = re.compile(r"(?:^|[ :,])({names}) (?:means )?(\d)(?!\d)".format(names="|".join(NAMES)))
-NAMED = re.compile(r"\b(upper|lower) number is (?:([a-z]+) ([a-z]+), )?(\d+)")
-LISTED = re.compile(r"\b(upper|lower): ([a-z]+) (\d), ([a-z]+) (\d)")
-EQUATION = re.compile(r"(-?\d+(?: [+-] -?\d+)+) = (-?\d+)")
+from miniature.chains import READINGS, WORKINGS
+from miniature.world import Problem
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Steps of a solution.
+    """Which steps of a solution are there and right.
 
     Attributes:
-        seen: claims about the picture that are right, and all of them.
-        worked: equations that are right, and all of them.
+        upper: the upper number is read from its colours.
+        lower: the lower number likewise.
+        worked: a way of working from these numbers, every equation, carry and loan of it.
+        answered: the last line says the right answer.
+        alone: nothing else is said.
     """
 
-    seen: tuple[int, int]
-    worked: tuple[int, int]
+    upper: bool
+    lower: bool
+    worked: bool
+    answered: bool
+    alone: bool
+
+    @property
+    def read(self) -> bool:
+        """Whether the picture was read rightly."""
+        return self.upper and self.lower
 
     @property
     def sound(self) -> bool:
-        """Whether both numbers were read, something was worked out, and nothing in it is wrong."""
-        return self.seen[0] == self.seen[1] >= 2 and self.worked[0] == self.worked[1] >= 1
+        """Whether it is a right solution from the first word to the last."""
+        return self.read and self.worked and self.answered and self.alone
 
 
 def check_steps(response: str, problem: Problem) -> Steps:
-    """The steps of a response that can be recognised."""
-    numbers = {"upper": problem.upper, "lower": problem.lower}
-    seen = [NAMES.index(name) == int(digit) for name, digit in READ.findall(response)]
-    for name, tens, units, number in NAMED.findall(response):
-        seen.append(numbers[name] == int(number) and (not tens or (tens, units) == colours(numbers[name])))
-    for name, tens, first, units, second in LISTED.findall(response):
-        seen.append((tens, units) == colours(numbers[name]) and f"{first}{second}" == str(numbers[name]))
-    worked = [_value(left) == int(right) for left, right in EQUATION.findall(response)]
-    return Steps((sum(seen), len(seen)), (sum(worked), len(worked)))
-
-
-def _value(left: str) -> int:
-    """Of numbers joined by + and -."""
-    first, *rest = left.split(" ")
-    total = int(first)
-    for sign, number in zip(rest[::2], rest[1::2], strict=True):
-        total += int(number) if sign == "+" else -int(number)
-    return total
+    """The steps of a response; each wording of each step that `chains` can write is known."""
+    lines = response.strip().split("\n")
+    upper, lower = (
+        any(read(name, number) in lines[:2] for read in READINGS)
+        for name, number in (("upper", problem.upper), ("lower", problem.lower))
+    )
+    worked = any(work(problem) in lines[2:3] for work in WORKINGS)
+    return Steps(upper, lower, worked, lines[-1] == f"Final answer: {problem.answer}", len(lines) == 4)

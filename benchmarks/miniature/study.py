@@ -6,14 +6,18 @@ cell-B-S/           pair set S of base B: build/, tune/METHOD-LR-BETA/, scores
 cell-B-S-CONDITION/ pairs chosen otherwise from the same responses, or trained on otherwise: shards/, tune/
 """
 
-from collections.abc import Iterator
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from miniature.cells import Base, Cell
 from miniature.commands import Command
 
-CONFIGS = Path("configs")
+CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parents[2] / "configs"))
+SHIFT_BETA = 0.1
+"""With which `mpo test` computes the rewards that shifts of log-probs are read from."""
+BASE_THREADS = 2
+"""Of a base's training, whatever else runs: sums over other numbers of threads are rounded otherwise."""
 METHODS = {
     "SFT": ("sft.yaml",),
     "DPO": ("dpo.yaml", "--model.weights.generation=0"),
@@ -54,8 +58,8 @@ class Size:
     samples: int = 8
     pairs_per_question: int = 2
     batch: int = 32
-    rates: tuple[float, ...] = (1e-5, 3e-5, 1e-4)
-    betas: tuple[float, ...] = (0.1, 0.5, 2.0)
+    rates: tuple[float, ...] = (3e-6, 1e-5, 3e-5, 1e-4)
+    betas: tuple[float, ...] = (0.1, 1.0, 8.0)
     test: int = 2_000
     validation: int = 500
     drawn: int = 4
@@ -81,43 +85,45 @@ class Setting:
         return f"{self.method}-{self.rate:g}" + ("" if self.method == "SFT" else f"-{self.beta:g}")
 
 
-def sweep(size: Size, corners: bool = False) -> list[Setting]:
+def sweep(size: Size, part: bool = False) -> list[Setting]:
     """Settings to choose from: every method with every learning rate, and every beta where there is one.
 
     Args:
         size: of the study.
-        corners: only the smallest and the largest of each.
+        part: without the smallest learning rate and the largest beta.
     """
-    rates, betas = ((values[0], values[-1]) if corners else values for values in (size.rates, size.betas))
+    rates, betas = (size.rates[1:] or size.rates, size.betas[:-1] or size.betas) if part else (size.rates, size.betas)
     return [
-        Setting(method, rate, beta)
-        for method in METHODS
-        for rate in dict.fromkeys(rates)
-        for beta in (betas[:1] if method == "SFT" else dict.fromkeys(betas))
+        Setting(method, rate, beta) for method in METHODS for rate in rates for beta in (betas[:1] if method == "SFT" else betas)
     ]
 
 
-def base_commands(folder: Path, base: Base, size: Size, threads: int) -> Iterator[list[Command]]:
-    """A base model, stage by stage."""
+def base_shards_command(folder: Path, base: Base) -> Command:
+    """Shards of a base's examples."""
     home = folder / base.name
-    yield [
-        Command(
-            f"{base.name}-shards",
-            ["data", "shard", "--meta", home / "examples/meta.json", "--output", home / "shards"],
-            f"{base.name}/shards/manifest.json",
-        )
-    ]
+    words = ["data", "shard", "--meta", home / "examples/meta.json", "--output", home / "shards"]
+    return Command(f"{base.name}-shards", words, f"{base.name}/shards/manifest.json")
+
+
+def base_command(folder: Path, base: Base, size: Size) -> Command:
+    """The training of a base model."""
+    home = folder / base.name
     words = [
         "fit", *_configs("base.yaml", "recipe/mpo.yaml", "recipe/miniature_base.yaml"), "--model.policy", home / "untrained", "--data.train", home / "shards/train",
         "--trainer.default_root_dir", home / "fit", "--trainer.max_epochs", size.base_epochs * (2 if base.even else 1), "--model.optimizer.init_args.lr", size.base_lr,
         "--data.global_batch_size", size.base_batch, "--data.micro_batch_size", size.base_batch, "--seed_everything", base.number, "--ckpt_path", "auto",
     ]  # fmt: skip
-    yield [Command(f"{base.name}-fit", words, f"{base.name}/fit/version_*/export/model.safetensors", threads)]
+    return Command(f"{base.name}-fit", words, f"{base.name}/fit/version_*/export/model.safetensors", BASE_THREADS)
+
+
+def versions(run: Path, name: str) -> list[Path]:
+    """The files or folders of a name that the starts of a run left, oldest first."""
+    return sorted(run.glob(f"version_*/{name}"), key=lambda path: int(path.parent.name.removeprefix("version_")))
 
 
 def exported(run: Path) -> Path:
     """The policy that a finished `mpo fit` left."""
-    return sorted(run.glob("version_*/export"))[-1]
+    return versions(run, "export")[-1]
 
 
 def build_command(folder: Path, cell: Cell, size: Size) -> Command:
@@ -158,7 +164,7 @@ def all_pairs_command(folder: Path, cell: Cell) -> Command:
 def pair_folders(folder: Path, cell: Cell) -> list[Path]:
     """The pairs of a cell in MMPR's form."""
     build, pairs = folder / cell.responses / "build", cell.condition.pairs
-    if pairs in ("close", "far"):
+    if pairs in ("close", "far", "sound", "lucky"):
         return [folder / cell.name]
     return [build / kind for kind in ("correctness", "dropout_ntp") if pairs in ("all", kind)]
 
@@ -177,7 +183,7 @@ def shards(folder: Path, cell: Cell) -> Path:
 
 def tune_command(folder: Path, cell: Cell, setting: Setting, size: Size) -> Command:
     """One run over the pairs."""
-    run = folder / cell.name / "tune" / setting.name
+    run = folder / home_of(cell, setting)
     overlays = [f"recipe/ablation/{word}" for word in METHODS[setting.method] if word.endswith(".yaml")]
     options = [word for word in METHODS[setting.method] if not word.endswith(".yaml")]
     words = [
@@ -188,13 +194,18 @@ def tune_command(folder: Path, cell: Cell, setting: Setting, size: Size) -> Comm
     return Command(f"{cell.name}-{setting.name}", words, f"{run.relative_to(folder)}/version_*/export/model.safetensors")
 
 
+def home_of(cell: Cell, setting: Setting) -> str:
+    """The folder of a run below the study's."""
+    return f"{cell.name}/tune/{setting.name}"
+
+
 def shift_command(folder: Path, cell: Cell, setting: Setting, size: Size) -> Command:
     """Log-probs of pairs of the test problems under a trained policy and its base."""
-    run = folder / cell.name / "tune" / setting.name
+    run = folder / home_of(cell, setting)
     words = [
         "test", *_configs("base.yaml", "recipe/mpo.yaml", "recipe/miniature.yaml"), "--model.policy", exported(run), "--model.reference", exported(folder / cell.base.name / "fit"),
         "--data.train", shards(folder, cell), "--data.validation", folder / cell.base.name / "test-pairs/shards/train", "--data.global_batch_size", size.batch,
-        "--data.micro_batch_size", size.batch, "--trainer.default_root_dir", run / "shift",
+        "--data.micro_batch_size", size.batch, "--model.beta", SHIFT_BETA, "--trainer.default_root_dir", run / "shift",
     ]  # fmt: skip
     return Command(f"{cell.name}-{setting.name}-shift", words, f"{run.relative_to(folder)}/shift/version_*/scores-0.jsonl")
 
@@ -216,6 +227,23 @@ def eval_command(folder: Path, home: str, model: Path, kind: str, size: Size) ->
         *(["--samples", size.drawn] if kind == "sampled" else []),
     ]  # fmt: skip
     return Command(f"{home.replace('/', '-')}-{kind}", words, f"{home}/{kind}/scores.table.json")
+
+
+def validation_command(folder: Path, cell: Cell, setting: Setting, size: Size) -> Command:
+    """What a setting is chosen by."""
+    home = home_of(cell, setting)
+    return eval_command(folder, home, exported(folder / home), "validation", size)
+
+
+def cell_commands(folder: Path, cell: Cell, chosen: dict[str, Setting], size: Size) -> list[Command]:
+    """All that is measured of a cell's trained models: of a condition greedy responses alone."""
+    homes = {home_of(cell, setting): exported(folder / home_of(cell, setting)) for setting in chosen.values()}
+    if cell.name_of_condition:
+        return [eval_command(folder, home, model, "greedy", size) for home, model in homes.items()]
+    shifts = [shift_command(folder, cell, setting, size) for setting in chosen.values()]
+    # The longest first.
+    kinds = ("sampled", "greedy", "direct")
+    return [*shifts, *(eval_command(folder, home, model, kind, size) for kind in kinds for home, model in homes.items())]
 
 
 def _configs(*names: str) -> list[object]:
