@@ -67,6 +67,7 @@ def processor() -> str:
 
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Markdown."""
+    assert all(len(row) == len(head) for row in rows)
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -108,7 +109,7 @@ def cell_line(row: Row, full: bool) -> list[str]:
     beside = [f"{row['over_base']:+.1f}", f"{row['p_base']:.2g}"] if row["p_base"] is not None else ["", ""]
     beside += [f"{row['over_sft']:+.1f}", f"{row['p_sft']:.2g}"] if "over_sft" in row else ["", ""]
     found = [
-        row["name"], f"{row['greedy']:.1f} ({row['low']:.1f} to {row['high']:.1f})", *beside, f"{row['format']:.1f}", f"{row['tokens']:.0f}", f"{row['sound']:.1f}",
+        row["name"], f"{row['greedy']:.1f} ({row['low']:.1f} to {row['high']:.1f})", *beside, f"{row['format']:.1f}", f"{row['tokens']:.0f}", f"{row['misread']:.1f}", f"{row['sound']:.1f}",
     ]  # fmt: skip
     if full:
         moved = [f"{row['shift_chosen']:+.2f}", f"{row['shift_rejected']:+.2f}"] if "shift_chosen" in row else ["", ""]
