@@ -4,13 +4,13 @@
 
 A tiny model is trained on the sample pairs for 28 steps by each setup (one process, two that train together, two that hold half of each
 weight), once undisturbed and then under kills: of all processes, at a moment drawn over the run (model loading, steps, checkpoint writes
-after every step, validation, the epoch's end), with 0, 2 or 3 loader workers in turn. Every step writes down its records and its loss.
-Compared are each step that was ever computed, replays too, and the final weights, with the undisturbed run of the same setup. In a setup
+after every step, validation, the epoch's end), with 0, 2 or 3 loader workers in turn. Every step writes down its records and its loss,
+every validation its loss. Compared is all that was ever computed, replays too, and the final weights, with the undisturbed run of the same setup. In a setup
 that ends in -last, last.ckpt is the only checkpoint and is written over itself.
 
     kills            how many there were
     lost, repeated   records that the killed runs missed, or took in twice, against the undisturbed run
-    differing_steps  steps, replays counted, whose records or loss were not the same bits
+    differing_steps  steps and validations, replays counted, whose records or loss were not the same bits, or that never came
     bit_identical    whether all final weights are the same bits and no step differed
 """
 
@@ -154,6 +154,7 @@ def torment(setup: str, work: Path, rng: random.Random, kills: int) -> dict[str,
         report["runs"] += 1
         found = lines(run)
         report["differing_steps"] += sum(line != expected[line["step"]] for line in found)
+        report["differing_steps"] += len(expected.keys() - {line["step"] for line in found})
         taken, planned = (
             Counter(key for line in {line["step"]: line for line in part}.values() for key in line["keys"])
             for part in (found, expected.values())

@@ -32,7 +32,8 @@ LINE = b'{"question": "' + b"q" * 760 + b'", "chosen": "a", "rejected": "b"}\n'
 
 def generate(folder: Path, records: int) -> None:
     """An index of so many records, and its tars as empty files of their size."""
-    from mpo_lightning.data.index import FORMAT, MEMBER, DatasetEntry, ShardEntry, record_dtype
+    from mpo_lightning.data.index import MEMBER, record_dtype
+    from mpo_lightning.data.index_summary import FORMAT, DatasetEntry, ShardEntry
     from mpo_lightning.data.named_arrays import save_array
 
     rng = np.random.default_rng(0)

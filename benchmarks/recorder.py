@@ -1,4 +1,4 @@
-"""A callback for benchmarks/faults.py: what each step took in."""
+"""A callback for benchmarks/faults.py: what each step took in, and what each validation found."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 
 class Recorder(L.Callback):
-    """Appends a line a step: its number, its records over all ranks, its loss in hexadecimal, so that every bit is compared.
+    """Appends a line a step: its number, its records over all ranks, its loss in hexadecimal, so that every bit is compared; and one a validation.
 
     Args:
         path: of the file.
@@ -33,5 +33,12 @@ class Recorder(L.Callback):
         if trainer.is_global_zero:
             loss = float(trainer.callback_metrics["train/loss"]).hex()
             line = {"step": trainer.global_step, "keys": sorted(key for part in parts for key in part), "loss": loss}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero and trainer.state.fn == "fit":
+            loss = float(trainer.callback_metrics["val/loss"]).hex()
+            line = {"step": f"validation after {trainer.global_step}", "keys": [], "loss": loss}
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")

@@ -1,6 +1,8 @@
 """The command: help, dispatch, overlays, and the traps of LightningCLI."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,9 +14,11 @@ import yaml
 
 from mpo_lightning import cli, commands
 from mpo_lightning.commands.run import COMMANDS
+from mpo_lightning.data.dataset import PairDataset
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.training import cli as training_cli
+from mpo_lightning.training.checkpoint_choice import CHOSEN
 from support.processes import free_port, run_apart
 from support.runs import logged
 
@@ -263,6 +267,10 @@ def test_a_users_own_loss_is_named_by_class_path(fit_arguments: list[str], tmp_p
     (["--trainer.max_epochs=-1", "--trainer.max_steps=-1"], "the run has no end"),
     (["--data.micro_batch_size=0"], "micro_batch_size must be at least 1"),
     (["--data.template=chatml"], "unknown chat template"),
+    (["--trainer.val_check_interval=100"], r"`val_check_interval` \(100\) must be less than or equal to"),
+    (["--trainer.default_root_dir=s3://bucket/run"], "s3://bucket/run: checkpoints are written to a disk"),
+    (["--trainer.logger=lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir=elsewhere", "--ckpt_path=auto"],
+     "the first logger's save_dir elsewhere is where Lightning puts checkpoints too"),
 ])  # fmt: skip
 def test_an_impossible_setting_is_one_sentence(fit_arguments: list[str], arguments: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
@@ -295,6 +303,21 @@ def test_bad_input_of_a_run_is_one_sentence_too(tmp_path: Path, root: Path) -> N
     done = mpo("fit", "--config", root / "configs/base.yaml", "--model.policy", tmp_path / "nothing", cwd=tmp_path)
     assert done.returncode == 2
     assert "nothing: no model here (config.json is missing)" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+
+
+def test_a_loader_process_that_the_system_kills_is_named(fit_arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PairDataset, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(InputError, match=r"a loader process was killed.*set data\.num_workers lower"):
+        training_cli.run(["fit", *fit_arguments, "--data.num_workers=1", "--trainer.callbacks=[]"])
+
+
+def test_auto_goes_on_in_the_folder_of_the_run_before(fit_arguments: list[str], tmp_path: Path) -> None:
+    training_cli.run(["fit", *fit_arguments, "--ckpt_path=auto"])
+    os.environ.pop(CHOSEN, None)
+    training_cli.run(["fit", *fit_arguments, "--ckpt_path=auto", "--trainer.max_steps=3"])
+    (kept,) = (tmp_path / "run").glob("version_*/checkpoints/*step*.ckpt")
+    assert (tmp_path / "run/version_0/checkpoints/last.ckpt").resolve() == kept.resolve() and kept.name.endswith("step=3.ckpt")
+    os.environ.pop(CHOSEN, None)
 
 
 @pytest.mark.parametrize("verb", ["fit", "validate", "test"])
@@ -339,7 +362,8 @@ def test_launch_prints_a_script_that_a_shell_understands(
      (["--node", "3"], "--node is no option of mpo launch or mpo fit"), (["--optimiser.lr", "1"], "is no option of"),
      (["--config", "configs/base.yaml", "--config", "configs/strategy/single.yaml"], "single.yaml is for 1 device, and --nodes 2 --gpus 8 for 16"),
      (["--config", "configs/strategy/ddp_cpu.yaml"], "ddp_cpu.yaml is for 2 devices"), (["--nodes=²", "a"], "has to be a whole number"),
-     (["--gpus=٣", "a"], "has to be a whole number")],
+     (["--gpus=٣", "a"], "has to be a whole number"), (["--port", "99999", "a"], "there are ports up to 65535"), (["-c", "x.yaml"], "-c is no option of"),
+     (["--config", "configs/strategy/deepspeed.yaml"], "DeepSpeed's checkpoints have no manifest")],
 )  # fmt: skip
 def test_launch_refuses_what_its_script_would_contradict(
     given: list[str], words: str, root: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpo_lightning.data.index import DatasetEntry, ShardEntry, ShardIndex, record_dtype
+from mpo_lightning.data.index import ShardIndex, record_dtype
+from mpo_lightning.data.index_summary import DatasetEntry, ShardEntry
 from mpo_lightning.data.plan import Plan, PlanSampler, balance, pack
 from mpo_lightning.errors import InputError
 

@@ -335,6 +335,22 @@ def test_an_index_cannot_lead_out_of_the_cache(
         open_shards(url, PLENTY)
 
 
+def test_an_index_that_names_more_records_than_there_is_room_for_is_refused(
+    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arrays are not fetched: what they may take is the server's own word."""
+    monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch, "PAUSE", 0.0)
+    shutil.copytree(shards / "train", tmp_path / "served")
+    path = tmp_path / "served" / "index" / "index.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps(summary | {"records": 10**9}))
+    with served(tmp_path / "served") as (url, faults):
+        with pytest.raises(InputError, match=r"it names 1,000,000,000 records, and its shards have room for"):
+            open_shards(url, PLENTY)
+        assert not any(name.endswith(".npy") for name in faults.requests)
+
+
 def fill(url: str, bound: int, folder: Path, largest: "multiprocessing.Queue[int]", seed: int) -> None:
     reader = ShardReader(open_shards(url, bound), max_open=1)
     most = 0

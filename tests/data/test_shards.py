@@ -3,9 +3,11 @@
 import io
 import json
 import re
+import resource
 import shutil
 import tarfile
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import webdataset
 from PIL import Image
 
 from mpo_lightning.commands import data as commands
+from mpo_lightning.data import index_summary
 from mpo_lightning.data.check import check_folder, index_folder
 from mpo_lightning.data.index import open_index
 from mpo_lightning.data.named_arrays import save_array
@@ -458,7 +461,15 @@ def test_the_index_is_memory_mapped(shards: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("shard", 10**6), ("dataset", 2**32 - 1), ("first_member", 2**60), ("members", 0), ("members", 10**6)]
+    ("column", "value"),
+    [
+        ("shard", 10**6),
+        ("dataset", 2**32 - 1),
+        ("first_member", 2**60),
+        ("first_member", 2**64 - 1),
+        ("members", 0),
+        ("members", 10**6),
+    ],
 )
 def test_an_index_that_points_beyond_itself_is_refused(copied: Path, column: str, value: int) -> None:
     """With the right hash in its name: made so, not damaged."""
@@ -468,5 +479,73 @@ def test_an_index_that_points_beyond_itself_is_refused(copied: Path, column: str
     rows[column][3] = value
     summary["arrays"]["records"] = save_array(path.parent, "records", rows)
     path.write_text(json.dumps(summary))
-    with pytest.raises(InputError, match=r"a record names (a shard or a data set|members) that (is|are) not there"):
+    with pytest.raises(InputError, match=r"a record names a shard or a data set that is not there|do not name every member once"):
         open_index(copied)
+
+
+def with_rows(copied: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Puts other records into an index, with the right hash in their name."""
+    path = copied / "index" / "index.json"
+    summary = json.loads(path.read_text())
+    rows = change(np.load(path.with_name(summary["arrays"]["records"])).copy())
+    summary["arrays"]["records"] = save_array(path.parent, "records", rows)
+    path.write_text(json.dumps(summary))
+
+
+@pytest.mark.parametrize("rows_at_once", [2, 2**20])
+def test_an_index_that_names_one_record_twice_or_in_another_order_is_refused(
+    copied: Path, rows_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_summary, "ROWS_AT_ONCE", rows_at_once)
+    whole = open_index(copied)
+    shards = len(whole.shards)
+    assert shards > 1
+    for change in (lambda rows: rows[[0, 0, *range(2, len(rows))]], lambda rows: rows[[1, 0, *range(2, len(rows))]]):
+        with_rows(copied, change)
+        with pytest.raises(InputError, match="do not name every member once"):
+            open_index(copied)
+        with_rows(copied, lambda _: np.array(whole.records))
+        open_index(copied)
+    moved = np.array(whole.records)
+    moved["shard"] = moved["shard"][::-1]
+    with_rows(copied, lambda _: moved)
+    with pytest.raises(InputError, match="not in the order of the shards"):
+        open_index(copied)
+    moved["shard"] = 0
+    with_rows(copied, lambda _: moved)
+    with pytest.raises(InputError, match="not as many as those of its shards"):
+        open_index(copied)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_of_a_gigabyte_is_refused_in_little_memory(tmp_path: Path, kind: bytes) -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, 2**30
+    with (tmp_path / "bomb.tar").open("wb") as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(2**30 + 2048)  # a hole: nothing is on the disk
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="a header of 1,073,741,824 bytes"):
+        scan_shard(tmp_path / "bomb.tar")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_long_names_are_read(tmp_path: Path) -> None:
+    """Their headers come in front of others as well."""
+    name = "deep/" * 30 + "a-very-long-name"
+    for number, form in enumerate((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)):
+        with tarfile.open(tmp_path / f"{number}.tar", "w", format=form) as tar:
+            for ending, body in (("json", json.dumps(pair(number)).encode()), ("jpg", jpeg())):
+                info = tarfile.TarInfo(f"{name}{number}.{ending}")
+                info.size = len(body)
+                tar.addfile(info, io.BytesIO(body))
+        assert scan_shard(tmp_path / f"{number}.tar").entry.records == 1
+
+
+def test_an_index_of_many_megabytes_is_refused_unread(copied: Path) -> None:
+    path = copied / "index" / "index.json"
+    path.write_text(path.read_text()[:-1].rstrip("}\n ") + ', "x": [' + "[]," * 6_000_000 + "0]}")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="and no sidecar has more than 16,777,216"):
+        open_index(copied)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000

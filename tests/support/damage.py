@@ -187,6 +187,10 @@ def spoiled_tar(members: list[Pair], rng: random.Random) -> tuple[str, bytes]:
         "not UTF-8": lambda: at(place, (f"\xff\xfe{name}", data)),
         "link": lambda: tar_of(members, lambda info: setattr(info, "type", tarfile.SYMTYPE) if info.name == name else None),
         "device": lambda: tar_of(members, lambda info: setattr(info, "type", tarfile.CHRTYPE) if info.name == name else None),
+        "large header": lambda: with_header(
+            tar_of(members), rng.choice([tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+        ),
+        "holes": lambda: tar_of(members, lambda info: setattr(info, "type", tarfile.GNUTYPE_SPARSE) if info.name == name else None),
         "claims a terabyte": lambda: claiming(tar_of(members), 10**12),
         "header flipped": lambda: header_flipped(tar_of(members), rng),
         "no end": lambda: tar_of(members)[: sum(512 + -(-len(body) // 512) * 512 for _, body in members)],
@@ -206,6 +210,14 @@ def claiming(tar: bytes, size: int) -> bytes:
     header[148:156] = b" " * 8
     header[148:156] = f"{sum(header):06o}\0 ".encode()
     return bytes(header) + tar[512:]
+
+
+def with_header(tar: bytes, kind: bytes, size: int = 100_000) -> bytes:
+    """An extended header of that size in front."""
+    info = tarfile.TarInfo("extended")
+    info.type, info.size = kind, size
+    body = b"x" * size
+    return info.tobuf(tarfile.GNU_FORMAT) + body + bytes(-size % 512) + tar
 
 
 def header_flipped(tar: bytes, rng: random.Random) -> bytes:

@@ -1,8 +1,12 @@
 """Checkpoints are whole or not there, found again by themselves, and nothing is silently started over."""
 
+import contextlib
 import json
 import os
+import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -245,3 +249,128 @@ def test_a_run_that_was_killed_before_its_first_step_is_gone_on_with(tmp_path: P
     trainer.fit(model, data, ckpt_path=start)
     for name in ("train/loss", "train/delta"):
         assert logged(tmp_path / "again", name) == logged(tmp_path / "whole", name)
+
+
+def test_links_to_folders_are_followed(copied: Path, tmp_path: Path) -> None:
+    """Clusters put a run's large files on another disk; a link in a circle is no endless search."""
+    (tmp_path / "scratch").mkdir()
+    (copied / "checkpoints").rename(tmp_path / "scratch" / "checkpoints")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "version_0").symlink_to(tmp_path / "scratch")
+    (tmp_path / "scratch" / "again").symlink_to(tmp_path / "linked")
+    found = find_checkpoint("auto", tmp_path / "linked")
+    assert found is not None and Path(found).name.endswith("step=7.ckpt")
+    assert find_checkpoint("last", tmp_path / "linked") is not None
+    for path in (tmp_path / "scratch" / "checkpoints").glob("*.ckpt"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"holds a run \(version_0/checkpoints/.*json\)"):
+        find_checkpoint("auto", tmp_path / "linked")
+
+
+def test_a_checkpoint_of_weights_alone_is_not_gone_on_from(copied: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = torch.load(at_step(copied, 7), weights_only=True)
+    del content["optimizer_states"]
+    light = copied / "checkpoints" / "light-step=8.ckpt"
+    ManifestCheckpointIO().save_checkpoint(content | {"global_step": 8}, light)
+    with caplog.at_level("INFO"):
+        assert find_checkpoint("auto", copied) == str(at_step(copied, 7))
+    assert "passed over" in caplog.text and "weights alone" in caplog.text
+    with pytest.raises(InputError, match=r"light-step=8\.ckpt: it holds weights alone"):
+        find_checkpoint(str(light), copied)
+    assert find_checkpoint(str(light), copied, fit=False) == str(light)
+
+
+def test_auto_finds_or_stops_where_nothing_is_trained(run_folder: Path, tmp_path: Path) -> None:
+    assert find_checkpoint("auto", run_folder, fit=False) == str(at_step(run_folder, 7))
+    with pytest.raises(InputError, match=r"no checkpoint below .*nothing; leave it out to measure"):
+        find_checkpoint("auto", tmp_path / "nothing", fit=False)
+
+
+def test_what_a_killed_write_left_is_removed_when_the_run_goes_on(copied: Path) -> None:
+    left = [copied / "checkpoints" / ".epoch=0-step=9.ckpt.partial", copied / "checkpoints" / ".epoch=1-step=10.ckpt.partial"]
+    left[0].write_bytes(b"cut")
+    left[1].mkdir()
+    (left[1] / "__0_0.distcp").write_bytes(b"cut")
+    find_checkpoint("auto", copied, fit=False)
+    assert all(path.exists() for path in left)
+    assert find_checkpoint("auto", copied) == str(at_step(copied, 7))
+    assert not any(path.exists() for path in left)
+
+
+def test_a_checkpoint_without_its_manifest_is_read_by_its_own_checksums(copied: Path, tmp_path: Path) -> None:
+    lone = tmp_path / "lone.ckpt"
+    content = at_step(copied, 7).read_bytes()
+    lone.write_bytes(content)
+    assert find_checkpoint(str(lone), tmp_path) == str(lone)
+    for place in (len(content) // 3, len(content) // 2):
+        lone.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(InputError, match=r"lone\.ckpt: (the checkpoint is damaged|the file is damaged)"):
+            find_checkpoint(str(lone), tmp_path)
+
+
+def test_odd_content_gets_a_sentence(copied: Path, tmp_path: Path) -> None:
+    """A checkpoint's pickled part with other bytes; what cannot be exported."""
+    content = torch.load(at_step(copied, 7), weights_only=True)
+    torch.save(content, tmp_path / "odd.ckpt", _use_new_zipfile_serialization=False)
+    old = (tmp_path / "odd.ckpt").read_bytes()
+    rng = random.Random(0)
+    for _ in range(300):
+        place = rng.randrange(3000)
+        (tmp_path / "odd.ckpt").write_bytes(old[:place] + bytes([rng.randrange(256)]) + old[place + 1 :])
+        with contextlib.suppress(InputError):
+            find_checkpoint(str(tmp_path / "odd.ckpt"), tmp_path)
+    for name, value in (("state_dict", None), ("policy", "text"), ("global_step", None), ("policy", {"folder": 7})):
+        spoiled = {key: kept for key, kept in content.items() if key != name} | ({name: value} if value is not None else {})
+        torch.save(spoiled, tmp_path / "odd.ckpt")
+        with pytest.raises(InputError):
+            export(str(tmp_path / "odd.ckpt"), str(tmp_path / "out"))
+    content["state_dict"]["policy.model.lm_head.weight"][0, 0] = float("nan")
+    torch.save(content, tmp_path / "odd.ckpt")
+    with pytest.raises(InputError, match=r"lm_head\.weight holds numbers that are not finite"):
+        export(str(tmp_path / "odd.ckpt"), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_write_takes_no_second_copy_of_the_state(tmp_path: Path, kind: str) -> None:
+    """400 MB are written, and the process grows by a small part of it."""
+    script = (
+        "import resource, sys, torch\nfrom pathlib import Path\n"
+        "from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO\n"
+        "from mpo_lightning.training.sharded_checkpoint import save_sharded\n"
+        "state = {f'layer{n}': torch.ones(10_000_000) for n in range(10)}\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "target = Path(sys.argv[2])\nbefore = peak()\n"
+        "if sys.argv[1] == 'file': ManifestCheckpointIO().save_checkpoint({'state_dict': state, 'optimizer_states': []}, target)\n"
+        "else: save_sharded({'state_dict': state}, {'global_step': 1}, target)\n"
+        "print(peak() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, kind, tmp_path / "x.ckpt"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) < 150_000 and problem_of(tmp_path / "x.ckpt") is None
+
+
+def test_a_run_that_goes_on_keeps_its_best_and_removes_the_others(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    """Stopped twice, it leaves the files that the undisturbed run leaves."""
+
+    def part(folder: Path, steps: int) -> None:
+        callbacks = [
+            StepCheckpoint(every_n_train_steps=1, save_top_k=2, monitor="train/loss", mode="max", filename="best-{step}"),
+            StepCheckpoint(every_n_train_steps=1, save_top_k=1, save_last="link"),
+        ]
+        trainer, model, data = make_run(
+            folder, tiny_folder, shards / "train", data={"global_batch_size": 8}, optimizer=lambda groups: torch.optim.SGD(groups, lr=0.0),
+            trainer={"max_steps": steps, "callbacks": callbacks, "plugins": [ManifestCheckpointIO()]},
+        )  # fmt: skip
+        os.environ.pop(CHOSEN, None)
+        found = find_checkpoint("auto", folder)
+        for callback in callbacks if found else ():
+            callback.go_on_in(Path(found).parent)
+        trainer.fit(model, data, ckpt_path=found)
+
+    part(tmp_path / "whole", 6)
+    for steps in (1, 4, 6):
+        part(tmp_path / "stopped", steps)
+    files = [sorted(path.name for path in (tmp_path / name).rglob("*.ckpt*")) for name in ("whole", "stopped")]
+    assert files[0] == files[1] and len(files[0]) == 2 * 3 + 1
+    assert (tmp_path / "stopped" / "version_0" / "checkpoints" / "last.ckpt").resolve().name == "epoch=0-step=6.ckpt"

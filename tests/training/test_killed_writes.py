@@ -18,7 +18,8 @@ class Killed(BaseException):
 
 def save(kind: str, target: Path, step: int) -> None:
     if kind == "file":
-        ManifestCheckpointIO().save_checkpoint({"global_step": step, "weights": torch.full((1000,), float(step))}, target)
+        state = {"global_step": step, "weights": torch.full((1000,), float(step)), "optimizer_states": []}
+        ManifestCheckpointIO().save_checkpoint(state, target)
     else:
         save_sharded({"state_dict": {"weights": torch.full((1000,), float(step))}}, {"global_step": step}, target)
 

@@ -197,7 +197,9 @@ def test_a_file_that_is_no_whole_checkpoint_is_named(tmp_path: Path, tiny_folder
 
 def test_other_pairs_are_refused_on_resume(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     run(tmp_path, tiny_folder, shards, stop=5)
-    trainer, model, data = make_run(tmp_path / "again", tiny_folder, shards / "validation", data={"global_batch_size": 8})
+    trainer, model, data = make_run(
+        tmp_path / "again", tiny_folder, shards / "validation", data={"global_batch_size": 8}, drop_path=0.2
+    )
     with pytest.raises(InputError, match="made on other pairs"):
         trainer.fit(model, data, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
 
@@ -236,7 +238,7 @@ def test_a_changed_global_batch_or_seed_is_refused_on_resume(tmp_path: Path, tin
         ({"global_batch_size": 4}, "global_batch_size 8, not 4"),
         ({"seed": 9, "global_batch_size": 8}, "seed 0, not 9"),
     ):
-        trainer, model, data = make_run(tmp_path / "again", tiny_folder, shards / "train", data=change)
+        trainer, model, data = make_run(tmp_path / "again", tiny_folder, shards / "train", data=change, drop_path=0.2)
         with pytest.raises(InputError, match=words):
             trainer.fit(model, data, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
 
@@ -322,3 +324,75 @@ def test_a_refusal_is_one_sentence_for_all_ranks(
     done = run_apart(sys.executable, *fit_arguments(tmp_path / "run", root, shards, tiny_folder, "ddp_cpu", *more))
     assert done.returncode == 2 and done.stderr.count("mpo: ") == 1, done.stderr[-3000:]
     assert "the checkpoint was made with data.global_batch_size 4, not 8" in done.stderr and "Traceback" not in done.stderr
+
+
+class Rates(L.Callback):
+    """The learning rate that each step is taken with."""
+
+    def __init__(self) -> None:
+        self.by_step: dict[int, float] = {}
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer) -> None:
+        self.by_step[trainer.global_step] = optimizer.param_groups[0]["lr"]
+
+
+def rates_of(
+    folder: Path, tiny_folder: Path, shards: Path, rate: float, epochs: int, resume: Path | None = None
+) -> dict[int, float]:
+    """Of a run of seven steps an epoch, by warm-up and a cosine over all of them."""
+    rates = Rates()
+    trainer, model, data = make_run(
+        folder, tiny_folder, shards / "train", data={"global_batch_size": 8},
+        trainer={"max_epochs": epochs, "callbacks": [checkpointer(folder), rates]}, optimizer=lambda groups: torch.optim.SGD(groups, lr=rate),
+    )  # fmt: skip
+    trainer.fit(model, data, ckpt_path=resume)
+    return rates.by_step
+
+
+def test_a_resumed_run_has_its_own_learning_rate_and_length(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    """As a run would have that had them from its start."""
+    first = rates_of(tmp_path / "first", tiny_folder, shards, 0.05, 1)
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    for name, rate in (("same", 0.05), ("other", 0.001)):
+        whole = rates_of(tmp_path / f"{name}-whole", tiny_folder, shards, rate, 2)
+        resumed = rates_of(tmp_path / name, tiny_folder, shards, rate, 2, last)
+        assert sorted(first) == list(range(7)) and sorted(resumed) == list(range(7, 14))
+        assert resumed == {step: whole[step] for step in resumed}
+
+
+@pytest.mark.parametrize(
+    ("data", "module", "said"),
+    [
+        ({"max_length": 900}, {}, r"data\.max_length 1024, not 900"),
+        ({"max_tiles": 2}, {}, r"data\.max_tiles 12, not 2"),
+        ({}, {"drop_path": 0.3}, r"model\.drop_path 0\.0, not 0\.3"),
+        ({}, {"freeze": ["vision_tower"]}, r"model\.freeze \[\], not \['vision_tower'\]"),
+        ({}, {"optimizer": lambda groups: torch.optim.AdamW(groups, lr=0.05)}, r"model\.optimizer SGD, not AdamW"),
+        (
+            {},
+            {"optimizer": lambda groups: torch.optim.SGD(groups, lr=0.05, momentum=0.9)},
+            r"model\.optimizer\.momentum 0, not 0\.9",
+        ),
+    ],
+)
+def test_what_decides_a_step_is_kept(
+    tmp_path: Path, tiny_folder: Path, shards: Path, undisturbed_step: Path, data: dict, module: dict, said: str
+) -> None:
+    trainer, model, datamodule = make_run(tmp_path, tiny_folder, shards / "train", data={"global_batch_size": 8} | data, **module)
+    with pytest.raises(InputError, match=said):
+        trainer.fit(model, datamodule, ckpt_path=undisturbed_step)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_step(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, shards: Path) -> Path:
+    """A checkpoint of a run of one step."""
+    folder = tmp_path_factory.mktemp("step")
+    trainer, model, data = make_run(
+        folder,
+        tiny_folder,
+        shards / "train",
+        data={"global_batch_size": 8},
+        trainer={"max_steps": 1, "callbacks": [checkpointer(folder)]},
+    )
+    trainer.fit(model, data)
+    return folder / "checkpoints" / "last.ckpt"

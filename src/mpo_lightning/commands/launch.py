@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -100,8 +101,12 @@ def launch(arguments: Sequence[str]) -> None:
     for word, value in zip(fit, [*fit[1:], ""], strict=True):
         if word == "--config" and not Path(value).is_file():
             raise InputError(f"--config {value}: no such file; start mpo launch where the run will start")
+    if int(options["port"]) > 65_535:
+        raise InputError(f"--port {options['port']}: there are ports up to 65535")
     _refuse_unknown(fit)
-    _refuse_few_devices(fit, int(options["nodes"]), int(options["gpus"]))
+    overlays = _trainers(fit)
+    _refuse_few_devices(overlays, int(options["nodes"]), int(options["gpus"]))
+    _refuse_deepspeed(overlays)
     fit += [] if any(word.startswith("--ckpt_path") for word in fit) else ["--ckpt_path", "auto"]
     fit += ["--trainer.num_nodes", options["nodes"], "--trainer.devices", options["gpus"]]
     program = ["mpo"] if options["scheduler"] == "slurm" else ["mpo_lightning"]
@@ -115,13 +120,14 @@ FIT_OPTIONS = ("config", "ckpt_path", "seed_everything", "weights_only", "traine
 
 def _refuse_unknown(fit: Sequence[str]) -> None:
     for word in fit:
-        if word.startswith("--") and word.removeprefix("--").split(".")[0] not in FIT_OPTIONS:
+        unknown = word.startswith("--") and word.removeprefix("--").split(".")[0] not in FIT_OPTIONS
+        if unknown or re.match("-[a-z]", word):
             raise InputError(f"{word} is no option of mpo launch or mpo fit; 'mpo launch --help' and 'mpo fit --help' list them")
 
 
-def _refuse_few_devices(fit: Sequence[str], nodes: int, gpus: int) -> None:
-    """Raises InputError for overlays whose number of devices, the last one's, is too small for the machines."""
-    found = None
+def _trainers(fit: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """The trainer's part of each overlay that has one, with the overlay's name."""
+    found = []
     for word, value in zip(fit, [*fit[1:], ""], strict=True):
         if word != "--config":
             continue
@@ -130,10 +136,26 @@ def _refuse_few_devices(fit: Sequence[str], nodes: int, gpus: int) -> None:
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise InputError(f"--config {value}: it cannot be read ({str(error).splitlines()[0]})") from None
         trainer = content.get("trainer") if isinstance(content, dict) else None
-        if isinstance(trainer, dict) and "devices" in trainer:
-            found = (value, trainer["devices"])
-    if found and isinstance(found[1], int) and found[1] > 0 and nodes * gpus > found[1]:
+        if isinstance(trainer, dict):
+            found.append((value, trainer))
+    return found
+
+
+def _refuse_few_devices(overlays: Sequence[tuple[str, dict[str, Any]]], nodes: int, gpus: int) -> None:
+    """Raises InputError for overlays whose number of devices, the last one's, is too small for the machines."""
+    name, devices = next(((name, trainer["devices"]) for name, trainer in reversed(overlays) if "devices" in trainer), ("", 0))
+    if isinstance(devices, int) and 0 < devices < nodes * gpus:
         raise InputError(
-            f"--config {found[0]} is for {found[1]} device{'s' * (found[1] > 1)}, and --nodes {nodes} --gpus {gpus} for {nodes * gpus}; take "
+            f"--config {name} is for {devices} device{'s' * (devices > 1)}, and --nodes {nodes} --gpus {gpus} for {nodes * gpus}; take "
             "configs/strategy/ddp.yaml, fsdp2.yaml or hybrid.yaml"
+        )
+
+
+def _refuse_deepspeed(overlays: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Raises InputError where the run would not go on by itself, which is what the script is for."""
+    name, strategy = next(((name, trainer["strategy"]) for name, trainer in reversed(overlays) if "strategy" in trainer), ("", ""))
+    if "deepspeed" in str(strategy).lower():
+        raise InputError(
+            f"--config {name}: DeepSpeed's checkpoints have no manifest, so that --ckpt_path auto does not go on from them; take "
+            "configs/strategy/fsdp2.yaml or hybrid.yaml"
         )

@@ -166,7 +166,7 @@ def plan(
     Args:
         model: a size of InternVL2 (1b, 2b, 4b, 8b, 26b, 40b, 76b), or a checkpoint folder.
         devices: how many.
-        strategy: ddp keeps whole models on each device, fsdp2 cuts them over all (arithmetic only: `mpo fit` takes ddp so far).
+        strategy: ddp keeps whole models on each device, fsdp2 cuts them over all.
         reference: model is a frozen copy beside the policy, cache and adapter need none.
         freeze: parts that are not trained.
         lora_rank: train adapters of this rank instead of the weights; goes with --reference adapter or cache.

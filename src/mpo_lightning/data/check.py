@@ -7,7 +7,8 @@ from functools import lru_cache
 from hashlib import file_digest
 from pathlib import Path
 
-from mpo_lightning.data.index import DatasetEntry, open_index, refuse_url, write_index
+from mpo_lightning.data.index import open_index, refuse_url, write_index
+from mpo_lightning.data.index_summary import DatasetEntry
 from mpo_lightning.data.mmpr import is_repeat_time
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.processes import process_map

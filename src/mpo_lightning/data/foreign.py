@@ -171,6 +171,8 @@ def _one_turn(turns: Any, role: str) -> str:
     content = spoken[0].get("content")
     if not isinstance(content, list):
         return content
+    if not all(isinstance(part, dict) for part in content):
+        raise BadRecord("a turn's content holds something else than parts of text and pictures")
     return "".join(IMAGE_MARK + "\n" if part.get("type") == "image" else str(part.get("text") or "") for part in content)
 
 

@@ -25,16 +25,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mpo_lightning.data.mmpr import is_repeat_time
+from mpo_lightning.data.index_summary import FORMAT, DatasetEntry, ShardEntry, check_places, read_summary
 from mpo_lightning.data.named_arrays import open_array, save_array
 from mpo_lightning.data.records import MAX_PICTURE_BYTES
-from mpo_lightning.data.sidecar import is_count, read_sidecar
 from mpo_lightning.errors import BadRecord, InputError
 
-FORMAT = 2
 COSTS = ("tiles", "prompt_tokens", "chosen_tokens", "rejected_tokens")
-MAX_NAME_BYTES = 200
-"""Of a shard's name: file systems allow 255, and its copy in a cache has a longer one."""
 MEMBER = np.dtype([("offset", "<u8"), ("size", "<u8"), ("crc32", "<u4")])
 
 
@@ -42,24 +38,6 @@ def record_dtype(key_bytes: int) -> np.dtype:
     """Columns of records.npy; the first member is the JSON, the pictures follow in order."""
     places = [("shard", "<u4"), ("dataset", "<u4"), ("first_member", "<u8"), ("members", "<u4")]
     return np.dtype([("key", f"S{max(1, key_bytes)}"), *places, *((name, "<u4") for name in COSTS)])
-
-
-@dataclass(frozen=True)
-class ShardEntry:
-    """One tar file of the folder."""
-
-    name: str
-    records: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class DatasetEntry:
-    """One data set of the meta file, with what the plan needs of it."""
-
-    name: str
-    repeat_time: float = 1.0
 
 
 class ShardSource(Protocol):
@@ -229,7 +207,7 @@ def open_index(folder: Path, tars: bool = True, url: str | None = None) -> Shard
         counts = {len(records), summary["records"], sum(shard.records for shard in shards)}
         if records.dtype != record_dtype(key_bytes) or members.dtype != MEMBER or len(counts) > 1:
             raise ValueError("its parts do not fit together")
-        _check_places(records, len(members), len(shards), len(datasets))
+        check_places(records, len(members), shards, len(datasets))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if url is not None:
             raise InputError(f"{url}: the index there cannot be used ({error}); make it anew where the shards come from") from None
@@ -251,50 +229,6 @@ def refuse_url(folder: Path) -> None:
             f"{str(folder).replace(':/', '://', 1)}: this command reads shards on this machine, not at a URL; copy the folder here first ('mpo fit' "
             "takes URLs)"
         )
-
-
-def _check_places(records: np.ndarray, members: int, shards: int, datasets: int) -> None:
-    """Raises ValueError for a record that points beyond what there is."""
-    if not len(records):
-        return
-    first, count = records["first_member"], records["members"].astype(np.uint64)
-    if records["shard"].max() >= shards or records["dataset"].max() >= datasets:
-        raise ValueError("a record names a shard or a data set that is not there")
-    if count.min() < 1 or first.max() > members or (first + count).max() > members:
-        raise ValueError("a record names members that are not there")
-
-
-def read_summary(path: Path) -> dict[str, Any]:
-    """The content of an index.json; raises ValueError, KeyError, TypeError or AttributeError for what no writer of this package leaves."""
-    summary = read_sidecar(path)
-    if summary["format"] != FORMAT:
-        raise ValueError(f"it has format {summary['format']}, this version reads {FORMAT}")
-    shards = tuple(ShardEntry(**entry) for entry in summary["shards"])
-    datasets = tuple(DatasetEntry(**entry) for entry in summary["datasets"])
-    if not is_count(summary["records"]):
-        raise ValueError(f"its number of records is {summary['records']!r}")
-    if set(summary["arrays"]) != {"records", "members"}:
-        raise ValueError("it does not name the arrays records and members")
-    for name in (*summary["arrays"].values(), *(shard.name for shard in shards)):
-        if not isinstance(name, str) or not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
-            raise ValueError(f"{repr(name)[:60]} is no name of a file")
-        if Path(name).name != name or name in ("", ".", ".."):
-            raise ValueError(f"the name {name!r} leads out of the folder")
-    if len({shard.name for shard in shards}) != len(shards):
-        raise ValueError("it names a shard twice")
-    for shard in shards:
-        if not (is_count(shard.records) and is_count(shard.bytes)):
-            raise ValueError(f"records or bytes of {shard.name} are no whole numbers")
-        if not (isinstance(shard.sha256, str) and re.fullmatch("[0-9a-f]{64}", shard.sha256)):
-            raise ValueError(f"the sha256 of {shard.name} is none")
-    for entry in datasets:
-        if not isinstance(entry.name, str):
-            raise ValueError(f"the name of a data set is {repr(entry.name)[:60]}, which is no text")
-        if not is_repeat_time(entry.repeat_time):
-            raise ValueError(f"the repeat_time of the data set '{entry.name}' is {entry.repeat_time!r}")
-    if summary["records"] and not datasets:
-        raise ValueError("it names no data set")
-    return summary
 
 
 def read_member(file: io.FileIO, offset: int, size: int, crc32: int) -> bytes:

@@ -20,8 +20,10 @@ from filelock import FileLock, Timeout
 
 from mpo_lightning.cache_root import cache_root
 from mpo_lightning.data.fetch import CannotFetch, fetch
-from mpo_lightning.data.index import ShardEntry, ShardIndex, open_index, read_summary
+from mpo_lightning.data.index import ShardIndex, open_index
+from mpo_lightning.data.index_summary import ShardEntry, read_summary
 from mpo_lightning.data.named_arrays import open_array
+from mpo_lightning.data.sidecar import MOST_BYTES
 from mpo_lightning.errors import BadRecord, InputError
 
 RECENT = 30.0
@@ -51,7 +53,7 @@ def open_remote(url: str, cache_bytes: int) -> ShardIndex:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder / 'index'}.lock"):
-            version = _fetch_index(url, folder)
+            version = _fetch_index(url, folder, cache_bytes)
         index = open_copy(url, folder, version, cache_bytes)
     except CannotFetch as error:
         raise InputError(f"{url}: the shards' index cannot be fetched ({error})") from None
@@ -74,10 +76,10 @@ def open_copy(url: str, folder: Path, version: str, cache_bytes: int) -> ShardIn
     return ShardIndex(folder / version, index.shards, index.datasets, index.records, index.members, source)
 
 
-def _fetch_index(url: str, folder: Path) -> str:
+def _fetch_index(url: str, folder: Path, cache_bytes: int) -> str:
     """Fetches index.json, and the arrays it names unless they are here; returns the name of this version of them."""
     new = folder / "index.json"
-    fetch(f"{url}/index/index.json", new, read_summary, limit=2**30)
+    fetch(f"{url}/index/index.json", new, _believable, limit=MOST_BYTES)
     version = hashlib.sha256(new.read_bytes()).hexdigest()[:16]
     target = folder / version / "index"
     target.mkdir(parents=True, exist_ok=True)
@@ -87,10 +89,22 @@ def _fetch_index(url: str, folder: Path) -> str:
             open_array(target / name, kind)
         except (OSError, ValueError):
             # 64 kB a record is far more than any has.
-            limit = 2**20 + summary["records"] * 2**16
+            limit = min(2**20 + summary["records"] * 2**16, max(2**20, cache_bytes))
             fetch(f"{url}/index/{name}", target / name, partial(open_array, kind=kind, name=name), limit)
     new.rename(target / "index.json")
     return version
+
+
+def _believable(path: Path) -> None:
+    """Raises ValueError for an index.json that names more records than its tars have room for."""
+    summary = read_summary(path)
+    most = sum(shard["bytes"] for shard in summary["shards"]) // LEAST_RECORD_BYTES
+    if summary["records"] > most:
+        raise ValueError(f"it names {summary['records']:,} records, and its shards have room for {most:,}")
+
+
+LEAST_RECORD_BYTES = 1024
+"""In a tar: a header and a block for the text."""
 
 
 class RemoteSource:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mpo_lightning.data.index import COSTS, MEMBER, ScannedShard, ShardEntry, record_dtype
+from mpo_lightning.data.index import COSTS, MEMBER, ScannedShard, record_dtype
+from mpo_lightning.data.index_summary import ShardEntry
 from mpo_lightning.data.records import MAX_PICTURE_BYTES, MAX_TEXT_BYTES
 from mpo_lightning.data.sample import decode_sample, record_cost
 from mpo_lightning.errors import BadRecord, InputError
@@ -48,13 +49,35 @@ def scan_shard(path: Path) -> ScannedShard:
     return ScannedShard(entry, tuple(datasets), records, np.array(members, dtype=MEMBER), tuple(refused))
 
 
+MOST_HEADER_BYTES = 2**16
+"""Of an extended header, which tarfile reads whole: long names and attributes have far fewer."""
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header of bounded size; of headers that come in front of others, and describe files with holes, a shard needs the long names alone."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in (*tarfile.GNU_TYPES, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE):
+            self._refuse_if(self.type == tarfile.GNUTYPE_SPARSE, "a file with holes")
+            self._refuse_if(self.size > MOST_HEADER_BYTES, f"a header of {self.size:,} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc]
+
+    def _apply_pax_info(self, headers: Any, encoding: str, errors: str) -> None:
+        self._refuse_if(any(name.startswith("GNU.sparse") for name in headers), "a file with holes")
+        super()._apply_pax_info(headers, encoding, errors)  # type: ignore[misc]
+
+    def _refuse_if(self, wrong: bool, what: str) -> None:
+        if wrong:
+            raise tarfile.ReadError(f"it holds {what}")
+
+
 def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
     """Key and {extension: (offset, bytes)} of each sample, in the order of the tar, one sample in memory at a time."""
     keys: set[str] = set()
     parts: dict[str, tuple[int, bytes]] = {}
     key, end = None, 0
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=_Header) as tar:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
                 end = member.offset_data + (member.size + 511) // 512 * 512

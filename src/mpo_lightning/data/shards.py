@@ -20,7 +20,8 @@ from pathlib import Path
 
 from webdataset import TarWriter
 
-from mpo_lightning.data.index import DatasetEntry, ScannedShard, write_index
+from mpo_lightning.data.index import ScannedShard, write_index
+from mpo_lightning.data.index_summary import DatasetEntry
 from mpo_lightning.data.mmpr import AnnotationLine, AnnotationSet, make_record, parse_line
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.processes import process_map

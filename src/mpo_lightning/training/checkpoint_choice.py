@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,14 +16,15 @@ from lightning.pytorch.utilities import rank_zero_info
 from mpo_lightning.data.sidecar import is_count, read_sidecar
 from mpo_lightning.errors import InputError
 from mpo_lightning.training.checkpoint_io import MANIFEST, manifest_of, problem_of
-from mpo_lightning.training.checkpoint_recovery import NEW, OLD, finish_killed_writes
+from mpo_lightning.training.checkpoint_recovery import NEW, OLD, finish_killed_writes, forget_cut_writes
+from mpo_lightning.training.run_files import files_below
 from mpo_lightning.training.sharded_checkpoint import REST
 
 CHOSEN = "MPO_LIGHTNING_CHECKPOINT"
 """Environment variable in which a process tells those that it starts (which have a LOCAL_RANK) its number and the checkpoint that `auto` found."""
 
 
-def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = ()) -> str | None:
+def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fit: bool = True) -> str | None:
     """The checkpoint that `--ckpt_path NAME` means, checked; None for a fresh start.
 
     Only the first rank reads checkpoints. The others return whatever may be one where the first will have found one or stopped; when the
@@ -33,9 +35,10 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = ()) ->
             fresh start in a folder without a run; "hpc" for the one that SLURM's requeuing left.
         run_folder: `trainer.default_root_dir`.
         others: further folders that callbacks write checkpoints to.
+        fit: training goes on from it, which takes the optimizer's state and may start afresh; otherwise a policy is measured.
 
     Raises:
-        InputError: there is none, or the file is not a whole checkpoint of this package.
+        InputError: there is none, or the file is not a whole checkpoint of this package, or holds weights alone to train on from.
     """
     folders = [run_folder, *(folder for folder in others if not folder.is_relative_to(run_folder))]
     if name == "hpc":
@@ -44,7 +47,7 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = ()) ->
         # Another rank that this process's parent started takes what that one found.
         starter, _, chosen = os.environ.get(CHOSEN, "").partition(":")
         if "LOCAL_RANK" not in os.environ or starter != str(os.getppid()):
-            chosen = (_newest_whole(folders) if is_first_rank() else _any_checkpoint(folders)) or ""
+            chosen = (_newest_whole(folders, fit) if is_first_rank() else _any_checkpoint(folders)) or ""
             os.environ[CHOSEN] = f"{os.getpid()}:{chosen}"
         return chosen or None
     if name in ("best", "registry"):
@@ -54,7 +57,9 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = ()) ->
     if name == "last":
         if is_first_rank():
             finish_killed_writes(folders)
-        found = sorted((path for folder in folders for path in folder.rglob("last.ckpt")), key=lambda path: path.stat().st_mtime)
+        found = sorted(
+            (path for folder in folders for path in files_below(folder, "last.ckpt")), key=lambda path: path.stat().st_mtime
+        )
         if not found:
             raise InputError(f"--ckpt_path last: no last.ckpt below {run_folder}; leave --ckpt_path out to start a new run")
         name = str(found[-1])
@@ -63,6 +68,10 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = ()) ->
         raise InputError(f"--ckpt_path {name}: no such checkpoint; a run keeps its own in RUN/version_N/checkpoints")
     if is_first_rank():
         check_checkpoint(path)
+        if fit and weights_alone(path):
+            raise InputError(
+                f"--ckpt_path {name}: it holds weights alone ({WEIGHTS_ALONE}); 'mpo model export' makes a model of it to start from"
+            )
     return name
 
 
@@ -77,7 +86,7 @@ def is_first_rank() -> bool:
 
 def _candidates(folders: Sequence[Path]) -> list[Path]:
     """Everything under a checkpoint's name, the latest step first; of one step, the latest write."""
-    found = {path.resolve() for folder in folders for path in folder.rglob("*.ckpt") if path.is_file() or path.is_dir()}
+    found = {path.resolve() for folder in folders for path in files_below(folder, "*.ckpt") if path.exists()}
     return sorted(
         (path for path in found if not path.name.startswith(".")),
         key=lambda path: (_step(path), path.stat().st_mtime),
@@ -96,17 +105,33 @@ def _step(path: Path) -> int:
     return int(step) if is_count(step) else int(named[1]) if named else -1
 
 
-def _newest_whole(folders: Sequence[Path]) -> str | None:
+WEIGHTS_ALONE = "save_weights_only"
+"""The option that leaves the optimizer's state out."""
+
+
+def weights_alone(path: Path) -> bool:
+    """Whether a whole checkpoint lacks the optimizer's state, by its manifest."""
+    try:
+        return read_sidecar(path / MANIFEST if path.is_dir() else manifest_of(path)).get("weights_alone") is True
+    except (OSError, ValueError):
+        return False
+
+
+def _newest_whole(folders: Sequence[Path], fit: bool) -> str | None:
     """The whole checkpoint of the latest step, and a line for each that was passed over.
 
     Raises:
-        InputError: there was a run, and none of its checkpoints is whole.
+        InputError: there was a run, and none of its checkpoints is whole; or there was none, and nothing is to be trained.
     """
     finish_killed_writes(folders)
     for path in _candidates(folders):
         problem = problem_of(path)
+        if problem is None and fit and weights_alone(path):
+            problem = f"it holds weights alone ({WEIGHTS_ALONE})"
         if problem is None:
             rank_zero_info(f"--ckpt_path auto: going on from {path}")
+            if fit:
+                forget_cut_writes(folders)
             return str(path)
         rank_zero_info(f"--ckpt_path auto: passed over {path}: {problem}")
     for folder in folders:
@@ -115,6 +140,10 @@ def _newest_whole(folders: Sequence[Path]) -> str | None:
                 f"--ckpt_path auto: {folder} holds a run ({begun.relative_to(folder)}) but no whole checkpoint to go on from; choose another "
                 "trainer.default_root_dir to start afresh, or delete the run"
             )
+    if not fit:
+        raise InputError(
+            f"--ckpt_path auto: no checkpoint below {folders[0]}; leave it out to measure the model that --model.policy names"
+        )
     rank_zero_info(f"--ckpt_path auto: nothing in {folders[0]} yet, so the run starts afresh")
     return None
 
@@ -138,12 +167,10 @@ EMPTY_EVENTS = 500
 
 def traces(folder: Path) -> Iterator[Path]:
     """What shows that a run in a folder has taken steps."""
-    for pattern in TRACES:
-        yield from folder.rglob(pattern)
-    for ending in (NEW, OLD):
-        yield from (path for path in folder.rglob(f".*.ckpt{ending}") if path.name != FIRST)
-    yield from (path for path in folder.rglob("events.out.tfevents.*") if path.stat().st_size >= EMPTY_EVENTS)
-    yield from (path for path in folder.rglob("samples.jsonl") if not _all_of_the_start(path))
+    yield from files_below(folder, *TRACES)
+    yield from (path for path in files_below(folder, *(f".*.ckpt{ending}" for ending in (NEW, OLD))) if path.name != FIRST)
+    yield from (path for path in files_below(folder, "events.out.tfevents.*") if path.stat().st_size >= EMPTY_EVENTS)
+    yield from (path for path in files_below(folder, "samples.jsonl") if not _all_of_the_start(path))
 
 
 def _all_of_the_start(samples: Path) -> bool:
@@ -163,13 +190,45 @@ def check_checkpoint(path: Path) -> None:
         raise InputError(
             f"{path}: the folder is not a checkpoint of 'mpo fit', or not a whole one; exported folders go to --model.policy"
         )
-    if (path.is_dir() or manifest_of(path).is_file()) and (problem := problem_of(path)):
+    problem = problem_of(path) if path.is_dir() or manifest_of(path).is_file() else _problem_of_archive(path)
+    if problem:
         raise InputError(f"{path}: the checkpoint is damaged or cut short ({problem}); --ckpt_path auto takes the newest whole one")
-    try:
-        # Memory-mapped: the tensors are not read.
-        content = torch.load(path / REST if path.is_dir() else path, map_location="cpu", mmap=True, weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path}: the file is damaged, cut short, or not a checkpoint ({reason})") from None
-    if not isinstance(content, dict) or not {"reward_shift", "pytorch-lightning_version"} <= content.keys():
+    content = read_content(path / REST if path.is_dir() else path)
+    if not {"reward_shift", "pytorch-lightning_version"} <= content.keys():
         raise InputError(f"{path}: not a checkpoint of 'mpo fit'; exported folders go to --model.policy")
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """What a checkpoint file holds; tensors are mapped, not read, and nothing in it can run.
+
+    Raises:
+        InputError: it is damaged, or no checkpoint.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        if isinstance(content, dict):
+            return content
+        reason = f"it holds a {type(content).__name__}"
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        MemoryError,
+        UnpicklingError,
+    ) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    raise InputError(f"{path}: the file is damaged, cut short, or not a checkpoint ({reason})")
+
+
+def _problem_of_archive(path: Path) -> str | None:
+    """Of a checkpoint that was copied without its manifest: what its own checksums say."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
+        return None  # `read_content` says what is wrong
+    return damaged and f"the bytes of {damaged} in it differ from their checksum"

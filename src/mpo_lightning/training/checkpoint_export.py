@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-import torch
+from torch import nn
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.lora import Lora, add_adapters, merged_weights
 from mpo_lightning.models.tensor_files import whole_folder
-from mpo_lightning.training.checkpoint_choice import check_checkpoint
+from mpo_lightning.training.checkpoint_choice import check_checkpoint, read_content
 from mpo_lightning.training.sharded_checkpoint import load_sharded, read_rest
 
 PREFIX = "policy.model."
@@ -27,7 +27,7 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int
         The step of the checkpoint.
 
     Raises:
-        InputError: the file is damaged, or the folder is gone or another model's.
+        InputError: the file is damaged or holds numbers that are not finite, or the folder is gone or another model's.
     """
     if not checkpoint.exists():
         raise InputError(f"{checkpoint}: no such checkpoint; a run keeps its own in RUN/version_N/checkpoints")
@@ -37,15 +37,17 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int
         )
     check_checkpoint(checkpoint)
     whole = checkpoint.is_file()
-    content = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True) if whole else read_rest(checkpoint)
-    source = content.get("policy") or {}
+    content = read_content(checkpoint) if whole else read_rest(checkpoint)
+    source = content.get("policy")
+    source = source if isinstance(source, dict) else {}
     folder = policy or source.get("folder")
-    if folder is None:
+    if not isinstance(folder, str):
         raise InputError(f"{checkpoint}: it does not say which model it was trained from; give --policy MODEL")
     model, processor = load_model(folder), load_processor(folder)
-    if source.get("lora"):
-        add_adapters(model, Lora(**source["lora"]))
     try:
+        step = int(content["global_step"])
+        if source.get("lora"):
+            add_adapters(model, Lora(**source["lora"]))
         if whole:
             state = {name.removeprefix(PREFIX): value for name, value in content["state_dict"].items() if name.startswith(PREFIX)}
             model.load_state_dict(state, strict=True)
@@ -55,7 +57,16 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise InputError(f"{checkpoint}: it does not fit {folder} ({reason:.200}); give the model it was trained from") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{checkpoint}: not a checkpoint of 'mpo fit' ({type(error).__name__}: {error})") from None
+    _refuse_nonfinite(checkpoint, model)
     weights = merged_weights(model, model.state_dict()) if source.get("lora") else None
     with whole_folder(output) as partial:
         save_folder(model, processor, partial, state_dict=weights)
-    return int(content["global_step"])
+    return step
+
+
+def _refuse_nonfinite(checkpoint: Path, model: nn.Module) -> None:
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise InputError(f"{checkpoint}: {name} holds numbers that are not finite; export an earlier checkpoint")

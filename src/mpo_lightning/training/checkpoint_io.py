@@ -106,7 +106,7 @@ class ManifestCheckpointIO(TorchCheckpointIO):
             target.parent.mkdir(parents=True, exist_ok=True)
             with HashingFile(partial) as file:
                 torch.save(checkpoint, file)  # type: ignore[arg-type]
-            write_synced(manifest_of(target), json.dumps(file.entry | {"step": checkpoint.get("global_step")}))
+            write_synced(manifest_of(target), json.dumps(file.entry | about(checkpoint, "optimizer_states" in checkpoint)))
             partial.rename(target)
             sync_folder(target.parent)
         except (OSError, RuntimeError) as error:
@@ -136,6 +136,11 @@ class ManifestCheckpointIO(TorchCheckpointIO):
     def remove_checkpoint(self, path: _PATH) -> None:
         super().remove_checkpoint(path)
         manifest_of(Path(path)).unlink(missing_ok=True)
+
+
+def about(checkpoint: dict[str, Any], complete: bool) -> dict[str, Any]:
+    """What a manifest says of a checkpoint beside its bytes: the step, and whether it holds weights alone, from which no run goes on."""
+    return {"step": checkpoint.get("global_step")} | ({} if complete else {"weights_alone": True})
 
 
 def cannot_be_written(target: Path, error: Exception) -> str:

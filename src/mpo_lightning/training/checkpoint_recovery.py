@@ -4,26 +4,40 @@ A checkpoint that is written over an earlier one of its name (`save_last: true`)
 run moves the earlier one away first. In between, neither is there under the name, and there may be no other checkpoint.
 """
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from mpo_lightning.training.checkpoint_io import manifest_of, problem_of, sync_folder
+from mpo_lightning.training.run_files import files_below
 
 NEW, OLD = ".partial", ".old"
 
 
 def finish_killed_writes(folders: Sequence[Path]) -> None:
     """Gives whole checkpoints their names where nothing whole has them; the new one before the one that it was to replace."""
-    for ending in (NEW, OLD):
-        for left in sorted(path for folder in folders for path in folder.rglob(f".*.ckpt{ending}")):
-            target = left.with_name(left.name.removeprefix(".").removesuffix(ending))
-            manifest = None if left.is_dir() else manifest_of(target)
-            if (target.exists() and problem_of(target) is None) or problem_of(left, manifest) is not None:
-                continue
-            if target.is_dir():
-                continue  # damaged, and not by a write that was killed: those leave no folder of the name
-            left.rename(target)
-            sync_folder(target.parent)
-            rank_zero_info(f"{target}: its write was killed after its last byte; it is whole, and has its name now")
+    for left, target in [*_left(folders, NEW), *_left(folders, OLD)]:
+        manifest = None if left.is_dir() else manifest_of(target)
+        if (target.exists() and problem_of(target) is None) or problem_of(left, manifest) is not None:
+            continue
+        if target.is_dir():
+            continue  # damaged, and not by a write that was killed: those leave no folder of the name
+        left.rename(target)
+        sync_folder(target.parent)
+        rank_zero_info(f"{target}: its write was killed after its last byte; it is whole, and has its name now")
+
+
+def forget_cut_writes(folders: Sequence[Path]) -> None:
+    """Removes what writes left that were killed before their last byte, each as large as a checkpoint; for a run that goes on, when nothing else writes there."""
+    for left, target in _left(folders, NEW):
+        if problem_of(left, None if left.is_dir() else manifest_of(target)) is not None:
+            rank_zero_info(f"{left}: its write was killed; what is there of it is removed")
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _left(folders: Sequence[Path], ending: str) -> Iterator[tuple[Path, Path]]:
+    """What was left under another name, and the name it was for."""
+    for left in sorted(path for folder in folders for path in files_below(folder, f".*.ckpt{ending}")):
+        yield left, left.with_name(left.name.removeprefix(".").removesuffix(ending))

@@ -1,7 +1,9 @@
 """Checkpoints: written every N steps, at the end and when a run is stopped."""
 
 import signal
+import warnings
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,6 +14,9 @@ from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO
 from mpo_lightning.training.stop_signals import Stop, StopByInterrupt, StopByTerm, StopSignals
 from mpo_lightning.training.together import stop_together
 
+PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+"""Of a checkpoint callback's state."""
+
 
 class StepCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, which with `every_n_train_steps` would forget the steps after the last multiple: this one also
@@ -19,6 +24,32 @@ class StepCheckpoint(ModelCheckpoint):
     back into the queue), and before the first step, so that a run that was killed at once is gone on with like any other."""
 
     _signals: StopSignals | None = None
+    _goes_on = False
+
+    def go_on_in(self, folder: Path) -> None:
+        """Writes into the folder of the run before, so that the best ones are known and those that are no longer kept are removed. Before training starts."""
+        self.dirpath, self._goes_on = str(folder), True
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self._goes_on and self.dirpath is not None:
+            folder = Path(self.dirpath)
+            # By their names: the run folder may have been moved, and Lightning compares paths as they are written.
+            paths = {name: str(folder / Path(state_dict[name]).name) if state_dict.get(name) else "" for name in PATHS}
+            best = {str(folder / Path(path).name): value for path, value in state_dict["best_k_models"].items()}
+            kept = {"dirpath": self.dirpath, "best_k_models": {path: value for path, value in best.items() if Path(path).exists()}}
+            state_dict = state_dict | paths | kept
+            # The first checkpoint is written before last.ckpt, and does not know of it.
+            last = folder / f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}"
+            if self.save_last and not paths["last_model_path"] and last.exists():
+                state_dict["last_model_path"] = str(last)
+        super().load_state_dict(state_dict)
+
+    def _should_remove_checkpoint(self, trainer: L.Trainer, previous: str, current: str) -> bool:
+        # Lightning keeps the one that a run went on from, so that every restart would leave one.
+        if self._goes_on and self.dirpath is not None:
+            return previous != current and Path(self.dirpath) in Path(previous).parents
+        return super()._should_remove_checkpoint(trainer, previous, current)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)

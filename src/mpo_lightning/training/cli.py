@@ -1,6 +1,7 @@
 """LightningCLI for `mpo fit|validate|test`."""
 
 import signal
+import traceback
 import warnings
 from pathlib import Path
 from types import FrameType
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 from mpo_lightning.errors import InputError
 from mpo_lightning.training.checkpoint_choice import find_checkpoint
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO
+from mpo_lightning.training.checkpoints import StepCheckpoint
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.full_disk import disk_problem
 from mpo_lightning.training.lost_ranks import ended_everywhere
@@ -29,10 +31,30 @@ def _is_cache(source: str) -> bool:
 
 
 def _checkpoint_folders(config: Namespace) -> list[Path]:
-    """Where callbacks write checkpoints that do not lie in the run folder."""
+    """Where callbacks write checkpoints that do not lie in the run folder.
+
+    Raises:
+        InputError: a folder is a URL, which would become one of that name here.
+    """
     callbacks = config.trainer.get("callbacks")
     options = [one.get("init_args") or Namespace() for one in callbacks] if isinstance(callbacks, list) else []
-    return [Path(found["dirpath"]) for found in options if found.get("dirpath")]
+    folders = [str(found["dirpath"]) for found in options if found.get("dirpath")]
+    for folder in (str(config.trainer.default_root_dir or ""), *folders):
+        if "://" in folder:
+            raise InputError(f"{folder}: checkpoints are written to a disk that all machines share, not to a URL; give a folder")
+    return [Path(folder) for folder in folders]
+
+
+def _refuse_hidden_checkpoints(config: Namespace, run_folder: Path) -> None:
+    """Raises InputError where the first logger has Lightning put checkpoints into a folder in which nobody looks for them."""
+    loggers = config.trainer.get("logger")
+    logger = loggers[0] if isinstance(loggers, list) and loggers else loggers
+    place = logger.init_args.get("save_dir") if isinstance(logger, Namespace) and logger.get("init_args") else None
+    if place not in (None, RUN_FOLDER) and not Path(place).resolve().is_relative_to(run_folder.resolve()):
+        raise InputError(
+            f"--ckpt_path: the first logger's save_dir {place} is where Lightning puts checkpoints too, and they are looked for in {run_folder}; set it to "
+            f"{RUN_FOLDER}, which stands for trainer.default_root_dir, or give trainer.default_root_dir that folder"
+        )
 
 
 RUN_FOLDER = "RUN_FOLDER"
@@ -62,9 +84,17 @@ class MPOCLI(LightningCLI):
         run_folder = config.trainer.default_root_dir or "runs"
         if Path(run_folder).exists() and not Path(run_folder).is_dir():
             raise InputError(f"trainer.default_root_dir: {run_folder} is a file; give a folder for the run")
-        if config.get("ckpt_path"):
-            config.ckpt_path = find_checkpoint(str(config.ckpt_path), Path(run_folder), _checkpoint_folders(config))
+        others = _checkpoint_folders(config)
+        asked = str(config.get("ckpt_path") or "")
+        if asked in ("auto", "last"):
+            _refuse_hidden_checkpoints(config, Path(run_folder))
+        if asked:
+            config.ckpt_path = find_checkpoint(asked, Path(run_folder), others, self.subcommand == "fit")
         self.checkpoint = config.get("ckpt_path")
+        # The folder of the run before, unless the checkpoint lies in one that a callback names.
+        folder = Path(self.checkpoint).resolve().parent if asked in ("auto", "last") and self.checkpoint else None
+        known = folder is None or folder.name != "checkpoints" or folder in [other.resolve() for other in others]
+        self.goes_on_in = None if known else folder
         # Lightning refuses a callback of a kind that is switched off; the shipped base has both kinds.
         off = [kind for kind, on in SWITCHES.items() if config.trainer.get(on) is False]
         callbacks = config.trainer.get("callbacks")
@@ -86,6 +116,9 @@ class MPOCLI(LightningCLI):
             kwargs["logger"] = CSVLogger(config.get("default_root_dir") or "runs", name="")
         trainer = super().instantiate_trainer(**kwargs)
         trainer.callbacks.append(SameCheckpoint(self.checkpoint))  # type: ignore[attr-defined]
+        for callback in trainer.checkpoint_callbacks:
+            if self.goes_on_in and isinstance(callback, StepCheckpoint) and callback.dirpath is None:
+                callback.go_on_in(self.goes_on_in)
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -130,13 +163,27 @@ def run(args: Any = None) -> MPOCLI:
         # jsonargparse buries what an optional class says when it is built.
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
+        if _raised_by_lightning(error):
+            raise InputError(" ".join(str(error).split())) from None
         raise
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise InputError(
+            "a loader process was killed, as a rule by the system for want of memory; set data.num_workers lower, and go on with --ckpt_path auto"
+        ) from None
     except (OSError, SafetensorError) as error:
         if (problem := disk_problem(error)) is None:
             raise
         raise InputError(problem) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _raised_by_lightning(error: Exception) -> bool:
+    """Whether Lightning says so of its options, in sentences for users."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(L.__file__).parent)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

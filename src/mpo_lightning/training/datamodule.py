@@ -267,6 +267,10 @@ class MMPRDataModule(L.LightningDataModule):
             "global_batch_size": self.global_batch_size,
             "seed": self.seed,
             "steps_per_epoch": self.train_plan.steps,
+            "max_tiles": self.encoder.max_tiles,
+            "max_length": self.encoder.max_length,
+            "overlong": self.encoder.overlong,
+            "template": self.processor.template.name,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -278,16 +282,18 @@ class MMPRDataModule(L.LightningDataModule):
         if self.trainer is None or self.train_plan is None:
             return
         self.quarantine.load_state_dict(state_dict.get("set_aside", []))
-        what = {"global_batch_size": "data.global_batch_size", "seed": "data.seed", "steps_per_epoch": "steps in an epoch"}
+        what = {"steps_per_epoch": "steps in an epoch"}
         problem = None
         for name, value in self._order().items():
+            if name not in state_dict:
+                continue  # a checkpoint of an earlier version
             if name == "records" and state_dict[name] != value:
                 problem = (
                     f"the checkpoint was made on other pairs than those of {self.folders['train']}; a resumed run must keep them"
                 )
                 break
             if state_dict[name] != value:
-                problem = f"the checkpoint was made with {what[name]} {state_dict[name]}, not {value}; a resumed run must keep it"
+                problem = f"the checkpoint was made with {what.get(name, f'data.{name}')} {state_dict[name]}, not {value}; a resumed run must keep it"
                 break
         stop_together(problem)
         self._done_steps = state_dict["step"]

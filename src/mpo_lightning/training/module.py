@@ -38,11 +38,10 @@ from mpo_lightning.objectives.generation import GenerationMean
 from mpo_lightning.training.loss_limit import LossLimit, LossWatch
 from mpo_lightning.training.optimizer import make_optimizer, warmup_cosine
 from mpo_lightning.training.policy_and_reference import PolicyAndReference, ReferenceSource
-from mpo_lightning.training.resume import align_loops
-from mpo_lightning.training.same_run import RunIdentity
+from mpo_lightning.training.resume import Resume
+from mpo_lightning.training.same_run import RunIdentity, describe, describe_optimizer
 from mpo_lightning.training.step_guard import StepGuard
 from mpo_lightning.training.step_metrics import NAMES, StepMeter, mean_names, step_means, step_sums
-from mpo_lightning.training.together import stop_together
 
 SHIFTS: dict[str, type[RewardShift]] = {"previous_steps": PreviousSteps, "micro_batches": RunningMicroBatches}
 
@@ -101,7 +100,8 @@ class MPOModule(PolicyAndReference):
         self.objective = objective
         self.shift = SHIFTS[reward_shift]()
         folders = {"model.policy": policy} | ({"model.reference": reference or policy} if objective.needs_reference else {})
-        self._identity = RunIdentity(objective, reward_shift, folders)
+        kept = {"model.drop_path": drop_path, "model.freeze": sorted(freeze), "model.lora": asdict(lora) if lora else None}
+        self._resume = Resume(RunIdentity(describe(objective, reward_shift) | kept | describe_optimizer(optimizer), folders))
         self.make_optimizer = optimizer
         self.warmup_ratio = warmup_ratio
         if not 0 <= warmup_ratio <= 1:
@@ -117,6 +117,10 @@ class MPOModule(PolicyAndReference):
         self.train()
         self._meter.restart()
         self._guard.clear()
+        self._resume.begin(self)
+
+    def on_fit_end(self) -> None:
+        self._resume.end(self)
 
     def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:
         """Seeds dropout (of adapters) by the place in the run, so that a resumed run draws the same numbers and no state is saved.
@@ -228,6 +232,7 @@ class MPOModule(PolicyAndReference):
 
     def on_validation_end(self) -> None:
         self._meter.go_on()
+        self._resume.validated_step = self.global_step
 
     def on_validation_epoch_start(self) -> None:
         self._evaluation_sums = None
@@ -274,6 +279,7 @@ class MPOModule(PolicyAndReference):
         assert self.policy is not None
         optimizer = make_optimizer(self.policy.model, self.make_optimizer, str(self.trainer.precision))
         schedule = warmup_cosine(optimizer, self._total_steps(), self.warmup_ratio)
+        self._resume.rates = [group["initial_lr"] for group in optimizer.param_groups]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _total_steps(self) -> float:
@@ -298,14 +304,11 @@ class MPOModule(PolicyAndReference):
         checkpoint["loss_watch"] = self._loss_watch.state_dict()
         # For `mpo model export`.
         checkpoint["policy"] = {"folder": self.policy_folder, "lora": asdict(self.lora) if self.lora else None}
-        checkpoint["made_with"] = self._identity.state_dict()
+        self._resume.save(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self._trainer is not None and self._trainer.state.fn == "fit":
-            stop_together(self._identity.difference(checkpoint.get("made_with", {})))
+        if self._trainer is not None:
+            self._resume.load(self._trainer, checkpoint)
         self.shift.load_state_dict(checkpoint["reward_shift"])
         if "loss_watch" in checkpoint:  # not in those of earlier versions
             self._loss_watch.load_state_dict(checkpoint["loss_watch"])
-        plan = getattr(getattr(self._trainer, "datamodule", None), "train_plan", None)
-        if plan is not None:
-            align_loops(checkpoint, checkpoint["global_step"], plan.steps, plan.micro_batches_per_step)

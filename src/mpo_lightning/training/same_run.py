@@ -1,8 +1,12 @@
-"""What a resumed run must keep of the one that its checkpoint is of: the policy and reference it started from, and the objective."""
+"""What a resumed run must keep of the one that its checkpoint is of: the models it started from, what of them is trained, the objective and the optimizer."""
 
 import hashlib
 from pathlib import Path
 from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import nn
 
 from mpo_lightning.models.opengvlab.cache import native_folder
 from mpo_lightning.objectives import MPOObjective
@@ -39,17 +43,30 @@ def describe(objective: MPOObjective, reward_shift: str) -> dict[str, Any]:
     } | options  # fmt: skip
 
 
+def describe_optimizer(make: OptimizerCallable) -> dict[str, Any]:
+    """The optimizer's class and options in plain values; without its learning rate, which may change. Nothing where it cannot be made, which is said when it is."""
+    try:
+        optimizer = make([{"params": [nn.Parameter(torch.zeros(1))]}])
+    except (ValueError, TypeError):
+        return {}
+    options = {
+        f"model.optimizer.{name}": list(value) if isinstance(value, tuple) else value
+        for name, value in optimizer.defaults.items()
+        if name != "lr" and isinstance(value, int | float | str | tuple)
+    }
+    return {"model.optimizer": type(optimizer).__name__} | options
+
+
 class RunIdentity:
     """What a checkpoint says of its run, and a resumed one is compared with.
 
     Args:
-        objective: of the run.
-        reward_shift: its option.
+        options: of the run, by their names, in plain values.
         folders: of models, by the names of their options.
     """
 
-    def __init__(self, objective: MPOObjective, reward_shift: str, folders: dict[str, str]) -> None:
-        self.options = describe(objective, reward_shift)
+    def __init__(self, options: dict[str, Any], folders: dict[str, str]) -> None:
+        self.options = options
         self.folders = folders
         self._samples: dict[str, str] | None = None
 

@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystem
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 
-from mpo_lightning.training.checkpoint_io import MANIFEST, HashingFile, cannot_be_written, sync_folder, write_synced
+from mpo_lightning.training.checkpoint_io import MANIFEST, HashingFile, about, cannot_be_written, sync_folder, write_synced
 from mpo_lightning.training.together import gather, stop_together
 
 TABLE_CLASSES = (
@@ -39,16 +39,17 @@ REST = "meta.pt"
 """What is not a model's or optimizer's; Lightning's name for it."""
 
 
-def save_sharded(tensors: dict[str, Any], rest: dict[str, Any], target: Path) -> None:
+def save_sharded(tensors: dict[str, Any], rest: dict[str, Any], target: Path, complete: bool = True) -> None:
     """Writes a checkpoint folder; every rank calls this.
 
     Args:
         tensors: state of the model and the optimizers, in pieces.
         rest: of the checkpoint, the same on every rank.
         target: the folder, replaced if it is there.
+        complete: the optimizers' state is there.
 
     Raises:
-        InputError: a rank's disk is full or may not be written. Other checkpoints stay.
+        InputError: a rank's disk is full or may not be written. Other checkpoints stay, and nothing of this one.
     """
     partial = target.with_name(f".{target.name}.partial")
     _on_rank_zero(target, lambda: _empty(partial))
@@ -58,9 +59,10 @@ def save_sharded(tensors: dict[str, Any], rest: dict[str, Any], target: Path) ->
         save(tensors, storage_writer=writer)
     except CheckpointException as error:
         problem = cannot_be_written(target, _first_cause(error))
+        shutil.rmtree(partial, ignore_errors=True)
     stop_together(problem)
     entries = {name: entry for part in gather(writer.fs.entries) for name, entry in part.items()}
-    _on_rank_zero(target, lambda: _finish(partial, target, rest, entries))
+    _on_rank_zero(target, lambda: _finish(partial, target, rest, entries, complete))
 
 
 def load_sharded(tensors: dict[str, Any], folder: Path) -> None:
@@ -90,6 +92,7 @@ def _on_rank_zero(target: Path, do: Any) -> None:
             do()
         except (OSError, RuntimeError) as error:
             problem = cannot_be_written(target, error)
+            shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
     stop_together(problem)
 
 
@@ -98,10 +101,10 @@ def _empty(partial: Path) -> None:
     partial.mkdir(parents=True)
 
 
-def _finish(partial: Path, target: Path, rest: dict[str, Any], entries: dict[str, Any]) -> None:
+def _finish(partial: Path, target: Path, rest: dict[str, Any], entries: dict[str, Any], complete: bool) -> None:
     with HashingFile(partial / REST) as file:
         torch.save(rest, file)  # type: ignore[arg-type]
-    write_synced(partial / MANIFEST, json.dumps({"files": entries | {REST: file.entry}, "step": rest.get("global_step")}, indent=1))
+    write_synced(partial / MANIFEST, json.dumps({"files": entries | {REST: file.entry}} | about(rest, complete), indent=1))
     sync_folder(partial)
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)

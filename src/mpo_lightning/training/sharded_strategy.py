@@ -69,11 +69,12 @@ class FSDP2Strategy(ModelParallelStrategy):
         return {OPTIONS: options}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: _PATH, storage_options: Any = None) -> None:
+        complete = "optimizer_states" in checkpoint
         tensors = {"state_dict": checkpoint.pop("state_dict")}
         states = {f"optimizer_{number}": state for number, state in enumerate(checkpoint.pop("optimizer_states", []))}
         checkpoint[OPTIONS] = {name: state[OPTIONS] for name, state in states.items() if OPTIONS in state}
         tensors |= {name: state for name, state in states.items() if OPTIONS not in state}
-        save_sharded(tensors, checkpoint, Path(self.broadcast(str(filepath))))
+        save_sharded(tensors, checkpoint, Path(self.broadcast(str(filepath))), complete)
 
     def load_checkpoint(self, checkpoint_path: _PATH, weights_only: bool | None = None) -> dict[str, Any]:
         """Fills models and optimizers, and returns the rest.
