@@ -320,7 +320,13 @@ def saved_at_2(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, shar
 def test_a_refusal_is_one_sentence_for_all_ranks(
     tmp_path: Path, root: Path, shards: Path, tiny_folder: Path, saved_at_2: Path
 ) -> None:
-    more = [f"--ckpt_path={saved_at_2}", "--data.global_batch_size=8", "--model.preference=DPO"]
+    same = [
+        "--model.preference=DPO",
+        "--model.drop_path=0",
+        "--model.optimizer=torch.optim.SGD",
+        "--model.optimizer.weight_decay=0",
+    ]
+    more = [f"--ckpt_path={saved_at_2}", "--data.global_batch_size=8", *same]
     done = run_apart(sys.executable, *fit_arguments(tmp_path / "run", root, shards, tiny_folder, "ddp_cpu", *more))
     assert done.returncode == 2 and done.stderr.count("mpo: ") == 1, done.stderr[-3000:]
     assert "the checkpoint was made with data.global_batch_size 4, not 8" in done.stderr and "Traceback" not in done.stderr
