@@ -36,12 +36,12 @@ from mpo_lightning.objectives import (
 )  # fmt: skip
 from mpo_lightning.objectives.generation import GenerationMean
 from mpo_lightning.training.loss_limit import LossLimit, LossWatch
-from mpo_lightning.training.optimizer import make_optimizer, warmup_cosine
+from mpo_lightning.training.optimizer import make_optimizer, total_steps, warmup_cosine
 from mpo_lightning.training.policy_and_reference import PolicyAndReference, ReferenceSource
 from mpo_lightning.training.resume import Resume
 from mpo_lightning.training.same_run import RunIdentity, describe, describe_optimizer
 from mpo_lightning.training.step_guard import StepGuard
-from mpo_lightning.training.step_metrics import NAMES, StepMeter, mean_names, step_means, step_sums
+from mpo_lightning.training.step_metrics import NAMES, StepMeter, mean_names, pair_rows, step_means, step_sums
 
 SHIFTS: dict[str, type[RewardShift]] = {"previous_steps": PreviousSteps, "micro_batches": RunningMicroBatches}
 
@@ -212,14 +212,9 @@ class MPOModule(PolicyAndReference):
         self._evaluation_step(batch)
 
     def test_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Any]:
-        """Also `rows`, the log-probs and rewards of each pair: which pairs the policy gets right."""
+        """Also `rows`, see `pair_rows`."""
         terms, policy = self._evaluation_step(batch)
-        columns = {"logp_chosen": policy.chosen, "logp_rejected": policy.rejected}
-        if terms.rewards_chosen is not None and terms.rewards_rejected is not None:
-            columns |= {"reward_chosen": terms.rewards_chosen, "reward_rejected": terms.rewards_rejected}
-        keys = [key for key in batch.keys if key]
-        rows = [{"key": key} | {name: column[pair].item() for name, column in columns.items()} for pair, key in enumerate(keys)]
-        return {"rows": rows}
+        return {"rows": pair_rows(batch, terms, policy)}
 
     def _evaluation_step(self, batch: PairBatch) -> tuple[LossTerms, SequenceLogps]:
         terms, policy = self.losses(batch, training=False)
@@ -278,19 +273,9 @@ class MPOModule(PolicyAndReference):
         """
         assert self.policy is not None
         optimizer = make_optimizer(self.policy.model, self.make_optimizer, str(self.trainer.precision))
-        schedule = warmup_cosine(optimizer, self._total_steps(), self.warmup_ratio)
+        schedule = warmup_cosine(optimizer, total_steps(self.trainer), self.warmup_ratio)
         self._resume.rates = [group["initial_lr"] for group in optimizer.param_groups]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _total_steps(self) -> float:
-        """Of the whole run, as `trainer.estimated_stepping_batches`; which would build and start the loader, under FSDP2 before the
-        checkpoint says where it starts."""
-        plan = getattr(getattr(self.trainer, "datamodule", None), "train_plan", None)
-        if plan is None:
-            return self.trainer.estimated_stepping_batches
-        epochs, steps = self.trainer.max_epochs, self.trainer.max_steps
-        limits = [plan.steps * epochs] if epochs not in (None, -1) else []
-        return min([*limits, *([steps] if steps != -1 else [])], default=float("inf"))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

@@ -7,6 +7,7 @@ LlamaRMSNorm only, so it also decayed the norms of InternLM2, Qwen2, Phi-3 and t
 
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
@@ -38,6 +39,16 @@ def make_optimizer(model: nn.Module, make: OptimizerCallable, precision: str) ->
         return make(parameter_groups(model))
     except ValueError as error:
         raise InputError(f"model.optimizer: {error}") from None
+
+
+def total_steps(trainer: L.Trainer) -> float:
+    """Of the whole run, as `trainer.estimated_stepping_batches`; which would build and start the loader, under FSDP2 before the checkpoint says where it starts."""
+    plan = getattr(getattr(trainer, "datamodule", None), "train_plan", None)
+    if plan is None:
+        return trainer.estimated_stepping_batches
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    limits = [plan.steps * epochs] if epochs not in (None, -1) else []
+    return min([*limits, *([steps] if steps != -1 else [])], default=float("inf"))
 
 
 def warmup_cosine(optimizer: Optimizer, steps: float, warmup_ratio: float) -> LRScheduler:

@@ -92,3 +92,12 @@ def step_means(sums: Tensor, names: Sequence[str]) -> dict[str, float]:
     """Means over pairs by name; NaN where every pair was set aside."""
     values = dict(zip(NAMES, sums.tolist(), strict=True))
     return {name: values[name] / values["pairs"] if values["pairs"] else float("nan") for name in names}
+
+
+def pair_rows(batch: PairBatch, terms: LossTerms, policy: SequenceLogps) -> list[dict[str, str | float]]:
+    """For each real pair its key, log-probs and, where there is a reference, rewards: which pairs the policy gets right."""
+    columns = {"logp_chosen": policy.chosen, "logp_rejected": policy.rejected}
+    if terms.rewards_chosen is not None and terms.rewards_rejected is not None:
+        columns |= {"reward_chosen": terms.rewards_chosen, "reward_rejected": terms.rewards_rejected}
+    keys = [key for key in batch.keys if key]
+    return [{"key": key} | {name: column[pair].item() for name, column in columns.items()} for pair, key in enumerate(keys)]
