@@ -311,6 +311,20 @@ def test_a_loader_process_that_the_system_kills_is_named(fit_arguments: list[str
         training_cli.run(["fit", *fit_arguments, "--data.num_workers=1", "--trainer.callbacks=[]"])
 
 
+def test_auto_leaves_another_runs_files_alone(fit_arguments: list[str], tmp_path: Path) -> None:
+    """Found through a link in this run's folder, it is gone on from; nothing is written or removed there."""
+    training_cli.run(["fit", *fit_arguments])
+    before = sorted(path.name for path in (tmp_path / "run").rglob("*"))
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / "base").symlink_to(tmp_path / "run")
+    os.environ.pop(CHOSEN, None)
+    more = [f"--trainer.default_root_dir={tmp_path / 'next'}", "--trainer.max_steps=3", "--ckpt_path=auto"]
+    training_cli.run(["fit", *fit_arguments, *more])
+    os.environ.pop(CHOSEN, None)
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == before
+    assert list((tmp_path / "next").glob("version_0/checkpoints/*step=3.ckpt"))
+
+
 def test_auto_goes_on_in_the_folder_of_the_run_before(fit_arguments: list[str], tmp_path: Path) -> None:
     training_cli.run(["fit", *fit_arguments, "--ckpt_path=auto"])
     os.environ.pop(CHOSEN, None)

@@ -34,7 +34,7 @@ class Condition:
     Attributes:
         said: what is otherwise, in words.
         pairs: which pairs of the responses are trained on.
-        control: the condition that differs in nothing but what it is about; "" is the study's own way.
+        control: the condition that it is compared with; "" is the study's own way. Numbers of pairs, and so of steps, may differ.
         temperature: at which responses are drawn.
         epochs: how often the pairs are seen.
         even: the base is the one that was taught evenly.
@@ -60,7 +60,7 @@ CONDITIONS = {
     "correctness": Condition("pairs of right and wrong alone, no DropoutNTP", "correctness"),
     "dropout": Condition("DropoutNTP pairs alone", "dropout_ntp"),
     "sound": Condition("pairs whose chosen side is right in every step", "sound"),
-    "lucky": Condition("pairs whose chosen side has the right answer and a wrong step", "lucky", "sound"),
+    "lucky": Condition("pairs whose chosen side has the right answer and is not right in every step", "lucky", "sound"),
     "epochs": Condition("three epochs over the pairs", epochs=3),
     "even": Condition("a base that was taught every way of working equally often, the hard ones too, in twice the steps", even=True),
 }  # fmt: skip
@@ -95,11 +95,6 @@ class Cell:
     def responses(self) -> str:
         """The folder of the cell whose responses its pairs are made of."""
         return self.name if self.condition.own_responses else Cell(self.base, self.pair_set).name
-
-    @property
-    def sweep(self) -> str:
-        """Whose settings it takes: a condition's own, or "", the study's."""
-        return self.name_of_condition if self.condition.own_responses else ""
 
 
 def condition_cells() -> list[Cell]:

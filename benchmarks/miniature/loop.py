@@ -61,12 +61,16 @@ class Study:
         pairs = list({cell.responses: cell for cell in [*cells, *conditions]}.values())
         builds = [held_out_command(self.folder, base, self.size) for base in dict.fromkeys(cell.base for cell in cells)]
         self._all([*builds, *(build_command(self.folder, cell, self.size) for cell in pairs)], "pairs")
+        collected = False
         for cell in [*cells, *conditions]:
             self._prepare(cell)
             self._train(cell)
             commands = cell_commands(self.folder, cell, chosen_settings(self.folder, cell), self.size)
-            if self._all(commands, f"test, {cell.name}") or not (self.folder / "report.html").exists():
+            collected = self._all(commands, f"test, {cell.name}")
+            if collected:
                 collect(self.folder, self.size)
+        if not collected:  # a kill may have come in between
+            collect(self.folder, self.size)
 
     def _world(self, bases: list[Base], variants: list[int]) -> None:
         size, world, heart = self.size, self.folder / "world", self.size.heart is not None

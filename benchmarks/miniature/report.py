@@ -22,7 +22,7 @@ LEGEND = (
     "greedy: test problems that are right with reasoning, greedy, and a 95 % interval; over base, over SFT: the difference on the same problems, and the p-value of "
     "McNemar's exact test; format: responses that announce an answer, %; tokens: mean length; misread: responses that read the picture wrongly, %; sound: right ones whose "
     "every step is right, %; sampled: right at temperature 1; pass@k: at least one of k; direct: right without reasoning; chosen, rejected: how far the log-probs of the base's own right and wrong responses to test problems "
-    "moved, in nats."
+    "moved, in nats. Intervals are over problems, for these bases and pair sets: others would differ by more."
 )
 
 

@@ -278,6 +278,11 @@ def test_a_checkpoint_of_weights_alone_is_not_gone_on_from(copied: Path, tmp_pat
     with pytest.raises(InputError, match=r"light-step=8\.ckpt: it holds weights alone"):
         find_checkpoint(str(light), copied)
     assert find_checkpoint(str(light), copied, fit=False) == str(light)
+    last = copied / "checkpoints" / "last.ckpt"
+    last.unlink()
+    last.symlink_to(light.name)
+    with pytest.raises(InputError, match="it holds weights alone"):
+        find_checkpoint("last", copied)
 
 
 def test_auto_finds_or_stops_where_nothing_is_trained(run_folder: Path, tmp_path: Path) -> None:
@@ -290,11 +295,14 @@ def test_what_a_killed_write_left_is_removed_when_the_run_goes_on(copied: Path) 
     left = [copied / "checkpoints" / ".epoch=0-step=9.ckpt.partial", copied / "checkpoints" / ".epoch=1-step=10.ckpt.partial"]
     left[0].write_bytes(b"cut")
     left[1].mkdir()
+    another = copied / "another-run" / "checkpoints" / ".epoch=0-step=3.ckpt.partial"
+    another.parent.mkdir(parents=True)
+    another.write_bytes(b"being written")
     (left[1] / "__0_0.distcp").write_bytes(b"cut")
     find_checkpoint("auto", copied, fit=False)
     assert all(path.exists() for path in left)
     assert find_checkpoint("auto", copied) == str(at_step(copied, 7))
-    assert not any(path.exists() for path in left)
+    assert not any(path.exists() for path in left) and another.exists()
 
 
 def test_a_checkpoint_without_its_manifest_is_read_by_its_own_checksums(copied: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A validation that a kill kept from its end is made up for before the next step, with the same numbers and the same consequences."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
@@ -30,15 +31,23 @@ class StopInValidation(L.Callback):
             raise ZeroDivisionError("killed")
 
 
-def fit(folder: Path, tiny_folder: Path, shards: Path, stops: list[int], every: float = 1.0, more: list[L.Callback] | None = None):
-    """Two epochs of three steps, a checkpoint after each, going on after every stop; returns the last module."""
+def fit(
+    folder: Path,
+    tiny_folder: Path,
+    shards: Path,
+    stops: list[int],
+    every: float = 1.0,
+    more: Callable[[], list[L.Callback]] = list,
+    **limits: int,
+):
+    """Two epochs of three steps, a checkpoint after each, going on after every stop; returns the last trainer and module."""
     for stop in [*stops, None]:
-        callbacks = [StepCheckpoint(every_n_train_steps=1, save_top_k=1), *(more or [])]
+        callbacks = [StepCheckpoint(every_n_train_steps=1, save_top_k=1), *more()]
         callbacks += [StopInValidation(stop)] if stop else []
         trainer, model, data = make_run(
             folder, tiny_folder, shards / "train",
             data={"global_batch_size": 8, "micro_batch_size": 4, "validation": str(shards / "validation")},
-            trainer={"max_epochs": 2, "limit_train_batches": 6, "val_check_interval": every, "callbacks": callbacks, "plugins": [ManifestCheckpointIO()]},
+            trainer={"max_epochs": 2, "limit_train_batches": 6, "val_check_interval": every, "callbacks": callbacks, "plugins": [ManifestCheckpointIO()]} | limits,
         )  # fmt: skip
         found = find_checkpoint("auto", folder)
         if stop is None:
@@ -67,13 +76,22 @@ def _chosen_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(CHOSEN, raising=False)
 
 
-@pytest.mark.parametrize(("every", "stops"), [(1.0, [1, 1, 2]), (2, [2, 1, 3])])
-def test_no_validation_is_lost(tmp_path: Path, tiny_folder: Path, shards: Path, every: float, stops: list[int]) -> None:
-    """At the epoch's end, the last one's too, and in the middle of an epoch."""
-    _, whole = fit(tmp_path / "whole", tiny_folder, shards, [], every)
-    _, killed = fit(tmp_path / "killed", tiny_folder, shards, stops, every)
+@pytest.mark.parametrize(
+    ("every", "stops", "limits", "count"),
+    [
+        (1.0, [1, 1, 3, 1, 2], {}, 2),
+        (2, [2, 3, 1, 3, 3, 3, 3, 1], {}, 6),
+        (1.0, [2, 3, 1], {"max_epochs": -1, "max_steps": 6}, 2),
+    ],
+)
+def test_no_validation_is_lost(
+    tmp_path: Path, tiny_folder: Path, shards: Path, every: float, stops: list[int], limits: dict[str, int], count: int
+) -> None:
+    """Two batches a validation; killed in each, the last one's too, at the end of epochs and inside them."""
+    _, whole = fit(tmp_path / "whole", tiny_folder, shards, [], every, **limits)
+    _, killed = fit(tmp_path / "killed", tiny_folder, shards, stops, every, **limits)
     expected = validations(tmp_path / "whole")
-    assert len(expected) == (2 if every == 1.0 else 6) and {row[3] for row in expected} == {"8.0"}
+    assert len(expected) == count and {row[3] for row in expected} == {"8.0"}
     assert validations(tmp_path / "killed") == expected
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in killed.state_dict().items())
 
@@ -82,10 +100,37 @@ def test_training_stops_early_as_it_would_have(tmp_path: Path, tiny_folder: Path
     def stopper() -> list[L.Callback]:
         return [EarlyStopping("val/loss", stopping_threshold=1000.0, patience=10)]
 
-    whole, _ = fit(tmp_path / "whole", tiny_folder, shards, [], more=stopper())
-    killed, _ = fit(tmp_path / "killed", tiny_folder, shards, [1], more=stopper())
+    whole, _ = fit(tmp_path / "whole", tiny_folder, shards, [], more=stopper)
+    killed, _ = fit(tmp_path / "killed", tiny_folder, shards, [1], more=stopper)
     assert whole.global_step == killed.global_step == 3
     assert validations(tmp_path / "killed") == validations(tmp_path / "whole")
+
+
+def test_a_validation_that_was_finished_does_not_count_twice(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+    """Its checkpoint, written when it ends, knows of it: patience is not used up, and the best ones are not there twice."""
+
+    class StopAfterValidation(L.Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:
+            if trainer.global_step == 2 and not trainer.fit_loop.restarting:
+                raise ZeroDivisionError
+
+    def watchers() -> list[L.Callback]:
+        return [
+            EarlyStopping("val/loss", min_delta=1000.0, patience=20, check_on_train_epoch_end=False),
+            StepCheckpoint(
+                monitor="val/loss", every_n_epochs=1, save_top_k=5, save_on_train_epoch_end=False, filename="best-{step}"
+            ),
+        ]
+
+    def waited(trainer: L.Trainer) -> int:
+        return next(one for one in trainer.callbacks if isinstance(one, EarlyStopping)).wait_count
+
+    whole, _ = fit(tmp_path / "whole", tiny_folder, shards, [], 2, watchers)
+    with pytest.raises(ZeroDivisionError):
+        fit(tmp_path / "killed", tiny_folder, shards, [], 2, lambda: [*watchers(), StopAfterValidation()])
+    killed, _ = fit(tmp_path / "killed", tiny_folder, shards, [], 2, watchers)
+    assert waited(killed) == waited(whole) > 1
+    assert [row[1] for row in validations(tmp_path / "killed")] == [row[1] for row in validations(tmp_path / "whole")]
 
 
 def test_a_validation_that_was_not_due_is_not_made_up(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
@@ -95,6 +140,6 @@ def test_a_validation_that_was_not_due_is_not_made_up(tmp_path: Path, tiny_folde
                 raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        fit(tmp_path, tiny_folder, shards, [], more=[StopInTraining()])
+        fit(tmp_path, tiny_folder, shards, [], more=lambda: [StopInTraining()])
     fit(tmp_path, tiny_folder, shards, [])
     assert [row[1] for row in validations(tmp_path)] == ["2", "5"]

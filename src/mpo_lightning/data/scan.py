@@ -97,7 +97,7 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
                 if len(body) != min(member.size, limit_of(extension) + 1):
                     raise tarfile.ReadError("unexpected end of data")
                 parts[extension] = (member.offset_data, body)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, RecursionError) as error:
         raise InputError(f"{path}: the shard is damaged or cut short ({error}); make or copy it again") from None
     except OSError as error:
         raise InputError(f"{path}: the shard cannot be read ({error.strerror or error})") from None

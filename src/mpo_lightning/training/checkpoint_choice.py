@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,7 +18,7 @@ from mpo_lightning.data.sidecar import is_count, read_sidecar
 from mpo_lightning.errors import InputError
 from mpo_lightning.training.checkpoint_io import MANIFEST, manifest_of, problem_of
 from mpo_lightning.training.checkpoint_recovery import NEW, OLD, finish_killed_writes, forget_cut_writes
-from mpo_lightning.training.run_files import files_below
+from mpo_lightning.training.run_files import files_below, own_folders
 from mpo_lightning.training.sharded_checkpoint import REST
 
 CHOSEN = "MPO_LIGHTNING_CHECKPOINT"
@@ -111,6 +112,7 @@ WEIGHTS_ALONE = "save_weights_only"
 
 def weights_alone(path: Path) -> bool:
     """Whether a whole checkpoint lacks the optimizer's state, by its manifest."""
+    path = path.resolve()
     try:
         return read_sidecar(path / MANIFEST if path.is_dir() else manifest_of(path)).get("weights_alone") is True
     except (OSError, ValueError):
@@ -131,7 +133,7 @@ def _newest_whole(folders: Sequence[Path], fit: bool) -> str | None:
         if problem is None:
             rank_zero_info(f"--ckpt_path auto: going on from {path}")
             if fit:
-                forget_cut_writes(folders)
+                forget_cut_writes(own_folders(folders[0]))
             return str(path)
         rank_zero_info(f"--ckpt_path auto: passed over {path}: {problem}")
     for folder in folders:
@@ -229,6 +231,6 @@ def _problem_of_archive(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (OSError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
+    except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error, zipfile.BadZipFile):
         return None  # `read_content` says what is wrong
     return damaged and f"the bytes of {damaged} in it differ from their checksum"

@@ -30,9 +30,10 @@ def finish_killed_writes(folders: Sequence[Path]) -> None:
 
 
 def forget_cut_writes(folders: Sequence[Path]) -> None:
-    """Removes what writes left that were killed before their last byte, each as large as a checkpoint; for a run that goes on, when nothing else writes there."""
+    """Removes what writes left that were killed before their last byte, each as large as a checkpoint; for a run that goes on, in its own folders, where nothing else
+    writes."""
     for left, target in _left(folders, NEW):
-        if problem_of(left, None if left.is_dir() else manifest_of(target)) is not None:
+        if left.parent.resolve() in folders and problem_of(left, None if left.is_dir() else manifest_of(target)) is not None:
             rank_zero_info(f"{left}: its write was killed; what is there of it is removed")
             shutil.rmtree(left) if left.is_dir() else left.unlink()
 

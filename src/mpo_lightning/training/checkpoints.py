@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO
 from mpo_lightning.training.stop_signals import Stop, StopByInterrupt, StopByTerm, StopSignals
-from mpo_lightning.training.together import stop_together
+from mpo_lightning.training.together import of_rank_zero, stop_together
 
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 """Of a checkpoint callback's state."""
@@ -31,10 +31,18 @@ class StepCheckpoint(ModelCheckpoint):
         self.dirpath, self._goes_on = str(folder), True
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # Ranks may have found different checkpoints; the first one's is taken.
+        self._goes_on, self.dirpath = of_rank_zero((self._goes_on, self.dirpath))
+        super().setup(trainer, pl_module, stage)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if self._goes_on and self.dirpath is not None:
-            folder = Path(self.dirpath)
-            # By their names: the run folder may have been moved, and Lightning compares paths as they are written.
+        super().load_state_dict(of_rank_zero(self._here(state_dict)) if self._goes_on else state_dict)
+
+    def _here(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        """The state of the run before with its paths by their names: the run folder may have been moved, and Lightning compares paths as they are written."""
+        folder = Path(str(self.dirpath))
+        if Path(state_dict.get("dirpath") or "").parts[-2:] == folder.parts[-2:]:
             paths = {name: str(folder / Path(state_dict[name]).name) if state_dict.get(name) else "" for name in PATHS}
             best = {str(folder / Path(path).name): value for path, value in state_dict["best_k_models"].items()}
             kept = {"dirpath": self.dirpath, "best_k_models": {path: value for path, value in best.items() if Path(path).exists()}}
@@ -43,7 +51,7 @@ class StepCheckpoint(ModelCheckpoint):
             last = folder / f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}"
             if self.save_last and not paths["last_model_path"] and last.exists():
                 state_dict["last_model_path"] = str(last)
-        super().load_state_dict(state_dict)
+        return state_dict
 
     def _should_remove_checkpoint(self, trainer: L.Trainer, previous: str, current: str) -> bool:
         # Lightning keeps the one that a run went on from, so that every restart would leave one.

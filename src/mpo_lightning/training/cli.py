@@ -23,6 +23,7 @@ from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.full_disk import disk_problem
 from mpo_lightning.training.lost_ranks import ended_everywhere
 from mpo_lightning.training.module import MPOModule
+from mpo_lightning.training.run_files import own_folders
 from mpo_lightning.training.same_checkpoint import SameCheckpoint
 
 
@@ -47,7 +48,10 @@ def _checkpoint_folders(config: Namespace) -> list[Path]:
 
 def _refuse_hidden_checkpoints(config: Namespace, run_folder: Path) -> None:
     """Raises InputError where the first logger has Lightning put checkpoints into a folder in which nobody looks for them."""
-    loggers = config.trainer.get("logger")
+    callbacks, loggers = config.trainer.get("callbacks"), config.trainer.get("logger")
+    writers = [one for one in callbacks if one.class_path.endswith("Checkpoint")] if isinstance(callbacks, list) else []
+    if writers and all((one.get("init_args") or {}).get("dirpath") for one in writers):
+        return
     logger = loggers[0] if isinstance(loggers, list) and loggers else loggers
     place = logger.init_args.get("save_dir") if isinstance(logger, Namespace) and logger.get("init_args") else None
     if place not in (None, RUN_FOLDER) and not Path(place).resolve().is_relative_to(run_folder.resolve()):
@@ -91,10 +95,8 @@ class MPOCLI(LightningCLI):
         if asked:
             config.ckpt_path = find_checkpoint(asked, Path(run_folder), others, self.subcommand == "fit")
         self.checkpoint = config.get("ckpt_path")
-        # The folder of the run before, unless the checkpoint lies in one that a callback names.
         folder = Path(self.checkpoint).resolve().parent if asked in ("auto", "last") and self.checkpoint else None
-        known = folder is None or folder.name != "checkpoints" or folder in [other.resolve() for other in others]
-        self.goes_on_in = None if known else folder
+        self.goes_on_in = folder if folder in own_folders(Path(run_folder)) else None
         # Lightning refuses a callback of a kind that is switched off; the shipped base has both kinds.
         off = [kind for kind, on in SWITCHES.items() if config.trainer.get(on) is False]
         callbacks = config.trainer.get("callbacks")
@@ -170,7 +172,8 @@ def run(args: Any = None) -> MPOCLI:
         if not str(error).startswith("DataLoader worker"):
             raise
         raise InputError(
-            "a loader process was killed, as a rule by the system for want of memory; set data.num_workers lower, and go on with --ckpt_path auto"
+            f"a loader process was killed, as a rule by the system for want of memory ({str(error).splitlines()[0]}); set data.num_workers lower, and go "
+            "on with --ckpt_path auto"
         ) from None
     except (OSError, SafetensorError) as error:
         if (problem := disk_problem(error)) is None:

@@ -119,9 +119,6 @@ class MPOModule(PolicyAndReference):
         self._guard.clear()
         self._resume.begin(self)
 
-    def on_fit_end(self) -> None:
-        self._resume.end(self)
-
     def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:
         """Seeds dropout (of adapters) by the place in the run, so that a resumed run draws the same numbers and no state is saved.
 
@@ -227,7 +224,6 @@ class MPOModule(PolicyAndReference):
 
     def on_validation_end(self) -> None:
         self._meter.go_on()
-        self._resume.validated_step = self.global_step
 
     def on_validation_epoch_start(self) -> None:
         self._evaluation_sums = None
@@ -237,6 +233,8 @@ class MPOModule(PolicyAndReference):
 
     def on_validation_epoch_end(self) -> None:
         self._log_evaluation("val")
+        # Before callbacks write checkpoints of it.
+        self._resume.validated_step = self.global_step
 
     def on_test_epoch_end(self) -> None:
         self._log_evaluation("test")

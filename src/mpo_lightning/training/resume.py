@@ -9,6 +9,8 @@ A checkpoint of a step is written before the validation that follows it, so that
 alarms, the checkpoint that is chosen by them, and whether training stops early.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -54,19 +56,24 @@ class Resume:
             self.validated_step = checkpoint.get("validated_step", -1)
             self._owes_validation = 0 < step != self.validated_step
             align_loops(checkpoint, step, plan.steps, plan.micro_batches_per_step)
+            trainer.fit_loop.run = partial(self._run_and_validate, trainer, trainer.fit_loop.run)  # type: ignore[method-assign]
+
+    def _run_and_validate(self, trainer: L.Trainer, run: Callable[[], None]) -> None:
+        """The loop, which does nothing where no step is left, and then has no hook either; and the validation, if it is owed still."""
+        run()
+        self._validate(trainer)
 
     def begin(self, module: L.LightningModule) -> None:
         """Before the first step of a fit: the run's own learning rates, and the validation that is owed."""
         trainer = module.trainer
         if trainer.global_step:
             follow_rates(trainer.optimizers[0], trainer.lr_scheduler_configs[0].scheduler, self.rates)
-        self.end(module)
+        self._validate(trainer)
 
-    def end(self, module: L.LightningModule) -> None:
-        """At the end of a fit, which may have had no step left: the validation, if it is owed still."""
+    def _validate(self, trainer: L.Trainer) -> None:
         if self._owes_validation:
             self._owes_validation = False
-            run_owed_validation(module.trainer, module.trainer.datamodule.train_plan.steps)  # type: ignore[attr-defined]
+            run_owed_validation(trainer, trainer.datamodule.train_plan.steps)  # type: ignore[attr-defined]
 
 
 def run_owed_validation(trainer: L.Trainer, steps_per_epoch: int) -> None:

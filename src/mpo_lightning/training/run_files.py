@@ -15,7 +15,10 @@ def files_below(folder: Path, *patterns: str) -> Iterator[Path]:
     """
     seen = set()
     for place, folders, files in os.walk(folder, followlinks=True):
-        status = Path(place).stat()
+        try:
+            status = Path(place).stat()
+        except FileNotFoundError:
+            continue  # removed by the rank that tidies up
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue
@@ -23,3 +26,8 @@ def files_below(folder: Path, *patterns: str) -> Iterator[Path]:
         for name in sorted([*folders, *files]):
             if any(fnmatchcase(name, pattern) for pattern in patterns):
                 yield Path(place) / name
+
+
+def own_folders(run_folder: Path) -> list[Path]:
+    """Where a run of this folder has its checkpoints unless it is told otherwise, links resolved; what lies deeper, or behind other links, may be another run's."""
+    return [path.resolve() for path in [run_folder / "checkpoints", *run_folder.glob("version_*/checkpoints")] if path.is_dir()]

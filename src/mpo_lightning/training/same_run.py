@@ -43,16 +43,20 @@ def describe(objective: MPOObjective, reward_shift: str) -> dict[str, Any]:
     } | options  # fmt: skip
 
 
+FREE = ("lr", "foreach", "fused", "capturable", "differentiable")
+"""Options of optimizers that a resumed run may change: the learning rate, and how the same numbers are computed."""
+
+
 def describe_optimizer(make: OptimizerCallable) -> dict[str, Any]:
     """The optimizer's class and options in plain values; without its learning rate, which may change. Nothing where it cannot be made, which is said when it is."""
     try:
         optimizer = make([{"params": [nn.Parameter(torch.zeros(1))]}])
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RuntimeError, AssertionError):
         return {}
     options = {
         f"model.optimizer.{name}": list(value) if isinstance(value, tuple) else value
         for name, value in optimizer.defaults.items()
-        if name != "lr" and isinstance(value, int | float | str | tuple)
+        if name not in FREE and isinstance(value, int | float | str | tuple)
     }
     return {"model.optimizer": type(optimizer).__name__} | options
 
