@@ -41,11 +41,11 @@ quickstart: setup
 	@echo "  your own pairs         $(BIN)/mpo data shard --meta META --output SHARDS --validation 0.01"
 	@echo "  the paper's recipe     $(BIN)/mpo fit --config configs/base.yaml --config configs/recipe/mpo.yaml --model.policy MODEL --data.train SHARDS/train"
 
-# Most tests in two processes; those of training on several ranks have the machine to themselves.
+# In two processes; those of training on several ranks last, when nothing else runs.
 test: setup
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow --ignore tests/training
-	$(BIN)/python -m pytest -m slow tests/training
+	$(BIN)/python -m pytest -n 2 -m slow tests/training
 
 test-fast: setup
 	$(BIN)/python -m pytest -n 2 -m "not slow"
