@@ -45,7 +45,7 @@ quickstart: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow --ignore tests/training
-	$(BIN)/python -m pytest -n 2 -m slow tests/training
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow tests/training
 
 test-fast: setup
 	$(BIN)/python -m pytest -n 2 -m "not slow"
