@@ -38,6 +38,15 @@ def server(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield found
 
 
+@pytest.fixture
+def to_spoil(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The index.json of shards of one's own, which are to be served."""
+    monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch, "PAUSE", 0.0)
+    shutil.copytree(shards / "train", tmp_path / "served")
+    return tmp_path / "served" / "index" / "index.json"
+
+
 def tars(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "cache").rglob("*.tar"))
 
@@ -178,18 +187,12 @@ def spoiled_summary(change: str, summary: dict) -> None:
         ("nested", "nested too deeply"),
     ],
 )
-def test_an_index_that_lies_is_named_with_its_url(
-    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch, change: str, words: str
-) -> None:
-    monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(fetch, "PAUSE", 0.0)
-    shutil.copytree(shards / "train", tmp_path / "served")
-    path = tmp_path / "served" / "index" / "index.json"
-    summary = json.loads(path.read_text())
+def test_an_index_that_lies_is_named_with_its_url(to_spoil: Path, change: str, words: str) -> None:
+    summary = json.loads(to_spoil.read_text())
     if change != "nested":
         spoiled_summary(change, summary)
-    path.write_text("[" * 200_000 if change == "nested" else json.dumps(summary))
-    with served(tmp_path / "served") as (url, _), pytest.raises(InputError, match=words) as raised:
+    to_spoil.write_text("[" * 200_000 if change == "nested" else json.dumps(summary))
+    with served(to_spoil.parents[1]) as (url, _), pytest.raises(InputError, match=words) as raised:
         open_shards(url, PLENTY)
     assert url in str(raised.value) and "mpo data index" not in str(raised.value) and "\n" not in str(raised.value)
 
@@ -321,31 +324,18 @@ def test_a_copy_that_was_damaged_or_dropped_is_fetched_again(server: tuple[str, 
 
 
 @pytest.mark.parametrize("sha256", ["/tmp/elsewhere/", "../../x", "", 7, "0" * 63])
-def test_an_index_cannot_lead_out_of_the_cache(
-    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch, sha256: object
-) -> None:
-    monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(fetch, "PAUSE", 0.0)
-    shutil.copytree(shards / "train", tmp_path / "served")
-    path = tmp_path / "served" / "index" / "index.json"
-    summary = json.loads(path.read_text())
+def test_an_index_cannot_lead_out_of_the_cache(to_spoil: Path, sha256: object) -> None:
+    summary = json.loads(to_spoil.read_text())
     summary["shards"][0]["sha256"] = sha256
-    path.write_text(json.dumps(summary))
-    with served(tmp_path / "served") as (url, _), pytest.raises(InputError, match=r"the sha256 of mmpr-000000.tar is none"):
+    to_spoil.write_text(json.dumps(summary))
+    with served(to_spoil.parents[1]) as (url, _), pytest.raises(InputError, match=r"the sha256 of mmpr-000000.tar is none"):
         open_shards(url, PLENTY)
 
 
-def test_an_index_that_names_more_records_than_there_is_room_for_is_refused(
-    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_that_names_more_records_than_there_is_room_for_is_refused(to_spoil: Path) -> None:
     """The arrays are not fetched: what they may take is the server's own word."""
-    monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(fetch, "PAUSE", 0.0)
-    shutil.copytree(shards / "train", tmp_path / "served")
-    path = tmp_path / "served" / "index" / "index.json"
-    summary = json.loads(path.read_text())
-    path.write_text(json.dumps(summary | {"records": 10**9}))
-    with served(tmp_path / "served") as (url, faults):
+    to_spoil.write_text(json.dumps(json.loads(to_spoil.read_text()) | {"records": 10**9}))
+    with served(to_spoil.parents[1]) as (url, faults):
         with pytest.raises(InputError, match=r"it names 1,000,000,000 records, and its shards have room for"):
             open_shards(url, PLENTY)
         assert not any(name.endswith(".npy") for name in faults.requests)

@@ -106,7 +106,9 @@ class ManifestCheckpointIO(TorchCheckpointIO):
             target.parent.mkdir(parents=True, exist_ok=True)
             with HashingFile(partial) as file:
                 torch.save(checkpoint, file)  # type: ignore[arg-type]
-            write_synced(manifest_of(target), json.dumps(file.entry | about(checkpoint, "optimizer_states" in checkpoint)))
+            write_synced(
+                manifest_of(target), json.dumps(file.entry | manifest_fields(checkpoint, "optimizer_states" in checkpoint))
+            )
             partial.rename(target)
             sync_folder(target.parent)
         except (OSError, RuntimeError) as error:
@@ -138,7 +140,7 @@ class ManifestCheckpointIO(TorchCheckpointIO):
         manifest_of(Path(path)).unlink(missing_ok=True)
 
 
-def about(checkpoint: dict[str, Any], complete: bool) -> dict[str, Any]:
+def manifest_fields(checkpoint: dict[str, Any], complete: bool) -> dict[str, Any]:
     """What a manifest says of a checkpoint beside its bytes: the step, and whether it holds weights alone, from which no run goes on."""
     return {"step": checkpoint.get("global_step")} | ({} if complete else {"weights_alone": True})
 

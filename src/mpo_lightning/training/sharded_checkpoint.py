@@ -20,7 +20,14 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystem
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 
-from mpo_lightning.training.checkpoint_io import MANIFEST, HashingFile, about, cannot_be_written, sync_folder, write_synced
+from mpo_lightning.training.checkpoint_io import (
+    MANIFEST,
+    HashingFile,
+    cannot_be_written,
+    manifest_fields,
+    sync_folder,
+    write_synced,
+)
 from mpo_lightning.training.together import gather, stop_together
 
 TABLE_CLASSES = (
@@ -104,7 +111,9 @@ def _empty(partial: Path) -> None:
 def _finish(partial: Path, target: Path, rest: dict[str, Any], entries: dict[str, Any], complete: bool) -> None:
     with HashingFile(partial / REST) as file:
         torch.save(rest, file)  # type: ignore[arg-type]
-    write_synced(partial / MANIFEST, json.dumps({"files": entries | {REST: file.entry}} | about(rest, complete), indent=1))
+    write_synced(
+        partial / MANIFEST, json.dumps({"files": entries | {REST: file.entry}} | manifest_fields(rest, complete), indent=1)
+    )
     sync_folder(partial)
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
