@@ -16,7 +16,7 @@ from miniature.commands import done  # noqa: E402
 from miniature.loop import Study  # noqa: E402
 from miniature.report import conditions_table, summary_table  # noqa: E402
 from miniature.results import cells_in, curve, finished, shifts, stages  # noqa: E402
-from miniature.settings import choose, chosen_settings  # noqa: E402
+from miniature.settings import beyond, choose, chosen_settings  # noqa: E402
 from miniature.study import METHODS, REDUCED, Setting, Size, cell_commands, exported, home_of, sweep  # noqa: E402
 from miniature.summary import summary  # noqa: E402
 
@@ -53,6 +53,20 @@ def test_a_part_of_the_sweep_and_the_whole() -> None:
     assert len(sweep(size)) == 4 * 6 + 3 and len(sweep(size, part=True)) == 4 * 2 + 2
     assert {(one.rate, one.beta) for one in sweep(size, part=True)} == {(2.0, 0.1), (3.0, 0.1)}
     assert sweep(REDUCED) == sweep(REDUCED, part=True) and len(sweep(REDUCED)) == len(METHODS)
+
+
+def test_a_sweep_goes_on_where_the_best_lies_at_an_edge() -> None:
+    tried = sweep(Size(rates=(1e-5, 3e-5, 1e-4), betas=(0.1, 1.0, 8.0)))
+    inside = [Setting(method, 3e-5, 0.1 if method == "SFT" else 1.0) for method in METHODS]
+    assert beyond(tried, inside) == []
+    rest = inside[2:]
+    corner = beyond(tried, [Setting("SFT", 1e-4, 0.1), Setting("DPO", 1e-5, 0.1), *rest])
+    assert corner == [Setting("SFT", 3e-4, 0.1), Setting("DPO", 3e-6, 0.1), Setting("DPO", 1e-5, 0.01)]
+    # Around a setting that was tried beyond the edge nothing else was yet.
+    further = beyond([*tried, *corner], [inside[0], Setting("DPO", 1e-5, 0.01), *rest])
+    assert further == [Setting("DPO", 3e-6, 0.01), Setting("DPO", 3e-5, 0.01), Setting("DPO", 1e-5, 0.001)]
+    one = sweep(REDUCED)
+    assert beyond(one, one) == []
 
 
 def test_differences_over_cells_by_hand() -> None:

@@ -14,7 +14,7 @@ from miniature.commands import Command, done, run_all
 from miniature.files import BASE, TEST, VALIDATION, read_json, write_base, write_problems, write_questions, write_whole
 from miniature.pairs import by_difference, by_soundness, seed_of_questions, write_chosen
 from miniature.results import collect
-from miniature.settings import choose, chosen_settings
+from miniature.settings import best_of, beyond, choose, chosen_settings
 from miniature.study import (
     Setting,
     Size,
@@ -32,6 +32,9 @@ from miniature.study import (
     tune_command,
     validation_command,
 )
+
+MOST_BEYOND = 3
+"""How often a sweep goes on beyond its edges."""
 
 
 class Study:
@@ -118,13 +121,23 @@ class Study:
 
     def _train(self, cell: Cell) -> None:
         """Trains by every method, with the settings that were chosen, or by the whole sweep where none were yet, which are chosen then."""
-        chosen = chosen_settings(self.folder, cell)
-        settings: list[Setting] = list(chosen.values()) or sweep(self.size, part=cell.condition.own_responses)
-        self._all([tune_command(self.folder, cell, setting, self.size) for setting in settings], f"training, {cell.name}")
-        if not chosen:
-            scored = [validation_command(self.folder, cell, setting, self.size) for setting in settings]
+        if chosen := chosen_settings(self.folder, cell):
+            self._train_by(cell, list(chosen.values()))
+            return
+        tried: list[Setting] = []
+        more = sweep(self.size, part=cell.condition.own_responses)
+        for _ in range(1 + MOST_BEYOND):
+            if not more:
+                break
+            self._train_by(cell, more)
+            scored = [validation_command(self.folder, cell, setting, self.size) for setting in more]
             self._all(scored, f"validation, {cell.name}")
-            choose(self.folder, cell, settings)
+            tried += more
+            more = beyond(tried, best_of(self.folder, cell, tried))
+        choose(self.folder, cell, tried)
+
+    def _train_by(self, cell: Cell, settings: list[Setting]) -> None:
+        self._all([tune_command(self.folder, cell, setting, self.size) for setting in settings], f"training, {cell.name}")
 
     def _all(self, commands: list[Command], label: str, at_once: int | None = None) -> bool:
         """Runs commands and notes how long that took; returns whether there was anything to run."""
