@@ -23,7 +23,7 @@ from miniature.chains import READINGS, WORKINGS, solution  # noqa: E402
 from miniature.commands import Command, run_all  # noqa: E402
 from miniature.files import read_lines  # noqa: E402
 from miniature.pairs import by_difference, by_soundness, difference, pair_statistics, write_chosen  # noqa: E402
-from miniature.steps import check_steps  # noqa: E402
+from miniature.steps import check_steps, works_hard  # noqa: E402
 from miniature.world import COLOURS, Problem, draw_picture, draw_problem  # noqa: E402
 
 
@@ -35,6 +35,7 @@ def test_every_kind_of_solution_is_sound_and_ends_with_the_answer() -> None:
             for read in READINGS:
                 text = f"{read('upper', problem.upper)}\n{read('lower', problem.lower)}\n{work(problem)}\nFinal answer: {wanted}"
                 assert check_steps(text, problem).sound, text
+                assert works_hard(text) == (work in list(WORKINGS)[2:])
         assert solution(problem, random.Random(0)).endswith(f"Final answer: {wanted}")
 
 

@@ -71,6 +71,8 @@ def _units_first(problem: Problem) -> str:
 
 WORKINGS: dict[Callable[[Problem], str], int] = {_columns: 3, _by_parts: 3, _tens_first: 1, _units_first: 1}
 """Ways of working and how often each is taught. The last two need a sum of two-digit numbers in one step, which a small model finds hard."""
+HARD = "First the "
+"""How the hard ways begin."""
 
 
 def solution(problem: Problem, rng: random.Random, even: bool = False) -> str:

@@ -41,7 +41,7 @@ def draw_accuracy(axes: Any, cells: list[Row]) -> None:
     )
     axes.set_xticks(range(len(names)), names, rotation=30)
     axes.set_ylabel("test problems right, greedy, % (95 %)")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
 def draw_training(margins: Any, chosen: Any, cell: Row) -> None:

@@ -15,13 +15,13 @@ from miniature.picture import draw
 from miniature.study import METHODS
 
 Row = dict[str, Any]
-COMPARED = ("method", "greedy, % (95 %)", "over base", "p", "over SFT", "p (SFT)", "format", "tokens", "misread", "sound")
+COMPARED = ("method", "greedy, % (95 %)", "over base", "p", "over SFT", "p (SFT)", "format", "tokens", "misread", "sound", "hard")
 MEASURED = ("sampled", "pass@k", "direct", "chosen", "rejected")
 """Columns of every table, and those of a cell that was measured in full."""
 LEGEND = (
     "greedy: test problems that are right with reasoning, greedy, and a 95 % interval; over base, over SFT: the difference on the same problems, and the p-value of "
     "McNemar's exact test; format: responses that announce an answer, %; tokens: mean length; misread: responses that read the picture wrongly, %; sound: right ones whose "
-    "every step is right, %; sampled: right at temperature 1; pass@k: at least one of k; direct: right without reasoning; chosen, rejected: how far the log-probs of the base's own right and wrong responses to test problems "
+    "every step is right, %; hard: responses that work in a hard way, %; sampled: right at temperature 1; pass@k: at least one of k; direct: right without reasoning; chosen, rejected: how far the log-probs of the base's own right and wrong responses to test problems "
     "moved, in nats. Intervals are over problems, for these bases and pair sets: others would differ by more."
 )
 
@@ -110,6 +110,7 @@ def cell_line(row: Row, full: bool) -> list[str]:
     beside += [f"{row['over_sft']:+.1f}", f"{row['p_sft']:.2g}"] if "over_sft" in row else ["", ""]
     found = [
         row["name"], f"{row['greedy']:.1f} ({row['low']:.1f} to {row['high']:.1f})", *beside, f"{row['format']:.1f}", f"{row['tokens']:.0f}", f"{row['misread']:.1f}", f"{row['sound']:.1f}",
+        f"{row['hard']:.0f}",
     ]  # fmt: skip
     if full:
         moved = [f"{row['shift_chosen']:+.2f}", f"{row['shift_rejected']:+.2f}"] if "shift_chosen" in row else ["", ""]

@@ -15,7 +15,7 @@ from miniature.files import read_json, read_lines, write_whole
 from miniature.pairs import pair_statistics, seed_of_questions
 from miniature.report import write_report
 from miniature.settings import chosen_settings
-from miniature.steps import check_steps
+from miniature.steps import check_steps, works_hard
 from miniature.study import SHIFT_BETA, Setting, Size, cell_commands, home_of, pair_folders, versions
 from miniature.summary import beside_control, beside_sft, summary
 from miniature.world import Problem, draw_problem
@@ -117,11 +117,12 @@ def compared(folder: Path, cell: Cell) -> list[Row]:
 def measured(name: str, home: Path) -> Row:
     """What greedy responses are like."""
     numbers = read_json(home / "greedy/scores.table.json")["numbers"]
-    steps = [(check_steps(response, problem), correct) for response, problem, correct in responses(home / "greedy")]
+    found = list(responses(home / "greedy"))
+    steps = [(check_steps(response, problem), correct) for response, problem, correct in found]
     right = [one for one, correct in steps if correct]
     return {
         "name": name, "format": numbers["format rate"], "tokens": numbers["tokens"], "misread": 100 * mean(not one.read for one, _ in steps),
-        "sound": 100 * mean(one.sound for one in right) if right else 0.0,
+        "sound": 100 * mean(one.sound for one in right) if right else 0.0, "hard": 100 * mean(works_hard(response) for response, _, _ in found),
     }  # fmt: skip
 
 

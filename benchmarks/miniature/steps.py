@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from miniature.chains import READINGS, WORKINGS
+from miniature.chains import HARD, READINGS, WORKINGS
 from miniature.world import Problem
 
 
@@ -44,3 +44,8 @@ def check_steps(response: str, problem: Problem) -> Steps:
     )
     worked = any(work(problem) in lines[2:3] for work in WORKINGS)
     return Steps(upper, lower, worked, lines[-1] == f"Final answer: {problem.answer}", len(lines) == 4)
+
+
+def works_hard(response: str) -> bool:
+    """Whether a response takes one of the hard ways of working, rightly or not."""
+    return any(line.startswith(HARD) for line in response.split("\n"))
