@@ -33,7 +33,7 @@ from miniature.study import (
     validation_command,
 )
 
-MOST_BEYOND = 3
+MOST_BEYOND = 2
 """How often a sweep goes on beyond its edges."""
 
 
