@@ -75,13 +75,13 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def sweep_table(found: Row) -> str:
     """Accuracy on the validation problems by method, learning rate and beta; the chosen ones in bold."""
     rows = found["settings"]
-    rates, betas = sorted({row["rate"] for row in rows}), sorted({row["beta"] for row in rows})
-    head = ["validation, %", *(f"lr {rate:g}, beta {beta:g}" for rate in rates for beta in betas)]
+    tried = sorted({(row["rate"], row["beta"]) for row in rows})
+    head = ["validation, %", *(f"lr {rate:g}, beta {beta:g}" for rate, beta in tried)]
     told = {
         (row["method"], row["rate"], row["beta"]): f"**{row['validation']:.1f}**" if row["chosen"] else f"{row['validation']:.1f}"
         for row in rows
     }
-    lines = [[method, *(told.get((method, rate, beta), "") for rate in rates for beta in betas)] for method in METHODS]
+    lines = [[method, *(told.get((method, *pair), "") for pair in tried)] for method in METHODS]
     said = f"Settings of {found['cell']}, chosen on the validation problems, of which the base has {found['base']:.1f} % right (SFT has no beta):"
     return f"{said}\n\n{table(head, lines)}"
 
