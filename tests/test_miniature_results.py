@@ -48,6 +48,18 @@ def test_settings_are_chosen_on_the_validation_problems_alone(tmp_path: Path) ->
     assert chosen_settings(tmp_path, Cell(Base(0), 0, "cool")) == {}
 
 
+def test_pair_sets_of_a_condition_take_over_the_settings_of_its_first(tmp_path: Path) -> None:
+    even = Cell(Base(0, even=True), 0, "even")
+    write(tmp_path / even.base.name / "validation/scores.table.json", {"score": 20.0})
+    for method in METHODS:
+        write(tmp_path / home_of(even, Setting(method, 1e-4, 0.1)) / "validation/scores.table.json", {"score": 50.0})
+    choose(tmp_path, even, sweep(Size(rates=(1e-4,), betas=(0.1,))))
+    others = [cell for cell in condition_cells() if cell.condition.even]
+    assert [cell.name for cell in others] == ["cell-0-even-0", "cell-0-even-1", "cell-0-even-2"]
+    assert all(chosen_settings(tmp_path, cell) == {method: Setting(method, 1e-4, 0.1) for method in METHODS} for cell in others)
+    assert chosen_settings(tmp_path, CELL) == {}
+
+
 def test_a_part_of_the_sweep_and_the_whole() -> None:
     size = Size(rates=(1.0, 2.0, 3.0), betas=(0.1, 0.5))
     assert len(sweep(size)) == 4 * 6 + 3 and len(sweep(size, part=True)) == 4 * 2 + 2

@@ -98,5 +98,9 @@ class Cell:
 
 
 def condition_cells() -> list[Cell]:
-    """All of them."""
-    return [Cell(Base(0, condition.even), 0, name) for name, condition in CONDITIONS.items()]
+    """All of them; with a base of its own, a condition has as many pair sets as a base has in the grid."""
+    return [
+        Cell(Base(0, condition.even), pair_set, name)
+        for name, condition in CONDITIONS.items()
+        for pair_set in range(3 if condition.even else 1)
+    ]

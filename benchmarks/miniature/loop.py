@@ -59,7 +59,7 @@ class Study:
     def run(self, cells: list[Cell], conditions: list[Cell]) -> None:
         """All cells, and those of other conditions after them."""
         bases = list(dict.fromkeys(cell.base for cell in [*cells, *conditions]))
-        self._world(bases, sorted({cell.pair_set for cell in cells}))
+        self._world(bases, sorted({cell.pair_set for cell in [*cells, *conditions]}))
         self._bases(bases)
         pairs = list({cell.responses: cell for cell in [*cells, *conditions]}.values())
         builds = [held_out_command(self.folder, base, self.size) for base in dict.fromkeys(cell.base for cell in cells)]

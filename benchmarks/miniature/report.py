@@ -38,6 +38,8 @@ def write_report(folder: Path, results: Row) -> None:
     parts.append(LEGEND)
     if results["conditions"]:
         parts.append(f"Other conditions, greedy, % (MPO over base and over SFT in points):\n\n{conditions_table(results)}")
+    if results["summary_even"]:
+        parts.append(f"Condition even, all its pair sets, greedy:\n\n{summary_table(results['summary_even'])}")
     parts += [
         f"Condition {cell['condition']}: {cell['said']}. {told_pairs(cell)}\n\n{cell_table(cell)}" for cell in results["conditions"]
     ]

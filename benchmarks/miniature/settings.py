@@ -10,8 +10,9 @@ from miniature.study import METHODS, Setting, home_of
 
 
 def _sweep_file(folder: Path, cell: Cell) -> Path:
-    """Of a condition with responses of its own its own; of all other cells that of the first one."""
-    return folder / (cell if cell.condition.own_responses else Cell(Base(0), 0)).name / "sweep.json"
+    """Of a condition with responses of its own that of its first cell; of all other cells that of the first one."""
+    first = Cell(cell.base, 0, cell.name_of_condition) if cell.condition.own_responses else Cell(Base(0), 0)
+    return folder / first.name / "sweep.json"
 
 
 def chosen_settings(folder: Path, cell: Cell) -> dict[str, Setting]:
