@@ -33,9 +33,6 @@ from miniature.study import (
     validation_command,
 )
 
-MOST_BEYOND = 2
-"""How often a sweep goes on beyond its edges."""
-
 
 class Study:
     """A study in a folder.
@@ -126,7 +123,7 @@ class Study:
             return
         tried: list[Setting] = []
         more = sweep(self.size, part=cell.condition.own_responses)
-        for _ in range(1 + MOST_BEYOND):
+        for _ in range(1 + self.size.beyond):
             if not more:
                 break
             self._train_by(cell, more)

@@ -10,7 +10,7 @@ from miniature.study import REDUCED, Size
 DESCRIPTION = """The paper in miniature: trains a base, builds pairs with it, trains on them by each loss, and says with intervals what each did.
 
   python benchmarks/miniature.py                                         half an hour: `make miniature`
-  python benchmarks/miniature.py --bases 2 --pair-sets 3 --conditions    another two hours: `make miniature-grid`
+  python benchmarks/miniature.py --bases 2 --pair-sets 3 --conditions    two to three hours more: `make miniature-grid`
   python benchmarks/miniature.py --reduced --output runs/reduced         two minutes, to try the machinery
 
 Started again it goes on where it was. OUTPUT/report.html is the result, OUTPUT/commands.log has every `mpo` command as it ran."""

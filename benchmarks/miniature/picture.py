@@ -67,7 +67,7 @@ def draw_conditions(axes: Any, results: Row) -> None:
             _point(axes, place + 0.11 * (number - 2.5), row, "o", row["name"] if place == 0 else None)
     axes.set_xticks(range(len(cells)), [cell["condition"] for cell in cells])
     axes.set_ylabel("test problems right, greedy, % (95 %)")
-    axes.set_xlabel("condition (base 0, pair set 0)")
+    axes.set_xlabel("condition")
     axes.legend(fontsize=8, ncols=6)
 
 

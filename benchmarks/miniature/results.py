@@ -92,7 +92,7 @@ def condition_results(folder: Path, cell: Cell, size: Size) -> Row:
     """The base and every method under another condition, by greedy responses to the test problems; MPO also beside MPO under the condition's control."""
     control = Cell(Base(0), cell.pair_set, cell.condition.control)
     found = {
-        "condition": cell.name_of_condition + (f", set {cell.pair_set}" if cell.pair_set else ""), "said": cell.condition.said, "rows": compared(folder, cell), "pair_statistics": told_of_pairs(folder, cell, size),
+        "condition": cell.name_of_condition + (f", set {cell.pair_set}" if cell.condition.even else ""), "said": cell.condition.said, "rows": compared(folder, cell), "pair_statistics": told_of_pairs(folder, cell, size),
         "steps": len(curve(_homes(folder, cell)["MPO"])["chosen"]), "control": cell.condition.control or "as above",
     }  # fmt: skip
     if not cell.condition.even and finished(folder, control, size):

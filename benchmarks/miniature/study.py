@@ -44,6 +44,7 @@ class Size:
         batch: pairs a step.
         rates: learning rates of the sweep.
         betas: of the sweep; SFT has none.
+        beyond: how often a sweep goes on beyond its edges.
         test: problems that methods are compared on.
         validation: problems that settings are chosen on.
         drawn: responses to each test problem for pass@k.
@@ -60,6 +61,7 @@ class Size:
     batch: int = 32
     rates: tuple[float, ...] = (3e-6, 1e-5, 3e-5, 1e-4)
     betas: tuple[float, ...] = (0.1, 1.0, 8.0)
+    beyond: int = 2
     test: int = 2_000
     validation: int = 500
     drawn: int = 4
