@@ -2,17 +2,20 @@
 
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies.launchers import subprocess_script
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpo_lightning.errors import InputError, LostRank
 from mpo_lightning.training import lost_ranks
-from mpo_lightning.training.lost_ranks import ended_everywhere, lost_rank
+from mpo_lightning.training.lost_ranks import ended_everywhere, launch_whole, lost_rank
 
 # As gloo, torch's store and its groups print them, of a rank that was killed, stopped, or never came.
 SAID = [
@@ -99,3 +102,61 @@ def test_processes_that_end_by_themselves_are_waited_for(monkeypatch: pytest.Mon
     with pytest.raises(InputError), ended_everywhere(trainer):
         raise InputError("all of them stop")
     assert process.wait() == 0
+
+
+def raise_term(number: int, frame: object) -> None:
+    """As the verbs of the trainer do before the first step."""
+    raise SIGTERMException
+
+
+def test_a_second_signal_does_not_stop_the_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lost_ranks, "GRACE", 1.0)
+    process = stopped()
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[process])))
+    before = signal.signal(signal.SIGTERM, raise_term)
+    again = threading.Timer(0.3, signal.raise_signal, [signal.SIGTERM])
+    try:
+        with pytest.raises(InputError), ended_everywhere(trainer):
+            again.start()
+            raise InputError("bad")
+        assert process.wait(timeout=5) == -signal.SIGKILL
+        assert signal.getsignal(signal.SIGTERM) is raise_term
+    finally:
+        again.join()
+        signal.signal(signal.SIGTERM, before)
+        process.kill()
+
+
+@pytest.mark.parametrize(("sent", "raised"), [(signal.SIGTERM, SIGTERMException), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_while_a_process_is_started_leaves_nobody_behind(
+    sent: signal.Signals, raised: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    ran: list[int] = []
+
+    class Disturbed(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, **options)  # type: ignore[call-overload]
+            started.append(self)
+            signal.raise_signal(sent)  # it lives, and Lightning does not have it yet
+
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "0")  # put back at the end
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(lost_ranks, "GRACE", 0.2)
+    monkeypatch.setattr(subprocess_script, "_basic_subprocess_cmd", lambda: ["sleep", "600"])
+    monkeypatch.setattr(subprocess, "Popen", Disturbed)
+    launcher = subprocess_script._SubprocessScriptLauncher(LightningEnvironment(), num_processes=3, num_nodes=1)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
+    before = signal.signal(signal.SIGTERM, raise_term)
+    try:
+        with pytest.raises(raised), ended_everywhere(trainer):
+            launch_whole(trainer)
+            launcher.launch(ran.append, 1)
+        assert len(started) == 2 and not ran
+        assert all(process.wait(timeout=5) in (-signal.SIGTERM, -signal.SIGKILL) for process in started)
+        assert signal.getsignal(signal.SIGTERM) is raise_term
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for process in started:
+            process.kill()

@@ -21,7 +21,7 @@ from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO
 from mpo_lightning.training.checkpoints import StepCheckpoint
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.full_disk import disk_problem
-from mpo_lightning.training.lost_ranks import ended_everywhere
+from mpo_lightning.training.lost_ranks import ended_everywhere, launch_whole
 from mpo_lightning.training.module import MPOModule
 from mpo_lightning.training.run_files import own_folders
 from mpo_lightning.training.same_checkpoint import SameCheckpoint
@@ -126,6 +126,7 @@ class MPOCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Raises LostRank, after the processes that Lightning started here were ended, stopped ones too."""
         with ended_everywhere(self.trainer):
+            launch_whole(self.trainer)
             super()._run_subcommand(subcommand)
             self.set_aside = self.datamodule.quarantine.count()
 

@@ -8,8 +8,8 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import lightning as L
@@ -17,6 +17,7 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpo_lightning.errors import LostRank
+from mpo_lightning.training.stop_signals import signals_held
 
 GRACE = 5.0
 """Seconds that other processes have to end by themselves, after an error that all of them may have met."""
@@ -75,17 +76,39 @@ def ended_everywhere(trainer: L.Trainer) -> Iterator[None]:
         raise
 
 
+def launch_whole(trainer: L.Trainer) -> None:
+    """Has Lightning start its processes undisturbed: a signal in the middle would leave one behind that is not in its list yet."""
+    launcher: Any = trainer.strategy.launcher
+    if launcher is None:
+        return
+    launch = launcher.launch
+
+    def undisturbed(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        with ExitStack() as holding:
+            holding.enter_context(signals_held())
+
+            def launched(*args: Any, **options: Any) -> Any:
+                holding.close()
+                return function(*args, **options)
+
+            return launch(launched, *args, **options)
+
+    launcher.launch = undisturbed
+
+
 def _end_processes(trainer: L.Trainer, first: signal.Signals | None, grace: float) -> None:
     """Ends what Lightning's launcher started here: signals it if asked to, waits, and kills what is left, stopped processes too."""
-    started: Any = getattr(trainer.strategy.launcher, "procs", [])
-    processes: list[subprocess.Popen[bytes]] = list(started)
-    # Lightning watches this list, and kills this process before it has spoken when one in it has failed.
-    started.clear()
-    for process in processes:
-        if first is not None:
-            process.send_signal(first)
-    end = time.monotonic() + grace
-    for process in processes:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=max(0.0, end - time.monotonic()))
-        process.kill()  # nothing for one that has ended
+    with signals_held() as noted:
+        started: Any = getattr(trainer.strategy.launcher, "procs", [])
+        processes: list[subprocess.Popen[bytes]] = list(started)
+        # Lightning watches this list, and kills this process before it has spoken when one in it has failed.
+        started.clear()
+        for process in processes:
+            if first is not None:
+                process.send_signal(first)
+        end = time.monotonic() + grace
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=max(0.0, end - time.monotonic()))
+            process.kill()  # nothing for one that has ended
+        noted.clear()  # this process is ending
