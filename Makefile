@@ -41,11 +41,9 @@ quickstart: setup
 	@echo "  your own pairs         $(BIN)/mpo data shard --meta META --output SHARDS --validation 0.01"
 	@echo "  the paper's recipe     $(BIN)/mpo fit --config configs/base.yaml --config configs/recipe/mpo.yaml --model.policy MODEL --data.train SHARDS/train"
 
-# In two processes; those of training on several ranks last, when nothing else runs.
+# In two processes, each with whole files, the longest first.
 test: setup
-	$(BIN)/python -m pytest -n 2 -m "not slow"
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow --ignore tests/training
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow tests/training
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup
 	$(BIN)/python -m pytest -n 2 -m "not slow"

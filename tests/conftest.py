@@ -1,6 +1,7 @@
 """Folders that many tests read: the golden numbers, the sample set as shards, and a tiny model."""
 
 import atexit
+import gc
 import os
 import shutil
 import subprocess
@@ -9,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Idle threads sleep instead of spinning; on a machine that is busy with something else, spinning makes a test take minutes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Original checkpoints that a verb converts by itself.
 CACHE = tempfile.mkdtemp(prefix="mpo-lightning-tests-")
@@ -22,13 +26,23 @@ atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 ROOT = Path(__file__).parent.parent
 
+# The imports of all test modules are left out of garbage collections, as `mpo` does with its own.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """The collector is on again, for what tests make."""
+    gc.freeze()
+    gc.enable()
+
 
 LONGEST = ("test_readme.py", "test_notebooks.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that two processes end at about the same time."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path not in slow))
 
 
 @pytest.fixture(scope="session")
@@ -91,8 +105,12 @@ def undisturbed_pair(tmp_path_factory: pytest.TempPathFactory, root: Path, shard
     from support.long_runs import fit_arguments
     from support.processes import torchrun
 
-    folder = tmp_path_factory.mktemp("undisturbed")
-    torchrun(2, *fit_arguments(folder, root, shards, tiny_folder, "fsdp2_cpu"))
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "undisturbed"
+    with FileLock(f"{folder}.lock"):  # whoever of several testing processes needs it first makes it
+        if not folder.exists():
+            torchrun(2, *fit_arguments(base / "undisturbed-begun", root, shards, tiny_folder, "fsdp2_cpu"))
+            (base / "undisturbed-begun").rename(folder)
     return folder
 
 

@@ -15,8 +15,9 @@ ALLOWED = {
     "answers": {"errors", "answers"},
     "evals": {"errors", "answers", "data", "models", "inference", "evals"},
     "prefs": {"errors", "answers", "data", "models", "inference", "prefs"},
-    "commands": {"errors", "commands", "data", "models", "inference", "training", "evals", "prefs", "cli"},
-    "cli": {"errors"},
+    "commands": {"errors", "commands", "data", "models", "inference", "training", "evals", "prefs", "cli", "imports"},
+    "imports": set(),
+    "cli": {"errors", "imports"},
 }
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "lightning"}
 

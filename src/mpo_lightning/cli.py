@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mpo_lightning import __version__
 from mpo_lightning.errors import InputError, LostRank
+from mpo_lightning.imports import load
 
 TRAINER_VERBS = {
     "fit": "train a policy with MPO: --config overlays, on one device or many",
@@ -121,17 +122,17 @@ def run(arguments: Sequence[str]) -> None:
             f"--data.train SHARDS/train; 'mpo {verb} --help' explains every option"
         )
     elif verb in TRAINER_VERBS:
-        importlib.import_module("mpo_lightning.training.cli").run()
+        load("mpo_lightning.training.cli").run()
     elif verb in GROUPS and (len(arguments) == 1 or arguments[1] in ("-h", "--help")):
         print("\n".join([f"usage: mpo {verb} VERB ... | mpo {verb} VERB --help", "", *group_lines(verb)]))
     elif verb in GROUPS and arguments[1] not in GROUPS[verb]:
         raise InputError(f"unknown verb '{verb} {arguments[1]}'; 'mpo {verb} --help' lists them")
     elif verb in GROUPS:
-        importlib.import_module("mpo_lightning.commands").run(f"{verb} {arguments[1]}", arguments[2:])
+        load("mpo_lightning.commands").run(f"{verb} {arguments[1]}", arguments[2:])
     elif verb == "launch":
         # Not parsed by jsonargparse: most of its options are those of fit.
         importlib.import_module("mpo_lightning.commands.launch").launch(arguments[1:])
     elif verb in VERBS:
-        importlib.import_module("mpo_lightning.commands").run(verb, arguments[1:])
+        load("mpo_lightning.commands").run(verb, arguments[1:])
     else:
         raise InputError(f"unknown verb '{verb}'; 'mpo --help' lists them all")

@@ -200,7 +200,7 @@ def test_a_benchmark_during_fit_is_logged_and_leaves_training_alone(
         str(mathvista),
         str(tmp_path / "run"),
         limit=3,
-        **(OPTIONS | {"max_new_tokens": 6, "max_tiles": 12}),
+        **(OPTIONS | {"max_new_tokens": 6, "max_tiles": 2}),
     )
     assert [row["response"] for row in rows[:3]] == [row["response"] for row in rows_of(tmp_path / "run/responses.jsonl")]
     assert trainers["with"].callback_metrics["eval/mathvista/coverage"] == logged(tmp_path / "with", "eval/mathvista/coverage")[-1]

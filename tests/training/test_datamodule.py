@@ -152,7 +152,7 @@ def test_fast_dev_run_runs_and_overfit_batches_is_refused(tmp_path: Path, tiny_f
 
 def test_cut_answers_are_counted(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     trainer, module, data = make_run(
-        tmp_path, tiny_folder, shards / "train", data={"max_length": 300, "on_bad_record": "quarantine"}
+        tmp_path, tiny_folder, shards / "train", data={"max_length": 300, "max_tiles": 12, "on_bad_record": "quarantine"}
     )
     trainer.fit(module, data)
     assert sum(logged(tmp_path, "train/cut_answers")) > 0

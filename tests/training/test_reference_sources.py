@@ -30,7 +30,7 @@ from support.oracle import oracle_logps
 from support.processes import run_apart
 from support.runs import logged, make_run
 
-OPTIONS = {"precision": "32-true", "accelerator": "cpu", "devices": "1", "max_length": 1024, "num_workers": 0}
+OPTIONS = {"precision": "32-true", "accelerator": "cpu", "devices": "1", "max_tiles": 2, "max_length": 1024, "num_workers": 0}
 
 
 @pytest.fixture(scope="module")

@@ -370,7 +370,7 @@ def test_a_resumed_run_has_its_own_learning_rate_and_length(tmp_path: Path, tiny
     ("data", "module", "said"),
     [
         ({"max_length": 900}, {}, r"data\.max_length 1024, not 900"),
-        ({"max_tiles": 2}, {}, r"data\.max_tiles 12, not 2"),
+        ({"max_tiles": 12}, {}, r"data\.max_tiles 2, not 12"),
         ({}, {"drop_path": 0.3}, r"model\.drop_path 0\.0, not 0\.3"),
         ({}, {"freeze": ["vision_tower"]}, r"model\.freeze \[\], not \['vision_tower'\]"),
         ({}, {"optimizer": lambda groups: torch.optim.AdamW(groups, lr=0.05)}, r"model\.optimizer SGD, not AdamW"),

@@ -51,7 +51,7 @@ def test_steps_equal_a_plain_hand_written_loop(tmp_path: Path, shards: Path, tin
     """Loss, gradients and delta of two steps of four pairs, all parameters trained."""
     recorder = Recorder()
     trainer, module, data = make_run(
-        tmp_path, tiny_folder, shards / "train", reference=str(other_folder), warmup_ratio=0.0,
+        tmp_path, tiny_folder, shards / "train", reference=str(other_folder), warmup_ratio=0.0, data={"max_tiles": 12},
         trainer={"max_steps": 2, "max_epochs": None, "callbacks": [recorder]},
     )  # fmt: skip
     trainer.fit(module, data)

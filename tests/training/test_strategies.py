@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
         write_tiny_model(folder / f"model{seed}", seed=seed)
     with pytest.raises(SystemExit, match="3"):
         commands.reference(
-            str(folder / "model1"), str(folder / "shards/train"), precision="32-true", accelerator="cpu", devices="1", max_length=1024,
+            str(folder / "model1"), str(folder / "shards/train"), precision="32-true", accelerator="cpu", devices="1", max_tiles=2, max_length=1024,
             on_bad="quarantine", num_workers=0,
         )  # fmt: skip
     return folder

@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 from mpo_lightning.commands import data, model, predict, prefs
 from mpo_lightning.commands import eval as evaluate
 from mpo_lightning.errors import InputError
+from mpo_lightning.imports import load
 
 COMMANDS: dict[str, Any] = {
     "predict": predict.predict,
@@ -34,6 +35,9 @@ COMMANDS: dict[str, Any] = {
     "model tiny": model.tiny,
 }
 
+RUNS_MODELS = ("predict", "data reference", "eval run", "prefs sample", "prefs dropout-ntp", "prefs build")
+"""Verbs that run a model over many inputs, by Lightning."""
+
 
 def run(verb: str, arguments: Sequence[str]) -> None:
     """Runs one verb; bad arguments end with jsonargparse's message and exit code 2."""
@@ -52,6 +56,8 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     flags = {f"--{name}" for name, parameter in parameters.items() if parameter.default is False}
     chosen = vars(parser.instantiate_classes(parser.parse_args(_with_values(arguments, flags))))
     chosen.pop("config")
+    if verb in RUNS_MODELS:
+        load("mpo_lightning.inference.predict")
     try:
         function(**chosen)
     except OSError as error:

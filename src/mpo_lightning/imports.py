@@ -1,0 +1,19 @@
+"""Imports of large packages, without the garbage collector."""
+
+import gc
+import importlib
+from types import ModuleType
+
+
+def load(name: str) -> ModuleType:
+    """Imports a module and what it imports.
+
+    torch, Lightning and transformers are most of a million objects that live until the process ends. The collector would go through them again and again, while
+    they come in, in training and at the end, which takes a third of the time of a short command; here it is off meanwhile, and then leaves them out.
+    """
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
