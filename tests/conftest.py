@@ -107,7 +107,7 @@ def undisturbed_pair(tmp_path_factory: pytest.TempPathFactory, root: Path, shard
 
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "undisturbed"
-    with FileLock(f"{folder}.lock"):  # whoever of several testing processes needs it first makes it
+    with FileLock(f"{folder}.lock", timeout=400):  # whoever of several testing processes needs it first makes it
         if not folder.exists():
             torchrun(2, *fit_arguments(base / "undisturbed-begun", root, shards, tiny_folder, "fsdp2_cpu"))
             (base / "undisturbed-begun").rename(folder)

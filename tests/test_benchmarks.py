@@ -44,3 +44,25 @@ def test_the_index_benchmark_opens_what_it_generates(root: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "index.json").read_text())
     assert found["sets"][0]["records"] == found["peer"]["records"] == 12000 and found["open_ratio"] > 0
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_the_undisturbed_one(root: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "benchmarks/faults.py",
+        "--kills",
+        "1",
+        "--setups",
+        "single",
+        "--json",
+        str(tmp_path / "faults.json"),
+    ]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "faults.json").read_text())
+    assert (
+        found["kills"] == 1
+        and found["lost"] == found["repeated"] == found["differing_steps"] == 0
+        and found["bit_identical"] is True
+    )

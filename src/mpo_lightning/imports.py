@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import sys
 from types import ModuleType
 
 
@@ -11,9 +12,13 @@ def load(name: str) -> ModuleType:
     torch, Lightning and transformers are most of a million objects that live until the process ends. The collector would go through them again and again, while
     they come in, in training and at the end, which takes a third of the time of a short command; here it is off meanwhile, and then leaves them out.
     """
+    if name in sys.modules:
+        return sys.modules[name]
+    enabled = gc.isenabled()
     gc.disable()
     try:
         return importlib.import_module(name)
     finally:
         gc.freeze()
-        gc.enable()
+        if enabled:
+            gc.enable()

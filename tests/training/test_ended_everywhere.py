@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import lightning as L
 import pytest
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
@@ -16,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mpo_lightning.errors import InputError, LostRank
 from mpo_lightning.training import lost_ranks
 from mpo_lightning.training.lost_ranks import ended_everywhere, launch_whole, lost_rank
+from mpo_lightning.training.stop_signals import signals_held
 
 # As gloo, torch's store and its groups print them, of a rank that was killed, stopped, or never came.
 SAID = [
@@ -146,6 +148,9 @@ def test_a_signal_while_a_process_is_started_leaves_nobody_behind(
     monkeypatch.setattr(lost_ranks, "GRACE", 0.2)
     monkeypatch.setattr(subprocess_script, "_basic_subprocess_cmd", lambda: ["sleep", "600"])
     monkeypatch.setattr(subprocess, "Popen", Disturbed)
+    # It kills the testing process where a started one fails.
+    monkeypatch.setattr(subprocess_script, "_launch_process_observer", lambda processes: None)
+    monkeypatch.setattr(subprocess_script, "_set_num_threads_if_needed", lambda num_processes: None)
     launcher = subprocess_script._SubprocessScriptLauncher(LightningEnvironment(), num_processes=3, num_nodes=1)
     trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
     before = signal.signal(signal.SIGTERM, raise_term)
@@ -155,8 +160,54 @@ def test_a_signal_while_a_process_is_started_leaves_nobody_behind(
             launcher.launch(ran.append, 1)
         assert len(started) == 2 and not ran
         assert all(process.wait(timeout=5) in (-signal.SIGTERM, -signal.SIGKILL) for process in started)
-        assert signal.getsignal(signal.SIGTERM) is raise_term
+        assert signal.getsignal(signal.SIGTERM) is raise_term and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGTERM, before)
         for process in started:
             process.kill()
+
+
+def test_a_launcher_that_forks_is_left_alone() -> None:
+    """It sends itself to its processes, and waits for them inside `launch`."""
+    trainer = L.Trainer(accelerator="cpu", devices=2, strategy="ddp_spawn", logger=False, enable_checkpointing=False)
+    before = trainer.strategy.launcher.launch
+    launch_whole(trainer)
+    assert trainer.strategy.launcher.launch == before
+
+
+def test_a_signal_while_the_ranks_agree_who_speaks_does_not_stop_the_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lost_ranks, "GRACE", 0.2)
+    monkeypatch.setattr(lost_ranks, "first_to_say", interrupted)
+    process = stopped()
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[process])))
+    try:
+        with pytest.raises(KeyboardInterrupt), ended_everywhere(trainer):
+            raise RuntimeError("Connection reset by peer")
+        assert process.wait(timeout=5) == -signal.SIGKILL
+    finally:
+        process.kill()
+
+
+def test_what_is_ignored_stays_ignored_and_other_threads_hold_nothing() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with signals_held() as noted:
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            signal.raise_signal(signal.SIGTERM)
+            assert noted == [signal.SIGTERM]
+            noted.clear()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    def elsewhere() -> None:
+        with signals_held():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    seen: list[object] = []
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]

@@ -200,7 +200,7 @@ def test_a_killed_pass_goes_on_with_other_processes_and_ends_the_same(
     shards = tmp_path / "shards"
     commands.shard(str(sample_meta), str(shards), validation=0.125, workers=1)
     arguments = [sys.executable, "-m", "mpo_lightning", "data", "reference", "--model", str(tiny_folder), "--shards", str(shards / "train"),
-                 "--precision=32-true", "--accelerator=cpu", "--max_length=1024", "--num_workers=0", "--micro_batch_size=2"]  # fmt: skip
+                 "--precision=32-true", "--accelerator=cpu", "--max_tiles=2", "--max_length=1024", "--num_workers=0", "--micro_batch_size=2"]  # fmt: skip
     process = subprocess.Popen(
         [*arguments, "--devices=1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

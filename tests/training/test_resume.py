@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -63,8 +64,19 @@ def run(
     return fit_until(trainer, model, data, stop, resume)
 
 
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Two of them, whatever else runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("stop", [7, 15])
-def test_a_resumed_run_has_the_same_losses_and_weights(tmp_path: Path, tiny_folder: Path, shards: Path, stop: int) -> None:
+def test_a_resumed_run_has_the_same_losses_and_weights(
+    tmp_path: Path, tiny_folder: Path, shards: Path, stop: int, threads: None
+) -> None:
     """Killed in the middle of a step, in the first and in the second epoch; resumed with another number of workers."""
     whole = run(tmp_path / "whole", tiny_folder, shards)
     run(tmp_path / "killed", tiny_folder, shards, stop=stop)

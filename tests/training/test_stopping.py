@@ -17,7 +17,7 @@ from mpo_lightning.models.loading import load_model
 from mpo_lightning.training import StepCheckpoint
 from mpo_lightning.training.stop_signals import StopSignals
 from support.long_runs import begun, fit_arguments
-from support.processes import finish, free_port, members, started, torchrun, wait_for
+from support.processes import TESTS, finish, free_port, members, started, torchrun, wait_for
 from support.runs import logged, make_run
 
 pytestmark = pytest.mark.slow
@@ -60,7 +60,7 @@ def test_every_rank_stops_after_the_same_step(
             and 'Traceback (most recent call last):\n  File "/' not in output.partition("torch/distributed/run.py")[0]
         ), output
         assert output.count("go on with --ckpt_path auto") == 1, output
-        wait_for(lambda: not members(process), 5)
+        wait_for(lambda: not members(process), 20)
     torchrun(2, *arguments)
     expect_the_same(tmp_path / "run", undisturbed_pair, bit_equal=False)
 
@@ -101,12 +101,11 @@ def test_a_slurm_job_saves_makes_way_and_goes_on(
 
 
 def test_sigterm_while_a_run_starts_leaves_nobody_behind(tmp_path: Path, root: Path, shards: Path, tiny_folder: Path) -> None:
-    with started(sys.executable, *fit_arguments(tmp_path / "run", root, shards, tiny_folder, "fsdp2_cpu")) as process:
-        wait_for(lambda: len(members(process)) > 1, 60)
-        process.send_signal(signal.SIGTERM)
-        finish(process, 60)
-        assert process.returncode != 0
-        wait_for(lambda: not members(process), 30)
+    arguments = fit_arguments(tmp_path / "run", root, shards, tiny_folder, "fsdp2_cpu")
+    with started(sys.executable, "-m", "support.disturbed", *arguments[2:], cwd=TESTS) as process:
+        output = finish(process, 90)
+        assert process.returncode == 143, output
+        assert not members(process)
 
 
 def test_the_sbatch_script_sends_the_signal_that_is_waited_for(root: Path) -> None:

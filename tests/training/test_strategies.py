@@ -57,6 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
 @pytest.fixture(scope="module")
 def two_processes(folder: Path) -> Path:
     """Every variant by two processes."""
+    assert len(list((folder / "shards/train").glob("*.tar"))) == 1  # fewer than processes
     torchrun(2, "-m", "support.strategies", str(folder), *VARIANTS)
     return folder / "2"
 

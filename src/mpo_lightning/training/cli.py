@@ -181,7 +181,7 @@ def run(args: Any = None) -> MPOCLI:
             raise
         raise InputError(problem) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _raised_by_lightning(error: Exception) -> bool:

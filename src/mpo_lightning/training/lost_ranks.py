@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning as L
 import torch.distributed as dist
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpo_lightning.errors import LostRank
@@ -59,27 +60,26 @@ def ended_everywhere(trainer: L.Trainer) -> Iterator[None]:
         # In the middle of something, most likely the start, the others would wait for this process.
         _end_processes(trainer, signal.SIGTERM, GRACE)
         raise
-    except RuntimeError as error:
-        reason = lost_rank(error)
+    except BaseException as error:
+        reason = lost_rank(error) if isinstance(error, RuntimeError) else None
+        speaks = False
+        try:
+            speaks = reason is not None and first_to_say()
+        finally:
+            _end_processes(trainer, None, 0 if speaks else GRACE)
         if reason is None:
-            _end_processes(trainer, None, GRACE)
             raise
         words = (
             f"another process of the run ended or did not answer within the strategy's timeout, as rank {trainer.global_rank} found in step "
             f"{trainer.global_step} ({reason}); go on with --ckpt_path auto"
         )
-        speaks = first_to_say()
-        _end_processes(trainer, None, 0)
         raise LostRank(words if speaks else "") from None
-    except BaseException:
-        _end_processes(trainer, None, GRACE)
-        raise
 
 
 def launch_whole(trainer: L.Trainer) -> None:
     """Has Lightning start its processes undisturbed: a signal in the middle would leave one behind that is not in its list yet."""
-    launcher: Any = trainer.strategy.launcher
-    if launcher is None:
+    launcher = trainer.strategy.launcher
+    if not isinstance(launcher, _SubprocessScriptLauncher):
         return
     launch = launcher.launch
 
@@ -93,14 +93,14 @@ def launch_whole(trainer: L.Trainer) -> None:
 
             return launch(launched, *args, **options)
 
-    launcher.launch = undisturbed
+    launcher.launch = undisturbed  # type: ignore[method-assign]
 
 
 def _end_processes(trainer: L.Trainer, first: signal.Signals | None, grace: float) -> None:
     """Ends what Lightning's launcher started here: signals it if asked to, waits, and kills what is left, stopped processes too."""
     with signals_held() as noted:
         started: Any = getattr(trainer.strategy.launcher, "procs", [])
-        processes: list[subprocess.Popen[bytes]] = list(started)
+        processes = [process for process in started if isinstance(process, subprocess.Popen)]  # others end with this one
         # Lightning watches this list, and kills this process before it has spoken when one in it has failed.
         started.clear()
         for process in processes:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import lightning as L
@@ -52,21 +52,25 @@ def ignore_signals(worker: int) -> None:
 
 @contextmanager
 def signals_held() -> Iterator[list[int]]:
-    """Inside, SIGTERM and Ctrl-C are only noted; the first of those still noted at the end is raised then. For the main thread."""
+    """Inside, SIGTERM and Ctrl-C are only noted; the first of those still noted at the end is raised then.
+
+    Ignored ones stay ignored, for processes started inside as well. Outside of the main thread, which alone gets signals, nothing changes.
+    """
     noted: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         noted.append(number)
 
-    numbers: tuple[int, ...] = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
+    with ExitStack() as restored:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                handler = signal.getsignal(number)
+                if handler not in (None, signal.SIG_IGN):
+                    restored.callback(signal.signal, number, handler)
+                    signal.signal(number, note)
         yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in noted[:1]:
-            signal.raise_signal(number)
+    for received in noted[:1]:
+        signal.raise_signal(received)
 
 
 class StopSignals:
