@@ -153,16 +153,19 @@ def test_a_signal_while_a_process_is_started_leaves_nobody_behind(
     monkeypatch.setattr(subprocess_script, "_set_num_threads_if_needed", lambda num_processes: None)
     launcher = subprocess_script._SubprocessScriptLauncher(LightningEnvironment(), num_processes=3, num_nodes=1)
     trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
-    before = signal.signal(signal.SIGTERM, raise_term)
+    # Where the tests run in the background, Ctrl-C is ignored from the start.
+    handlers = {signal.SIGTERM: raise_term, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         with pytest.raises(raised), ended_everywhere(trainer):
             launch_whole(trainer)
             launcher.launch(ran.append, 1)
         assert len(started) == 2 and not ran
         assert all(process.wait(timeout=5) in (-signal.SIGTERM, -signal.SIGKILL) for process in started)
-        assert signal.getsignal(signal.SIGTERM) is raise_term and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert all(signal.getsignal(number) is handler for number, handler in handlers.items())
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         for process in started:
             process.kill()
 
