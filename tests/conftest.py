@@ -18,6 +18,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # The imports of all test modules are left out of garbage collections, as `mpo` does with its own.
+    gc.disable()
 
 # Original checkpoints that a verb converts by itself.
 CACHE = tempfile.mkdtemp(prefix="mpo-lightning-tests-")
@@ -25,9 +27,6 @@ os.environ["MPO_LIGHTNING_CACHE"] = CACHE
 atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 ROOT = Path(__file__).parent.parent
-
-# The imports of all test modules are left out of garbage collections, as `mpo` does with its own.
-gc.disable()
 
 
 def pytest_collection_finish() -> None:

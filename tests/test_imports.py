@@ -31,7 +31,7 @@ def test_what_is_loaded_is_left_out_and_the_collector_goes_on(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
 
 
-def test_the_commands_load_what_is_large_so(root: Path) -> None:
+def test_training_leaves_its_imports_out(root: Path) -> None:
     """The only check that can be made from outside is how many objects a command left out."""
     program = "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count())); sys.argv = ['mpo', 'fit', '--help']\n"
     program += "from mpo_lightning.cli import main; main()"

@@ -40,7 +40,7 @@ def test_the_run_ends_everywhere_within_its_limit(
         output = finish(process, LIMIT + 60)
         assert process.returncode != 0
         assert time.monotonic() - start < LIMIT + 45
-        wait_for(lambda: not members(process), 20)
+        wait_for(lambda: not members(process), 5)
     told = [line for line in output.splitlines() if "another process of the run ended or did not answer" in line]
     watcher = "terminated with code -9" in output or "exitcode: -9" in output
     assert len(told) == 1 if sent == signal.SIGSTOP else len(told) <= 1 and (told or watcher), output

@@ -60,7 +60,7 @@ def test_every_rank_stops_after_the_same_step(
             and 'Traceback (most recent call last):\n  File "/' not in output.partition("torch/distributed/run.py")[0]
         ), output
         assert output.count("go on with --ckpt_path auto") == 1, output
-        wait_for(lambda: not members(process), 20)
+        wait_for(lambda: not members(process), 5)
     torchrun(2, *arguments)
     expect_the_same(tmp_path / "run", undisturbed_pair, bit_equal=False)
 
