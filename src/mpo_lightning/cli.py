@@ -77,7 +77,7 @@ def main() -> None:
     # A user's own loss may lie in the working folder; last, so that nothing there hides a package.
     sys.path.append(str(Path.cwd()))
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
-        importlib.import_module("mpo_lightning.training.together").forget_earlier_attempts()
+        importlib.import_module("mpo_lightning.ranks.together").forget_earlier_attempts()
     code: str | int | None = 0
     try:
         # sys.argv is left alone: Lightning's launcher starts other ranks with it.
@@ -99,7 +99,7 @@ def main() -> None:
         code = stopped.code
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        importlib.import_module("mpo_lightning.training.together").end_process(
+        importlib.import_module("mpo_lightning.ranks.together").end_process(
             code if isinstance(code, int) else int(code is not None)
         )
     raise SystemExit(code)

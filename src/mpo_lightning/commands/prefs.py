@@ -119,11 +119,11 @@ def sample(
         on_bad: strict stops at a question that cannot be used; quarantine leaves it out and lists it in OUTPUT.rejected.jsonl (exit code 3).
     """
     from mpo_lightning.inference.parts import tidy
-    from mpo_lightning.inference.ranks import is_first, wait_for
     from mpo_lightning.prefs.prompt_files import read_prompt_files
     from mpo_lightning.prefs.questions import prepare, question_sets, write_questions
     from mpo_lightning.prefs.sample import draw
     from mpo_lightning.prefs.sources import check_sources
+    from mpo_lightning.ranks.first import is_first, wait_for
 
     target = Path(output)
     if samples < 1 or max_new_tokens < 1:
@@ -244,13 +244,13 @@ def dropout_ntp(
 
     from mpo_lightning.data.mmpr import read_meta
     from mpo_lightning.inference.parts import file_digest, tidy
-    from mpo_lightning.inference.ranks import is_first, wait_for
     from mpo_lightning.prefs.annotations import whole_file, write_json
     from mpo_lightning.prefs.build import told
     from mpo_lightning.prefs.claim import claim
     from mpo_lightning.prefs.dropout_ntp import DropoutOptions, begun_rows, pair_rows
     from mpo_lightning.prefs.filters import FAILED, FILTERS, check_filters
     from mpo_lightning.prefs.sample import draw
+    from mpo_lightning.ranks.first import is_first, wait_for
 
     target = Path(output)
     names = tuple(FILTERS) if filters is None else tuple(filters)
@@ -355,13 +355,13 @@ def build(
         shard_megabytes: a tar is closed before it grows larger.
         workers: processes; default one a core.
     """
-    from mpo_lightning.inference.ranks import is_first
     from mpo_lightning.prefs.build import Build, BuildOptions, told
     from mpo_lightning.prefs.dropout_ntp import DropoutOptions
     from mpo_lightning.prefs.manifest import cost_lines
     from mpo_lightning.prefs.prompt_files import read_prompt_files
     from mpo_lightning.prefs.questions import question_sets
     from mpo_lightning.prefs.sources import check_sources
+    from mpo_lightning.ranks.first import is_first
 
     if min(samples, max_new_tokens, dropout_tokens) < 1 or not 0 <= validation < 1 or shard_megabytes <= 0:
         raise InputError(

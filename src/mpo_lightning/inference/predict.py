@@ -27,6 +27,8 @@ from mpo_lightning.models.loading import load_model, read_config
 from mpo_lightning.models.pair_rope import rope_limit
 from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids
+from mpo_lightning.ranks.lost import launch_whole
+from mpo_lightning.ranks.signals import ignore_signals
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -160,6 +162,7 @@ class Predictor(L.LightningModule):
             batch_size=None,
             sampler=Slices(to_do, size, self.global_rank, self.trainer.world_size),
             num_workers=self.options.num_workers,
+            worker_init_fn=ignore_signals,
         )
 
     def predict_step(self, piece: Slice, batch_idx: int) -> None:
@@ -211,6 +214,7 @@ def run_predict(
         trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **trainer_options)
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise InputError(" ".join(str(error).split())) from None
+    launch_whole(trainer)
     options = options.on(trainer.strategy.root_device)
     # Which answers are written at once decides the rounding of a draw's probabilities.
     drawn = asdict(options.sampling) | {"batch_size": options.batch_size} if options.sampling else None

@@ -29,7 +29,6 @@ from mpo_lightning.data.survey import survey
 from mpo_lightning.errors import InputError
 from mpo_lightning.inference.engine import Engine
 from mpo_lightning.inference.parts import file_digest, tidy
-from mpo_lightning.inference.ranks import is_first, wait_for
 from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.prefs.annotations import joined_meta, whole_file, write_json
 from mpo_lightning.prefs.claim import claim
@@ -42,6 +41,7 @@ from mpo_lightning.prefs.prompt_files import PromptFiles
 from mpo_lightning.prefs.questions import PreparedQuestions, Purpose, prepare, write_questions
 from mpo_lightning.prefs.sample import draw
 from mpo_lightning.prefs.sources import Source, source_of
+from mpo_lightning.ranks.first import is_first, wait_for
 
 
 class Progress(Protocol):

@@ -23,9 +23,9 @@ from mpo_lightning.data.prompts import Prompt
 from mpo_lightning.data.repetition import repeated_share
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.models.generation import Answer, encode_prompt, generate, pad_prompts
+from mpo_lightning.ranks.together import gather, stop_together
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
-from mpo_lightning.training.together import gather, stop_together
 
 
 class Alarms(L.Callback):

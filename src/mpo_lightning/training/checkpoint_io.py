@@ -26,7 +26,7 @@ from lightning.fabric.utilities.types import _PATH
 
 from mpo_lightning.data.sidecar import read_sidecar
 from mpo_lightning.errors import InputError
-from mpo_lightning.training.together import of_rank_zero
+from mpo_lightning.ranks.together import of_rank_zero
 
 MANIFEST = "manifest.json"
 """In the folder of a sharded checkpoint."""

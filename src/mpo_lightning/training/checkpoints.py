@@ -10,9 +10,9 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from mpo_lightning.ranks.together import of_rank_zero, stop_together
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO
 from mpo_lightning.training.stop_signals import Stop, StopByInterrupt, StopByTerm, StopSignals
-from mpo_lightning.training.together import of_rank_zero, stop_together
 
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 """Of a checkpoint callback's state."""

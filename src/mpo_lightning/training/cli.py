@@ -1,10 +1,8 @@
 """LightningCLI for `mpo fit|validate|test`."""
 
-import signal
 import traceback
 import warnings
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -12,16 +10,17 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import CheckpointIO
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from safetensors import SafetensorError
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.ranks.lost import ended_everywhere, launch_whole
+from mpo_lightning.ranks.signals import ended_by_term
 from mpo_lightning.training.checkpoint_choice import find_checkpoint
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO
 from mpo_lightning.training.checkpoints import StepCheckpoint
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.full_disk import disk_problem
-from mpo_lightning.training.lost_ranks import ended_everywhere, launch_whole
 from mpo_lightning.training.module import MPOModule
 from mpo_lightning.training.run_files import own_folders
 from mpo_lightning.training.same_checkpoint import SameCheckpoint
@@ -125,7 +124,7 @@ class MPOCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Raises LostRank, after the processes that Lightning started here were ended, stopped ones too."""
-        with ended_everywhere(self.trainer):
+        with ended_everywhere("with --ckpt_path auto", "data.num_workers", lambda: self.trainer.global_step):
             launch_whole(self.trainer)
             super()._run_subcommand(subcommand)
             self.set_aside = self.datamodule.quarantine.count()
@@ -143,23 +142,20 @@ def run(args: Any = None) -> MPOCLI:
         "FSDP2-wrapped module .* returned a view tensor",  # nothing writes into it
     ):
         warnings.filterwarnings("ignore", message=message)
-    before = signal.signal(signal.SIGTERM, _stop)
     try:
-        made = MPOCLI(
-            MPOModule,
-            MMPRDataModule,
-            # The optimizer is MPOModule's own: built after configure_model, over trained parameters only, stepping per step.
-            auto_configure_optimizers=False,
-            save_config_kwargs={"overwrite": True},
-            args=args,
-        )
+        with ended_by_term():
+            made = MPOCLI(
+                MPOModule,
+                MMPRDataModule,
+                # The optimizer is MPOModule's own: built after configure_model, over trained parameters only, stepping per step.
+                auto_configure_optimizers=False,
+                save_config_kwargs={"overwrite": True},
+                args=args,
+            )
         if made.set_aside and made.trainer.is_global_zero:
             print(f"{made.set_aside} records were set aside; quarantine-*.jsonl in the run folder says why")
             raise SystemExit(3)
         return made
-    except SIGTERMException:
-        # Lightning ends with 0, as if all had been done.
-        raise SystemExit(128 + signal.SIGTERM) from None
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from None
     except ValueError as error:
@@ -169,27 +165,13 @@ def run(args: Any = None) -> MPOCLI:
         if _raised_by_lightning(error):
             raise InputError(" ".join(str(error).split())) from None
         raise
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        raise InputError(
-            f"a loader process was killed, as a rule by the system for want of memory ({str(error).splitlines()[0]}); set data.num_workers lower, and go "
-            "on with --ckpt_path auto"
-        ) from None
     except (OSError, SafetensorError) as error:
         if (problem := disk_problem(error)) is None:
             raise
         raise InputError(problem) from None
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _raised_by_lightning(error: Exception) -> bool:
     """Whether Lightning says so of its options, in sentences for users."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(L.__file__).parent)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """SIGTERM before the first step; `StopSignals` listens from there on."""
-    raise SIGTERMException

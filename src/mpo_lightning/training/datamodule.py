@@ -24,10 +24,10 @@ from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.models.flops import pair_flops
 from mpo_lightning.models.loading import load_processor, read_config
 from mpo_lightning.models.opengvlab.cache import native_folder
+from mpo_lightning.ranks.signals import ignore_signals
+from mpo_lightning.ranks.together import gather, stop_together
 from mpo_lightning.training.quarantine import Quarantine
 from mpo_lightning.training.reference_pass import cache_meta
-from mpo_lightning.training.stop_signals import ignore_signals
-from mpo_lightning.training.together import gather, stop_together
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 

@@ -26,8 +26,8 @@ from mpo_lightning.models.recompute import recompute_activations
 from mpo_lightning.models.sharding import empty_model, shard
 from mpo_lightning.models.shared_prefix import Backend
 from mpo_lightning.objectives import SequenceLogps
+from mpo_lightning.ranks.together import stop_together
 from mpo_lightning.training.sharded_strategy import FSDP2Strategy
-from mpo_lightning.training.together import stop_together
 
 ReferenceSource = Literal["model", "cache", "adapter"]
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from mpo_lightning.data.batch import PairBatch
-from mpo_lightning.training.together import gather, stop_together
+from mpo_lightning.ranks.together import gather, stop_together
 
 
 class Quarantine:

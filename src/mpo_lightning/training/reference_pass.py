@@ -32,6 +32,8 @@ from mpo_lightning.models.loading import load_model
 from mpo_lightning.models.opengvlab.cache import native_folder
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.models.shared_prefix import Backend
+from mpo_lightning.ranks.lost import launch_whole
+from mpo_lightning.ranks.signals import ignore_signals
 from mpo_lightning.training.quarantine import Quarantine
 
 
@@ -127,6 +129,7 @@ class ReferencePass(L.LightningModule):
             batch_size=None,
             sampler=Slices(to_do, self.micro_batch_size, self.global_rank, self.trainer.world_size),
             num_workers=self.num_workers,
+            worker_init_fn=ignore_signals,
         )
 
     def predict_step(self, piece: Piece, batch_idx: int) -> None:
@@ -160,6 +163,7 @@ def run_reference_pass(
         trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **trainer_options)
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise InputError(" ".join(str(error).split())) from None
+    launch_whole(trainer)
     meta = cache_meta(index, encoder, weights_fingerprint(native_folder(model)), str(trainer.precision))
     target = cache_folder(index.folder, meta)
     if not (target / "meta.json").is_file():

@@ -15,9 +15,9 @@ from typing import Any
 
 import lightning as L
 
+from mpo_lightning.ranks.together import stop_together
 from mpo_lightning.training.optimizer import follow_rates
 from mpo_lightning.training.same_run import RunIdentity
-from mpo_lightning.training.together import stop_together
 
 
 class Resume:

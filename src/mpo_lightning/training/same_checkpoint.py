@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from mpo_lightning.training.together import gather, of_rank_zero, stop_together
+from mpo_lightning.ranks.together import gather, of_rank_zero, stop_together
 
 
 class SameCheckpoint(L.Callback):

@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystem
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 
+from mpo_lightning.ranks.together import gather, stop_together
 from mpo_lightning.training.checkpoint_io import (
     MANIFEST,
     HashingFile,
@@ -28,7 +29,6 @@ from mpo_lightning.training.checkpoint_io import (
     sync_folder,
     write_synced,
 )
-from mpo_lightning.training.together import gather, stop_together
 
 TABLE_CLASSES = (
     "Metadata",

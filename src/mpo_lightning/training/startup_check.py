@@ -14,8 +14,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.errors import InputError
+from mpo_lightning.ranks.together import stop_together
 from mpo_lightning.training.module import MPOModule
-from mpo_lightning.training.together import stop_together
 
 TOLERANCE = {"float32": 1e-3, "reduced": 5e-2}
 """Largest difference of the total (relative to it, at least 1 nat) and of the margin, for 32-bit and for 16-bit arithmetic."""

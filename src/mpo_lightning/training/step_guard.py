@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mpo_lightning.data.batch import PairBatch
-from mpo_lightning.training.together import gather, stop_together
+from mpo_lightning.ranks.together import gather, stop_together
 
 
 class StepGuard:

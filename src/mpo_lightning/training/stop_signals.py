@@ -8,8 +8,6 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import lightning as L
@@ -30,47 +28,6 @@ class StopByTerm(Stop, SIGTERMException):
 
 class StopByInterrupt(Stop, KeyboardInterrupt):
     """Ctrl-C."""
-
-
-def ignore_signals(worker: int) -> None:
-    """`worker_init_fn` of a DataLoader: a signal to the whole group of processes is the main one's business, which still needs its workers.
-
-    A second SIGTERM ends them: that is how torch and multiprocessing end workers that hang.
-    """
-    terms = 0
-
-    def term(number: int, frame: FrameType | None) -> None:
-        nonlocal terms
-        terms += 1
-        if terms > 1:
-            os._exit(0)
-
-    signal.signal(signal.SIGTERM, term)
-    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
-
-
-@contextmanager
-def signals_held() -> Iterator[list[int]]:
-    """Inside, SIGTERM and Ctrl-C are only noted; the first of those still noted at the end is raised then.
-
-    Ignored ones stay ignored, for processes started inside as well. Outside of the main thread, which alone gets signals, nothing changes.
-    """
-    noted: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        noted.append(number)
-
-    with ExitStack() as restored:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                handler = signal.getsignal(number)
-                if handler not in (None, signal.SIG_IGN):
-                    restored.callback(signal.signal, number, handler)
-                    signal.signal(number, note)
-        yield noted
-    for received in noted[:1]:
-        signal.raise_signal(received)
 
 
 class StopSignals:

@@ -9,9 +9,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from mpo_lightning.errors import LostRank
 
 
+def own_rank() -> int:
+    """Of this process; 0 where it is the only one."""
+    return int(getattr(rank_zero_only, "rank", 0))
+
+
 def is_first() -> bool:
     """Whether this process writes files for all."""
-    return getattr(rank_zero_only, "rank", 0) == 0
+    return own_rank() == 0
 
 
 def wait_for(path: Path) -> None:

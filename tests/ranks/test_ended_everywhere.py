@@ -15,9 +15,9 @@ from lightning.pytorch.strategies.launchers import subprocess_script
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpo_lightning.errors import InputError, LostRank
-from mpo_lightning.training import lost_ranks
-from mpo_lightning.training.lost_ranks import ended_everywhere, launch_whole, lost_rank
-from mpo_lightning.training.stop_signals import signals_held
+from mpo_lightning.ranks import lost
+from mpo_lightning.ranks.lost import ended_everywhere, launch_whole, lost_rank
+from mpo_lightning.ranks.signals import raise_term, signals_held
 
 # As gloo, torch's store and its groups print them, of a rank that was killed, stopped, or never came.
 SAID = [
@@ -76,6 +76,7 @@ def stopped() -> subprocess.Popen[bytes]:
         (ZeroDivisionError("of any kind"), ZeroDivisionError),
         (InputError("bad"), InputError),
         (RuntimeError("shapes"), RuntimeError),
+        (RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "), InputError),
         (RuntimeError("Application timeout caused pair closure"), LostRank),
         (SIGTERMException(), SIGTERMException),
         (SystemExit(1), SystemExit),
@@ -84,41 +85,39 @@ def stopped() -> subprocess.Popen[bytes]:
 def test_no_error_leaves_a_process_behind_not_even_a_stopped_one(
     error: BaseException, expected: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lost_ranks, "GRACE", 0.2)
+    monkeypatch.setattr(lost, "GRACE", 0.2)
     process = stopped()
     procs = [process]
-    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=procs)), global_rank=0, global_step=7)
+    monkeypatch.setattr(lost, "LAUNCHERS", [SimpleNamespace(procs=procs)])
     try:
-        with pytest.raises(expected) as raised, ended_everywhere(trainer):
+        with pytest.raises(expected) as raised, ended_everywhere("again", "--num_workers", lambda: 7):
             raise error
         assert process.wait(timeout=5) == -signal.SIGKILL and not procs
     finally:
         process.kill()
     if expected is LostRank:
         assert "did not answer within the strategy's timeout, as rank 0 found in step 7 (Application timeout" in str(raised.value)
+        assert str(raised.value).endswith("; go on again")
+    if "DataLoader" in str(error):
+        assert str(raised.value).endswith("killed by signal: Killed. ); set --num_workers lower, and go on again")
 
 
 def test_processes_that_end_by_themselves_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     process = subprocess.Popen(["sleep", "0.3"])
-    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[process])))
-    with pytest.raises(InputError), ended_everywhere(trainer):
+    monkeypatch.setattr(lost, "LAUNCHERS", [SimpleNamespace(procs=[process])])
+    with pytest.raises(InputError), ended_everywhere("again", "--num_workers"):
         raise InputError("all of them stop")
     assert process.wait() == 0
 
 
-def raise_term(number: int, frame: object) -> None:
-    """As the verbs of the trainer do before the first step."""
-    raise SIGTERMException
-
-
 def test_a_second_signal_does_not_stop_the_ending(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lost_ranks, "GRACE", 1.0)
+    monkeypatch.setattr(lost, "GRACE", 1.0)
     process = stopped()
-    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[process])))
+    monkeypatch.setattr(lost, "LAUNCHERS", [SimpleNamespace(procs=[process])])
     before = signal.signal(signal.SIGTERM, raise_term)
     again = threading.Timer(0.3, signal.raise_signal, [signal.SIGTERM])
     try:
-        with pytest.raises(InputError), ended_everywhere(trainer):
+        with pytest.raises(InputError), ended_everywhere("again", "--num_workers"):
             again.start()
             raise InputError("bad")
         assert process.wait(timeout=5) == -signal.SIGKILL
@@ -145,19 +144,21 @@ def test_a_signal_while_a_process_is_started_leaves_nobody_behind(
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.setenv(name, "0")  # put back at the end
         monkeypatch.delenv(name)
-    monkeypatch.setattr(lost_ranks, "GRACE", 0.2)
+    monkeypatch.setattr(lost, "GRACE", 0.2)
     monkeypatch.setattr(subprocess_script, "_basic_subprocess_cmd", lambda: ["sleep", "600"])
     monkeypatch.setattr(subprocess, "Popen", Disturbed)
     # It kills the testing process where a started one fails.
     monkeypatch.setattr(subprocess_script, "_launch_process_observer", lambda processes: None)
     monkeypatch.setattr(subprocess_script, "_set_num_threads_if_needed", lambda num_processes: None)
     launcher = subprocess_script._SubprocessScriptLauncher(LightningEnvironment(), num_processes=3, num_nodes=1)
-    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
+    monkeypatch.setattr(lost, "LAUNCHERS", [])
+    signals = SimpleNamespace(register_signal_handlers=lambda: None)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher), _signal_connector=signals)
     # Where the tests run in the background, Ctrl-C is ignored from the start.
     handlers = {signal.SIGTERM: raise_term, signal.SIGINT: signal.default_int_handler}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        with pytest.raises(raised), ended_everywhere(trainer):
+        with pytest.raises(raised), ended_everywhere("again", "--num_workers"):
             launch_whole(trainer)
             launcher.launch(ran.append, 1)
         assert len(started) == 2 and not ran
@@ -182,12 +183,12 @@ def test_a_signal_while_the_ranks_agree_who_speaks_does_not_stop_the_ending(monk
     def interrupted() -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lost_ranks, "GRACE", 0.2)
-    monkeypatch.setattr(lost_ranks, "first_to_say", interrupted)
+    monkeypatch.setattr(lost, "GRACE", 0.2)
+    monkeypatch.setattr(lost, "first_to_say", interrupted)
     process = stopped()
-    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[process])))
+    monkeypatch.setattr(lost, "LAUNCHERS", [SimpleNamespace(procs=[process])])
     try:
-        with pytest.raises(KeyboardInterrupt), ended_everywhere(trainer):
+        with pytest.raises(KeyboardInterrupt), ended_everywhere("again", "--num_workers"):
             raise RuntimeError("Connection reset by peer")
         assert process.wait(timeout=5) == -signal.SIGKILL
     finally:

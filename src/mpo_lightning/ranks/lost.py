@@ -17,8 +17,9 @@ import torch.distributed as dist
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from mpo_lightning.errors import LostRank
-from mpo_lightning.training.stop_signals import signals_held
+from mpo_lightning.errors import InputError, LostRank
+from mpo_lightning.ranks.first import own_rank
+from mpo_lightning.ranks.signals import keep_term_handler, signals_held
 
 GRACE = 5.0
 """Seconds that other processes have to end by themselves, after an error that all of them may have met."""
@@ -47,18 +48,28 @@ def first_to_say() -> bool:
         return True
 
 
+LAUNCHERS: list[_SubprocessScriptLauncher] = []
+"""Of Lightning, that may have started processes beside this one. A command may run several trainers; the first one's starts them."""
+
+
 @contextmanager
-def ended_everywhere(trainer: L.Trainer) -> Iterator[None]:
+def ended_everywhere(go_on: str, workers: str, step: Callable[[], int] | None = None) -> Iterator[None]:
     """Inside, an error ends the processes that Lightning started here as well.
+
+    Args:
+        go_on: how the user goes on.
+        workers: the option that sets the number of loader processes.
+        step: how far the run is, for the message.
 
     Raises:
         LostRank: for the error of a collective; without words where another rank has spoken.
+        InputError: for a loader process that was killed.
     """
     try:
         yield
     except SIGTERMException:
         # In the middle of something, most likely the start, the others would wait for this process.
-        _end_processes(trainer, signal.SIGTERM, GRACE)
+        _end_processes(signal.SIGTERM, GRACE)
         raise
     except BaseException as error:
         reason = lost_rank(error) if isinstance(error, RuntimeError) else None
@@ -66,24 +77,35 @@ def ended_everywhere(trainer: L.Trainer) -> Iterator[None]:
         try:
             speaks = reason is not None and first_to_say()
         finally:
-            _end_processes(trainer, None, 0 if speaks else GRACE)
+            _end_processes(None, 0 if speaks else GRACE)
         if reason is None:
+            if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+                raise InputError(
+                    f"a loader process was killed, as a rule by the system for want of memory ({str(error).splitlines()[0]}); set {workers} lower, and "
+                    f"go on {go_on}"
+                ) from None
             raise
+        place = f" in step {step()}" if step is not None else ""
         words = (
-            f"another process of the run ended or did not answer within the strategy's timeout, as rank {trainer.global_rank} found in step "
-            f"{trainer.global_step} ({reason}); go on with --ckpt_path auto"
+            f"another process of the run ended or did not answer within the strategy's timeout, as rank {own_rank()} found{place} ({reason}); "
+            f"go on {go_on}"
         )
         raise LostRank(words if speaks else "") from None
 
 
 def launch_whole(trainer: L.Trainer) -> None:
-    """Has Lightning start its processes undisturbed: a signal in the middle would leave one behind that is not in its list yet."""
+    """Has Lightning start its processes undisturbed: a signal in the middle would leave one behind that is not in its list yet.
+
+    From then on SIGTERM is not Lightning's either (`keep_term_handler`).
+    """
+    keep_term_handler(trainer)
     launcher = trainer.strategy.launcher
     if not isinstance(launcher, _SubprocessScriptLauncher):
         return
     launch = launcher.launch
 
     def undisturbed(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        LAUNCHERS.append(launcher)
         with ExitStack() as holding:
             holding.enter_context(signals_held())
 
@@ -96,13 +118,13 @@ def launch_whole(trainer: L.Trainer) -> None:
     launcher.launch = undisturbed  # type: ignore[method-assign]
 
 
-def _end_processes(trainer: L.Trainer, first: signal.Signals | None, grace: float) -> None:
-    """Ends what Lightning's launcher started here: signals it if asked to, waits, and kills what is left, stopped processes too."""
+def _end_processes(first: signal.Signals | None, grace: float) -> None:
+    """Ends what Lightning's launchers started here: signals it if asked to, waits, and kills what is left, stopped processes too."""
     with signals_held() as noted:
-        started: Any = getattr(trainer.strategy.launcher, "procs", [])
-        processes = [process for process in started if isinstance(process, subprocess.Popen)]  # others end with this one
-        # Lightning watches this list, and kills this process before it has spoken when one in it has failed.
-        started.clear()
+        processes = [process for launcher in LAUNCHERS for process in launcher.procs]
+        for launcher in LAUNCHERS:
+            # Lightning watches this list, and kills this process before it has spoken when one in it has failed.
+            launcher.procs.clear()
         for process in processes:
             if first is not None:
                 process.send_signal(first)
