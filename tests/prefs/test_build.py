@@ -19,6 +19,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids
 from mpo_lightning.prefs.sources import Source
+from support.processes import finish, members, started, wait_for
 from support.runs import make_run
 
 SOURCES = [Source(["photos"], 1, correctness=False), Source(["*"], 1, kinds=["as_asked"])]
@@ -186,11 +187,20 @@ def test_kills_at_any_moment_leave_no_trace(built: Path, prompts: Path, taught_f
 
 
 @pytest.mark.slow
-def test_two_devices_build_the_same(built: Path, prompts: Path, taught_folder: Path, config: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        command(prompts, tmp_path / "out", taught_folder, config, devices=2), capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+def test_two_devices_build_the_same_after_sigterm_too(
+    built: Path, prompts: Path, taught_folder: Path, config: Path, tmp_path: Path
+) -> None:
+    arguments = command(prompts, tmp_path / "out", taught_folder, config, devices=2)
+    with started(*arguments) as process:
+        # The second device was started by the trainer before this one.
+        wait_for((tmp_path / "out/responses/open.jsonl.parts").exists, 200)
+        process.terminate()
+        said = finish(process, 30)
+        assert process.returncode == 143 and "Traceback" not in said, said
+        wait_for(lambda: not members(process), 5)
+    with started(*arguments) as process:
+        said = finish(process, 300)
+        assert process.returncode == 0, said
     assert tree(tmp_path / "out") == tree(built)
 
 
