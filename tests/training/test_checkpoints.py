@@ -133,7 +133,15 @@ def test_auto_takes_the_latest_step_and_not_the_latest_file(copied: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "environment", [{"RANK": "1"}, {"SLURM_PROCID": "3"}, {"NODE_RANK": "1"}, {"RANK": "1", "LOCAL_RANK": "0"}]
+    "environment",
+    [
+        {"RANK": "1"},
+        {"SLURM_PROCID": "3"},
+        {"NODE_RANK": "1"},
+        {"RANK": "1", "LOCAL_RANK": "0"},
+        {"NODE_RANK": "1", "LOCAL_RANK": "0"},
+        {"SLURM_PROCID": "0", "LOCAL_RANK": "1"},  # an interactive shell's, and Lightning's
+    ],
 )
 def test_only_the_first_rank_reads_checkpoints(copied: Path, monkeypatch: pytest.MonkeyPatch, environment: dict) -> None:
     for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK", CHOSEN):

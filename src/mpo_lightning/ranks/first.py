@@ -1,22 +1,22 @@
-"""Which process of several this is, before and between Lightning's loops, when there is no process group to ask."""
+"""Which process of several this is, when there is no process group to ask: before, between and after Lightning's loops."""
 
 import os
 import time
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_only
-
 from mpo_lightning.errors import LostRank
 
-
-def own_rank() -> int:
-    """Of this process; 0 where it is the only one."""
-    return int(getattr(rank_zero_only, "rank", 0))
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Set by torchrun, Lightning's launcher, SLURM and LSF. In Lightning's order: an interactive shell of SLURM has its number too, and so has all that it starts."""
 
 
 def is_first() -> bool:
-    """Whether this process writes files for all."""
-    return own_rank() == 0
+    """Whether this process is rank 0, which reads and writes files for all."""
+    node = os.environ.get("NODE_RANK", "0")
+    for name in RANKS:
+        if name in os.environ:
+            return os.environ[name] == "0" and (name != "LOCAL_RANK" or node == "0")
+    return node == "0"
 
 
 def wait_for(path: Path) -> None:

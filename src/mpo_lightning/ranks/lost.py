@@ -15,10 +15,10 @@ from typing import Any
 import lightning as L
 import torch.distributed as dist
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpo_lightning.errors import InputError, LostRank
-from mpo_lightning.ranks.first import own_rank
 from mpo_lightning.ranks.signals import keep_term_handler, signals_held
 
 GRACE = 5.0
@@ -85,9 +85,10 @@ def ended_everywhere(go_on: str, workers: str, step: Callable[[], int] | None = 
                     f"go on {go_on}"
                 ) from None
             raise
+        rank = getattr(rank_zero_only, "rank", 0)
         place = f" in step {step()}" if step is not None else ""
         words = (
-            f"another process of the run ended or did not answer within the strategy's timeout, as rank {own_rank()} found{place} ({reason}); "
+            f"another process of the run ended or did not answer within the strategy's timeout, as rank {rank} found{place} ({reason}); "
             f"go on {go_on}"
         )
         raise LostRank(words if speaks else "") from None

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from mpo_lightning.data.sidecar import is_count, read_sidecar
 from mpo_lightning.errors import InputError
+from mpo_lightning.ranks.first import is_first
 from mpo_lightning.training.checkpoint_io import MANIFEST, manifest_of, problem_of
 from mpo_lightning.training.checkpoint_recovery import NEW, OLD, finish_killed_writes, forget_cut_writes
 from mpo_lightning.training.run_files import files_below, own_folders
@@ -48,7 +49,7 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fi
         # Another rank that this process's parent started takes what that one found.
         starter, _, chosen = os.environ.get(CHOSEN, "").partition(":")
         if "LOCAL_RANK" not in os.environ or starter != str(os.getppid()):
-            chosen = (_newest_whole(folders, fit) if is_first_rank() else _any_checkpoint(folders)) or ""
+            chosen = (_newest_whole(folders, fit) if is_first() else _any_checkpoint(folders)) or ""
             os.environ[CHOSEN] = f"{os.getpid()}:{chosen}"
         return chosen or None
     if name in ("best", "registry"):
@@ -56,7 +57,7 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fi
             f"--ckpt_path {name}: this command does not know which one that is; give the path of a checkpoint, or 'last'"
         )
     if name == "last":
-        if is_first_rank():
+        if is_first():
             finish_killed_writes(folders)
         found = sorted(
             (path for folder in folders for path in files_below(folder, "last.ckpt")), key=lambda path: path.stat().st_mtime
@@ -67,22 +68,13 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fi
     path = Path(name)
     if not path.exists():
         raise InputError(f"--ckpt_path {name}: no such checkpoint; a run keeps its own in RUN/version_N/checkpoints")
-    if is_first_rank():
+    if is_first():
         check_checkpoint(path)
         if fit and weights_alone(path):
             raise InputError(
                 f"--ckpt_path {name}: it holds weights alone ({WEIGHTS_ALONE}); 'mpo model export' makes a model of it to start from"
             )
     return name
-
-
-def is_first_rank() -> bool:
-    """Whether this process is rank 0, by what torchrun, SLURM or Lightning's launcher says; before processes know each other."""
-    environment = os.environ
-    for name in ("RANK", "SLURM_PROCID"):
-        if name in environment:
-            return environment[name] == "0"
-    return environment.get("NODE_RANK", "0") == environment.get("LOCAL_RANK", "0") == "0"
 
 
 def _candidates(folders: Sequence[Path]) -> list[Path]:
