@@ -7,7 +7,7 @@ from support.processes import free_port, run_apart
 
 WORKER = """
 import os, sys
-from mpo_lightning.training import together
+from mpo_lightning.ranks import together
 if os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":
     together.forget_earlier_attempts()
 import torch.distributed as dist

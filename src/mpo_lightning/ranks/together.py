@@ -1,7 +1,7 @@
 """Stopping every rank at once.
 
 A rank that alone raised would leave the others waiting in their next collective until they time out. Where all ranks meet, they tell each
-other, and stop together. Where one died or hangs, the others notice by their collectives' errors (`lost_ranks`).
+other, and stop together. Where one died or hangs, the others notice by their collectives' errors (`lost`).
 """
 
 import atexit
