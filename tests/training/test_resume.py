@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import lightning as L
@@ -64,31 +64,43 @@ def run(
     return fit_until(trainer, model, data, stop, resume)
 
 
-@pytest.fixture
-def threads() -> Iterator[None]:
-    """Two of them, whatever else runs."""
+@contextmanager
+def two_threads() -> Iterator[None]:
+    """Whatever else runs."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("stop", [7, 15])
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, shards: Path) -> tuple[Path, L.LightningModule]:
+    """An undisturbed run without workers."""
+    folder = tmp_path_factory.mktemp("whole")
+    with two_threads():
+        return folder, run(folder, tiny_folder, shards)
+
+
+@pytest.mark.parametrize(("stop", "before", "after"), [(7, 3, 2), (15, 0, 3)])
 def test_a_resumed_run_has_the_same_losses_and_weights(
-    tmp_path: Path, tiny_folder: Path, shards: Path, stop: int, threads: None
+    tmp_path: Path, tiny_folder: Path, shards: Path, whole: tuple[Path, L.LightningModule], stop: int, before: int, after: int
 ) -> None:
     """Killed in the middle of a step, in the first and in the second epoch; resumed with another number of workers."""
-    whole = run(tmp_path / "whole", tiny_folder, shards)
-    run(tmp_path / "killed", tiny_folder, shards, stop=stop)
-    last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
-    steps_done = torch.load(last, weights_only=True)["global_step"]
-    assert steps_done == stop // 2
-    resumed = run(tmp_path / "resumed", tiny_folder, shards, workers=1, resume=last)
+    folder, undisturbed = whole
+    with two_threads():
+        run(tmp_path / "killed", tiny_folder, shards, workers=before, stop=stop)
+        last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
+        steps_done = torch.load(last, weights_only=True)["global_step"]
+        assert steps_done == stop // 2
+        resumed = run(tmp_path / "resumed", tiny_folder, shards, workers=after, resume=last)
     for name in ("train/loss", "train/delta", "train/margin"):
-        assert logged(tmp_path / "resumed", name) == logged(tmp_path / "whole", name)[steps_done:]
-    expected = whole.policy.state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in resumed.policy.state_dict().items())
-    assert (resumed.shift.sum, resumed.shift.count) == (whole.shift.sum, whole.shift.count) and whole.shift.count == 2 * 2 * 56
+        expected = logged(folder, name)
+        assert logged(tmp_path / "killed", name) == expected[:steps_done]
+        assert logged(tmp_path / "resumed", name) == expected[steps_done:]
+    weights = undisturbed.policy.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in resumed.policy.state_dict().items())
+    assert resumed.shift.sum == undisturbed.shift.sum
+    assert resumed.shift.count == undisturbed.shift.count == 2 * 2 * 56
 
 
 def short_run(
