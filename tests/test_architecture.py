@@ -44,10 +44,7 @@ def test_imports_stay_within_their_floors() -> None:
 
 def test_lightning_is_imported_by_ranks_training_inference_and_the_callback_of_evals_alone() -> None:
     for path in SOURCE.rglob("*.py"):
-        if path.relative_to(SOURCE).parts[0] not in ("ranks", "training", "inference") and path.name not in (
-            "callback.py",
-            "eval.py",
-        ):
+        if path.relative_to(SOURCE).parts[0] not in ("ranks", "training", "inference") and path.name != "callback.py":
             assert not any(name.split(".")[0] in ("lightning", "pytorch_lightning") for name, _ in imports_of(path)), path
 
 

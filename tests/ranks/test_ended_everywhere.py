@@ -1,5 +1,6 @@
 """What counts as the error of a lost rank, and that no error leaves the processes behind that Lightning started."""
 
+import pickle
 import signal
 import subprocess
 import threading
@@ -17,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mpo_lightning.errors import InputError, LostRank
 from mpo_lightning.ranks import lost
 from mpo_lightning.ranks.lost import ended_everywhere, launch_whole, lost_rank
-from mpo_lightning.ranks.signals import raise_term, signals_held
+from mpo_lightning.ranks.signals import TermHandler, signals_held
 
 # As gloo, torch's store and its groups print them, of a rank that was killed, stopped, or never came.
 SAID = [
@@ -114,14 +115,15 @@ def test_a_second_signal_does_not_stop_the_ending(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(lost, "GRACE", 1.0)
     process = stopped()
     monkeypatch.setattr(lost, "LAUNCHERS", [SimpleNamespace(procs=[process])])
-    before = signal.signal(signal.SIGTERM, raise_term)
+    handler = TermHandler()
+    before = signal.signal(signal.SIGTERM, handler)
     again = threading.Timer(0.3, signal.raise_signal, [signal.SIGTERM])
     try:
         with pytest.raises(InputError), ended_everywhere("again", "--num_workers"):
             again.start()
             raise InputError("bad")
         assert process.wait(timeout=5) == -signal.SIGKILL
-        assert signal.getsignal(signal.SIGTERM) is raise_term
+        assert signal.getsignal(signal.SIGTERM) is handler
     finally:
         again.join()
         signal.signal(signal.SIGTERM, before)
@@ -155,7 +157,7 @@ def test_a_signal_while_a_process_is_started_leaves_nobody_behind(
     signals = SimpleNamespace(register_signal_handlers=lambda: None)
     trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher), _signal_connector=signals)
     # Where the tests run in the background, Ctrl-C is ignored from the start.
-    handlers = {signal.SIGTERM: raise_term, signal.SIGINT: signal.default_int_handler}
+    handlers = {signal.SIGTERM: TermHandler(), signal.SIGINT: signal.default_int_handler}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         with pytest.raises(raised), ended_everywhere("again", "--num_workers"):
@@ -177,6 +179,7 @@ def test_a_launcher_that_forks_is_left_alone() -> None:
     before = trainer.strategy.launcher.launch
     launch_whole(trainer)
     assert trainer.strategy.launcher.launch == before
+    pickle.dumps(trainer._signal_connector)
 
 
 def test_a_signal_while_the_ranks_agree_who_speaks_does_not_stop_the_ending(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -37,9 +36,8 @@ def test_a_signal_to_the_first_device_ends_them_all_and_the_same_command_goes_on
     with started(sys.executable, *command) as process:
         wait_for(lambda: answered(output) >= 4, 120)
         process.terminate()
-        start = time.monotonic()
         said = finish(process, 30)
-        assert process.returncode == BY_TERM and time.monotonic() - start < 15, said
+        assert process.returncode == BY_TERM, said
         assert IN_A_COMMAND not in said and not output.exists(), said
         wait_for(lambda: not members(process), 5)
     kept = answered(output)

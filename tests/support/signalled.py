@@ -8,7 +8,7 @@ import lightning as L
 
 
 class Signalled(L.Callback):
-    """In a hook of Lightning's, once.
+    """In a hook of Lightning's.
 
     Args:
         hook: its name.

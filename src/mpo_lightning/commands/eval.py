@@ -241,14 +241,13 @@ def _respond(
     """The file of responses; None on all processes but the first."""
     from dataclasses import asdict
 
-    from lightning.pytorch.utilities import rank_zero_only
-
     from mpo_lightning.data.prompts import Repeated
     from mpo_lightning.data.reference_cache import tokenizer_fingerprint
     from mpo_lightning.evals.generate import ProblemPrompts, begin, fingerprint_of
     from mpo_lightning.inference.predict import run_predict
     from mpo_lightning.models.loading import load_processor
     from mpo_lightning.models.opengvlab.cache import fingerprint, native_folder
+    from mpo_lightning.ranks.first import is_first
 
     max_tiles, max_length, template = limits
     prompts: Any = ProblemPrompts(benchmark, problems, images, cot)
@@ -259,11 +258,10 @@ def _respond(
     shown = settings | {"benchmark": benchmark.name, "checkpoint": model, "cot": cot, "samples": samples, "max_new_tokens": options.max_new_tokens,
                         "dtype": options.dtype, "sampling": asdict(options.sampling) if options.sampling else None}  # fmt: skip
     responses = output / "responses.jsonl"
-    first = getattr(rank_zero_only, "rank", 0) == 0
-    if first:
+    if is_first():
         begin(output, shown)
     if responses.is_file():
-        return responses if first else None
+        return responses if is_first() else None
     if samples > 1:
         prompts = Repeated(prompts, samples)
     encoder = processor.encoder(max_tiles, max_length, "set_aside")

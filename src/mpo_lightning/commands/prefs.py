@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mpo_lightning.commands.progress import progress_bar
 from mpo_lightning.errors import InputError
 from mpo_lightning.prefs.sources import Source
+from mpo_lightning.ranks.first import is_first, wait_for
 
 if TYPE_CHECKING:
     from mpo_lightning.inference.engine import Engine
@@ -123,7 +124,6 @@ def sample(
     from mpo_lightning.prefs.questions import prepare, question_sets, write_questions
     from mpo_lightning.prefs.sample import draw
     from mpo_lightning.prefs.sources import check_sources
-    from mpo_lightning.ranks.first import is_first, wait_for
 
     target = Path(output)
     if samples < 1 or max_new_tokens < 1:
@@ -250,7 +250,6 @@ def dropout_ntp(
     from mpo_lightning.prefs.dropout_ntp import DropoutOptions, begun_rows, pair_rows
     from mpo_lightning.prefs.filters import FAILED, FILTERS, check_filters
     from mpo_lightning.prefs.sample import draw
-    from mpo_lightning.ranks.first import is_first, wait_for
 
     target = Path(output)
     names = tuple(FILTERS) if filters is None else tuple(filters)
@@ -361,7 +360,6 @@ def build(
     from mpo_lightning.prefs.prompt_files import read_prompt_files
     from mpo_lightning.prefs.questions import question_sets
     from mpo_lightning.prefs.sources import check_sources
-    from mpo_lightning.ranks.first import is_first
 
     if min(samples, max_new_tokens, dropout_tokens) < 1 or not 0 <= validation < 1 or shard_megabytes <= 0:
         raise InputError(

@@ -1,6 +1,6 @@
 """From a verb's words to its function."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
@@ -56,23 +56,12 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     flags = {f"--{name}" for name, parameter in parameters.items() if parameter.default is False}
     chosen = vars(parser.instantiate_classes(parser.parse_args(_with_values(arguments, flags))))
     chosen.pop("config")
+    if verb in RUNS_MODELS:
+        load("mpo_lightning.inference.predict")
     try:
-        if verb in RUNS_MODELS:
-            _run_models(function, chosen)
-        else:
-            function(**chosen)
+        function(**chosen)
     except OSError as error:
         raise InputError(f"{error.filename or 'the output'}: cannot read or write there ({error.strerror or error})") from None
-
-
-def _run_models(function: Callable[..., None], chosen: dict[str, Any]) -> None:
-    """Ends with all processes that Lightning started for it."""
-    load("mpo_lightning.inference.predict")
-    from mpo_lightning.ranks.lost import ended_everywhere
-    from mpo_lightning.ranks.signals import ended_by_term
-
-    with ended_by_term(), ended_everywhere("by the same command", "--num_workers"):
-        function(**chosen)
 
 
 POSITIONAL = {"model export": ("checkpoint", "output")}

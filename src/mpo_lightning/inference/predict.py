@@ -27,7 +27,7 @@ from mpo_lightning.models.loading import load_model, read_config
 from mpo_lightning.models.pair_rope import rope_limit
 from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids
-from mpo_lightning.ranks.lost import launch_whole
+from mpo_lightning.ranks.lost import run_whole
 from mpo_lightning.ranks.signals import ignore_signals
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -214,7 +214,6 @@ def run_predict(
         trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **trainer_options)
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise InputError(" ".join(str(error).split())) from None
-    launch_whole(trainer)
     options = options.on(trainer.strategy.root_device)
     # Which answers are written at once decides the rounding of a draw's probabilities.
     drawn = asdict(options.sampling) | {"batch_size": options.batch_size} if options.sampling else None
@@ -225,7 +224,7 @@ def run_predict(
     lock = parts_lock(output)
     try:
         # Of the first rank, for all.
-        with lock if trainer.is_global_zero else nullcontext():
+        with run_whole(trainer), lock if trainer.is_global_zero else nullcontext():
             trainer.predict(predictor, return_predictions=False)
             trainer.strategy.barrier()
             counts = finish(parts, prompts, output) if trainer.is_global_zero else (0, 0)

@@ -9,6 +9,9 @@ from mpo_lightning.errors import LostRank
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Set by torchrun, Lightning's launcher, SLURM and LSF. In Lightning's order: an interactive shell of SLURM has its number too, and so has all that it starts."""
 
+STARTER = os.getppid()
+"""The process that started this one, before it could have ended."""
+
 
 def is_first() -> bool:
     """Whether this process is rank 0, which reads and writes files for all."""
@@ -25,8 +28,7 @@ def wait_for(path: Path) -> None:
     Raises:
         LostRank: the process that started this one has ended.
     """
-    parent = os.getppid()
     while not is_first() and not path.exists():
-        if os.getppid() != parent:
+        if os.getppid() != STARTER:
             raise LostRank("")
         time.sleep(0.2)

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpo_lightning.errors import InputError, LostRank
-from mpo_lightning.ranks.signals import keep_term_handler, signals_held
+from mpo_lightning.ranks.signals import ended_by_term, keep_term_handler, signals_held
 
 GRACE = 5.0
 """Seconds that other processes have to end by themselves, after an error that all of them may have met."""
@@ -97,16 +97,19 @@ def ended_everywhere(go_on: str, workers: str, step: Callable[[], int] | None = 
 def launch_whole(trainer: L.Trainer) -> None:
     """Has Lightning start its processes undisturbed: a signal in the middle would leave one behind that is not in its list yet.
 
-    From then on SIGTERM is not Lightning's either (`keep_term_handler`).
+    From then on SIGTERM is not Lightning's either (`keep_term_handler`). Launchers that fork are left alone.
     """
-    keep_term_handler(trainer)
     launcher = trainer.strategy.launcher
-    if not isinstance(launcher, _SubprocessScriptLauncher):
+    if launcher is not None and not isinstance(launcher, _SubprocessScriptLauncher):
+        return  # it sends the trainer to its processes
+    keep_term_handler(trainer)
+    if launcher is None:
         return
     launch = launcher.launch
 
     def undisturbed(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        LAUNCHERS.append(launcher)
+        if launcher not in LAUNCHERS:
+            LAUNCHERS.append(launcher)
         with ExitStack() as holding:
             holding.enter_context(signals_held())
 
@@ -117,6 +120,19 @@ def launch_whole(trainer: L.Trainer) -> None:
             return launch(launched, *args, **options)
 
     launcher.launch = undisturbed  # type: ignore[method-assign]
+
+
+@contextmanager
+def run_whole(trainer: L.Trainer) -> Iterator[None]:
+    """Around a predict loop of a command that goes on with what it has written: its processes start together and end together, by SIGTERM too.
+
+    Raises:
+        LostRank, InputError: see `ended_everywhere`.
+        SystemExit: for SIGTERM.
+    """
+    with ended_by_term(), ended_everywhere("by the same command", "--num_workers"):
+        launch_whole(trainer)
+        yield
 
 
 def _end_processes(first: signal.Signals | None, grace: float) -> None:

@@ -6,30 +6,57 @@ outside of training it goes on then. Here SIGTERM raises, unless training is und
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
-def raise_term(number: int, frame: FrameType | None) -> None:
-    """The handler of SIGTERM."""
-    raise SIGTERMException
+class TermHandler:
+    """Raises for the first SIGTERM. Others that follow, of a launcher or to the whole group, do not disturb the end that it brings."""
+
+    def __init__(self) -> None:
+        self.raised = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self.raised:
+            self.raised = True
+            raise SIGTERMException
+
+    def again(self) -> None:
+        """For one that came to nothing: Python drops what is raised inside a `__del__`, as in that of a loader's iterator, which may take seconds."""
+        self.raised = False
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
 
 @contextmanager
 def ended_by_term() -> Iterator[None]:
-    """Inside, SIGTERM ends the process as an error does, with the exit code of one that the signal has killed."""
-    before = signal.signal(signal.SIGTERM, raise_term)
+    """Inside, SIGTERM ends the process as an error does, with the exit code of one that the signal has killed. Nothing changes outside of the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler, dropped = TermHandler(), sys.unraisablehook
+
+    def tell_dropped(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, SIGTERMException):
+            handler.again()
+        else:
+            dropped(unraisable)
+
+    before = signal.signal(signal.SIGTERM, handler)
+    sys.unraisablehook = tell_dropped
     try:
         yield
     except SIGTERMException:
         # Lightning ends with 0, as if all had been done.
         raise SystemExit(128 + signal.SIGTERM) from None
     finally:
+        sys.unraisablehook = dropped
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
@@ -48,21 +75,20 @@ def keep_term_handler(trainer: L.Trainer) -> None:
 
 
 def ignore_signals(worker: int) -> None:
-    """`worker_init_fn` of a DataLoader: a signal to the whole group of processes is the main one's business, which still needs its workers.
+    """`worker_init_fn` of a DataLoader: a signal to the whole group of processes is the main one's business, which may still need its workers.
 
-    A second SIGTERM ends them: that is how torch and multiprocessing end workers that hang.
+    SIGTERM of the main process itself ends them: that is how torch and multiprocessing end workers.
     """
-    terms = 0
-
-    def term(number: int, frame: FrameType | None) -> None:
-        nonlocal terms
-        terms += 1
-        if terms > 1:
-            os._exit(0)
-
-    signal.signal(signal.SIGTERM, term)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with_starter, daemon=True).start()
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _end_with_starter() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 @contextmanager

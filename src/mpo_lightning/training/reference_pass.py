@@ -32,7 +32,7 @@ from mpo_lightning.models.loading import load_model
 from mpo_lightning.models.opengvlab.cache import native_folder
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.models.shared_prefix import Backend
-from mpo_lightning.ranks.lost import launch_whole
+from mpo_lightning.ranks.lost import run_whole
 from mpo_lightning.ranks.signals import ignore_signals
 from mpo_lightning.training.quarantine import Quarantine
 
@@ -163,19 +163,19 @@ def run_reference_pass(
         trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **trainer_options)
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise InputError(" ".join(str(error).split())) from None
-    launch_whole(trainer)
     meta = cache_meta(index, encoder, weights_fingerprint(native_folder(model)), str(trainer.precision))
     target = cache_folder(index.folder, meta)
     if not (target / "meta.json").is_file():
         target.mkdir(exist_ok=True)
         quarantine = Quarantine(strict, "--on_bad quarantine")
-        trainer.predict(
-            ReferencePass(model, index, encoder, meta, quarantine, micro_batch_size, num_workers, attention),
-            return_predictions=False,
-        )
-        trainer.strategy.barrier()
-        if trainer.is_global_zero:
-            finish_cache(target, meta, len(index))
-        trainer.strategy.barrier()
+        with run_whole(trainer):
+            trainer.predict(
+                ReferencePass(model, index, encoder, meta, quarantine, micro_batch_size, num_workers, attention),
+                return_predictions=False,
+            )
+            trainer.strategy.barrier()
+            if trainer.is_global_zero:
+                finish_cache(target, meta, len(index))
+            trainer.strategy.barrier()
     rows = open_cache(index, meta).rows
     return target, len(index), int((rows["digest"] == MISSING).sum())
