@@ -1,5 +1,6 @@
 """The command: help, dispatch, overlays, and the traps of LightningCLI."""
 
+import json
 import os
 import shutil
 import signal
@@ -311,6 +312,15 @@ def test_a_loader_process_that_the_system_kills_is_named(fit_arguments: list[str
         training_cli.run(["fit", *fit_arguments, "--data.num_workers=1", "--trainer.callbacks=[]"])
 
 
+def test_what_lightning_refuses_of_a_callback_is_one_sentence_too(fit_arguments: list[str], tmp_path: Path) -> None:
+    callback = {"class_path": "mpo_lightning.training.StepCheckpoint", "init_args": {"every_n_train_steps": 5, "save_top_k": 2}}
+    with pytest.raises(InputError, match="No quantity for top_k to track"):
+        training_cli.run(["fit", *fit_arguments, f"--trainer.callbacks={json.dumps([callback])}"])
+    (tmp_path / "link").symlink_to("/nowhere/run")
+    with pytest.raises(InputError, match="link is a link to a folder that is not there"):
+        training_cli.run(["fit", *fit_arguments, f"--trainer.default_root_dir={tmp_path / 'link'}"])
+
+
 def test_auto_leaves_another_runs_files_alone(fit_arguments: list[str], tmp_path: Path) -> None:
     """Found through a link in this run's folder, it is gone on from; nothing is written or removed there."""
     training_cli.run(["fit", *fit_arguments])
@@ -377,7 +387,9 @@ def test_launch_prints_a_script_that_a_shell_understands(
      (["--config", "configs/base.yaml", "--config", "configs/strategy/single.yaml"], "single.yaml is for 1 device, and --nodes 2 --gpus 8 for 16"),
      (["--config", "configs/strategy/ddp_cpu.yaml"], "ddp_cpu.yaml is for 2 devices"), (["--nodes=²", "a"], "has to be a whole number"),
      (["--gpus=٣", "a"], "has to be a whole number"), (["--port", "99999", "a"], "there are ports up to 65535"), (["-c", "x.yaml"], "-c is no option of"),
-     (["--config", "configs/strategy/deepspeed.yaml"], "DeepSpeed's checkpoints have no manifest")],
+     (["--config", "configs/strategy/deepspeed.yaml"], "DeepSpeed's checkpoints have no manifest"),
+     (["--config", "configs/base.yaml", "--trainer.strategy", "deepspeed_stage_2"], "^--trainer.strategy: DeepSpeed's"),
+     (["--trainer.strategy.class_path=lightning.pytorch.strategies.DeepSpeedStrategy"], "DeepSpeed's checkpoints have no manifest")],
 )  # fmt: skip
 def test_launch_refuses_what_its_script_would_contradict(
     given: list[str], words: str, root: Path, monkeypatch: pytest.MonkeyPatch

@@ -157,6 +157,20 @@ def test_only_the_first_rank_reads_checkpoints(copied: Path, monkeypatch: pytest
         monkeypatch.delenv(CHOSEN, raising=False)
 
 
+def test_a_pipe_in_a_manifests_place_is_not_waited_for(copied: Path) -> None:
+    manifest_of(at_step(copied, 7)).unlink()
+    os.mkfifo(manifest_of(at_step(copied, 7)))
+    assert find_checkpoint("auto", copied) == str(at_step(copied, 6))
+
+
+def test_beside_a_run_that_writes_nothing_is_put_in_order(copied: Path) -> None:
+    newest = at_step(copied, 7)
+    left = newest.with_name(f".{newest.name}.partial")
+    newest.rename(left)
+    assert find_checkpoint("auto", copied, fit=False, alone=False) == str(at_step(copied, 6)) and left.exists()
+    assert find_checkpoint("auto", copied, fit=False) == str(newest) and not left.exists()
+
+
 def test_another_rank_takes_what_its_starter_found_and_nobody_elses(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

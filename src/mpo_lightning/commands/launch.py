@@ -106,7 +106,7 @@ def launch(arguments: Sequence[str]) -> None:
     _refuse_unknown(fit)
     overlays = _trainers(fit)
     _refuse_few_devices(overlays, int(options["nodes"]), int(options["gpus"]))
-    _refuse_deepspeed(overlays)
+    _refuse_deepspeed(overlays, fit)
     fit += [] if any(word.startswith("--ckpt_path") for word in fit) else ["--ckpt_path", "auto"]
     fit += ["--trainer.num_nodes", options["nodes"], "--trainer.devices", options["gpus"]]
     program = ["mpo"] if options["scheduler"] == "slurm" else ["mpo_lightning"]
@@ -151,11 +151,17 @@ def _refuse_few_devices(overlays: Sequence[tuple[str, dict[str, Any]]], nodes: i
         )
 
 
-def _refuse_deepspeed(overlays: Sequence[tuple[str, dict[str, Any]]]) -> None:
+def _refuse_deepspeed(overlays: Sequence[tuple[str, dict[str, Any]]], fit: Sequence[str]) -> None:
     """Raises InputError where the run would not go on by itself, which is what the script is for."""
-    name, strategy = next(((name, trainer["strategy"]) for name, trainer in reversed(overlays) if "strategy" in trainer), ("", ""))
+    name, strategy = next(
+        ((f"--config {name}", trainer["strategy"]) for name, trainer in reversed(overlays) if "strategy" in trainer), ("", "")
+    )
+    for word, value in zip(fit, [*fit[1:], ""], strict=True):
+        option, _, given = word.partition("=")
+        if option in ("--trainer.strategy", "--trainer.strategy.class_path"):
+            name, strategy = option, given or value
     if "deepspeed" in str(strategy).lower():
         raise InputError(
-            f"--config {name}: DeepSpeed's checkpoints have no manifest, so that --ckpt_path auto does not go on from them; take "
+            f"{name}: DeepSpeed's checkpoints have no manifest, so that --ckpt_path auto does not go on from them; take "
             "configs/strategy/fsdp2.yaml or hybrid.yaml"
         )

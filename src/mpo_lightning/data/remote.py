@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def open_remote(url: str, cache_bytes: int) -> ShardIndex:
     largest = max((shard.bytes for shard in index.shards), default=0)
     if largest > cache_bytes:
         raise InputError(
-            f"{url}: a shard has {largest:,} bytes and the cache holds {cache_bytes:,}; raise data.cache_gib to at least {largest / 2**30:.3g}"
+            f"{url}: a shard has {largest:,} bytes and the cache holds {cache_bytes:,}; raise data.cache_gib to at least {ceil(largest / 2**30 * 1e6) / 1e6}"
         )
     return index
 

@@ -19,14 +19,14 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.ranks.first import is_first
 from mpo_lightning.training.checkpoint_io import MANIFEST, manifest_of, problem_of
 from mpo_lightning.training.checkpoint_recovery import NEW, OLD, finish_killed_writes, forget_cut_writes
-from mpo_lightning.training.run_files import files_below, own_folders
+from mpo_lightning.training.run_files import dead_links, files_below, own_folders
 from mpo_lightning.training.sharded_checkpoint import REST
 
 CHOSEN = "MPO_LIGHTNING_CHECKPOINT"
 """Environment variable in which a process tells those that it starts (which have a LOCAL_RANK) its number and the checkpoint that `auto` found."""
 
 
-def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fit: bool = True) -> str | None:
+def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fit: bool = True, alone: bool = True) -> str | None:
     """The checkpoint that `--ckpt_path NAME` means, checked; None for a fresh start.
 
     Only the first rank reads checkpoints. The others return whatever may be one where the first will have found one or stopped; when the
@@ -38,6 +38,7 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fi
         run_folder: `trainer.default_root_dir`.
         others: further folders that callbacks write checkpoints to.
         fit: training goes on from it, which takes the optimizer's state and may start afresh; otherwise a policy is measured.
+        alone: no other run writes there now, so that what killed writes left may be put in order.
 
     Raises:
         InputError: there is none, or the file is not a whole checkpoint of this package, or holds weights alone to train on from.
@@ -49,7 +50,7 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fi
         # Another rank that this process's parent started takes what that one found.
         starter, _, chosen = os.environ.get(CHOSEN, "").partition(":")
         if "LOCAL_RANK" not in os.environ or starter != str(os.getppid()):
-            chosen = (_newest_whole(folders, fit) if is_first() else _any_checkpoint(folders)) or ""
+            chosen = (_newest_whole(folders, fit, alone) if is_first() else _any_checkpoint(folders)) or ""
             os.environ[CHOSEN] = f"{os.getpid()}:{chosen}"
         return chosen or None
     if name in ("best", "registry"):
@@ -57,7 +58,7 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fi
             f"--ckpt_path {name}: this command does not know which one that is; give the path of a checkpoint, or 'last'"
         )
     if name == "last":
-        if is_first():
+        if is_first() and alone:
             finish_killed_writes(folders)
         found = sorted(
             (path for folder in folders for path in files_below(folder, "last.ckpt")), key=lambda path: path.stat().st_mtime
@@ -91,8 +92,11 @@ def _step(path: Path) -> int:
     """Of a checkpoint, as its manifest says, or else its name; -1 where neither does, and above all where the manifest cannot be read, so that
     it is passed over with a word."""
     named = re.search(r"step=(\d+)", path.name)
+    manifest = path / MANIFEST if path.is_dir() else manifest_of(path)
+    if not manifest.is_file():
+        return int(named[1]) if named else sys.maxsize
     try:
-        step: Any = read_sidecar(path / MANIFEST if path.is_dir() else manifest_of(path)).get("step")
+        step: Any = read_sidecar(manifest).get("step")
     except (OSError, ValueError):
         return int(named[1]) if named else sys.maxsize
     return int(step) if is_count(step) else int(named[1]) if named else -1
@@ -111,13 +115,16 @@ def weights_alone(path: Path) -> bool:
         return False
 
 
-def _newest_whole(folders: Sequence[Path], fit: bool) -> str | None:
+def _newest_whole(folders: Sequence[Path], fit: bool, alone: bool) -> str | None:
     """The whole checkpoint of the latest step, and a line for each that was passed over.
 
     Raises:
         InputError: there was a run, and none of its checkpoints is whole; or there was none, and nothing is to be trained.
     """
-    finish_killed_writes(folders)
+    for link in (link for folder in folders for link in dead_links(folder)):
+        raise InputError(f"--ckpt_path auto: {link} is a link to a folder that is not there; mount its disk, or delete the link")
+    if alone:
+        finish_killed_writes(folders)
     for path in _candidates(folders):
         problem = problem_of(path)
         if problem is None and fit and weights_alone(path):

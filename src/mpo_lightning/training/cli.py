@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from safetensors import SafetensorError
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.ranks.first import is_first
 from mpo_lightning.ranks.lost import ended_everywhere, launch_whole
 from mpo_lightning.ranks.signals import ended_by_term
 from mpo_lightning.training.checkpoint_choice import find_checkpoint
@@ -23,6 +24,7 @@ from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.full_disk import disk_problem
 from mpo_lightning.training.module import MPOModule
 from mpo_lightning.training.run_files import own_folders
+from mpo_lightning.training.run_lock import RunLock
 from mpo_lightning.training.same_checkpoint import SameCheckpoint
 
 
@@ -87,12 +89,21 @@ class MPOCLI(LightningCLI):
         run_folder = config.trainer.default_root_dir or "runs"
         if Path(run_folder).exists() and not Path(run_folder).is_dir():
             raise InputError(f"trainer.default_root_dir: {run_folder} is a file; give a folder for the run")
+        if Path(run_folder).is_symlink() and not Path(run_folder).exists():
+            raise InputError(
+                f"trainer.default_root_dir: {run_folder} is a link to a folder that is not there; mount its disk, or give another"
+            )
         others = _checkpoint_folders(config)
         asked = str(config.get("ckpt_path") or "")
         if asked in ("auto", "last"):
             _refuse_hidden_checkpoints(config, Path(run_folder))
+        self.lock, fit = RunLock(Path(run_folder)), self.subcommand == "fit"
+        if fit and is_first():
+            self.lock.take()
         if asked:
-            config.ckpt_path = find_checkpoint(asked, Path(run_folder), others, self.subcommand == "fit")
+            config.ckpt_path = find_checkpoint(asked, Path(run_folder), others, fit, fit or (is_first() and self.lock.alone()))
+        if not fit:
+            self.lock.release()
         self.checkpoint = config.get("ckpt_path")
         folder = Path(self.checkpoint).resolve().parent if asked in ("auto", "last") and self.checkpoint else None
         self.goes_on_in = folder if folder in own_folders(Path(run_folder)) else None
@@ -124,10 +135,13 @@ class MPOCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Raises LostRank, after the processes that Lightning started here were ended, stopped ones too."""
-        with ended_everywhere("with --ckpt_path auto", "data.num_workers", lambda: self.trainer.global_step):
-            launch_whole(self.trainer)
-            super()._run_subcommand(subcommand)
-            self.set_aside = self.datamodule.quarantine.count()
+        try:
+            with ended_everywhere("with --ckpt_path auto", "data.num_workers", lambda: self.trainer.global_step):
+                launch_whole(self.trainer)
+                super()._run_subcommand(subcommand)
+                self.set_aside = self.datamodule.quarantine.count()
+        finally:
+            self.lock.release()
 
 
 def run(args: Any = None) -> MPOCLI:
@@ -162,6 +176,8 @@ def run(args: Any = None) -> MPOCLI:
         # jsonargparse buries what an optional class says when it is built.
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
+        if (refused := _refused_by_lightning(error)) is not None:
+            raise InputError(" ".join(str(refused).split())) from None
         if _raised_by_lightning(error):
             raise InputError(" ".join(str(error).split())) from None
         raise
@@ -169,6 +185,13 @@ def run(args: Any = None) -> MPOCLI:
         if (problem := disk_problem(error)) is None:
             raise
         raise InputError(problem) from None
+
+
+def _refused_by_lightning(error: BaseException | None) -> MisconfigurationException | None:
+    """What lies below an error, if Lightning has refused an option."""
+    while error is not None and not isinstance(error, MisconfigurationException):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _raised_by_lightning(error: Exception) -> bool:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from mpo_lightning.errors import InputError
+
 
 def files_below(folder: Path, *patterns: str) -> Iterator[Path]:
     """Files and folders below a folder whose names fit a pattern; links to folders are followed, each folder is looked into once.
@@ -12,9 +14,12 @@ def files_below(folder: Path, *patterns: str) -> Iterator[Path]:
     Args:
         folder: where to look; nothing is found where it is not there.
         patterns: of names, as in a shell.
+
+    Raises:
+        InputError: a folder cannot be looked into.
     """
     seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         try:
             status = Path(place).stat()
         except FileNotFoundError:
@@ -26,6 +31,19 @@ def files_below(folder: Path, *patterns: str) -> Iterator[Path]:
         for name in sorted([*folders, *files]):
             if any(fnmatchcase(name, pattern) for pattern in patterns):
                 yield Path(place) / name
+
+
+def _refuse(error: OSError) -> None:
+    """What is not there any more was removed by the rank that tidies up."""
+    if not isinstance(error, FileNotFoundError):
+        raise InputError(
+            f"{error.filename}: the folder cannot be looked into ({error.strerror}), so that nobody knows what a run has left there; see to that first"
+        )
+
+
+def dead_links(folder: Path) -> Iterator[Path]:
+    """Links below a run folder to folders of a run that are not there: of a disk that is not mounted, most likely."""
+    yield from (path for path in files_below(folder, "version_*", "checkpoints") if path.is_symlink() and not path.exists())
 
 
 def own_folders(run_folder: Path) -> list[Path]:

@@ -1,0 +1,101 @@
+"""One run at a time writes into a run folder: a job that starts while the one before it still writes would go on from the same checkpoint, and tidy up under its hands.
+
+The lock is the system's, of one process: it ends with the process, however that ends, and processes that it has forked do not have it.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import TextIO
+
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+from mpo_lightning.errors import InputError
+
+NAME = ".lock"
+WAIT = 20.0
+"""Seconds in which a run before this one may still end."""
+
+
+class RunLock:
+    """Of a run folder.
+
+    Args:
+        folder: `trainer.default_root_dir`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file: TextIO | None = None
+
+    def take(self) -> None:
+        """Makes the folder and locks it, after a while if need be.
+
+        Raises:
+            InputError: another process has the lock, or nothing can be written there.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            end = time.monotonic() + WAIT
+            while not self.taken():
+                if time.monotonic() > end:
+                    raise InputError(
+                        f"{self.folder}: another run writes there ({self._holder()}); wait for its end, or give trainer.default_root_dir another folder"
+                    )
+                if end - time.monotonic() > WAIT - 0.5:
+                    rank_zero_info(
+                        f"{self.folder}: another run still writes there ({self._holder()}); waiting {WAIT:.0f} seconds for its end"
+                    )
+                time.sleep(0.5)
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: nothing can be written there ({error.strerror}); give trainer.default_root_dir another folder"
+            ) from None
+
+    def taken(self) -> bool:
+        """Locks it unless another process has it; also where the file system knows no locks.
+
+        Raises:
+            OSError: nothing can be written there.
+        """
+        file = (self.folder / NAME).open("a+")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.close()
+            return False
+        except OSError as error:
+            rank_zero_warn(
+                f"{self.folder}: its file system has no locks ({error.strerror}); see to it that one run at a time writes there"
+            )
+            file.close()
+            return True
+        self._file = file
+        file.truncate(0)
+        file.write(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}) + "\n")
+        file.flush()
+        return True
+
+    def alone(self) -> bool:
+        """Whether no run writes there now, and this process may; locked then."""
+        try:
+            return self.folder.is_dir() and self.taken()
+        except OSError:
+            return False
+
+    def release(self) -> None:
+        """For the next one."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _holder(self) -> str:
+        try:
+            told = json.loads((self.folder / NAME).read_text(encoding="utf-8"))
+            job = f", job {told['job']}" if told["job"] else ""
+            return f"process {told['process']} on {told['host']}{job}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "process unknown"
