@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -196,8 +197,9 @@ def test_two_devices_build_the_same_after_sigterm_too(
         wait_for((tmp_path / "out/responses/open.jsonl.parts").exists, 200)
         process.terminate()
         said = finish(process, 30)
-        assert process.returncode == 143 and "Traceback" not in said, said
-        wait_for(lambda: not members(process), 5)
+        # Between two trainers by the signal itself, within one by the exit code of the same number.
+        assert process.returncode in (143, -signal.SIGTERM) and "Traceback" not in said, said
+        wait_for(lambda: not members(process), 30)
     with started(*arguments) as process:
         said = finish(process, 300)
         assert process.returncode == 0, said

@@ -39,21 +39,23 @@ class RunLock:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if self.taken():
+                return
+            rank_zero_info(
+                f"{self.folder}: another run still writes there ({self._holder()}); waiting {WAIT:.0f} seconds for its end"
+            )
             end = time.monotonic() + WAIT
-            while not self.taken():
-                if time.monotonic() > end:
-                    raise InputError(
-                        f"{self.folder}: another run writes there ({self._holder()}); wait for its end, or give trainer.default_root_dir another folder"
-                    )
-                if end - time.monotonic() > WAIT - 0.5:
-                    rank_zero_info(
-                        f"{self.folder}: another run still writes there ({self._holder()}); waiting {WAIT:.0f} seconds for its end"
-                    )
+            while time.monotonic() < end:
                 time.sleep(0.5)
+                if self.taken():
+                    return
         except OSError as error:
             raise InputError(
                 f"{self.folder}: nothing can be written there ({error.strerror}); give trainer.default_root_dir another folder"
             ) from None
+        raise InputError(
+            f"{self.folder}: another run writes there ({self._holder()}); wait for its end, or give trainer.default_root_dir another folder"
+        )
 
     def taken(self) -> bool:
         """Locks it unless another process has it; also where the file system knows no locks.
