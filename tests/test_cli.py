@@ -19,8 +19,9 @@ from mpo_lightning.data.dataset import PairDataset
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.training import cli as training_cli
+from mpo_lightning.training import run_lock
 from mpo_lightning.training.checkpoint_choice import CHOSEN
-from support.processes import free_port, run_apart
+from support.processes import free_port, run_apart, started
 from support.runs import logged
 
 
@@ -319,6 +320,31 @@ def test_what_lightning_refuses_of_a_callback_is_one_sentence_too(fit_arguments:
     (tmp_path / "link").symlink_to("/nowhere/run")
     with pytest.raises(InputError, match="link is a link to a folder that is not there"):
         training_cli.run(["fit", *fit_arguments, f"--trainer.default_root_dir={tmp_path / 'link'}"])
+
+
+HOLDER = """
+import pathlib, sys
+from mpo_lightning.training.run_lock import RunLock
+lock = RunLock(pathlib.Path(sys.argv[1]))
+print(lock.alone(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_run_at_a_time_writes_into_a_folder(fit_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_lock, "WAIT", 0.5)
+    monkeypatch.setenv(CHOSEN, "")
+    training_cli.run(["fit", *fit_arguments])
+    holder = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
+    with started(*holder, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None and process.stdout.readline() == "True\n"  # the fit has released it
+        with pytest.raises(InputError, match="another run writes there"):
+            training_cli.run(["fit", *fit_arguments, "--ckpt_path=auto"])
+        training_cli.run(["validate", *fit_arguments, "--ckpt_path=auto"])
+    with pytest.raises(InputError, match="no model here"):
+        training_cli.run(["fit", *fit_arguments, f"--model.policy={tmp_path}"])
+    with started(*holder, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None and process.stdout.readline() == "True\n"  # so has one that failed
 
 
 def test_auto_leaves_another_runs_files_alone(fit_arguments: list[str], tmp_path: Path) -> None:

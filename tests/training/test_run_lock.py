@@ -11,7 +11,7 @@ import pytest
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.training import run_lock
-from mpo_lightning.training.checkpoint_choice import find_checkpoint
+from mpo_lightning.training.checkpoint_choice import CHOSEN, find_checkpoint
 from mpo_lightning.training.run_files import files_below
 from mpo_lightning.training.run_lock import RunLock
 from support.processes import members, started
@@ -26,6 +26,11 @@ worker.start()
 print(worker.pid, flush=True)
 time.sleep(600)
 """
+
+
+@pytest.fixture(autouse=True)
+def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CHOSEN, "")
 
 
 def test_the_lock_is_of_one_process_and_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,15 +71,19 @@ def test_a_file_system_without_locks_is_named_and_used(tmp_path: Path, monkeypat
 
 def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "version_0").mkdir()
+    (tmp_path / "lost+found").mkdir()
     scan = os.scandir
 
     def refused(path: str) -> object:
-        if Path(path).name == "version_0":
+        if Path(path).name in names:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return scan(path)
 
     assert list(files_below(tmp_path, "*.ckpt")) == [] and find_checkpoint("auto", tmp_path) is None
+    names = ["lost+found"]
     monkeypatch.setattr(os, "scandir", refused)
+    assert find_checkpoint("auto", tmp_path) is None
+    names.append("version_0")
     with pytest.raises(InputError, match=r"version_0: the folder cannot be looked into \(Permission denied"):
         find_checkpoint("auto", tmp_path)
 

@@ -93,9 +93,9 @@ def _step(path: Path) -> int:
     it is passed over with a word."""
     named = re.search(r"step=(\d+)", path.name)
     manifest = path / MANIFEST if path.is_dir() else manifest_of(path)
-    if not manifest.is_file():
-        return int(named[1]) if named else sys.maxsize
     try:
+        if not manifest.is_file():
+            return int(named[1]) if named else sys.maxsize
         step: Any = read_sidecar(manifest).get("step")
     except (OSError, ValueError):
         return int(named[1]) if named else sys.maxsize

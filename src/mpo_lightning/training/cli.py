@@ -19,6 +19,7 @@ from mpo_lightning.ranks.lost import ended_everywhere, launch_whole
 from mpo_lightning.ranks.signals import ended_by_term
 from mpo_lightning.training.checkpoint_choice import find_checkpoint
 from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO
+from mpo_lightning.training.checkpoint_recovery import finish_killed_writes
 from mpo_lightning.training.checkpoints import StepCheckpoint
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.full_disk import disk_problem
@@ -73,6 +74,16 @@ SWITCHES = {"ProgressBar": "enable_progress_bar", "Checkpoint": "enable_checkpoi
 class MPOCLI(LightningCLI):
     """The module and the data module are fixed; the tokenizer always comes from the policy's folder."""
 
+    lock: RunLock | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Runs the verb, as LightningCLI does."""
+        try:
+            super().__init__(*args, **kwargs)
+        finally:
+            if self.lock is not None:
+                self.lock.release()
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("model.policy", "data.processor")
         parser.link_arguments("model.reference", "data.reference")
@@ -100,10 +111,11 @@ class MPOCLI(LightningCLI):
         self.lock, fit = RunLock(Path(run_folder)), self.subcommand == "fit"
         if fit and is_first():
             self.lock.take()
-        if asked:
-            config.ckpt_path = find_checkpoint(asked, Path(run_folder), others, fit, fit or (is_first() and self.lock.alone()))
-        if not fit:
+        elif asked in ("auto", "last") and is_first() and self.lock.alone():
+            finish_killed_writes(own_folders(Path(run_folder)))
             self.lock.release()
+        if asked:
+            config.ckpt_path = find_checkpoint(asked, Path(run_folder), others, fit, alone=fit)
         self.checkpoint = config.get("ckpt_path")
         folder = Path(self.checkpoint).resolve().parent if asked in ("auto", "last") and self.checkpoint else None
         self.goes_on_in = folder if folder in own_folders(Path(run_folder)) else None
@@ -135,13 +147,10 @@ class MPOCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Raises LostRank, after the processes that Lightning started here were ended, stopped ones too."""
-        try:
-            with ended_everywhere("with --ckpt_path auto", "data.num_workers", lambda: self.trainer.global_step):
-                launch_whole(self.trainer)
-                super()._run_subcommand(subcommand)
-                self.set_aside = self.datamodule.quarantine.count()
-        finally:
-            self.lock.release()
+        with ended_everywhere("with --ckpt_path auto", "data.num_workers", lambda: self.trainer.global_step):
+            launch_whole(self.trainer)
+            super()._run_subcommand(subcommand)
+            self.set_aside = self.datamodule.quarantine.count()
 
 
 def run(args: Any = None) -> MPOCLI:
@@ -190,7 +199,7 @@ def run(args: Any = None) -> MPOCLI:
 def _refused_by_lightning(error: BaseException | None) -> MisconfigurationException | None:
     """What lies below an error, if Lightning has refused an option."""
     while error is not None and not isinstance(error, MisconfigurationException):
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return error
 
 

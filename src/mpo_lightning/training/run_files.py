@@ -18,8 +18,18 @@ def files_below(folder: Path, *patterns: str) -> Iterator[Path]:
     Raises:
         InputError: a folder cannot be looked into.
     """
+
+    def refuse(error: OSError) -> None:
+        name = Path(error.filename).name
+        of_the_system = Path(error.filename) != folder and (name.startswith(".") or name == "lost+found")
+        # What is not there any more was removed by the rank that tidies up.
+        if not isinstance(error, FileNotFoundError) and not of_the_system:
+            raise InputError(
+                f"{error.filename}: the folder cannot be looked into ({error.strerror}), so that nobody knows what a run has left there; see to that first"
+            )
+
     seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         try:
             status = Path(place).stat()
         except FileNotFoundError:
@@ -31,14 +41,6 @@ def files_below(folder: Path, *patterns: str) -> Iterator[Path]:
         for name in sorted([*folders, *files]):
             if any(fnmatchcase(name, pattern) for pattern in patterns):
                 yield Path(place) / name
-
-
-def _refuse(error: OSError) -> None:
-    """What is not there any more was removed by the rank that tidies up."""
-    if not isinstance(error, FileNotFoundError):
-        raise InputError(
-            f"{error.filename}: the folder cannot be looked into ({error.strerror}), so that nobody knows what a run has left there; see to that first"
-        )
 
 
 def dead_links(folder: Path) -> Iterator[Path]:

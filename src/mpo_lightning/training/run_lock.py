@@ -3,6 +3,7 @@
 The lock is the system's, of one process: it ends with the process, however that ends, and processes that it has forked do not have it.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -16,8 +17,11 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from mpo_lightning.errors import InputError
 
 NAME = ".lock"
-WAIT = 20.0
-"""Seconds in which a run before this one may still end."""
+WAIT = 120.0
+"""Seconds in which a run before this one may still end; a network file system keeps the lock of a machine that crashed for as long, as a rule for 90."""
+HELD = (errno.EACCES, errno.EAGAIN)
+UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What locking says where another process has the lock, and where there are no locks."""
 
 
 class RunLock:
@@ -54,7 +58,8 @@ class RunLock:
                 f"{self.folder}: nothing can be written there ({error.strerror}); give trainer.default_root_dir another folder"
             ) from None
         raise InputError(
-            f"{self.folder}: another run writes there ({self._holder()}); wait for its end, or give trainer.default_root_dir another folder"
+            f"{self.folder}: another run writes there ({self._holder()}); wait for its end, or give trainer.default_root_dir another folder; if its "
+            f"machine is gone for good, delete {self.folder / NAME}"
         )
 
     def taken(self) -> bool:
@@ -63,17 +68,20 @@ class RunLock:
         Raises:
             OSError: nothing can be written there.
         """
+        if self._file is not None:
+            return True
         file = (self.folder / NAME).open("a+")
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.close()
-            return False
         except OSError as error:
+            file.close()
+            if error.errno in HELD:
+                return False
+            if error.errno not in UNKNOWN:
+                raise
             rank_zero_warn(
                 f"{self.folder}: its file system has no locks ({error.strerror}); see to it that one run at a time writes there"
             )
-            file.close()
             return True
         self._file = file
         file.truncate(0)
