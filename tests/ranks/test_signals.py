@@ -6,10 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
-from mpo_lightning.ranks.signals import ended_by_term, ignore_signals
+from mpo_lightning.ranks.signals import ended_by_term, ignore_signals, signals_held
 from support.processes import wait_for
 
 
@@ -51,9 +53,10 @@ def test_what_else_python_drops_is_told_as_ever(monkeypatch: pytest.MonkeyPatch)
     assert told == [ZeroDivisionError]
 
 
-def test_another_thread_changes_nothing() -> None:
+@pytest.mark.parametrize("inside", [ended_by_term, signals_held])
+def test_another_thread_changes_nothing(inside: Callable[[], AbstractContextManager[object]]) -> None:
     def elsewhere() -> None:
-        with ended_by_term():
+        with inside():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     seen: list[object] = []

@@ -167,8 +167,8 @@ def test_beside_a_run_that_writes_nothing_is_put_in_order(copied: Path) -> None:
     newest = at_step(copied, 7)
     left = newest.with_name(f".{newest.name}.partial")
     newest.rename(left)
-    assert find_checkpoint("auto", copied, fit=False, alone=False) == str(at_step(copied, 6)) and left.exists()
-    assert find_checkpoint("auto", copied, fit=False) == str(newest) and not left.exists()
+    assert find_checkpoint("auto", copied, fit=False) == str(at_step(copied, 6)) and left.exists()
+    assert find_checkpoint("auto", copied) == str(newest) and not left.exists()
 
 
 def test_another_rank_takes_what_its_starter_found_and_nobody_elses(

@@ -157,9 +157,8 @@ def _refuse_deepspeed(overlays: Sequence[tuple[str, dict[str, Any]]], fit: Seque
         ((f"--config {name}", trainer["strategy"]) for name, trainer in reversed(overlays) if "strategy" in trainer), ("", "")
     )
     for word, value in zip(fit, [*fit[1:], ""], strict=True):
-        option, _, given = word.partition("=")
-        if option in ("--trainer.strategy", "--trainer.strategy.class_path"):
-            name, strategy = option, given or value
+        if word in ("--trainer.strategy", "--trainer.strategy.class_path"):
+            name, strategy = word, value
     if "deepspeed" in str(strategy).lower():
         raise InputError(
             f"{name}: DeepSpeed's checkpoints have no manifest, so that --ckpt_path auto does not go on from them; take "

@@ -26,7 +26,7 @@ CHOSEN = "MPO_LIGHTNING_CHECKPOINT"
 """Environment variable in which a process tells those that it starts (which have a LOCAL_RANK) its number and the checkpoint that `auto` found."""
 
 
-def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fit: bool = True, alone: bool = True) -> str | None:
+def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fit: bool = True) -> str | None:
     """The checkpoint that `--ckpt_path NAME` means, checked; None for a fresh start.
 
     Only the first rank reads checkpoints. The others return whatever may be one where the first will have found one or stopped; when the
@@ -37,8 +37,8 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fi
             fresh start in a folder without a run; "hpc" for the one that SLURM's requeuing left.
         run_folder: `trainer.default_root_dir`.
         others: further folders that callbacks write checkpoints to.
-        fit: training goes on from it, which takes the optimizer's state and may start afresh; otherwise a policy is measured.
-        alone: no other run writes there now, so that what killed writes left may be put in order.
+        fit: training goes on from it, which takes the optimizer's state, may start afresh, and puts in order what killed writes left; otherwise a
+            policy is measured, perhaps beside a run.
 
     Raises:
         InputError: there is none, or the file is not a whole checkpoint of this package, or holds weights alone to train on from.
@@ -50,7 +50,7 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fi
         # Another rank that this process's parent started takes what that one found.
         starter, _, chosen = os.environ.get(CHOSEN, "").partition(":")
         if "LOCAL_RANK" not in os.environ or starter != str(os.getppid()):
-            chosen = (_newest_whole(folders, fit, alone) if is_first() else _any_checkpoint(folders)) or ""
+            chosen = (_newest_whole(folders, fit) if is_first() else _any_checkpoint(folders)) or ""
             os.environ[CHOSEN] = f"{os.getpid()}:{chosen}"
         return chosen or None
     if name in ("best", "registry"):
@@ -58,7 +58,7 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fi
             f"--ckpt_path {name}: this command does not know which one that is; give the path of a checkpoint, or 'last'"
         )
     if name == "last":
-        if is_first() and alone:
+        if is_first() and fit:
             finish_killed_writes(folders)
         found = sorted(
             (path for folder in folders for path in files_below(folder, "last.ckpt")), key=lambda path: path.stat().st_mtime
@@ -115,7 +115,7 @@ def weights_alone(path: Path) -> bool:
         return False
 
 
-def _newest_whole(folders: Sequence[Path], fit: bool, alone: bool) -> str | None:
+def _newest_whole(folders: Sequence[Path], fit: bool) -> str | None:
     """The whole checkpoint of the latest step, and a line for each that was passed over.
 
     Raises:
@@ -123,7 +123,7 @@ def _newest_whole(folders: Sequence[Path], fit: bool, alone: bool) -> str | None
     """
     for link in (link for folder in folders for link in dead_links(folder)):
         raise InputError(f"--ckpt_path auto: {link} is a link to a folder that is not there; mount its disk, or delete the link")
-    if alone:
+    if fit:
         finish_killed_writes(folders)
     for path in _candidates(folders):
         problem = problem_of(path)

@@ -115,7 +115,7 @@ class MPOCLI(LightningCLI):
             finish_killed_writes(own_folders(Path(run_folder)))
             self.lock.release()
         if asked:
-            config.ckpt_path = find_checkpoint(asked, Path(run_folder), others, fit, alone=fit)
+            config.ckpt_path = find_checkpoint(asked, Path(run_folder), others, fit)
         self.checkpoint = config.get("ckpt_path")
         folder = Path(self.checkpoint).resolve().parent if asked in ("auto", "last") and self.checkpoint else None
         self.goes_on_in = folder if folder in own_folders(Path(run_folder)) else None
