@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser
 
 from mpo_lightning.commands import data, model, predict, prefs
 from mpo_lightning.commands import eval as evaluate
-from mpo_lightning.errors import InputError
+from mpo_lightning.errors import InputError, RefusesInASentence
 from mpo_lightning.imports import load
 
 COMMANDS: dict[str, Any] = {
@@ -39,10 +39,18 @@ RUNS_MODELS = ("predict", "data reference", "eval run", "prefs sample", "prefs d
 """Verbs that run a model over many inputs, by Lightning."""
 
 
+class CommandParser(RefusesInASentence, ArgumentParser):
+    """Of one verb."""
+
+
 def run(verb: str, arguments: Sequence[str]) -> None:
-    """Runs one verb; bad arguments end with jsonargparse's message and exit code 2."""
+    """Runs one verb.
+
+    Raises:
+        InputError: what it was given cannot be used.
+    """
     function = COMMANDS[verb]
-    parser = ArgumentParser(prog=f"mpo {verb}", description=str(function.__doc__).split("\n\n    Args:")[0])
+    parser = CommandParser(prog=f"mpo {verb}", description=str(function.__doc__).split("\n\n    Args:")[0])
     parser.add_argument("--config", action="config", help="a YAML file with these arguments")
     # `mpo data check FOLDER`, but `mpo data shard --meta META --output DIR`.
     parameters = signature(function).parameters

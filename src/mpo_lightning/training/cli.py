@@ -13,7 +13,7 @@ from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from safetensors import SafetensorError
 
-from mpo_lightning.errors import InputError
+from mpo_lightning.errors import InputError, RefusesInASentence
 from mpo_lightning.ranks.first import is_first
 from mpo_lightning.ranks.lost import ended_everywhere, launch_whole
 from mpo_lightning.ranks.signals import ended_by_term
@@ -71,15 +71,27 @@ SWITCHES = {"ProgressBar": "enable_progress_bar", "Checkpoint": "enable_checkpoi
 """Ending of a callback's name, and the trainer's option that turns its kind off."""
 
 
+class FitParser(RefusesInASentence, LightningArgumentParser):
+    """Of the options of `mpo fit|validate|test`."""
+
+
 class MPOCLI(LightningCLI):
     """The module and the data module are fixed; the tokenizer always comes from the policy's folder."""
 
     lock: RunLock | None = None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Runs the verb, as LightningCLI does."""
+    def __init__(self, args: Any = None) -> None:
+        """Parses sys.argv, or `args`, and runs the verb, as LightningCLI does."""
         try:
-            super().__init__(*args, **kwargs)
+            super().__init__(
+                MPOModule,
+                MMPRDataModule,
+                parser_class=FitParser,
+                # The optimizer is MPOModule's own: built after configure_model, over trained parameters only, stepping per step.
+                auto_configure_optimizers=False,
+                save_config_kwargs={"overwrite": True},
+                args=args,
+            )
         finally:
             if self.lock is not None:
                 self.lock.release()
@@ -153,6 +165,22 @@ class MPOCLI(LightningCLI):
             self.set_aside = self.datamodule.quarantine.count()
 
 
+class ParsedOnly(MPOCLI):
+    """Its `config` is what the verb would run with; nothing is seeded, built or run."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Lightning's own warns of `args` beside those of another verb."""
+        self.config = parser.parse_args(args)
+
+    def _set_seed(self) -> None: ...
+
+    def before_instantiate_classes(self) -> None: ...
+
+    def instantiate_classes(self) -> None: ...
+
+    def _run_subcommand(self, subcommand: str) -> None: ...
+
+
 def run(args: Any = None) -> MPOCLI:
     """Parses sys.argv (or `args`, in tests) and runs the verb."""
     # The policy's frozen parts and the reference are in eval mode on purpose; validation may have no shards.
@@ -167,14 +195,7 @@ def run(args: Any = None) -> MPOCLI:
         warnings.filterwarnings("ignore", message=message)
     try:
         with ended_by_term():
-            made = MPOCLI(
-                MPOModule,
-                MMPRDataModule,
-                # The optimizer is MPOModule's own: built after configure_model, over trained parameters only, stepping per step.
-                auto_configure_optimizers=False,
-                save_config_kwargs={"overwrite": True},
-                args=args,
-            )
+            made = MPOCLI(args)
         if made.set_aside and made.trainer.is_global_zero:
             print(f"{made.set_aside} records were set aside; quarantine-*.jsonl in the run folder says why")
             raise SystemExit(3)
