@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import pickle
+import re
 import shutil
 import time
 from collections import Counter
@@ -421,6 +422,18 @@ def test_folders_are_joined_by_their_weights(shards: Path, server: tuple[str, Fa
 def test_a_weight_is_a_positive_number(shards: Path, weight: object) -> None:
     with pytest.raises(InputError, match=r"the weight of .* give a number above 0"):
         open_shards({str(shards / "train"): weight}, PLENTY)
+
+
+def test_a_folder_by_two_names_is_no_mixture(shards: Path, server: tuple[str, Faults], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(shards / "train")
+    for folders in ((str(shards / "train"), f"{shards}/train/"), (str(shards / "train"), str(tmp_path / "link")), (f"{server[0]}/train", f"{server[0]}/train/")):  # fmt: skip
+        with pytest.raises(InputError, match=f"{re.escape(folders[0])} and {re.escape(folders[1])} are one folder; name it once"):
+            open_shards(dict.fromkeys(folders, 1.0), PLENTY)
+
+
+def test_what_selects_nothing_is_named_where_it_lies(shards: Path) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(str(shards / 'validation'))}/.*: a repeat_time of"):
+        _ = Plan(open_shards({str(shards / "train"): 1, str(shards / "validation"): 1e-6}, PLENTY), 0, 4, 4)
 
 
 def test_a_joined_run_trains_on_all_of_its_folders(shards: Path, tiny_folder: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def open_shards(folders: str | Mapping[str, float], cache_bytes: int = 64 * 2**3
         cache_bytes: most bytes of each remote folder's tars that are kept on this machine.
 
     Raises:
-        InputError: no shards there, a weight that is no positive number, or no folder at all.
+        InputError: no shards there, a weight that is no positive number, no folder at all, or one twice.
     """
     if isinstance(folders, str) and folders.lstrip().startswith("{"):
         raise InputError(
@@ -32,7 +32,12 @@ def open_shards(folders: str | Mapping[str, float], cache_bytes: int = 64 * 2**3
         return open_remote(folders, cache_bytes) if is_remote(folders) else open_index(Path(folders))
     if not folders:
         raise InputError("data.train names no folder; give one, or several with their weights")
+    places: dict[str, str] = {}
     for folder, weight in folders.items():
+        place = folder.rstrip("/") if is_remote(folder) else str(Path(folder).resolve())
+        if place in places:
+            raise InputError(f"data.train: {places[place]} and {folder} are one folder; name it once, with the sum of the weights")
+        places[place] = folder
         if not is_repeat_time(weight):
             raise InputError(f"data.train: the weight of {folder} is {weight!r}; give a number above 0 and up to {MOST_REPEATS}")
     return join([open_shards(folder, cache_bytes) for folder in folders], list(folders.values()))

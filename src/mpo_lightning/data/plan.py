@@ -98,10 +98,11 @@ class Plan:
                 f"{self.index.folder}: the index names {sets} data sets and its records {len(records)}; run 'mpo data index' again"
             )
         occurrences = np.bincount(dataset_of, self.copies, minlength=sets)
-        for entry, count, chosen in zip(self.index.datasets, records, occurrences, strict=True):
+        for number, (entry, count, chosen) in enumerate(zip(self.index.datasets, records, occurrences, strict=True)):
             if count and not chosen:
+                shard = int(self.index.records["shard"][np.argmax(dataset_of == number)])
                 raise InputError(
-                    f"{self.index.folder}: a repeat_time of {entry.repeat_time:g} selects none of the {count:,} records of the "
+                    f"{self.index.place(shard)}: a repeat_time of {entry.repeat_time:g} selects none of the {count:,} records of the "
                     f"data set '{entry.name}'; raise it to at least {1 / count:.2g}, or leave the data set out"
                 )
 
