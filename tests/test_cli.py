@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -197,6 +198,8 @@ def test_print_config_shows_overlays_in_order(fit_arguments: list[str], root: Pa
 @pytest.mark.parametrize(("argument", "words"), [
     ("--model.betta=0.1", "^unrecognized arguments: --model.betta=0.1; 'mpo fit --help' explains every option$"), ("--data.tilez=3", "tilez"),
     ("--model.beta=small", "model.beta"), ("--model.freeze=[eyes]", "freeze"), ("--data.processor=x", "model.policy"),
+    ("--data.num_workers=-1", "^data.num_workers must be at least 0, got -1$"), ("--data.seed=-5", "^data.seed must be at least 0, got -5$"),
+    ("--trainer.callbacks+=mpo_lightning.training.Alarms", "^trainer.callbacks: .*more than one stateful callback of type"),
 ])  # fmt: skip
 def test_an_unknown_key_or_value_is_named(fit_arguments: list[str], argument: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
@@ -293,6 +296,16 @@ def test_export_takes_its_two_values_with_and_without_names(monkeypatch: pytest.
             commands.run("model export", words)
 
 
+def test_where_an_export_goes_is_looked_at_before_the_model_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.ckpt").write_text("not even a checkpoint")
+    (tmp_path / "link").symlink_to("/nowhere/export")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").touch()
+    for name, words in (("a.ckpt", "is a file"), ("link", "a link to a folder that is not there"), ("full", "is not empty")):
+        with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path / name))}: .*{words}"):
+            commands.run("model export", [str(tmp_path / "a.ckpt"), str(tmp_path / name)])
+
+
 def test_an_output_that_cannot_be_written_is_one_sentence(shards: Path) -> None:
     with pytest.raises(InputError, match=r"/proc/.*: cannot read or write there"):
         commands.run("data show", [str(shards / "train"), "--output", "/proc/none/page.html"])
@@ -367,6 +380,30 @@ def test_auto_goes_on_in_the_folder_of_the_run_before(fit_arguments: list[str], 
     os.environ.pop(CHOSEN, None)
 
 
+def test_a_home_folder_and_a_single_callback_are_found_again(
+    fit_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(run_lock, "WAIT", 0.5)
+    monkeypatch.setenv(CHOSEN, "")
+    callback = {"class_path": "mpo_lightning.training.StepCheckpoint", "init_args": {"dirpath": "~/kept", "every_n_train_steps": 1}}
+    more = [
+        "--trainer.default_root_dir=~/home",
+        f"--trainer.callbacks={json.dumps(callback)}",
+        "--trainer.logger=false",
+        "--ckpt_path=auto",
+    ]
+    training_cli.run(["fit", *fit_arguments, *more, "--trainer.max_steps=1"])
+    monkeypatch.setenv(CHOSEN, "")
+    with caplog.at_level("INFO"):
+        training_cli.run(["fit", *fit_arguments, *more])
+    assert f"going on from {tmp_path}/kept/" in caplog.text and list((tmp_path / "kept").glob("*step=2.ckpt"))
+    with started(sys.executable, "-c", HOLDER, str(tmp_path / "kept"), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None and process.stdout.readline() == "True\n"
+        with pytest.raises(InputError, match="kept: another run writes there"):
+            training_cli.run(["fit", *fit_arguments, *more])
+
+
 @pytest.mark.parametrize("verb", ["fit", "validate", "test"])
 def test_a_run_folder_that_is_a_file_is_named(fit_arguments: list[str], tmp_path: Path, verb: str) -> None:
     (tmp_path / "run").write_text("mine")
@@ -405,7 +442,8 @@ def test_launch_prints_a_script_that_a_shell_understands(
     ("given", "words"),
     [(["--config", "nope.yaml"], "File does not exist: .*nope.yaml"), (["--ckpt_path", "x.ckpt"], "it goes on by itself"),
      (["--trainer.num_nodes", "4"], "trainer.num_nodes is 4, and --nodes 2"), (["--trainer.devices=2"], "trainer.devices is 2, and --gpus 8"),
-     (["--time", "1 day; rm"], "goes into the script"), (["--job_name", "a b"], "goes into the script"), (["a"], "unrecognized arguments: a; 'mpo fit --help'"),
+     (["--time", "1 day; rm"], "goes into the script"), (["--job_name", "a b"], "goes into the script"), (["--time", "-:-"], "goes into the script"),
+     (["--job_name", "--"], "goes into the script"), (["a"], "unrecognized arguments: a; 'mpo fit --help'"),
      (["--node", "3"], "--node"), (["--optimiser.lr", "1"], "unrecognized arguments"), (["--data.trian=x"], "unrecognized arguments: --data.trian=x"),
      (["--config", "configs/base.yaml", "--config", "configs/strategy/single.yaml"], "trainer.devices is 1, and --gpus 8"),
      (["--config", "configs/strategy/ddp_cpu.yaml"], "trainer.devices is 2"), (["--nodes=²"], "has to be a whole number"),

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -424,6 +425,37 @@ def test_a_weight_is_a_positive_number(shards: Path, weight: object) -> None:
         open_shards({str(shards / "train"): weight}, PLENTY)
 
 
+def test_a_url_holds_no_signature_and_no_password(server: tuple[str, Faults]) -> None:
+    for url in (f"{server[0]}/train?sig=secret", f"{server[0]}/train#secret"):
+        with pytest.raises(InputError, match=r"train: a URL of a folder cannot end in \?") as refused:
+            open_shards(url, PLENTY)
+        assert "secret" not in str(refused.value)
+    with pytest.raises(InputError, match=r"a password in a URL .*~/\.netrc") as refused:
+        open_shards(server[0].replace("://", "://someone:secret@") + "/train", PLENTY)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_password_comes_from_netrc(
+    server: tuple[str, Faults], shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, faults = server
+    faults.password = "someone:secret"
+    with pytest.raises(InputError, match="401"):
+        open_shards(f"{url}/train", PLENTY)
+    (tmp_path / "netrc").write_text(f"machine {urlsplit(url).hostname} login someone password secret\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    same_records(open_shards(f"{url}/train", PLENTY), open_index(shards / "train"))
+
+
+@pytest.mark.parametrize(("fault", "words"), [("loop", "TooManyRedirects"), ("page", "it is no JSON")])
+def test_an_answer_that_is_none_is_named(server: tuple[str, Faults], fault: str, words: str) -> None:
+    url, faults = server
+    faults.waiting["index.json"] = [fault] * 100
+    with pytest.raises(InputError, match=words):
+        open_shards(f"{url}/train", PLENTY)
+
+
 def test_a_folder_by_two_names_is_no_mixture(shards: Path, server: tuple[str, Faults], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(shards / "train")
     for folders in ((str(shards / "train"), f"{shards}/train/"), (str(shards / "train"), str(tmp_path / "link")), (f"{server[0]}/train", f"{server[0]}/train/")):  # fmt: skip
@@ -432,7 +464,7 @@ def test_a_folder_by_two_names_is_no_mixture(shards: Path, server: tuple[str, Fa
 
 
 def test_what_selects_nothing_is_named_where_it_lies(shards: Path) -> None:
-    with pytest.raises(InputError, match=f"^{re.escape(str(shards / 'validation'))}/.*: a repeat_time of"):
+    with pytest.raises(InputError, match=f"^{re.escape(str(shards / 'validation'))}/.*: a repeat_time"):
         _ = Plan(open_shards({str(shards / "train"): 1, str(shards / "validation"): 1e-6}, PLENTY), 0, 4, 4)
 
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from mpo_lightning.ranks.signals import ended_by_term, ignore_signals, signals_held
+from mpo_lightning.ranks.signals import TermHandler, ended_by_term, ignore_signals, signals_held
 from support.processes import wait_for
 
 
@@ -25,6 +25,12 @@ def test_the_first_raises_and_those_that_follow_do_not_disturb_the_end() -> None
             ends.append("cleaned up")
     assert stopped.value.code == 143 and ends == ["cleaned up"]
     assert signal.getsignal(signal.SIGTERM) == before and sys.unraisablehook is hook
+
+
+def test_one_that_comes_as_the_command_ends_has_its_exit_code_too() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        TermHandler()(signal.SIGTERM, None)
+    assert stopped.value.code == 143
 
 
 class Ended:

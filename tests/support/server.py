@@ -1,6 +1,7 @@
 """An HTTP server on loopback that misbehaves when told to."""
 
 import threading
+from base64 import b64encode
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,15 @@ from pathlib import Path
 class Faults:
     """What goes wrong, by the end of a path: a list of faults, one taken at each request.
 
-    error: status 500; cut: half of the bytes; lie: all of them, one changed; more: the bytes twice; stall: half, then silence; trickle: byte after byte; close: no answer.
+    error: status 500; cut: half of the bytes; lie: all of them, one changed; more: the bytes twice; stall: half, then silence; trickle: byte after byte; close: no
+    answer; loop: a redirection to itself; page: another text.
     """
 
     def __init__(self) -> None:
         self.waiting: dict[str, list[str]] = defaultdict(list)
         self.requests: Counter[str] = Counter()
         self.release = threading.Event()
+        self.password = ""
 
     def take(self, path: str) -> str | None:
         for end, faults in self.waiting.items():
@@ -39,6 +42,15 @@ class Handler(SimpleHTTPRequestHandler):
         self.faults.requests[self.path.rpartition("/")[2]] += 1
         path = Path(self.translate_path(self.path))
         fault = self.faults.take(self.path)
+        if (
+            self.faults.password
+            and self.headers.get("Authorization") != f"Basic {b64encode(self.faults.password.encode()).decode()}"
+        ):
+            return self.send_error(401)
+        if fault == "loop":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            return self.end_headers()
         if fault == "error":
             return self.send_error(500)
         if not path.is_file():
@@ -47,6 +59,7 @@ class Handler(SimpleHTTPRequestHandler):
             self.close_connection = True
             return None
         content = path.read_bytes()
+        content = b"<html>Please log in</html>" if fault == "page" else content
         sent = {"lie": bytes([content[0] ^ 1]) + content[1:], "more": content * 2}.get(fault or "", content)
         self.send_response(200)
         if fault == "more":

@@ -67,6 +67,26 @@ def test_a_file_system_without_locks_is_named_and_used(tmp_path: Path, monkeypat
     monkeypatch.setattr(run_lock.fcntl, "lockf", unknown)
     with pytest.warns(UserWarning, match="no locks"):
         RunLock(tmp_path).take()
+    with pytest.warns(UserWarning, match="no locks"):
+        assert not RunLock(tmp_path).alone()  # nobody knows
+
+
+def test_the_lock_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run_lock.os, "write", full)
+    lock = RunLock(tmp_path)
+    lock.take()
+    assert lock.alone() and (tmp_path / ".lock").read_text() == ""
+    lock.release()
+
+
+def test_a_link_to_no_checkpoint_is_named(tmp_path: Path) -> None:
+    """`save_last: link`, killed after the checkpoint that it names was removed."""
+    (tmp_path / "last.ckpt").symlink_to("epoch=0-step=4.ckpt")
+    with pytest.raises(InputError, match=r"last\.ckpt is a link to a checkpoint that is not there; --ckpt_path auto"):
+        find_checkpoint("last", tmp_path)
 
 
 def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,12 +120,13 @@ def test_the_sbatch_script_sends_the_signal_that_is_waited_for(root: Path) -> No
         "8",
         "--config",
         str(root / "configs/base.yaml"),
+        "--model.policy=MODEL",
     ]
     script = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     assert "#SBATCH --signal=SIGUSR1@" in script and "#SBATCH --requeue" in script and "--ckpt_path auto" in script
 
 
-def test_one_device_under_slurm_listens_to_its_signal_too() -> None:
+def test_one_device_under_slurm_listens_to_its_signal_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, plugins=[SLURMEnvironment()])
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     try:
@@ -134,7 +135,12 @@ def test_one_device_under_slurm_listens_to_its_signal_too() -> None:
         signal.raise_signal(signal.SIGUSR1)
         assert signals.of_any_rank() == signal.SIGUSR1
         signal.raise_signal(signal.SIGTERM)
-        assert signals.of_any_rank() == signal.SIGTERM
+        assert signals.of_any_rank() == signal.SIGUSR1  # the job goes back into the queue first
+        (tmp_path / "scontrol").write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "scontrol").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setenv("SLURM_JOB_ID", "1234")
+        assert not signals.requeue() and signals.of_any_rank() == signal.SIGTERM
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)

@@ -60,7 +60,7 @@ def launch(arguments: Sequence[str]) -> None:
     Raises:
         InputError: an option without a value, a number that is none, nothing to run, or what `mpo fit` would refuse.
     """
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return
     options, fit, words = dict(DEFAULTS), [], list(arguments)
@@ -84,7 +84,7 @@ def launch(arguments: Sequence[str]) -> None:
         )
     if options["scheduler"] not in ("slurm", "torchrun"):
         raise InputError(f"--scheduler is slurm or torchrun, not {options['scheduler']!r}")
-    for name, form in (("time", r"[\d:-]+"), ("job_name", r"[\w.+-]+")):
+    for name, form in (("time", r"(\d+-)?\d+(:\d+){0,2}"), ("job_name", r"\w[\w.+-]*")):
         if not re.fullmatch(form, options[name]):
             raise InputError(f"--{name} is {options[name]!r}; it goes into the script as it is and has to be of {form}")
     if int(options["port"]) > 65_535:

@@ -75,8 +75,8 @@ def fetch(url: str, target: Path, check: Callable[[Path], Any], limit: int | Non
             if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                 raise
             silences += isinstance(error, (TimeoutError, TooSlow))
-            said = f"no answer for {STALL:g} seconds" if isinstance(error, TimeoutError) else str(error).strip()
-            reason = said.splitlines()[0] if said else type(error).__name__
+            said = f"no answer for {STALL:g} seconds" if isinstance(error, TimeoutError) else " ".join(str(error).split())
+            reason = f"{type(error).__name__}: {said}" if isinstance(error, aiohttp.ClientError) or not said else said
         finally:
             arriving.unlink(missing_ok=True)
     raise CannotFetch(f"{url}: {attempts} attempts, the last one: {reason}")
@@ -87,7 +87,9 @@ def _download(url: str, target: Path, limit: int | None) -> None:
     options: dict[str, Any] = {}
     if scheme in ("http", "https"):
         # A limit on a whole transfer would hit slow networks; these are of a silence.
-        options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=STALL, sock_read=STALL)}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=STALL, sock_read=STALL)
+        # Proxies of the environment, and passwords of ~/.netrc.
+        options["client_kwargs"] = {"timeout": timeout, "trust_env": True}
     files, path = fsspec.core.url_to_fs(url, **options)
     files.get_file(path, str(target), callback=_Limits(limit))
 

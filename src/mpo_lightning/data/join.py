@@ -28,6 +28,8 @@ def open_shards(folders: str | Mapping[str, float], cache_bytes: int = 64 * 2**3
         raise InputError(
             f"data.train: {folders} is no folder, and no folders with numbers for weights such as {{FOLDER: 1, FOLDER: 0.5}}"
         )
+    if isinstance(folders, str) and not folders.strip():
+        raise InputError("data.train names a folder without a name; give one of 'mpo data shard'")
     if isinstance(folders, str):
         return open_remote(folders, cache_bytes) if is_remote(folders) else open_index(Path(folders))
     if not folders:

@@ -102,7 +102,7 @@ class Plan:
             if count and not chosen:
                 shard = int(self.index.records["shard"][np.argmax(dataset_of == number)])
                 raise InputError(
-                    f"{self.index.place(shard)}: a repeat_time of {entry.repeat_time:g} selects none of the {count:,} records of the "
+                    f"{self.index.place(shard)}: a repeat_time (times the folder's weight) of {entry.repeat_time:g} selects none of the {count:,} records of the "
                     f"data set '{entry.name}'; raise it to at least {1 / count:.2g}, or leave the data set out"
                 )
 

@@ -16,6 +16,7 @@ from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -49,6 +50,17 @@ def open_remote(url: str, cache_bytes: int) -> ShardIndex:
     Raises:
         InputError: no index there, it cannot be fetched, or a tar is larger than the cache.
     """
+    parts = urlsplit(url)
+    if parts.query or parts.fragment:
+        raise InputError(
+            f"{url.partition('?')[0].partition('#')[0]}: a URL of a folder cannot end in ?... or #..., as one that is signed for a single file; give s3:// or "
+            "what else fsspec opens, with credentials in its own settings"
+        )
+    if parts.password:
+        raise InputError(
+            f"{parts.scheme}://{parts.hostname}{parts.path}: a password in a URL would be written into config.yaml, logs and model cards; put it into "
+            "~/.netrc"
+        )
     url = url.rstrip("/")
     folder = cache_root() / "shards" / hashlib.sha256(url.encode()).hexdigest()[:16]
     try:

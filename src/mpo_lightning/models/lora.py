@@ -20,7 +20,7 @@ from transformers import InternVLForConditionalGeneration
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.loading import load_model, load_processor
-from mpo_lightning.models.tensor_files import whole_folder
+from mpo_lightning.models.tensor_files import check_output, whole_folder
 
 TARGETS = r".*language_model\.layers\.\d+\.(self_attn|mlp)\.\w*proj"
 ADAPTER = "default"
@@ -145,6 +145,7 @@ def merge_adapter(folder: str, adapter: Path, output: Path) -> int:
     Raises:
         InputError: peft is not installed, the adapter cannot be read, or it belongs to another model.
     """
+    check_output(output)
     peft = from_peft("merging an adapter")
     stored = adapter / "adapter_model.safetensors"
     for path in (adapter / "adapter_config.json", stored):

@@ -193,11 +193,8 @@ def whole_folder(output: Path, replace: bool = False) -> Iterator[Path]:
     Raises:
         InputError: `output` exists and is not empty, or cannot be written.
     """
+    check_output(output, replace)
     output = output.resolve()
-    if output.is_mount() or output == Path.cwd():
-        raise InputError(f"{output}: this folder cannot be replaced by a new one; choose one inside it")
-    if not replace and output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output}: the folder is not empty; choose a new one")
     # Of this process alone, so that two that write one output do not touch each other's files; the second to end is refused.
     partial = output.with_name(f".{output.name}.{socket.gethostname()}-{os.getpid()}.partial")
     try:
@@ -218,6 +215,19 @@ def whole_folder(output: Path, replace: bool = False) -> Iterator[Path]:
         raise InputError(f"{output}: cannot be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_output(output: Path, replace: bool = False) -> None:
+    """Raises InputError where `whole_folder` would; for work that is long before it writes."""
+    if output.is_symlink() and not output.exists():
+        raise InputError(f"{output}: a link to a folder that is not there; mount its disk, or choose another")
+    output = output.resolve()
+    if output.is_mount() or output == Path.cwd():
+        raise InputError(f"{output}: this folder cannot be replaced by a new one; choose one inside it")
+    if not replace and output.exists() and not output.is_dir():
+        raise InputError(f"{output}: is a file; choose a new folder")
+    if not replace and output.exists() and any(output.iterdir()):
+        raise InputError(f"{output}: the folder is not empty; choose a new one")
 
 
 def _remove_left_overs(output: Path) -> None:

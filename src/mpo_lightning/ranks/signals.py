@@ -26,7 +26,8 @@ class TermHandler:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if not self.raised:
             self.raised = True
-            raise SIGTERMException
+            # Lightning's own has no exit code, which is that of a command which has done all.
+            raise SIGTERMException(128 + signal.SIGTERM)
 
     def again(self) -> None:
         """For one that came to nothing: Python drops what is raised inside a `__del__`, as in that of a loader's iterator, which may take seconds."""
@@ -53,7 +54,6 @@ def ended_by_term() -> Iterator[None]:
     try:
         yield
     except SIGTERMException:
-        # Lightning ends with 0, as if all had been done.
         raise SystemExit(128 + signal.SIGTERM) from None
     finally:
         sys.unraisablehook = dropped

@@ -18,7 +18,7 @@ from mpo_lightning.data.sidecar import is_count, read_sidecar
 from mpo_lightning.errors import InputError
 from mpo_lightning.ranks.first import is_first
 from mpo_lightning.training.checkpoint_io import MANIFEST, manifest_of, problem_of
-from mpo_lightning.training.checkpoint_recovery import NEW, OLD, finish_killed_writes, forget_cut_writes
+from mpo_lightning.training.checkpoint_recovery import NEW, OLD, finish_killed_writes, forget_cut_writes, to_be_named
 from mpo_lightning.training.run_files import dead_links, files_below, own_folders
 from mpo_lightning.training.sharded_checkpoint import REST
 
@@ -60,11 +60,17 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fi
     if name == "last":
         if is_first() and fit:
             finish_killed_writes(folders)
-        found = sorted(
-            (path for folder in folders for path in files_below(folder, "last.ckpt")), key=lambda path: path.stat().st_mtime
-        )
+        found = sorted((path for folder in folders for path in files_below(folder, "last.ckpt")), key=_written)
+        if not is_first():
+            # The first may give one its name, or stop, while this process looks.
+            found += (path for path in to_be_named(folders) if path.name == "last.ckpt")
+            return str(found[-1]) if found else None
         if not found:
             raise InputError(f"--ckpt_path last: no last.ckpt below {run_folder}; leave --ckpt_path out to start a new run")
+        if not found[-1].exists():
+            raise InputError(
+                f"--ckpt_path last: {found[-1]} is a link to a checkpoint that is not there; --ckpt_path auto takes the newest whole one"
+            )
         name = str(found[-1])
     path = Path(name)
     if not path.exists():
@@ -83,9 +89,17 @@ def _candidates(folders: Sequence[Path]) -> list[Path]:
     found = {path.resolve() for folder in folders for path in files_below(folder, "*.ckpt") if path.exists()}
     return sorted(
         (path for path in found if not path.name.startswith(".")),
-        key=lambda path: (_step(path), path.stat().st_mtime),
+        key=lambda path: (_step(path), _written(path)),
         reverse=True,
     )
+
+
+def _written(path: Path) -> float:
+    """When, in seconds; the beginning of time for what a run beside this one has taken away meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _step(path: Path) -> int:
@@ -150,7 +164,7 @@ def _newest_whole(folders: Sequence[Path], fit: bool) -> str | None:
 
 
 def _any_checkpoint(folders: Sequence[Path]) -> str | None:
-    return next(map(str, _candidates(folders)), None)
+    return next(map(str, [*_candidates(folders), *to_be_named(folders)]), None)
 
 
 TRACES = (

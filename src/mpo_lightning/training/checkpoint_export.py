@@ -8,7 +8,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.lora import Lora, add_adapters, merged_weights
-from mpo_lightning.models.tensor_files import whole_folder
+from mpo_lightning.models.tensor_files import check_output, whole_folder
 from mpo_lightning.training.checkpoint_choice import check_checkpoint, read_content
 from mpo_lightning.training.sharded_checkpoint import load_sharded, read_rest
 
@@ -35,6 +35,7 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int
         raise InputError(
             f"{checkpoint}: the checkpoint is DeepSpeed's; its zero_to_fp32.py makes weights of it, or take the run's own export"
         )
+    check_output(output)
     check_checkpoint(checkpoint)
     whole = checkpoint.is_file()
     content = read_content(checkpoint) if whole else read_rest(checkpoint)

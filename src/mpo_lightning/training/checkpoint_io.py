@@ -102,6 +102,7 @@ class ManifestCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         partial = target.with_name(f".{target.name}.partial")
         file: HashingFile | None = None
+        complete = False
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with HashingFile(partial) as file:
@@ -109,10 +110,13 @@ class ManifestCheckpointIO(TorchCheckpointIO):
             write_synced(
                 manifest_of(target), json.dumps(file.entry | manifest_fields(checkpoint, "optimizer_states" in checkpoint))
             )
+            # From here on the manifest is the new file's, which is whole under either name.
+            complete = True
             partial.rename(target)
             sync_folder(target.parent)
         except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
+            if not complete:
+                partial.unlink(missing_ok=True)
             problem = cannot_be_written(target, (file and file.failure) or error)
             if self._deferred is None:
                 raise InputError(problem) from None
@@ -124,7 +128,7 @@ class ManifestCheckpointIO(TorchCheckpointIO):
         """As Lightning's, but nothing in the file can run code, and every rank reads the one that rank 0 chose.
 
         Raises:
-            InputError: the checkpoint is of a sharded run.
+            InputError: the checkpoint is of a sharded run, or was there a moment ago and is not any more.
         """
         path = of_rank_zero(str(path))
         if Path(path).is_dir():
@@ -132,7 +136,12 @@ class ManifestCheckpointIO(TorchCheckpointIO):
                 f"--ckpt_path {path}: the checkpoint is of a sharded run; go on with configs/strategy/fsdp2.yaml (any number of devices), or "
                 "'mpo model export' it and start from the folder"
             )
-        loaded: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
+        try:
+            loaded: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
+        except FileNotFoundError:
+            raise InputError(
+                f"--ckpt_path {path}: it was there and is not any more; a run that writes there keeps its latest alone, so start again"
+            ) from None
         return loaded
 
     def remove_checkpoint(self, path: _PATH) -> None:
@@ -168,7 +177,9 @@ def problem_of(path: Path, manifest: Path | None = None) -> str | None:
         with ThreadPoolExecutor() as pool:
             problems = pool.map(_problem_of_file, files, files.values())
             return next((problem for problem in problems if problem), None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
+        return f"its manifest lacks {error}"
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         return f"it cannot be read ({error})"
 
 

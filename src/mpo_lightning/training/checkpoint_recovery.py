@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from mpo_lightning.training.checkpoint_io import manifest_of, problem_of, sync_folder
+from mpo_lightning.training.checkpoint_io import MANIFEST, manifest_of, problem_of, sync_folder
 from mpo_lightning.training.run_files import files_below
 
 NEW, OLD = ".partial", ".old"
@@ -36,6 +36,13 @@ def forget_cut_writes(folders: Sequence[Path]) -> None:
         if left.parent.resolve() in folders and problem_of(left, None if left.is_dir() else manifest_of(target)) is not None:
             rank_zero_info(f"{left}: its write was killed; what is there of it is removed")
             shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def to_be_named(folders: Sequence[Path]) -> Iterator[Path]:
+    """The names that `finish_killed_writes` may give, by what shows without reading the checkpoints."""
+    for left, target in [*_left(folders, NEW), *_left(folders, OLD)]:
+        if (left / MANIFEST if left.is_dir() else manifest_of(target)).is_file():
+            yield target
 
 
 def _left(folders: Sequence[Path], ending: str) -> Iterator[tuple[Path, Path]]:

@@ -33,30 +33,33 @@ def _is_cache(source: str) -> bool:
     return source == "cache"
 
 
+def _listed(several: Any) -> list[Namespace]:
+    """Callbacks or loggers of an option that takes one, a list, or a switch."""
+    return several if isinstance(several, list) else [several] if isinstance(several, Namespace) else []
+
+
 def _checkpoint_folders(config: Namespace) -> list[Path]:
     """Where callbacks write checkpoints that do not lie in the run folder.
 
     Raises:
         InputError: a folder is a URL, which would become one of that name here.
     """
-    callbacks = config.trainer.get("callbacks")
-    options = [one.get("init_args") or Namespace() for one in callbacks] if isinstance(callbacks, list) else []
+    options = [one.get("init_args") or Namespace() for one in _listed(config.trainer.get("callbacks"))]
     folders = [str(found["dirpath"]) for found in options if found.get("dirpath")]
     for folder in (str(config.trainer.default_root_dir or ""), *folders):
         if "://" in folder:
             raise InputError(f"{folder}: checkpoints are written to a disk that all machines share, not to a URL; give a folder")
-    return [Path(folder) for folder in folders]
+    return [Path(folder).expanduser() for folder in folders]
 
 
 def _refuse_hidden_checkpoints(config: Namespace, run_folder: Path) -> None:
     """Raises InputError where the first logger has Lightning put checkpoints into a folder in which nobody looks for them."""
-    callbacks, loggers = config.trainer.get("callbacks"), config.trainer.get("logger")
-    writers = [one for one in callbacks if one.class_path.endswith("Checkpoint")] if isinstance(callbacks, list) else []
+    writers = [one for one in _listed(config.trainer.get("callbacks")) if one.class_path.endswith("Checkpoint")]
     if writers and all((one.get("init_args") or {}).get("dirpath") for one in writers):
         return
-    logger = loggers[0] if isinstance(loggers, list) and loggers else loggers
-    place = logger.init_args.get("save_dir") if isinstance(logger, Namespace) and logger.get("init_args") else None
-    if place not in (None, RUN_FOLDER) and not Path(place).resolve().is_relative_to(run_folder.resolve()):
+    logger = next(iter(_listed(config.trainer.get("logger"))), Namespace())
+    place = (logger.get("init_args") or Namespace()).get("save_dir")
+    if place not in (None, RUN_FOLDER) and not Path(place).expanduser().resolve().is_relative_to(run_folder.resolve()):
         raise InputError(
             f"--ckpt_path: the first logger's save_dir {place} is where Lightning puts checkpoints too, and they are looked for in {run_folder}; set it to "
             f"{RUN_FOLDER}, which stands for trainer.default_root_dir, or give trainer.default_root_dir that folder"
@@ -78,7 +81,7 @@ class FitParser(RefusesInASentence, LightningArgumentParser):
 class MPOCLI(LightningCLI):
     """The module and the data module are fixed; the tokenizer always comes from the policy's folder."""
 
-    lock: RunLock | None = None
+    locks: tuple[RunLock, ...] = ()
 
     def __init__(self, args: Any = None) -> None:
         """Parses sys.argv, or `args`, and runs the verb, as LightningCLI does."""
@@ -93,8 +96,8 @@ class MPOCLI(LightningCLI):
                 args=args,
             )
         finally:
-            if self.lock is not None:
-                self.lock.release()
+            for lock in self.locks:
+                lock.release()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("model.policy", "data.processor")
@@ -109,23 +112,28 @@ class MPOCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Finds the checkpoint before any model is loaded, and gives loggers the run folder."""
         config = self.config[self.subcommand]
-        run_folder = config.trainer.default_root_dir or "runs"
+        others = _checkpoint_folders(config)
+        # As Lightning does, which would do so later.
+        run_folder = config.trainer.default_root_dir = str(Path(config.trainer.default_root_dir or "runs").expanduser())
         if Path(run_folder).exists() and not Path(run_folder).is_dir():
             raise InputError(f"trainer.default_root_dir: {run_folder} is a file; give a folder for the run")
         if Path(run_folder).is_symlink() and not Path(run_folder).exists():
             raise InputError(
                 f"trainer.default_root_dir: {run_folder} is a link to a folder that is not there; mount its disk, or give another"
             )
-        others = _checkpoint_folders(config)
         asked = str(config.get("ckpt_path") or "")
         if asked in ("auto", "last"):
             _refuse_hidden_checkpoints(config, Path(run_folder))
-        self.lock, fit = RunLock(Path(run_folder)), self.subcommand == "fit"
+        fit = self.subcommand == "fit"
         if fit and is_first():
-            self.lock.take()
-        elif asked in ("auto", "last") and is_first() and self.lock.alone():
-            finish_killed_writes(own_folders(Path(run_folder)))
-            self.lock.release()
+            self.locks = tuple(RunLock(folder) for folder in sorted({path.resolve() for path in (Path(run_folder), *others)}))
+            for lock in self.locks:
+                lock.take()
+        elif asked in ("auto", "last") and is_first():
+            self.locks = (RunLock(Path(run_folder)),)
+            if self.locks[0].alone():
+                finish_killed_writes(own_folders(Path(run_folder)))
+            self.locks[0].release()
         if asked:
             config.ckpt_path = find_checkpoint(asked, Path(run_folder), others, fit)
         self.checkpoint = config.get("ckpt_path")
@@ -133,12 +141,11 @@ class MPOCLI(LightningCLI):
         self.goes_on_in = folder if folder in own_folders(Path(run_folder)) else None
         # Lightning refuses a callback of a kind that is switched off; the shipped base has both kinds.
         off = [kind for kind, on in SWITCHES.items() if config.trainer.get(on) is False]
-        callbacks = config.trainer.get("callbacks")
-        if isinstance(callbacks, list):
+        callbacks = _listed(config.trainer.get("callbacks"))
+        if callbacks:
             config.trainer.callbacks = [one for one in callbacks if not one.class_path.endswith(tuple(off))]
-        loggers = config.trainer.get("logger")
-        for logger in loggers if isinstance(loggers, list) else [loggers]:
-            if isinstance(logger, Namespace) and logger.init_args.get("save_dir") == RUN_FOLDER:
+        for logger in _listed(config.trainer.get("logger")):
+            if (logger.get("init_args") or {}).get("save_dir") == RUN_FOLDER:
                 logger.init_args.save_dir = run_folder
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -202,6 +209,10 @@ def run(args: Any = None) -> MPOCLI:
         return made
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from None
+    except RuntimeError as error:
+        if "stateful callback" not in str(error):
+            raise
+        raise InputError(f"trainer.callbacks: {' '.join(str(error).split())}") from None
     except ValueError as error:
         # jsonargparse buries what an optional class says when it is built.
         if isinstance(error.__cause__, InputError):

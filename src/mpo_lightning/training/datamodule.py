@@ -91,6 +91,9 @@ class MMPRDataModule(L.LightningDataModule):
         ):
             if value < 1:
                 raise InputError(f"data.{name} must be at least 1, got {value}")
+        for name, least in (("num_workers", num_workers), ("seed", seed or 0)):
+            if least < 0:
+                raise InputError(f"data.{name} must be at least 0, got {least}")
         if not cache_gib > 0:
             raise InputError(f"data.cache_gib must be above 0, got {cache_gib}")
         self.folders: dict[str, str | dict[str, float] | None] = {

@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -28,7 +29,7 @@ class RunLock:
     """Of a run folder.
 
     Args:
-        folder: `trainer.default_root_dir`.
+        folder: `trainer.default_root_dir`, or a callback's `dirpath`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,11 +56,11 @@ class RunLock:
                     return
         except OSError as error:
             raise InputError(
-                f"{self.folder}: nothing can be written there ({error.strerror}); give trainer.default_root_dir another folder"
+                f"{self.folder}: nothing can be written there ({error.strerror}); give trainer.default_root_dir, or the callback's dirpath, another folder"
             ) from None
         raise InputError(
-            f"{self.folder}: another run writes there ({self._holder()}); wait for its end, or give trainer.default_root_dir another folder; if its "
-            f"machine is gone for good, delete {self.folder / NAME}"
+            f"{self.folder}: another run writes there ({self._holder()}); wait for its end, or give trainer.default_root_dir, or the callback's "
+            f"dirpath, another folder; if its machine is gone for good, delete {self.folder / NAME}"
         )
 
     def taken(self) -> bool:
@@ -84,15 +85,16 @@ class RunLock:
             )
             return True
         self._file = file
-        file.truncate(0)
-        file.write(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}) + "\n")
-        file.flush()
+        holder = {"host": socket.gethostname(), "process": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
+        with suppress(OSError):  # a full disk; the lock needs no room
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"{json.dumps(holder)}\n".encode())
         return True
 
     def alone(self) -> bool:
-        """Whether no run writes there now, and this process may; locked then."""
+        """Whether it is known that no run writes there now, and this process may; locked then."""
         try:
-            return self.folder.is_dir() and self.taken()
+            return self.folder.is_dir() and self.taken() and self._file is not None
         except OSError:
             return False
 

@@ -28,7 +28,10 @@ class SameCheckpoint(L.Callback):
             problem = f"--ckpt_path: rank 0 {_does(chosen)} and {where} {_does(self.path)}"
         elif chosen not in (None, "hpc") and not Path(str(chosen)).exists():
             problem = f"--ckpt_path: {where} does not see {chosen}, which rank 0 chose"
-        stop_together(problem and f"{problem}; put trainer.default_root_dir on a disk that all machines share")
+        stop_together(
+            problem
+            and f"{problem}; put trainer.default_root_dir on a disk that all machines share, or start again if the run before still wrote there"
+        )
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Raises InputError where files of the same path are of different steps."""

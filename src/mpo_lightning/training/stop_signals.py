@@ -39,7 +39,7 @@ class StopSignals:
 
     def __init__(self, trainer: L.Trainer) -> None:
         self.trainer = trainer
-        self.received = 0
+        self.received: set[int] = set()
         self._interrupts = 0
         environment = trainer._accelerator_connector.cluster_environment
         self.requeue_signal = (
@@ -54,13 +54,14 @@ class StopSignals:
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
             raise KeyboardInterrupt  # asked twice: now, and without a checkpoint, since a step may be half done
-        self.received = max(self.received, number)
+        self.received.add(number)
 
     def of_any_rank(self) -> int:
-        """The highest number of a signal that any rank got, or 0; every rank calls this."""
-        mine = torch.tensor(self.received, device=self.trainer.strategy.root_device)
+        """The signal that any rank got, or 0: SLURM's before SIGTERM, which it sends soon after, and that before Ctrl-C; every rank calls this."""
+        order = (0, signal.SIGINT, signal.SIGTERM, self.requeue_signal or 0)
+        mine = torch.tensor(max(map(order.index, self.received), default=0), device=self.trainer.strategy.root_device)
         found: Tensor = self.trainer.strategy.reduce(mine, reduce_op="max")
-        return int(found)
+        return order[int(found)]
 
     def requeue(self) -> bool:
         """Puts the SLURM job back into the queue; whether that worked. Every rank calls this."""
@@ -73,5 +74,5 @@ class StopSignals:
             except OSError as error:
                 rank_zero_warn(f"scontrol cannot be run ({error.strerror})")
         done = self.trainer.strategy.broadcast(done)
-        self.received = 0
+        self.received.discard(self.requeue_signal or 0)
         return done
