@@ -206,6 +206,17 @@ def test_an_unknown_key_or_value_is_named(fit_arguments: list[str], argument: st
         training_cli.run(["fit", *fit_arguments, argument])
 
 
+def test_what_is_left_out_is_named(root: Path) -> None:
+    with pytest.raises(InputError, match=r'^Parser key "model.policy": .*; \'mpo fit --help\' explains every option$'):
+        training_cli.run(["fit", "--config", str(root / "configs/base.yaml")])
+
+
+def test_a_folder_of_no_user_is_one_of_that_name(fit_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    training_cli.run(["fit", *fit_arguments, "--trainer.default_root_dir=~nosuchuser/run", "--trainer.max_steps=1"])
+    assert (tmp_path / "~nosuchuser" / "run" / "version_0" / "metrics.csv").exists()
+
+
 def test_callbacks_can_be_added_to_the_bases(fit_arguments: list[str]) -> None:
     made = training_cli.run(
         ["fit", *fit_arguments, "--trainer.callbacks+=lightning.pytorch.callbacks.ModelSummary", "--trainer.max_steps=1"]
@@ -357,6 +368,14 @@ def test_one_run_at_a_time_writes_into_a_folder(fit_arguments: list[str], tmp_pa
         assert process.stdout is not None and process.stdout.readline() == "True\n"  # so has one that failed
 
 
+def test_a_dirpath_on_a_disk_that_is_not_there_is_named(fit_arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "kept").symlink_to("/nowhere/kept")
+    callback = {"class_path": "mpo_lightning.training.StepCheckpoint", "init_args": {"dirpath": str(tmp_path / "kept")}}
+    with pytest.raises(InputError, match=r"^dirpath: .*kept is a link to a folder that is not there; mount its disk"):
+        training_cli.run(["fit", *fit_arguments, f"--trainer.callbacks={json.dumps(callback)}"])
+    assert not Path("/nowhere").exists()
+
+
 def test_auto_leaves_another_runs_files_alone(fit_arguments: list[str], tmp_path: Path) -> None:
     """Found through a link in this run's folder, it is gone on from; nothing is written or removed there."""
     training_cli.run(["fit", *fit_arguments])
@@ -444,13 +463,14 @@ def test_launch_prints_a_script_that_a_shell_understands(
      (["--trainer.num_nodes", "4"], "trainer.num_nodes is 4, and --nodes 2"), (["--trainer.devices=2"], "trainer.devices is 2, and --gpus 8"),
      (["--time", "1 day; rm"], "goes into the script"), (["--job_name", "a b"], "goes into the script"), (["--time", "-:-"], "goes into the script"),
      (["--job_name", "--"], "goes into the script"), (["a"], "unrecognized arguments: a; 'mpo fit --help'"),
-     (["--node", "3"], "--node"), (["--optimiser.lr", "1"], "unrecognized arguments"), (["--data.trian=x"], "unrecognized arguments: --data.trian=x"),
+     (["--node", "3"], "unrecognized arguments: --node 3"), (["--optimiser.lr", "1"], "unrecognized arguments"), (["--data.trian=x"], "unrecognized arguments: --data.trian=x"),
      (["--config", "configs/base.yaml", "--config", "configs/strategy/single.yaml"], "trainer.devices is 1, and --gpus 8"),
      (["--config", "configs/strategy/ddp_cpu.yaml"], "trainer.devices is 2"), (["--nodes=²"], "has to be a whole number"),
      (["--gpus=٣"], "has to be a whole number"), (["--port", "99999"], "there are ports up to 65535"), (["-c", "x.yaml"], "File does not exist: .*x.yaml"),
      (["--config", "configs/strategy/deepspeed.yaml"], "DeepSpeed's checkpoints have no manifest"),
      (["--config", "configs/base.yaml", "--trainer.strategy", "deepspeed_stage_2"], "^trainer.strategy: DeepSpeed's"),
-     (["--trainer", '{"strategy": "deepspeed"}'], "^trainer.strategy: DeepSpeed's"), (["--data.max_tiles", "many"], "data.max_tiles"),
+     (["--trainer", '{"strategy": "deepspeed"}'], "^trainer.strategy: DeepSpeed's"), (["--data.max_tiles", "many"], "data.max_tiles"), (["--ckpt_path", "pyproject.toml"], "it goes on by itself"),
+     (["--print_config"], "has no place in a launch script"), (["--trainer.default_root_dir=s3://b/run"], "not to a URL"),
      (["--trainer.strategy.class_path=lightning.pytorch.strategies.DeepSpeedStrategy"], "DeepSpeed's checkpoints have no manifest")],
 )  # fmt: skip
 def test_launch_refuses_what_its_script_would_contradict(

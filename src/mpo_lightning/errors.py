@@ -28,5 +28,7 @@ class RefusesInASentence:
         """Raises InputError; a parser of a part of the options has to let others try, and raises what jsonargparse awaits."""
         if not self.exit_on_error:  # type: ignore[attr-defined]
             super().error(message, ex)  # type: ignore[misc]
-        verb = self.prog.replace(" [options]", "").split()[1:]  # type: ignore[attr-defined]
-        raise InputError(f"{message.strip()}; '{' '.join(['mpo', *verb, '--help'])}' explains every option") from None
+        verb = self.prog.replace(" [options]", "")  # type: ignore[attr-defined]
+        if verb == "mpo":
+            verb = "mpo fit"  # the parser above those of fit, validate and test, which looks at the whole
+        raise InputError(f"{' '.join(message.split())}; '{verb} --help' explains every option") from None

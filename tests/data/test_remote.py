@@ -25,6 +25,7 @@ from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.remote import LostShard
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_processor
+from mpo_lightning.training import MMPRDataModule
 from support.runs import logged, make_run
 from support.server import Faults, served
 
@@ -36,6 +37,7 @@ def server(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fetch, "PAUSE", 0.01)
     monkeypatch.setattr(fetch, "STALL", 0.5)
+    monkeypatch.setenv("no_proxy", "*")
     with served(shards) as found:
         yield found
 
@@ -426,13 +428,21 @@ def test_a_weight_is_a_positive_number(shards: Path, weight: object) -> None:
 
 
 def test_a_url_holds_no_signature_and_no_password(server: tuple[str, Faults]) -> None:
-    for url in (f"{server[0]}/train?sig=secret", f"{server[0]}/train#secret"):
-        with pytest.raises(InputError, match=r"train: a URL of a folder cannot end in \?") as refused:
+    plain = f"{server[0]}/train"
+    known = plain.replace("://", "://someone:secret@")
+    for url in (f"{plain}?sig=secret", f"{plain}#secret", known, f"{known}?sig=secret", f"simplecache::{known}", plain.replace("://", "://secret@"),
+                plain.replace("://", "://me:s3#secret@")):  # fmt: skip
+        with pytest.raises(InputError, match=r"^http://\.\.\.: a URL of shards may hold no password .*~/\.netrc") as refused:
             open_shards(url, PLENTY)
         assert "secret" not in str(refused.value)
-    with pytest.raises(InputError, match=r"a password in a URL .*~/\.netrc") as refused:
-        open_shards(server[0].replace("://", "://someone:secret@") + "/train", PLENTY)
-    assert "secret" not in str(refused.value)
+    with pytest.raises(InputError, match="no URL"):
+        open_shards("http://[host/train", PLENTY)
+
+
+def test_a_secret_is_refused_before_the_options_are_written(tiny_folder: Path, shards: Path) -> None:
+    for options in ({"validation": "https://a:b@host/x"}, {"test": "https://a:b@host/x"}, {"train": {"https://a:b@host/x": 1.0}}):
+        with pytest.raises(InputError, match="may hold no password"):
+            MMPRDataModule(str(tiny_folder), **{"train": str(shards / "train")} | options)
 
 
 def test_a_password_comes_from_netrc(

@@ -157,6 +157,17 @@ def test_only_the_first_rank_reads_checkpoints(copied: Path, monkeypatch: pytest
         monkeypatch.delenv(CHOSEN, raising=False)
 
 
+def test_a_link_to_no_checkpoint_is_named_though_there_is_an_older_one(tmp_path: Path) -> None:
+    """`save_last: link`, killed after the checkpoint that it names was removed."""
+    for version in ("version_0", "version_1"):
+        (tmp_path / version).mkdir()
+    (tmp_path / "version_0" / "last.ckpt").touch()
+    os.utime(tmp_path / "version_0" / "last.ckpt", (1, 1))
+    (tmp_path / "version_1" / "last.ckpt").symlink_to("epoch=0-step=4.ckpt")
+    with pytest.raises(InputError, match=r"version_1/last\.ckpt is a link to a checkpoint that is not there; --ckpt_path auto"):
+        find_checkpoint("last", tmp_path)
+
+
 def test_a_pipe_in_a_manifests_place_is_not_waited_for(copied: Path) -> None:
     manifest_of(at_step(copied, 7)).unlink()
     os.mkfifo(manifest_of(at_step(copied, 7)))

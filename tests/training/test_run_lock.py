@@ -82,13 +82,6 @@ def test_the_lock_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     lock.release()
 
 
-def test_a_link_to_no_checkpoint_is_named(tmp_path: Path) -> None:
-    """`save_last: link`, killed after the checkpoint that it names was removed."""
-    (tmp_path / "last.ckpt").symlink_to("epoch=0-step=4.ckpt")
-    with pytest.raises(InputError, match=r"last\.ckpt is a link to a checkpoint that is not there; --ckpt_path auto"):
-        find_checkpoint("last", tmp_path)
-
-
 def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "version_0").mkdir()
     (tmp_path / "lost+found").mkdir()

@@ -58,7 +58,7 @@ def launch(arguments: Sequence[str]) -> None:
     """Prints the script.
 
     Raises:
-        InputError: an option without a value, a number that is none, nothing to run, or what `mpo fit` would refuse.
+        InputError: an option without a value, a number that is none, nothing to run, or what the options of `mpo fit` refuse.
     """
     if not arguments or {"-h", "--help"} & set(arguments):
         print(HELP, end="")
@@ -89,6 +89,10 @@ def launch(arguments: Sequence[str]) -> None:
             raise InputError(f"--{name} is {options[name]!r}; it goes into the script as it is and has to be of {form}")
     if int(options["port"]) > 65_535:
         raise InputError(f"--port {options['port']}: there are ports up to 65535")
+    if any(word.startswith("--print_config") for word in fit):
+        raise InputError(
+            "--print_config has no place in a launch script; 'mpo fit ... --print_config' shows what it would run with"
+        )
     config = load("mpo_lightning.training.cli").ParsedOnly(["fit", *fit]).config.fit
     _refuse_contradictions(config, int(options["nodes"]), int(options["gpus"]))
     fit += [] if config.ckpt_path else ["--ckpt_path", "auto"]

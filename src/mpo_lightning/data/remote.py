@@ -40,6 +40,20 @@ def is_remote(folder: str) -> bool:
     return "://" in folder
 
 
+def refuse_secrets(url: str) -> None:
+    """Raises InputError for a URL that holds a password or a signature, which logs, config.yaml and model cards would show; without showing it."""
+    try:
+        parts = urlsplit(url.rpartition("::")[2])
+    except ValueError as error:
+        raise InputError(f"{url}: no URL ({error})") from None
+    web = parts.scheme in ("http", "https")
+    if parts.password or (web and (parts.username or parts.query or parts.fragment)):
+        raise InputError(
+            f"{parts.scheme}://...: a URL of shards may hold no password (in front of @) and no signature (behind ? or #), which config.yaml, logs and model cards "
+            "would show; put the password into ~/.netrc, or give s3:// or what else fsspec opens, with credentials in its own settings"
+        )
+
+
 def open_remote(url: str, cache_bytes: int) -> ShardIndex:
     """The index of a folder of shards at a URL; its tars come when they are needed.
 
@@ -48,19 +62,9 @@ def open_remote(url: str, cache_bytes: int) -> ShardIndex:
         cache_bytes: most bytes of tars that are kept on this machine for it.
 
     Raises:
-        InputError: no index there, it cannot be fetched, or a tar is larger than the cache.
+        InputError: the URL holds a secret, no index is there, it cannot be fetched, or a tar is larger than the cache.
     """
-    parts = urlsplit(url)
-    if parts.query or parts.fragment:
-        raise InputError(
-            f"{url.partition('?')[0].partition('#')[0]}: a URL of a folder cannot end in ?... or #..., as one that is signed for a single file; give s3:// or "
-            "what else fsspec opens, with credentials in its own settings"
-        )
-    if parts.password:
-        raise InputError(
-            f"{parts.scheme}://{parts.hostname}{parts.path}: a password in a URL would be written into config.yaml, logs and model cards; put it into "
-            "~/.netrc"
-        )
+    refuse_secrets(url)
     url = url.rstrip("/")
     folder = cache_root() / "shards" / hashlib.sha256(url.encode()).hexdigest()[:16]
     try:

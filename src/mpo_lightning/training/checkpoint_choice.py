@@ -7,6 +7,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -60,11 +61,11 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fi
     if name == "last":
         if is_first() and fit:
             finish_killed_writes(folders)
+        # Of other ranks. First, since rank 0 may give one its name meanwhile.
+        named = [] if is_first() else [path for path in to_be_named(folders) if path.name == "last.ckpt"]
         found = sorted((path for folder in folders for path in files_below(folder, "last.ckpt")), key=_written)
         if not is_first():
-            # The first may give one its name, or stop, while this process looks.
-            found += (path for path in to_be_named(folders) if path.name == "last.ckpt")
-            return str(found[-1]) if found else None
+            return next(map(str, [*reversed(found), *named]), None)
         if not found:
             raise InputError(f"--ckpt_path last: no last.ckpt below {run_folder}; leave --ckpt_path out to start a new run")
         if not found[-1].exists():
@@ -95,11 +96,11 @@ def _candidates(folders: Sequence[Path]) -> list[Path]:
 
 
 def _written(path: Path) -> float:
-    """When, in seconds; the beginning of time for what a run beside this one has taken away meanwhile."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
+    """When, in seconds; of a link to nothing, when that was; the beginning of time for what a run beside this one has taken away meanwhile."""
+    for look in (path.stat, path.lstat):
+        with suppress(FileNotFoundError):
+            return look().st_mtime
+    return 0.0
 
 
 def _step(path: Path) -> int:
@@ -164,7 +165,8 @@ def _newest_whole(folders: Sequence[Path], fit: bool) -> str | None:
 
 
 def _any_checkpoint(folders: Sequence[Path]) -> str | None:
-    return next(map(str, [*_candidates(folders), *to_be_named(folders)]), None)
+    named = list(to_be_named(folders))  # first, since rank 0 may give one its name meanwhile
+    return next(map(str, [*_candidates(folders), *named]), None)
 
 
 TRACES = (

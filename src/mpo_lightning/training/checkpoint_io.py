@@ -140,7 +140,7 @@ class ManifestCheckpointIO(TorchCheckpointIO):
             loaded: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
         except FileNotFoundError:
             raise InputError(
-                f"--ckpt_path {path}: it was there and is not any more; a run that writes there keeps its latest alone, so start again"
+                f"{path}: no such checkpoint; if it was there a moment ago, a run that writes there keeps its latest alone, so start again"
             ) from None
         return loaded
 

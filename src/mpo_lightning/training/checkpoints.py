@@ -1,7 +1,6 @@
 """Checkpoints: written every N steps, at the end and when a run is stopped."""
 
 import signal
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ class StepCheckpoint(ModelCheckpoint):
     def go_on_in(self, folder: Path) -> None:
         """Writes into the folder of the run before, so that the best ones are known and those that are no longer kept are removed. Before training starts."""
         self.dirpath, self._goes_on = str(folder), True
-        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # Ranks may have found different checkpoints; the first one's is taken.

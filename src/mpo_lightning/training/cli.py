@@ -1,5 +1,6 @@
 """LightningCLI for `mpo fit|validate|test`."""
 
+import os
 import traceback
 import warnings
 from pathlib import Path
@@ -49,7 +50,12 @@ def _checkpoint_folders(config: Namespace) -> list[Path]:
     for folder in (str(config.trainer.default_root_dir or ""), *folders):
         if "://" in folder:
             raise InputError(f"{folder}: checkpoints are written to a disk that all machines share, not to a URL; give a folder")
-    return [Path(folder).expanduser() for folder in folders]
+    return [_expanded(folder) for folder in folders]
+
+
+def _expanded(folder: str) -> Path:
+    """With ~, as Lightning has it; Path's own raises for a user that is not there."""
+    return Path(os.path.expanduser(folder))  # noqa: PTH111
 
 
 def _refuse_hidden_checkpoints(config: Namespace, run_folder: Path) -> None:
@@ -59,7 +65,7 @@ def _refuse_hidden_checkpoints(config: Namespace, run_folder: Path) -> None:
         return
     logger = next(iter(_listed(config.trainer.get("logger"))), Namespace())
     place = (logger.get("init_args") or Namespace()).get("save_dir")
-    if place not in (None, RUN_FOLDER) and not Path(place).expanduser().resolve().is_relative_to(run_folder.resolve()):
+    if place not in (None, RUN_FOLDER) and not Path(place).resolve().is_relative_to(run_folder.resolve()):
         raise InputError(
             f"--ckpt_path: the first logger's save_dir {place} is where Lightning puts checkpoints too, and they are looked for in {run_folder}; set it to "
             f"{RUN_FOLDER}, which stands for trainer.default_root_dir, or give trainer.default_root_dir that folder"
@@ -90,6 +96,7 @@ class MPOCLI(LightningCLI):
                 MPOModule,
                 MMPRDataModule,
                 parser_class=FitParser,
+                parser_kwargs={"prog": "mpo"},
                 # The optimizer is MPOModule's own: built after configure_model, over trained parameters only, stepping per step.
                 auto_configure_optimizers=False,
                 save_config_kwargs={"overwrite": True},
@@ -109,18 +116,19 @@ class MPOCLI(LightningCLI):
         """Without predict, which generates answers and is not a verb of the trainer's (`inference`)."""
         return {name: skipped for name, skipped in LightningCLI.subcommands().items() if name != "predict"}
 
+    def _parse_ckpt_path(self) -> None:
+        """Lightning's own reads the whole checkpoint, unchecked, for options that this module does not keep there."""
+
     def before_instantiate_classes(self) -> None:
         """Finds the checkpoint before any model is loaded, and gives loggers the run folder."""
         config = self.config[self.subcommand]
         others = _checkpoint_folders(config)
-        # As Lightning does, which would do so later.
-        run_folder = config.trainer.default_root_dir = str(Path(config.trainer.default_root_dir or "runs").expanduser())
-        if Path(run_folder).exists() and not Path(run_folder).is_dir():
-            raise InputError(f"trainer.default_root_dir: {run_folder} is a file; give a folder for the run")
-        if Path(run_folder).is_symlink() and not Path(run_folder).exists():
-            raise InputError(
-                f"trainer.default_root_dir: {run_folder} is a link to a folder that is not there; mount its disk, or give another"
-            )
+        run_folder = config.trainer.default_root_dir = str(_expanded(config.trainer.default_root_dir or "runs"))
+        for name, place in (("trainer.default_root_dir", Path(run_folder)), *(("dirpath", folder) for folder in others)):
+            if place.exists() and not place.is_dir():
+                raise InputError(f"{name}: {place} is a file; give a folder for the run")
+            if place.is_symlink() and not place.exists():
+                raise InputError(f"{name}: {place} is a link to a folder that is not there; mount its disk, or give another")
         asked = str(config.get("ckpt_path") or "")
         if asked in ("auto", "last"):
             _refuse_hidden_checkpoints(config, Path(run_folder))
@@ -173,7 +181,11 @@ class MPOCLI(LightningCLI):
 
 
 class ParsedOnly(MPOCLI):
-    """Its `config` is what the verb would run with; nothing is seeded, built or run."""
+    """Its `config` is what the verb would run with; nothing is seeded, built or run.
+
+    Raises:
+        InputError: the options alone are wrong, whatever is on this machine.
+    """
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Lightning's own warns of `args` beside those of another verb."""
@@ -181,7 +193,10 @@ class ParsedOnly(MPOCLI):
 
     def _set_seed(self) -> None: ...
 
-    def before_instantiate_classes(self) -> None: ...
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        _checkpoint_folders(config)
+        _refuse_hidden_checkpoints(config, Path(config.trainer.default_root_dir or "runs"))
 
     def instantiate_classes(self) -> None: ...
 
@@ -196,6 +211,7 @@ def run(args: Any = None) -> MPOCLI:
         "Total length of `list` across ranks is zero",
         ".*your dataloader is not resumable",
         "The dirpath has changed",
+        "Checkpoint directory .* exists and is not empty",  # the lock's file
         "It is recommended to use .self.log.*sync_dist=True",  # they are reduced already
         "FSDP2-wrapped module .* returned a view tensor",  # nothing writes into it
     ):

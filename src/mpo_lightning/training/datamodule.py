@@ -20,6 +20,7 @@ from mpo_lightning.data.plan import Plan, PlanSampler
 from mpo_lightning.data.prompts import Prompt, ShardQuestions
 from mpo_lightning.data.reader import ShardReader
 from mpo_lightning.data.reference_cache import open_cache, weights_fingerprint
+from mpo_lightning.data.remote import is_remote, refuse_secrets
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.models.flops import pair_flops
 from mpo_lightning.models.loading import load_processor, read_config
@@ -91,9 +92,14 @@ class MMPRDataModule(L.LightningDataModule):
         ):
             if value < 1:
                 raise InputError(f"data.{name} must be at least 1, got {value}")
-        for name, least in (("num_workers", num_workers), ("seed", seed or 0)):
-            if least < 0:
-                raise InputError(f"data.{name} must be at least 0, got {least}")
+        for name, value in (("num_workers", num_workers), ("seed", seed or 0)):
+            if value < 0:
+                raise InputError(f"data.{name} must be at least 0, got {value}")
+        # Before they are written into config.yaml.
+        for folders in (train, validation, test):
+            for folder in [folders] if isinstance(folders, str) else folders or ():
+                if is_remote(folder):
+                    refuse_secrets(folder)
         if not cache_gib > 0:
             raise InputError(f"data.cache_gib must be above 0, got {cache_gib}")
         self.folders: dict[str, str | dict[str, float] | None] = {
