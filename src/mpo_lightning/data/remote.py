@@ -45,7 +45,7 @@ def refuse_secrets(url: str) -> None:
     try:
         parts = urlsplit(url.rpartition("::")[2])
     except ValueError as error:
-        raise InputError(f"{url}: no URL ({error})") from None
+        raise InputError(f"{url.partition('://')[0]}://...: no URL ({error})") from None
     web = parts.scheme in ("http", "https")
     if parts.password or (web and (parts.username or parts.query or parts.fragment)):
         raise InputError(
