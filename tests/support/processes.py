@@ -1,6 +1,7 @@
 """Several processes in a test: a free port, a group of their own, a hard time limit, and nothing left behind."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,9 +19,12 @@ QUIET = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Below those that the system gives to connections, one of which would have it before a process has started that is to listen there."""
+    for port in random.SystemRandom().sample(range(10_000, 32_000), 100):
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def tasks(tmp_path: Path, arguments: list[str], until_begun: bool) -> list[str]:
     with ExitStack() as stack:
         processes = [stack.enter_context(started(sys.executable, *arguments, env=slurm(tmp_path, rank, port))) for rank in (0, 1)]
         if until_begun:
-            wait_for(lambda: begun(tmp_path / "run"), 90)
+            wait_for(lambda: begun(tmp_path / "run") or any(process.poll() is not None for process in processes), 90)
             for process in processes:
                 os.killpg(process.pid, signal.SIGUSR1)  # SLURM signals all that belongs to a step
         outputs = [finish(process, 120) for process in processes]
