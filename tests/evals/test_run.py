@@ -17,6 +17,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.evals.callback import EvaluateBenchmark
 from mpo_lightning.evals.compare import read_run
 from support.judge_server import chat_server
+from support.processes import bytes_below
 from support.runs import logged, make_run
 
 OPTIONS: dict[str, Any] = {
@@ -98,7 +99,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(mathvista: Path, tiny_folder: Pa
     again = command(tiny_folder, mathvista, tmp_path / "run", "--devices=1", "--samples=8")
     process = subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     parts, deadline = tmp_path / "run/responses.jsonl.parts", time.monotonic() + 120
-    while time.monotonic() < deadline and sum(path.stat().st_size for path in parts.glob("part-*")) < 500:
+    while time.monotonic() < deadline and bytes_below(parts, "part-*") < 500:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -21,6 +21,7 @@ from mpo_lightning.data.tiling import cut_tiles, normalize_tiles
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.generation import split_by_rope
 from mpo_lightning.models.loading import load_processor
+from support.processes import bytes_below
 
 OPTIONS: dict[str, Any] = {
     "dtype": "float32", "accelerator": "cpu", "devices": "1", "num_workers": 0, "max_new_tokens": 12, "max_tiles": 2,
@@ -132,7 +133,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(shards: Path, tiny_folder: Path,
                "--batch_size=2"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     parts, deadline = tmp_path / "out.parts", time.monotonic() + 120
-    while time.monotonic() < deadline and sum(path.stat().st_size for path in parts.glob("part-*")) < 500:
+    while time.monotonic() < deadline and bytes_below(parts, "part-*") < 500:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -20,7 +20,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids
 from mpo_lightning.prefs.sources import Source
-from support.processes import finish, members, started, wait_for
+from support.processes import bytes_below, finish, members, started, wait_for
 from support.runs import make_run
 
 SOURCES = [Source(["photos"], 1, correctness=False), Source(["*"], 1, kinds=["as_asked"])]
@@ -174,7 +174,7 @@ def test_kills_at_any_moment_leave_no_trace(built: Path, prompts: Path, taught_f
         )
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
+            size = bytes_below(folder)
             if kills < 5 and size > seen:
                 time.sleep(0.05 * attempt)
                 seen = size + 3000

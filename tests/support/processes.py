@@ -1,5 +1,6 @@
 """Several processes in a test: a free port, a group of their own, a hard time limit, and nothing left behind."""
 
+import fnmatch
 import os
 import random
 import signal
@@ -90,3 +91,13 @@ def wait_for(what: Any, seconds: float) -> None:
     while not what():
         assert time.monotonic() < end, f"nothing after {seconds} seconds"
         time.sleep(0.02)
+
+
+def bytes_below(folder: Path, pattern: str = "*") -> int:
+    """Of files that a process is writing, which renames and removes some of them meanwhile."""
+    found = 0
+    for place, _, names in os.walk(folder):
+        for name in fnmatch.filter(names, pattern):
+            with suppress(FileNotFoundError):
+                found += (Path(place) / name).stat().st_size
+    return found

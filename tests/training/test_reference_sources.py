@@ -27,7 +27,7 @@ from mpo_lightning.models.tiny import write_tiny_model
 from mpo_lightning.objectives import TRDPO
 from mpo_lightning.training import ExportPolicy, StartupCheck
 from support.oracle import oracle_logps
-from support.processes import run_apart
+from support.processes import bytes_below, run_apart
 from support.runs import logged, make_run
 
 OPTIONS = {"precision": "32-true", "accelerator": "cpu", "devices": "1", "max_tiles": 2, "max_length": 1024, "num_workers": 0}
@@ -205,7 +205,7 @@ def test_a_killed_pass_goes_on_with_other_processes_and_ends_the_same(
         [*arguments, "--devices=1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and sum(path.stat().st_size for path in shards.rglob("part-*.bin")) < 6 * PART_ROW.itemsize:
+    while time.monotonic() < deadline and bytes_below(shards, "part-*.bin") < 6 * PART_ROW.itemsize:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
