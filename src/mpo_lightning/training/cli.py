@@ -196,7 +196,7 @@ class ParsedOnly(MPOCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         _checkpoint_folders(config)
-        _refuse_hidden_checkpoints(config, Path(config.trainer.default_root_dir or "runs"))
+        _refuse_hidden_checkpoints(config, _expanded(config.trainer.default_root_dir or "runs"))
 
     def instantiate_classes(self) -> None: ...
 

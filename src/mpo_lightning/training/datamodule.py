@@ -84,22 +84,18 @@ class MMPRDataModule(L.LightningDataModule):
         cache_gib: float = 64.0,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("global_batch_size", global_batch_size),
-            ("micro_batch_size", micro_batch_size),
-            ("max_tiles", max_tiles),
-            ("max_row_tokens", max_row_tokens if max_row_tokens is not None else 1),
+        for name, value, least in (
+            ("global_batch_size", global_batch_size, 1),
+            ("micro_batch_size", micro_batch_size, 1),
+            ("max_tiles", max_tiles, 1),
+            ("max_row_tokens", max_row_tokens, 1),
+            ("num_workers", num_workers, 0),
+            ("seed", seed, 0),
         ):
-            if value < 1:
-                raise InputError(f"data.{name} must be at least 1, got {value}")
-        for name, value in (("num_workers", num_workers), ("seed", seed or 0)):
-            if value < 0:
-                raise InputError(f"data.{name} must be at least 0, got {value}")
-        # Before they are written into config.yaml.
-        for folders in (train, validation, test):
-            for folder in [folders] if isinstance(folders, str) else folders or ():
-                if is_remote(folder):
-                    refuse_secrets(folder)
+            if value is not None and value < least:
+                raise InputError(f"data.{name} must be at least {least}, got {value}")
+        for folder in filter(is_remote, [*([train] if isinstance(train, str) else train or ()), validation or "", test or ""]):
+            refuse_secrets(folder)  # before config.yaml is written
         if not cache_gib > 0:
             raise InputError(f"data.cache_gib must be above 0, got {cache_gib}")
         self.folders: dict[str, str | dict[str, float] | None] = {
