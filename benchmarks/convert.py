@@ -39,9 +39,9 @@ def write_checkpoint(golden: Path, folder: Path, layers: int) -> int:
     }
     config["llm_config"] |= sizes
     (folder / "config.json").write_text(json.dumps(config))
-    from mpo_lightning.models.opengvlab.config import native_config
-    from mpo_lightning.models.opengvlab.convert import native_shapes
-    from mpo_lightning.models.opengvlab.names import packed_shape, tensor_maps
+    from mpo_lightning.models.internvl.opengvlab.config import native_config
+    from mpo_lightning.models.internvl.opengvlab.convert import native_shapes
+    from mpo_lightning.models.internvl.opengvlab.names import packed_shape, tensor_maps
 
     shapes = native_shapes(native_config(config, 608, str(folder)))
     shards: list[dict[str, torch.Tensor]] = [{}]
@@ -62,7 +62,7 @@ def write_checkpoint(golden: Path, folder: Path, layers: int) -> int:
 
 def convert(source: Path, output: Path) -> None:
     """In a process of its own: converts there and back, and prints the extra bytes."""
-    from mpo_lightning.models.opengvlab import convert as conversion
+    from mpo_lightning.models.internvl.opengvlab import convert as conversion
 
     conversion.SHARD_BYTES = SHARD_BYTES
     before = peak_memory()

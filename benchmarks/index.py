@@ -32,9 +32,9 @@ LINE = b'{"question": "' + b"q" * 760 + b'", "chosen": "a", "rejected": "b"}\n'
 
 def generate(folder: Path, records: int) -> None:
     """An index of so many records, and its tars as empty files of their size."""
-    from mpo_lightning.data.index import MEMBER, record_dtype
-    from mpo_lightning.data.index_summary import FORMAT, DatasetEntry, ShardEntry
-    from mpo_lightning.data.named_arrays import save_array
+    from mpo_lightning.data.shards.index import MEMBER, record_dtype
+    from mpo_lightning.data.shards.index_summary import FORMAT, DatasetEntry, ShardEntry
+    from mpo_lightning.files.named_arrays import save_array
 
     rng = np.random.default_rng(0)
     rows = np.zeros(records, record_dtype(14))
@@ -74,8 +74,8 @@ def private_megabytes() -> float:
 
 
 def measure_ours(folder: Path) -> dict[str, float]:
-    from mpo_lightning.data.index import open_index
     from mpo_lightning.data.plan import Plan
+    from mpo_lightning.data.shards.index import open_index
 
     empty, start = private_megabytes(), time.perf_counter()
     index = open_index(folder)

@@ -40,9 +40,9 @@ from mpo_lightning.inference.embedded import EmbeddedEngine  # noqa: E402
 from mpo_lightning.inference.engine import Work  # noqa: E402
 from mpo_lightning.models.export import save_folder  # noqa: E402
 from mpo_lightning.models.generation import EncodedPrompt, generate, pad_prompts  # noqa: E402
+from mpo_lightning.models.internvl.tiny import tiny_model  # noqa: E402
 from mpo_lightning.models.processor import Processor  # noqa: E402
 from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids  # noqa: E402
-from mpo_lightning.models.tiny import tiny_model  # noqa: E402
 
 TILES = 5  # a grid of four and the thumbnail
 

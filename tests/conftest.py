@@ -81,7 +81,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory, sample_meta: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny InternVL2 checkpoint folder."""
-    from mpo_lightning.models.tiny import write_tiny_model
+    from mpo_lightning.models.internvl.tiny import write_tiny_model
 
     output = tmp_path_factory.mktemp("tiny") / "model"
     write_tiny_model(output)

@@ -19,9 +19,9 @@ from mpo_lightning.commands.run import COMMANDS
 from mpo_lightning.data.dataset import PairDataset
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model
-from mpo_lightning.training import cli as training_cli
-from mpo_lightning.training import run_lock
-from mpo_lightning.training.checkpoint_choice import CHOSEN
+from mpo_lightning.runs import lock as run_lock
+from mpo_lightning.runs.checkpoints.choice import CHOSEN
+from mpo_lightning.commands import fit as training_cli
 from support.processes import free_port, run_apart, started
 from support.runs import logged
 
@@ -345,7 +345,7 @@ def test_what_lightning_refuses_of_a_callback_is_one_sentence_too(fit_arguments:
 
 HOLDER = """
 import pathlib, sys
-from mpo_lightning.training.run_lock import RunLock
+from mpo_lightning.runs.lock import RunLock
 lock = RunLock(pathlib.Path(sys.argv[1]))
 print(lock.alone(), flush=True)
 sys.stdin.read()

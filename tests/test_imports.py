@@ -6,7 +6,7 @@ from pathlib import Path
 
 PROGRAM = """
 import gc, weakref
-from mpo_lightning.imports import load
+from mpo_lightning.commands.imports import load
 
 class Cycle:
     def __init__(self): self.itself = self

@@ -21,7 +21,7 @@ from miniature.chains import solution
 from miniature.world import draw_problem
 from mpo_lightning.data.encoding import IMAGE_TOKEN
 from mpo_lightning.data.templates import get_template
-from mpo_lightning.evals.prompts import REASONING, WORD
+from mpo_lightning.evals.benchmarks.prompts import REASONING, WORD
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.processor import Processor
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 SERVER = multiprocessing.get_context("forkserver")
 PRELOADED = [
-    "mpo_lightning.training.cli",
+    "mpo_lightning.commands.fit",
     "mpo_lightning.commands",
     "mpo_lightning.evals.registry",
     "mpo_lightning.inference.predict",

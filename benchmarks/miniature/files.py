@@ -12,7 +12,7 @@ from typing import Any
 
 from miniature.chains import solution
 from miniature.world import Problem, draw_picture, draw_problem
-from mpo_lightning.evals.prompts import WORD, with_reasoning
+from mpo_lightning.evals.benchmarks.prompts import WORD, with_reasoning
 
 BASE, TEST, VALIDATION, QUESTIONS = 1_000, 2_000, 3_000, 4_000
 """Seeds of the splits; variants (another base, another set of questions) count on from them."""

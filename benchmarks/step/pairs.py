@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoTokenizer, InternVLConfig, InternVLVisi
 from mpo_lightning.data.encoding import IMAGE_END, IMAGE_START, IMAGE_TOKEN, EncodedPair
 from mpo_lightning.data.tiling import cut_tiles
 from mpo_lightning.models.flops import pair_flops
-from mpo_lightning.models.presets import get_preset
+from mpo_lightning.models.internvl.presets import get_preset
 
 
 def read_pairs(model: Path, data: Path, count: int) -> list[EncodedPair]:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpo_lightning import __version__
+from mpo_lightning.commands.imports import load
 from mpo_lightning.errors import InputError, LostRank
-from mpo_lightning.imports import load
 
 TRAINER_VERBS = {
     "fit": "train a policy with MPO: --config overlays, on one device or many",
@@ -77,7 +77,7 @@ def main() -> None:
     # A user's own loss may lie in the working folder; last, so that nothing there hides a package.
     sys.path.append(str(Path.cwd()))
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
-        importlib.import_module("mpo_lightning.ranks.together").forget_earlier_attempts()
+        importlib.import_module("mpo_lightning.runs.agreement").forget_earlier_attempts()
     code: str | int | None = 0
     try:
         # sys.argv is left alone: Lightning's launcher starts other ranks with it.
@@ -99,7 +99,7 @@ def main() -> None:
         code = stopped.code
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        importlib.import_module("mpo_lightning.ranks.together").end_process(
+        importlib.import_module("mpo_lightning.runs.agreement").end_process(
             code if isinstance(code, int) else int(code is not None)
         )
     raise SystemExit(code)
@@ -122,7 +122,7 @@ def run(arguments: Sequence[str]) -> None:
             f"--data.train SHARDS/train; 'mpo {verb} --help' explains every option"
         )
     elif verb in TRAINER_VERBS:
-        load("mpo_lightning.training.cli").run()
+        load("mpo_lightning.commands.fit").run()
     elif verb in GROUPS and (len(arguments) == 1 or arguments[1] in ("-h", "--help")):
         print("\n".join([f"usage: mpo {verb} VERB ... | mpo {verb} VERB --help", "", *group_lines(verb)]))
     elif verb in GROUPS and arguments[1] not in GROUPS[verb]:

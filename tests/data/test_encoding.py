@@ -17,7 +17,7 @@ from mpo_lightning.data.records import PreferenceRecord, checked_question
 from mpo_lightning.data.templates import TEMPLATES, get_template
 from mpo_lightning.data.tiling import normalize_tiles
 from mpo_lightning.errors import BadRecord, InputError
-from mpo_lightning.models.opengvlab.tokenizer import original_tokenizer
+from mpo_lightning.models.internvl.opengvlab.tokenizer import original_tokenizer
 from support.turns import turn_texts
 
 IGNORE = -100  # the reference's label of a position that is not trained

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpo_lightning.data.index import ShardIndex, record_dtype
-from mpo_lightning.data.index_summary import DatasetEntry, ShardEntry
 from mpo_lightning.data.plan import Plan, PlanSampler, balance, pack
+from mpo_lightning.data.shards.index import ShardIndex, record_dtype
+from mpo_lightning.data.shards.index_summary import DatasetEntry, ShardEntry
 from mpo_lightning.errors import InputError
 
 

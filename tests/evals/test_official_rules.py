@@ -2,10 +2,10 @@
 
 import pytest
 
-from mpo_lightning.evals.m3cot import official_letter
-from mpo_lightning.evals.mathvision_rules import official_answer, official_correct
-from mpo_lightning.evals.mathvista import edit_distance, official_prediction
-from mpo_lightning.evals.pope import official_word
+from mpo_lightning.evals.benchmarks.m3cot import official_letter
+from mpo_lightning.evals.benchmarks.mathvision_rules import official_answer, official_correct
+from mpo_lightning.evals.benchmarks.mathvista import edit_distance, official_prediction
+from mpo_lightning.evals.benchmarks.pope import official_word
 from mpo_lightning.evals.registry import BENCHMARKS
 
 CHOICE = {"choices": ["red", "green", "greenish"], "answer_type": "text", "answer": "green"}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mpo_lightning.errors import InputError
-from mpo_lightning.evals.questions import QUESTIONS, load, question, score, table
+from mpo_lightning.evals.benchmarks.questions import QUESTIONS, load, question, score, table
 
 
 def test_a_direct_question_asks_for_a_short_answer_once_and_one_with_reasoning_not_at_all() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mpo_lightning.errors import InputError
-from mpo_lightning.evals import mmhal, pope
+from mpo_lightning.evals.benchmarks import mmhal, pope
 from mpo_lightning.evals.published import published
 from mpo_lightning.evals.registry import BENCHMARKS
 from mpo_lightning.evals.scoring import score_rows

@@ -17,10 +17,10 @@ from transformers import (
 from mpo_lightning.commands.model import plan
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.freeze import freeze_parts
+from mpo_lightning.models.internvl.presets import PRESETS, get_preset
 from mpo_lightning.models.lora import Lora, add_adapters
 from mpo_lightning.models.memory import Row, plan_memory
 from mpo_lightning.models.pair_forward import PairForward
-from mpo_lightning.models.presets import PRESETS, get_preset
 from mpo_lightning.models.recompute import recompute_activations
 from mpo_lightning.objectives import MPOObjective
 

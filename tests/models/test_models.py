@@ -16,13 +16,13 @@ from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.data.templates import TEMPLATES, get_template
 from mpo_lightning.data.tiling import cut_tiles, normalize_tiles
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.drop_path import DropPath, add_drop_path, draw_paths
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.freeze import freeze_parts, part_modules
+from mpo_lightning.models.internvl.drop_path import DropPath, add_drop_path, draw_paths
+from mpo_lightning.models.internvl.tiny import tiny_model
 from mpo_lightning.models.loading import Processor, load_model, load_processor
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.models.recompute import recompute_activations
-from mpo_lightning.models.tiny import tiny_model
 from support.turns import turn_texts
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from mpo_lightning.commands.data import check, show
 from mpo_lightning.commands.prefs import build, dropout_ntp, pair, sample
-from mpo_lightning.data.index import open_index
-from mpo_lightning.data.mmpr import read_meta
+from mpo_lightning.data.annotations.mmpr import read_meta
+from mpo_lightning.data.shards.index import open_index
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids

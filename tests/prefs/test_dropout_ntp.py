@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from mpo_lightning.data.sample import packaged_tokenizer
+from mpo_lightning.data.shards.sample import packaged_tokenizer
 from mpo_lightning.errors import InputError
 from mpo_lightning.prefs.dropout_ntp import DropoutOptions, begun_rows, cut_place, joined, paired
 

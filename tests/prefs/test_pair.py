@@ -9,7 +9,7 @@ import pytest
 
 from mpo_lightning.commands.data import shard
 from mpo_lightning.commands.prefs import pair
-from mpo_lightning.data.mmpr import read_meta
+from mpo_lightning.data.annotations.mmpr import read_meta
 from mpo_lightning.errors import InputError
 from mpo_lightning.prefs.responses import cut
 
@@ -228,7 +228,7 @@ def test_a_run_that_was_killed_while_it_wrote_goes_on_and_other_settings_are_ref
         patch.setattr("mpo_lightning.prefs.annotations.write_json", killed)
         pair(str(responses), str(out), workers=1)
     assert list((out / "annotations").iterdir()) and not (out / "meta.json").exists()
-    (out / "annotations" / "set_pairs_vqa_format_rules.partial").write_text("half a li")
+    (out / "annotations" / ".set_pairs_vqa_format_rules.jsonl.partial").write_text("half a li")
     with pytest.raises(InputError, match=r"made with options.rules.most 15 instead of 3; choose another --output"):
         pair(str(responses), str(out), pairs_per_question=3, workers=1)
     pair(str(responses), str(out), workers=2)

@@ -3,8 +3,8 @@
 import random
 from collections import Counter
 
+from mpo_lightning.data.words import difference, plain_words, word_counts
 from mpo_lightning.prefs.pairing import Candidate, PairingRules, choose_pairs, distinct
-from mpo_lightning.prefs.words import difference, plain_words, word_counts
 
 
 def candidates(count: int, word: str, first: int = 0, length: int = 10) -> list[Candidate]:

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mpo_lightning.commands.prefs import fingerprint
-from mpo_lightning.data.mmpr import AnnotationSet
+from mpo_lightning.data.annotations.mmpr import AnnotationSet
 from mpo_lightning.errors import InputError
-from mpo_lightning.evals.prompts import with_reasoning
+from mpo_lightning.evals.benchmarks.prompts import with_reasoning
 from mpo_lightning.prefs.overlap import picture_fingerprint, read_fingerprints, text_fingerprint
 from mpo_lightning.prefs.prompt_files import language_of, read_prompt_files
 from mpo_lightning.prefs.questions import PreparedQuestions, Rejection, prepare, says_its_answer, write_questions

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mpo_lightning.answers import Kind
-from mpo_lightning.answers.asked import options_of, question_of
+from mpo_lightning.answers.question import options_of, question_of
 from mpo_lightning.commands.prefs import pair
 from mpo_lightning.prefs.verify import Outcome, verify
 

@@ -22,9 +22,9 @@ from typing import Any
 from PIL import Image
 
 from mpo_lightning.commands.data import shard
-from mpo_lightning.data.check import check_folder, index_folder
-from mpo_lightning.data.index import open_index
-from mpo_lightning.data.reader import ShardReader
+from mpo_lightning.data.shards.check import check_folder, index_folder
+from mpo_lightning.data.shards.index import open_index
+from mpo_lightning.data.shards.reader import ShardReader
 from mpo_lightning.errors import BadRecord, InputError
 from support.damaged_sidecars import sidecars
 

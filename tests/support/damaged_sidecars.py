@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from mpo_lightning.data.check import check_folder, index_folder
-from mpo_lightning.data.index import open_index
-from mpo_lightning.data.reference_cache import ROW, cache_folder, finish_cache, open_cache, part_bytes
+from mpo_lightning.data.shards.check import check_folder, index_folder
+from mpo_lightning.data.shards.index import open_index
+from mpo_lightning.data.shards.reference_cache import ROW, cache_folder, finish_cache, open_cache, part_bytes
 from mpo_lightning.errors import InputError
-from mpo_lightning.training.checkpoint_choice import find_checkpoint
-from mpo_lightning.training.checkpoint_io import ManifestCheckpointIO, manifest_of, problem_of
+from mpo_lightning.runs.checkpoints.choice import find_checkpoint
+from mpo_lightning.runs.checkpoints.io import ManifestCheckpointIO, manifest_of, problem_of
 
 NO_OBJECTS = (
     "[" * 200_000,

@@ -16,14 +16,14 @@ import pytest
 import torch
 
 from mpo_lightning.commands import data as commands
-from mpo_lightning.data.index import open_index
-from mpo_lightning.data.reader import ShardReader
-from mpo_lightning.data.reference_cache import PART_ROW, ROW, finished_rows, part_bytes
+from mpo_lightning.data.shards.index import open_index
+from mpo_lightning.data.shards.reader import ShardReader
+from mpo_lightning.data.shards.reference_cache import PART_ROW, ROW, finished_rows, part_bytes
 from mpo_lightning.errors import InputError
+from mpo_lightning.models.internvl.tiny import write_tiny_model
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.lora import Lora, add_adapters, merged_weights
 from mpo_lightning.models.pair_forward import PairForward
-from mpo_lightning.models.tiny import write_tiny_model
 from mpo_lightning.objectives import TRDPO
 from mpo_lightning.training import ExportPolicy, StartupCheck
 from support.oracle import oracle_logps

@@ -9,9 +9,9 @@ import torch
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.export import save_folder
+from mpo_lightning.models.internvl.tiny import tiny_model, write_tiny_model
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.pair_forward import PairForward
-from mpo_lightning.models.tiny import tiny_model, write_tiny_model
 from mpo_lightning.objectives import ORPO, TRDPO, TermWeights
 from mpo_lightning.training.optimizer import parameter_groups
 from support.runs import logged, make_run
@@ -61,7 +61,7 @@ def test_steps_equal_a_plain_hand_written_loop(tmp_path: Path, shards: Path, tin
     encoder = load_processor(tiny_folder).encoder(12, 1024, "truncate")
     plan = data._plan("train")
     order = plan.epoch_order(0)[:8, 0].tolist()
-    from mpo_lightning.data.reader import ShardReader
+    from mpo_lightning.data.shards.reader import ShardReader
 
     reader = ShardReader(plan.index)
     rewards_seen: list[float] = []

@@ -15,11 +15,11 @@ import torch
 from mpo_lightning.commands import data as commands
 from mpo_lightning.commands.model import export
 from mpo_lightning.errors import InputError
+from mpo_lightning.models.internvl.tiny import write_tiny_model
 from mpo_lightning.models.loading import load_model
-from mpo_lightning.models.tiny import write_tiny_model
-from mpo_lightning.training.checkpoint_choice import find_checkpoint
-from mpo_lightning.training.checkpoint_io import problem_of
-from mpo_lightning.training.sharded_checkpoint import load_sharded
+from mpo_lightning.runs.checkpoints.choice import find_checkpoint
+from mpo_lightning.runs.checkpoints.io import problem_of
+from mpo_lightning.runs.checkpoints.sharded import load_sharded
 from support.mixed_shards import mixed_shards
 from support.processes import torchrun
 from support.runs import logged

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mpo_lightning.models.tiny import write_tiny_model
+from mpo_lightning.models.internvl.tiny import write_tiny_model
 from support.mixed_shards import mixed_shards
 from support.processes import run_apart
 from support.runs import logged

@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 import torch
 
-from mpo_lightning.data.index import open_index
+from mpo_lightning.data.shards.index import open_index
 from mpo_lightning.errors import InputError
 from mpo_lightning.training import StepCheckpoint
 from mpo_lightning.training.loss_limit import LossLimit, LossWatch

@@ -2,7 +2,6 @@
 
 from mpo_lightning.answers.check import check
 from mpo_lightning.answers.equality import equivalent
-from mpo_lightning.answers.question import Kind, Question
-from mpo_lightning.answers.verdict import Extraction, Verdict
+from mpo_lightning.answers.question import Extraction, Kind, Question, Verdict
 
 __all__ = ["Extraction", "Kind", "Question", "Verdict", "check", "equivalent"]

@@ -9,7 +9,7 @@ Nothing is evaluated here. A source that is not understood gives None; depth and
 from fractions import Fraction
 from typing import Any
 
-from mpo_lightning.answers.tokens import FUNCTIONS, tokenize
+from mpo_lightning.answers.tokens import FUNCTIONS, NotUnderstood, TokenStream, tokenize, without_words
 
 Tree = tuple[Any, ...]
 MAX_DEPTH, MAX_TOKENS = 40, 200
@@ -17,10 +17,6 @@ RELATIONS = {"=": "=", "<": "<", ">": ">", "≤": "≤", "≥": "≥", "≠": "�
 CLOSING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
 MATRICES = {"pmatrix", "bmatrix", "vmatrix", "matrix", "array", "smallmatrix", "Bmatrix"}
 OPAQUE = {"sum", "prod", "int", "lim", "bigcup"}
-
-
-class NotUnderstood(Exception):
-    """The tokens are no mathematics that this parser knows."""
 
 
 def parse(source: str) -> Tree | None:
@@ -31,7 +27,7 @@ def parse(source: str) -> Tree | None:
     tokens = tokenize(source)
     if not tokens:
         return None
-    mathematics = _without_words(tokens)
+    mathematics = without_words(tokens)
     if len(mathematics) > MAX_TOKENS:
         return None
     if not any(kind in ("number", "name", "begin") for kind, _ in mathematics):
@@ -47,38 +43,7 @@ def parse(source: str) -> Tree | None:
         return None
 
 
-def _without_words(tokens: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Tokens without words, and without the power of a unit (cm^2)."""
-    kept: list[tuple[str, str]] = []
-    place = 0
-    while place < len(tokens):
-        if tokens[place][0] != "text":
-            kept.append(tokens[place])
-        elif tokens[place + 1 : place + 2] == [("mark", "^")]:
-            braced = tokens[place + 2 : place + 3] == [("mark", "{")]
-            place += 4 if braced else 2
-        place += 1
-    return kept
-
-
-class _Parser:
-    def __init__(self, tokens: list[tuple[str, str]]) -> None:
-        self.tokens, self.place, self.depth, self.bars = tokens, 0, 0, 0
-
-    def peek(self, ahead: int = 0) -> tuple[str, str]:
-        place = self.place + ahead
-        return self.tokens[place] if place < len(self.tokens) else ("end of text", "")
-
-    def take(self, mark: str) -> bool:
-        if self.peek() == ("mark", mark):
-            self.place += 1
-            return True
-        return False
-
-    def need(self, mark: str) -> None:
-        if not self.take(mark):
-            raise NotUnderstood
-
+class _Parser(TokenStream):
     def statement(self) -> Tree:
         items = [self.relation()]
         while self.peek() in (("mark", ","), ("mark", ";")):

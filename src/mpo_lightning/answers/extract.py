@@ -8,9 +8,8 @@ and so reads reasoning for answers (InternVL `extract_answer.py`, VLMEvalKit `ut
 import re
 import unicodedata
 
-from mpo_lightning.answers.bounds import NUMBER
-from mpo_lightning.answers.boxed import boxes, joined_boxes
-from mpo_lightning.answers.verdict import Extraction
+from mpo_lightning.answers.numbers import WRITTEN
+from mpo_lightning.answers.question import Extraction
 
 HEAD, TAIL = 2_000, 10_000
 """Characters at both ends of a response that are looked at; an answer is not said in the middle of a longer one."""
@@ -53,7 +52,7 @@ CONCLUSION = re.compile(
 
 STATED = re.compile(r"(?:\b(?:is|are|was|were|be|equals)\b|[=≈:])\s*(?:approximately|about|around|only|exactly|equal\s+to|\$|:|\\[(\[])*\s*-?[\d.,]+(?:\s?\S{1,12}){0,2}[.)$]*$", re.IGNORECASE)  # fmt: skip
 REMAINING = re.compile(
-    rf"({NUMBER})\s+(?:(?!on\b|the\b|to\b|at\b|in\b)[a-z]+\s+){{0,2}}(?:remain(?:s|ing)?|left)\b(?!\s+(?:side|of|hand))|\b(?:leaves|leaving)\b\D{{0,25}}\d",
+    rf"({WRITTEN})\s+(?:(?!on\b|the\b|to\b|at\b|in\b)[a-z]+\s+){{0,2}}(?:remain(?:s|ing)?|left)\b(?!\s+(?:side|of|hand))|\b(?:leaves|leaving)\b\D{{0,25}}\d",
     re.IGNORECASE,
 )
 """What is left."""
@@ -184,3 +183,37 @@ def conclusion(text: str) -> Extraction | None:
     if len(found) > 1 and len(text) < SHORT and re.search(r"\d", found[0]):
         return Extraction(found[0], "first sentence", 0.7)
     return Extraction(found[-1], "last sentence" if len(found) > 1 else "sentence", 0.75)
+
+
+MOST_BOXES, LONGEST_BOX = 20, 2_000
+"""Boxes of a text that are looked at, from its end, and characters of one."""
+
+
+def boxes(text: str) -> list[tuple[int, int, str]]:
+    """Place, end and content of every \\boxed{...}, its braces counted; one that the text's end cuts off is taken as it is."""
+    found: list[tuple[int, int, str]] = []
+    for match in list(re.finditer(r"\\?(?:f|\\)?boxed\s?\{", text))[-MOST_BOXES:]:
+        if found and match.start() < found[-1][1]:
+            continue
+        depth, place = 1, match.end()
+        limit = min(len(text), match.end() + LONGEST_BOX)
+        while place < limit and depth:
+            depth += {"{": 1, "}": -1}.get(text[place], 0)
+            place += 1
+        content = text[match.end() : place - 1] if depth == 0 else text[match.end() : match.end() + 200]
+        found.append((match.start(), place if depth == 0 else match.end(), content))
+    return found
+
+
+def joined_boxes(text: str) -> str | None:
+    """The content of the last \\boxed{...}, with those right before it; None without any."""
+    found = boxes(text)
+    if not found:
+        return None
+    content = found[-1][2]
+    for before, behind in zip(found[-2::-1], found[:0:-1], strict=False):
+        between = text[before[1] : behind[0]]
+        if len(between) > 60 or "\n" in between or re.search(r"[=<>]|[.!?]\s", between):
+            break
+        content = f"{before[2]}, {content}"
+    return content.strip()

@@ -44,6 +44,10 @@ _WORD = "|".join([*UNITS, *TENS, *SCALES])
 WORDS = re.compile(rf"\b(?:{_WORD})(?:(?:[ -]| and )(?:{_WORD}))*\b", re.IGNORECASE)
 # 1,234,567.8 | 1 234 567 with a LaTeX thin space | 1234.5 | .5, then an exponent
 DIGITS = r"(?:\d{1,3}(?:(?:,|\\,|,\\!|\{,\})\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+_WORDS = r"zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred"
+WRITTEN = rf"(?:[-$]{{0,2}}\d+(?:[.,]\d+)*%?|(?:{_WORDS})\b)"
+"""Pattern of a number in digits or as a common English word."""
+
 NUMBER = re.compile(
     rf"(?:(?P<sign>[-+−–])\s{{0,2}})?(?:[$€£¥]\s{{0,2}})?"
     rf"(?:(?P<whole>\d+)\s(?P<n>\d+)\s?/\s?(?P<d>\d+)(?![\d/])"

@@ -2,7 +2,7 @@
 
 import re
 
-from mpo_lightning.answers.boxed import joined_boxes
+from mpo_lightning.answers.extract import joined_boxes
 from mpo_lightning.answers.numbers import parse_number
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)

@@ -162,3 +162,46 @@ def _plain_word(text: str) -> list[tuple[str, str]]:
     if len(text) > 3 or not text.isascii():
         return [("text", text)]
     return [("name", letter) for letter in text]
+
+
+def without_words(tokens: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Tokens without words, and without the power of a unit (cm^2)."""
+    kept: list[tuple[str, str]] = []
+    place = 0
+    while place < len(tokens):
+        if tokens[place][0] != "text":
+            kept.append(tokens[place])
+        elif tokens[place + 1 : place + 2] == [("mark", "^")]:
+            braced = tokens[place + 2 : place + 3] == [("mark", "{")]
+            place += 4 if braced else 2
+        place += 1
+    return kept
+
+
+class NotUnderstood(Exception):
+    """The tokens are no mathematics that this parser knows."""
+
+
+class TokenStream:
+    """Tokens that a parser takes one by one.
+
+    Args:
+        tokens: kind and text of each.
+    """
+
+    def __init__(self, tokens: list[tuple[str, str]]) -> None:
+        self.tokens, self.place, self.depth, self.bars = tokens, 0, 0, 0
+
+    def peek(self, ahead: int = 0) -> tuple[str, str]:
+        place = self.place + ahead
+        return self.tokens[place] if place < len(self.tokens) else ("end of text", "")
+
+    def take(self, mark: str) -> bool:
+        if self.peek() == ("mark", mark):
+            self.place += 1
+            return True
+        return False
+
+    def need(self, mark: str) -> None:
+        if not self.take(mark):
+            raise NotUnderstood

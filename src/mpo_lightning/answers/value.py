@@ -3,13 +3,11 @@
 import re
 from fractions import Fraction
 
-from mpo_lightning.answers.bounds import NUMBER, OPERATED, is_bound, without_bounds
-from mpo_lightning.answers.boxed import boxes
 from mpo_lightning.answers.evaluate import value_at, values
 from mpo_lightning.answers.expressions import parse
-from mpo_lightning.answers.extract import REMAINING, sentences
-from mpo_lightning.answers.hedges import without_aside
-from mpo_lightning.answers.numbers import UNIT_POWER, Number, find_numbers, parse_number
+from mpo_lightning.answers.extract import REMAINING, boxes, sentences
+from mpo_lightning.answers.numbers import UNIT_POWER, WRITTEN, Number, find_numbers, parse_number
+from mpo_lightning.answers.qualifiers import OPERATED, is_bound, without_aside, without_bounds
 from mpo_lightning.answers.readings import COPULA
 from mpo_lightning.answers.readings import FORMULA as FORMULAS
 from mpo_lightning.answers.units import ATTACHED, UNIT
@@ -28,7 +26,7 @@ LETTERED = re.compile(rf"√|π|\\pi|\d\s?!|\d\s?[xyznabk](?![A-Za-z])|{ATTACHED
 """A number with a factor that looks like a unit."""
 
 OUT_OF = re.compile(
-    rf"(?:^|(?<=\s))out\s+of\s+(?:the\s+|these\s+|all\s+)?\S+|(?<=\s)of\s+(?:the|these|all|all\s+the)\s+{NUMBER}(?=\s+[a-z])|(?<=\d\s)of\s+{NUMBER}(?=\s+[a-z]|\W*$)",
+    rf"(?:^|(?<=\s))out\s+of\s+(?:the\s+|these\s+|all\s+)?\S+|(?<=\s)of\s+(?:the|these|all|all\s+the)\s+{WRITTEN}(?=\s+[a-z])|(?<=\d\s)of\s+{WRITTEN}(?=\s+[a-z]|\W*$)",
     re.IGNORECASE,
 )
 """The whole that a count is part of."""

@@ -32,8 +32,8 @@ def shard(
         shard_megabytes: a tar is closed before it grows larger.
         workers: processes; default one a core.
     """
-    from mpo_lightning.data.shards import plan_shards, write_shards
-    from mpo_lightning.data.survey import survey
+    from mpo_lightning.data.annotations.survey import survey
+    from mpo_lightning.data.shards.write import plan_shards, write_shards
 
     if not 0 <= validation < 1:
         raise InputError(f"--validation is {validation}; it must be at least 0 and below 1")
@@ -78,7 +78,7 @@ def check(folder: str, workers: int | None = None) -> None:
         folder: a shard folder, or one with train/ and validation/ in it.
         workers: processes; default one a core.
     """
-    from mpo_lightning.data.check import check_folder, split_folders
+    from mpo_lightning.data.shards.check import check_folder, split_folders
 
     bad = 0
     for path in split_folders(Path(folder)):
@@ -111,7 +111,7 @@ def show(
         max_tiles: most tiles of a pair's pictures, thumbnails not counted.
         seed: of the draw.
     """
-    from mpo_lightning.data.show import write_page
+    from mpo_lightning.commands.pairs_page import write_page
 
     if pairs < 1 or max_tiles < 1:
         raise InputError("--pairs and --max_tiles must be at least 1")
@@ -137,7 +137,7 @@ def index(folder: str, on_bad: OnBad = "strict") -> None:
         on_bad: strict stops at the first record that breaks a rule; quarantine leaves such records out of the index and lists them in
             FOLDER/index/quarantine.jsonl (exit code 3).
     """
-    from mpo_lightning.data.check import index_folder
+    from mpo_lightning.data.shards.check import index_folder
 
     with progress_bar("shards") as advance:
         report = index_folder(Path(folder), on_bad == "strict", advance)
@@ -160,7 +160,7 @@ def import_pairs(
         columns: whose columns the file has; auto looks at the first row.
         on_bad: strict stops at a row that cannot be used; quarantine writes it to OUTPUT/quarantine.jsonl and goes on (exit code 3).
     """
-    from mpo_lightning.data.foreign import import_pairs as import_from
+    from mpo_lightning.data.annotations.foreign import import_pairs as import_from
 
     with progress_bar("rows") as advance:
         written, refused, found = import_from(
@@ -211,7 +211,7 @@ def reference(
         num_workers: loader processes a device.
         attention: back end of the language model's attention.
     """
-    from mpo_lightning.data.check import split_folders
+    from mpo_lightning.data.shards.check import split_folders
     from mpo_lightning.models.loading import load_processor
     from mpo_lightning.training.reference_pass import run_reference_pass
 

@@ -242,12 +242,12 @@ def _respond(
     from dataclasses import asdict
 
     from mpo_lightning.data.prompts import Repeated
-    from mpo_lightning.data.reference_cache import tokenizer_fingerprint
+    from mpo_lightning.data.shards.reference_cache import tokenizer_fingerprint
     from mpo_lightning.evals.generate import ProblemPrompts, begin, fingerprint_of
     from mpo_lightning.inference.predict import run_predict
+    from mpo_lightning.models.internvl.opengvlab.cache import fingerprint, native_folder
     from mpo_lightning.models.loading import load_processor
-    from mpo_lightning.models.opengvlab.cache import fingerprint, native_folder
-    from mpo_lightning.ranks.first import is_first
+    from mpo_lightning.runs.rank import is_first
 
     max_tiles, max_length, template = limits
     prompts: Any = ProblemPrompts(benchmark, problems, images, cot)
@@ -284,6 +284,7 @@ def compare(runs: list[str], output: str = "comparison") -> None:
     from rich.table import Table
 
     from mpo_lightning.evals import compare as comparing
+    from mpo_lightning.files.whole import write_json
 
     if len(runs) < 2:
         raise InputError("give at least two runs to compare")
@@ -308,7 +309,7 @@ def compare(runs: list[str], output: str = "comparison") -> None:
     Console(width=None if Console().is_terminal else 120).print(table)
     target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
-    comparing.write_json(lines, target.with_suffix(".json"))
+    write_json(target.with_suffix(".json"), [vars(line) for line in lines])
     comparing.draw(lines, target.with_suffix(".png"))
     print(
         f"{target.with_suffix('.json')}, {target.with_suffix('.png')}: the table and the picture; p is of a paired test on common problems: McNemar's exact one, or, with several samples a problem or a judge's points, of signs flipped at random"

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from mpo_lightning.commands.imports import load
 from mpo_lightning.errors import InputError
-from mpo_lightning.imports import load
 
 HELP = """usage: mpo launch --nodes N --gpus G [--scheduler slurm|torchrun] [options] FIT_OPTIONS
 
@@ -93,7 +93,7 @@ def launch(arguments: Sequence[str]) -> None:
         raise InputError(
             "--print_config has no place in a launch script; 'mpo fit ... --print_config' shows what it would run with"
         )
-    config = load("mpo_lightning.training.cli").ParsedOnly(["fit", *fit]).config.fit
+    config = load("mpo_lightning.commands.fit").ParsedOnly(["fit", *fit]).config.fit
     _refuse_contradictions(config, int(options["nodes"]), int(options["gpus"]))
     fit += [] if config.ckpt_path else ["--ckpt_path", "auto"]
     fit += ["--trainer.num_nodes", options["nodes"], "--trainer.devices", options["gpus"]]

@@ -15,7 +15,7 @@ def tiny(output: str, seed: int = 0) -> None:
         output: a new checkpoint folder.
         seed: of the weights.
     """
-    from mpo_lightning.models.tiny import write_tiny_model
+    from mpo_lightning.models.internvl.tiny import write_tiny_model
 
     print(f"{output}: {write_tiny_model(Path(output), seed):,} parameters")
 
@@ -33,9 +33,9 @@ def convert(source: str, output: str, to: Literal["transformers", "opengvlab"] =
         like: for opengvlab, an original folder of the same model whose Python and tokenizer files are copied; default those that the
             source keeps from its own conversion (SOURCE/original).
     """
+    from mpo_lightning.models.internvl.opengvlab.cache import is_original
+    from mpo_lightning.models.internvl.opengvlab.convert import to_opengvlab, to_transformers
     from mpo_lightning.models.loading import read_config
-    from mpo_lightning.models.opengvlab.cache import is_original
-    from mpo_lightning.models.opengvlab.convert import to_opengvlab, to_transformers
 
     folder, target = Path(source), Path(output)
     if to == "transformers" and like is not None:
@@ -181,12 +181,12 @@ def plan(
     """
     from dataclasses import fields
 
+    from mpo_lightning.models.internvl.opengvlab.cache import is_original
+    from mpo_lightning.models.internvl.opengvlab.config import native_config, read_original
+    from mpo_lightning.models.internvl.presets import get_preset
     from mpo_lightning.models.loading import read_config
     from mpo_lightning.models.lora import Lora
     from mpo_lightning.models.memory import Row, plan_memory
-    from mpo_lightning.models.opengvlab.cache import is_original
-    from mpo_lightning.models.opengvlab.config import native_config, read_original
-    from mpo_lightning.models.presets import get_preset
 
     if min(devices, pairs, prompt, chosen, rejected) < 1 or tiles < 0:
         raise InputError("--devices, --pairs, --prompt, --chosen and --rejected must be at least 1, and --tiles at least 0")

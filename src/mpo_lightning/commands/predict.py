@@ -45,13 +45,13 @@ def predict(
         num_nodes: machines; start the same command on each with torchrun or srun.
         num_workers: loader processes a device.
     """
-    from mpo_lightning.data.join import open_shards
     from mpo_lightning.data.prompts import Prompts, QuestionFile, ShardQuestions
-    from mpo_lightning.data.reference_cache import tokenizer_fingerprint
-    from mpo_lightning.inference.parts import file_digest
+    from mpo_lightning.data.shards.join import open_shards
+    from mpo_lightning.data.shards.reference_cache import tokenizer_fingerprint
+    from mpo_lightning.files.digests import file_digest
     from mpo_lightning.inference.predict import PredictOptions, run_predict
+    from mpo_lightning.models.internvl.opengvlab.cache import fingerprint, native_folder
     from mpo_lightning.models.loading import load_processor
-    from mpo_lightning.models.opengvlab.cache import fingerprint, native_folder
 
     if (questions is None) == (shards is None):
         raise InputError("give either --questions FILE or --shards FOLDER")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mpo_lightning.commands.progress import progress_bar
 from mpo_lightning.errors import InputError
 from mpo_lightning.prefs.sources import Source
-from mpo_lightning.ranks.first import is_first, wait_for
+from mpo_lightning.runs.rank import is_first, wait_for
 
 if TYPE_CHECKING:
     from mpo_lightning.inference.engine import Engine
@@ -119,7 +119,7 @@ def sample(
         prompt_files: a folder of prompt texts KIND.LANGUAGE.txt, in place of or beside the package's.
         on_bad: strict stops at a question that cannot be used; quarantine leaves it out and lists it in OUTPUT.rejected.jsonl (exit code 3).
     """
-    from mpo_lightning.inference.parts import tidy
+    from mpo_lightning.inference.answer_file import tidy
     from mpo_lightning.prefs.prompt_files import read_prompt_files
     from mpo_lightning.prefs.questions import prepare, question_sets, write_questions
     from mpo_lightning.prefs.sample import draw
@@ -186,9 +186,9 @@ def pair(
     """
     from dataclasses import asdict
 
-    from mpo_lightning.inference.parts import file_digest
-    from mpo_lightning.prefs.annotations import write_json
-    from mpo_lightning.prefs.claim import claim
+    from mpo_lightning.files.digests import file_digest
+    from mpo_lightning.files.settings import take_output_folder
+    from mpo_lightning.files.whole import write_json
     from mpo_lightning.prefs.pair import Counts, make_pairs
 
     target = Path(output)
@@ -197,7 +197,7 @@ def pair(
     options = pair_options(pairs_per_question, reuse, difference, balance_length, confidence, filters)
     if not Path(responses).is_file():
         raise InputError(f"{responses}: there is no such file; 'mpo prefs sample' writes one")
-    claim(target, "pair.json", {"responses": file_digest(Path(responses)), "options": asdict(options)}, "pairs")
+    take_output_folder(target, "pair.json", {"responses": file_digest(Path(responses)), "options": asdict(options)}, "pairs")
     with progress_bar("pairs", Path(responses).stat().st_size, "bytes") as advance:
         counts = make_pairs(Path(responses), target, options, workers or os.cpu_count() or 1, advance)
     write_json(target / "counts.json", {source: found.as_dict() for source, found in counts.items()})
@@ -242,11 +242,12 @@ def dropout_ntp(
     import json
     from dataclasses import asdict
 
-    from mpo_lightning.data.mmpr import read_meta
-    from mpo_lightning.inference.parts import file_digest, tidy
-    from mpo_lightning.prefs.annotations import whole_file, write_json
+    from mpo_lightning.data.annotations.mmpr import read_meta
+    from mpo_lightning.files.digests import file_digest
+    from mpo_lightning.files.settings import take_output_folder
+    from mpo_lightning.files.whole import whole_file, write_json
+    from mpo_lightning.inference.answer_file import tidy
     from mpo_lightning.prefs.build import told
-    from mpo_lightning.prefs.claim import claim
     from mpo_lightning.prefs.dropout_ntp import DropoutOptions, begun_rows, pair_rows
     from mpo_lightning.prefs.filters import FAILED, FILTERS, check_filters
     from mpo_lightning.prefs.sample import draw
@@ -269,7 +270,7 @@ def dropout_ntp(
             "pairs": {entry.name: file_digest(entry.annotation) for entry in read_meta(Path(pairs))}, "options": asdict(options), "sampling": asdict(drawn),
             "max_new_tokens": max_new_tokens, "engine": chosen.description(), "tokenizer": named,
         }  # fmt: skip
-        claim(target, "dropout_ntp.json", settings, "pairs")
+        take_output_folder(target, "dropout_ntp.json", settings, "pairs")
         tidy(answers)
         with whole_file(begun) as file:
             for row in begun_rows(chosen_rows(Path(pairs)), options, offsets, counts):
@@ -435,7 +436,7 @@ def fingerprint(
 
 def problems_of(rows: list[dict[str, Any]], identity: str, root: Path) -> Iterator[tuple[str, str, list[Path]]]:
     """Id, question and pictures of problems."""
-    from mpo_lightning.data.mmpr import picture_path
+    from mpo_lightning.data.annotations.mmpr import picture_path
     from mpo_lightning.errors import BadRecord
 
     for number, row in enumerate(rows, start=1):
@@ -479,8 +480,8 @@ def pair_options(most: int, reuse: int, difference: float, balance: bool, confid
 
 def chosen_rows(meta: Path) -> Iterator[dict[str, Any]]:
     """The chosen sides of annotations as questions, each question and picture once."""
-    from mpo_lightning.data.mmpr import parse_line, read_lines, read_meta
-    from mpo_lightning.data.shards import unique_names
+    from mpo_lightning.data.annotations.mmpr import parse_line, read_lines, read_meta
+    from mpo_lightning.data.shards.write import unique_names
     from mpo_lightning.errors import BadRecord
 
     sets = read_meta(meta)
@@ -504,7 +505,7 @@ def chosen_rows(meta: Path) -> Iterator[dict[str, Any]]:
 
 def offsets_of(engine: "Engine", tokenizer: str | None) -> "tuple[Offsets, str]":
     """Where the tokens of a text start and stop, by the tokenizer that is to cut responses; and a name that tells it from others."""
-    from mpo_lightning.data.reference_cache import tokenizer_fingerprint
+    from mpo_lightning.data.shards.reference_cache import tokenizer_fingerprint
     from mpo_lightning.inference.embedded import EmbeddedEngine
 
     if tokenizer is None and isinstance(engine, EmbeddedEngine):
@@ -514,7 +515,7 @@ def offsets_of(engine: "Engine", tokenizer: str | None) -> "tuple[Offsets, str]"
 
         encode = load_processor(tokenizer).tokenizer
     else:
-        from mpo_lightning.data.sample import packaged_tokenizer
+        from mpo_lightning.data.shards.sample import packaged_tokenizer
 
         packaged = packaged_tokenizer()
         return lambda text: packaged.encode(text, add_special_tokens=False).offsets, "packaged"

@@ -8,8 +8,9 @@ from jsonargparse import ArgumentParser
 
 from mpo_lightning.commands import data, model, predict, prefs
 from mpo_lightning.commands import eval as evaluate
-from mpo_lightning.errors import InputError, RefusesInASentence
-from mpo_lightning.imports import load
+from mpo_lightning.commands.imports import load
+from mpo_lightning.commands.parser import RefusesInASentence
+from mpo_lightning.errors import InputError
 
 COMMANDS: dict[str, Any] = {
     "predict": predict.predict,

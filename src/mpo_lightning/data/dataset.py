@@ -9,9 +9,9 @@ from torch.utils.data import Dataset
 from mpo_lightning.data.batch import PairBatch, SetAside, collate
 from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.plan import MicroBatch
-from mpo_lightning.data.reader import ShardReader
-from mpo_lightning.data.reference_cache import ReferenceCache, StaleCache
-from mpo_lightning.data.remote import LostShard
+from mpo_lightning.data.shards.reader import ShardReader
+from mpo_lightning.data.shards.reference_cache import ReferenceCache, StaleCache
+from mpo_lightning.data.shards.remote import LostShard
 from mpo_lightning.errors import BadRecord
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DistributedSampler
 
-from mpo_lightning.data.index import ShardIndex
+from mpo_lightning.data.shards.index import ShardIndex
 from mpo_lightning.errors import InputError
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from mpo_lightning.data.index import ShardIndex
-from mpo_lightning.data.mmpr import parse_json, picture_path, read_lines, refuse_long
-from mpo_lightning.data.reader import ShardReader
+from mpo_lightning.data.annotations.mmpr import picture_path, read_lines, refuse_long
 from mpo_lightning.data.records import PreferenceRecord, checked_question
+from mpo_lightning.data.shards.index import ShardIndex
+from mpo_lightning.data.shards.reader import ShardReader
 from mpo_lightning.errors import BadRecord, InputError
+from mpo_lightning.files.strict_json import parse_json
 
 HINT = re.compile(
     r"\s*(?:Answer the question (?:using|with) a single word or phrase\.?|Answer with the option'?s? letter from the given choices directly\.?|"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mpo_lightning.errors import InputError
-from mpo_lightning.evals.crpe import ROTATIONS
+from mpo_lightning.evals.benchmarks.crpe import ROTATIONS
 from mpo_lightning.evals.files import read_rows
 
 Z = 1.959963984540054
@@ -177,11 +177,6 @@ def _beside(line: Comparison, run: Run, first: Run) -> Comparison:
     return Comparison(
         line.name, line.problems, line.score, line.low, line.high, line.undecided, len(common), gained, lost, unit * sum(differences) / len(common), p, line.number,
     )  # fmt: skip
-
-
-def write_json(lines: Sequence[Comparison], path: Path) -> None:
-    """The table as JSON."""
-    path.write_text(json.dumps([vars(line) for line in lines], indent=1) + "\n", encoding="utf-8")
 
 
 def draw(lines: Sequence[Comparison], path: Path) -> None:

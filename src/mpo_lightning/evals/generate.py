@@ -7,16 +7,16 @@ RUN/scores.jsonl       and scores.table.json, see `scoring`
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mpo_lightning.data.mmpr import picture_path
+from mpo_lightning.data.annotations.mmpr import picture_path
 from mpo_lightning.data.prompts import RESERVED, Prompt
 from mpo_lightning.data.records import IMAGE_MARK, checked_question
 from mpo_lightning.errors import InputError
 from mpo_lightning.evals.benchmark import Benchmark, Row
+from mpo_lightning.files.settings import recorded_difference
 
 
 class ProblemPrompts:
@@ -67,17 +67,5 @@ def begin(folder: Path, settings: dict[str, Any]) -> None:
     Raises:
         InputError: the folder holds a run with other settings.
     """
-    path = folder / "run.json"
-    if path.is_file():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        different = sorted(name for name in settings | earlier if settings.get(name) != earlier.get(name))
-        if different:
-            raise InputError(
-                f"{folder}: holds a run with {different[0]} {str(earlier.get(different[0]))[:60]} instead of {str(settings.get(different[0]))[:60]}; choose "
-                "another --output, or delete the folder"
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"run.json.{os.getpid()}")
-    partial.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
-    partial.replace(path)
+    if (different := recorded_difference(folder / "run.json", settings)) is not None:
+        raise InputError(f"{folder}: holds a run with {different}; choose another --output, or delete the folder")

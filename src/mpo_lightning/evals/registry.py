@@ -2,16 +2,16 @@
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.evals.benchmark import Benchmark
-from mpo_lightning.evals.crpe import CRPE
-from mpo_lightning.evals.equivalence import EQUIVALENCE
-from mpo_lightning.evals.llava_bench import LLAVA_BENCH
-from mpo_lightning.evals.m3cot import M3COT
-from mpo_lightning.evals.mathvision import MATHVISION
-from mpo_lightning.evals.mathvista import MATHVISTA
-from mpo_lightning.evals.mmhal import MMHAL
-from mpo_lightning.evals.mmvet import MMVET
-from mpo_lightning.evals.pope import POPE
-from mpo_lightning.evals.questions import QUESTIONS
+from mpo_lightning.evals.benchmarks.crpe import CRPE
+from mpo_lightning.evals.benchmarks.equivalence import EQUIVALENCE
+from mpo_lightning.evals.benchmarks.llava_bench import LLAVA_BENCH
+from mpo_lightning.evals.benchmarks.m3cot import M3COT
+from mpo_lightning.evals.benchmarks.mathvision import MATHVISION
+from mpo_lightning.evals.benchmarks.mathvista import MATHVISTA
+from mpo_lightning.evals.benchmarks.mmhal import MMHAL
+from mpo_lightning.evals.benchmarks.mmvet import MMVET
+from mpo_lightning.evals.benchmarks.pope import POPE
+from mpo_lightning.evals.benchmarks.questions import QUESTIONS
 
 BENCHMARKS = {
     one.name: one for one in (MATHVISTA, MATHVISION, M3COT, POPE, CRPE, MMVET, LLAVA_BENCH, MMHAL, EQUIVALENCE, QUESTIONS)

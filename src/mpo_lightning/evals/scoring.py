@@ -6,7 +6,6 @@ OUT.judge.jsonl      the judge's replies, kept as they come
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table
 from mpo_lightning.evals.judges import KeptReplies, ask_all
 from mpo_lightning.evals.sampling import sample_numbers
+from mpo_lightning.files.whole import write_text
 
 REPEATED = ("pid", "id", "question_id", "model", "run", "sample", "category", "group", "mode")
 """Fields that say which response a line of the output is about."""
@@ -159,9 +159,9 @@ def write(benchmark: Benchmark, scored: Scored, output: Path, mode: Mode, settin
         }
         line |= {"points": list(score.values)} if benchmark.judge else {"confidence": verdict.confidence}
         lines.append(json.dumps(line, ensure_ascii=False))
-    _replace(output, "\n".join(lines) + "\n")
+    write_text(output, "\n".join(lines) + "\n")
     table = output.with_suffix(".table.json")
-    _replace(
+    write_text(
         table,
         json.dumps(
             {
@@ -172,14 +172,3 @@ def write(benchmark: Benchmark, scored: Scored, output: Path, mode: Mode, settin
         ) + "\n",
     )  # fmt: skip
     return table
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

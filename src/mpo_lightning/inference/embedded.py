@@ -5,11 +5,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mpo_lightning.data.reference_cache import tokenizer_fingerprint
+from mpo_lightning.data.shards.reference_cache import tokenizer_fingerprint
 from mpo_lightning.inference.engine import Work
 from mpo_lightning.inference.predict import Dtype, PredictOptions, run_predict
+from mpo_lightning.models.internvl.opengvlab.cache import fingerprint, native_folder
 from mpo_lightning.models.loading import load_processor
-from mpo_lightning.models.opengvlab.cache import fingerprint, native_folder
 from mpo_lightning.models.processor import Processor
 
 

@@ -1,6 +1,6 @@
 """Who answers prompts: the model in this program, on any number of devices, or a server that speaks OpenAI's protocol.
 
-Both write the same file (see `parts`): a line a prompt in the order of the prompts, whatever the order of the answers, and go on after a kill.
+Both write the same file (see `answer_file`): a line a prompt in the order of the prompts, whatever the order of the answers, and go on after a kill.
 """
 
 from dataclasses import dataclass

@@ -20,15 +20,15 @@ from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.prompts import Prompts, Repeated
 from mpo_lightning.data.slices import Slices
 from mpo_lightning.errors import BadRecord, InputError
-from mpo_lightning.inference.parts import begin, finish, finished_lines, part_line, parts_lock
+from mpo_lightning.inference.answer_file import begin, finish, finished_lines, part_line, parts_lock
 from mpo_lightning.models.freeze import freeze
 from mpo_lightning.models.generation import Answer, PromptBatch, encode_prompt, generate, pad_prompts, read_prompts, split_by_rope
 from mpo_lightning.models.loading import load_model, read_config
 from mpo_lightning.models.pair_rope import rope_limit
 from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids
-from mpo_lightning.ranks.lost import run_whole
-from mpo_lightning.ranks.signals import ignore_signals
+from mpo_lightning.runs.lost_ranks import run_whole
+from mpo_lightning.runs.signals import ignore_signals
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoTokenizer, InternVLForConditionalGenera
 from mpo_lightning.data.encoding import IMAGE_TOKEN
 from mpo_lightning.data.templates import TEMPLATES, ChatTemplate, get_template
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.opengvlab.cache import native_folder
+from mpo_lightning.models.internvl.opengvlab.cache import native_folder
 from mpo_lightning.models.processor import ORIGINAL, Processor
 
 TEMPLATE_OF_TEXT_MODEL = {"qwen2": "Hermes-2", "phi3": "phi3-chat"}

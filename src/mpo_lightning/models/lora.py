@@ -18,9 +18,9 @@ from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.files.whole import check_output, whole_folder
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.loading import load_model, load_processor
-from mpo_lightning.models.tensor_files import check_output, whole_folder
 
 TARGETS = r".*language_model\.layers\.\d+\.(self_attn|mlp)\.\w*proj"
 ADAPTER = "default"

@@ -16,7 +16,7 @@ from transformers import InternVLForConditionalGeneration
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.data.tiling import normalize_tiles
 from mpo_lightning.models.answer_head import AnswerHead
-from mpo_lightning.models.drop_path import draw_paths
+from mpo_lightning.models.internvl.drop_path import draw_paths
 from mpo_lightning.models.pair_rope import PairRope
 from mpo_lightning.models.shared_prefix import NAME, Backend, PrefixLayout, choose_backend
 from mpo_lightning.objectives.logps import SequenceLogps

@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import InternVLForConditionalGeneration
 
-from mpo_lightning.models.drop_path import path_contexts
+from mpo_lightning.models.internvl.drop_path import path_contexts
 
 
 def recompute_activations(model: InternVLForConditionalGeneration) -> None:

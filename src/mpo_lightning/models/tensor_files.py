@@ -4,11 +4,7 @@ Reads safetensors only; pickle files (`.bin`, `.pt`) run code when they are open
 """
 
 import json
-import os
-import shutil
-import socket
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,68 +176,3 @@ class ShardWriter:
         if count > 1:
             index = {"metadata": {"total_size": self.written_bytes}, "weight_map": dict(sorted(places.items()))}
             (self.folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def whole_folder(output: Path, replace: bool = False) -> Iterator[Path]:
-    """A folder to write in, which gets its name when all is written and synced; what a failed or killed run leaves is never under that name.
-
-    Args:
-        output: the folder to be.
-        replace: a folder of that name gives way at the end, instead of being refused.
-
-    Raises:
-        InputError: `output` exists and is not empty, or cannot be written.
-    """
-    check_output(output, replace)
-    output = output.resolve()
-    # Of this process alone, so that two that write one output do not touch each other's files; the second to end is refused.
-    partial = output.with_name(f".{output.name}.{socket.gethostname()}-{os.getpid()}.partial")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_overs(output)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        yield partial
-        _sync(partial)
-        if replace and output.exists():
-            old = partial.with_suffix(".old")
-            output.rename(old)
-            partial.rename(output)
-            shutil.rmtree(old)
-        else:
-            partial.rename(output)  # takes the place of an empty folder, and of no other
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def check_output(output: Path, replace: bool = False) -> None:
-    """Raises InputError where `whole_folder` would; for work that is long before it writes."""
-    if output.is_symlink() and not output.exists():
-        raise InputError(f"{output}: a link to a folder that is not there; mount its disk, or choose another")
-    output = output.resolve()
-    if output.is_mount() or output == Path.cwd():
-        raise InputError(f"{output}: this folder cannot be replaced by a new one; choose one inside it")
-    if not replace and output.exists() and not output.is_dir():
-        raise InputError(f"{output}: is a file; choose a new folder")
-    if not replace and output.exists() and any(output.iterdir()):
-        raise InputError(f"{output}: the folder is not empty; choose a new one")
-
-
-def _remove_left_overs(output: Path) -> None:
-    """What killed processes of this machine left of the same output."""
-    for path in output.parent.glob(f".{output.name}.{socket.gethostname()}-*.partial"):
-        number = path.name.removesuffix(".partial").rpartition("-")[2]
-        if number.isdigit() and int(number) != os.getpid() and not Path(f"/proc/{number}").exists():
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    for path in [*(path for path in folder.rglob("*")), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

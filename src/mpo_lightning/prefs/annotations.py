@@ -10,14 +10,15 @@ Names of files and fields follow MMPR (InternVL issue 831); `id`, `kind` and the
 
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import IO, Any
 
-from mpo_lightning.data.shards import unique_names
+from mpo_lightning.data.shards.write import unique_names
+from mpo_lightning.files.whole import whole_file, write_json
 
 CORRECTNESS, FORMAT = "pairs_vqa_correctness_rules", "pairs_vqa_format_rules"
 
@@ -59,7 +60,7 @@ class AnnotationWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._sources: list[Place] = []
-        self._files: dict[Place, TextIO] = {}
+        self._files: dict[Place, IO[str]] = {}
         self.lengths: dict[Place, int] = {}
         self._stack = ExitStack()
 
@@ -72,18 +73,15 @@ class AnnotationWriter:
         if place not in self._files:
             if place.of_source not in self._sources:
                 self._sources.append(place.of_source)
-            partial = self._path(place).with_suffix(".partial")
-            self._files[place] = self._stack.enter_context(partial.open("w", encoding="utf-8"))
+            self._files[place] = self._stack.enter_context(whole_file(self._path(place)))
             self.lengths[place] = 0
         self._files[place].write(json.dumps(pair, ensure_ascii=False) + "\n")
         self.lengths[place] += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
         if kind is not None:
             return
-        for place in self._files:
-            self._path(place).with_suffix(".partial").rename(self._path(place))
         write_json(self.folder / "meta.json", {self._name(place): self._entry(place) for place in self._files})
 
     def _name(self, place: Place) -> str:
@@ -120,24 +118,3 @@ def joined_meta(folder: Path, metas: Iterable[Path]) -> Path:
 def picture_field(names: list[str]) -> dict[str, Any]:
     """A pair's `image` as MMPR has it: absent, a path, or a list of paths."""
     return {"image": names[0] if len(names) == 1 else names} if names else {}
-
-
-@contextmanager
-def whole_file(path: Path | None) -> Iterator[TextIO]:
-    """A text file to write that is there when the context ends without an error; None is written nowhere."""
-    if path is None:
-        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-            yield nowhere
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        yield file
-    partial.replace(path)
-
-
-def write_json(path: Path, value: Any) -> Path:
-    """A JSON file that is whole or not there."""
-    with whole_file(path) as file:
-        file.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-    return path

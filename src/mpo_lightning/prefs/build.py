@@ -23,15 +23,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from mpo_lightning.data.mmpr import AnnotationSet
-from mpo_lightning.data.shards import plan_shards, write_shards
-from mpo_lightning.data.survey import survey
+from mpo_lightning.data.annotations.mmpr import AnnotationSet
+from mpo_lightning.data.annotations.survey import survey
+from mpo_lightning.data.shards.write import plan_shards, write_shards
 from mpo_lightning.errors import InputError
+from mpo_lightning.files.digests import file_digest
+from mpo_lightning.files.settings import take_output_folder
+from mpo_lightning.files.whole import whole_file, write_json
+from mpo_lightning.inference.answer_file import tidy
 from mpo_lightning.inference.engine import Engine
-from mpo_lightning.inference.parts import file_digest, tidy
 from mpo_lightning.models.sampling import Sampling
-from mpo_lightning.prefs.annotations import joined_meta, whole_file, write_json
-from mpo_lightning.prefs.claim import claim
+from mpo_lightning.prefs.annotations import joined_meta
 from mpo_lightning.prefs.dropout_ntp import DropoutOptions, Offsets, begun_rows, pair_rows
 from mpo_lightning.prefs.filters import FAILED, first_failed, no_response
 from mpo_lightning.prefs.manifest import data_card, manifest_of
@@ -41,7 +43,7 @@ from mpo_lightning.prefs.prompt_files import PromptFiles
 from mpo_lightning.prefs.questions import PreparedQuestions, Purpose, prepare, write_questions
 from mpo_lightning.prefs.sample import draw
 from mpo_lightning.prefs.sources import Source, source_of
-from mpo_lightning.ranks.first import is_first, wait_for
+from mpo_lightning.runs.rank import is_first, wait_for
 
 
 class Progress(Protocol):
@@ -122,7 +124,7 @@ class Build:
         if any(source.dropout_ntp for source in self.sources):
             self.engine.check_begun(options.dropout.with_image)
         if is_first():
-            claim(self.folder, "build.json", self.settings(), "a build")
+            take_output_folder(self.folder, "build.json", self.settings(), "a build")
             for name in ("questions", "responses"):
                 (self.folder / name).mkdir(exist_ok=True)
             self._stage("questions/counts.json", self._questions)

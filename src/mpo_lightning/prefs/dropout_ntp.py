@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from mpo_lightning.answers import check
-from mpo_lightning.answers.asked import question_of
+from mpo_lightning.answers.question import question_of
+from mpo_lightning.data.words import difference, plain_words, word_counts
 from mpo_lightning.errors import InputError
 from mpo_lightning.prefs.annotations import AnnotationWriter, Place, dropout_suffix, picture_field
 from mpo_lightning.prefs.filters import first_failed, no_response
-from mpo_lightning.prefs.words import difference, plain_words, word_counts
 
 Row = dict[str, Any]
 Offsets = Callable[[str], Sequence[tuple[int, int]]]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpo_lightning.data.records import IMAGE_MARK, RESERVED_MARKS
-from mpo_lightning.data.repetition import repeated_share
+from mpo_lightning.data.words import repeated_share
 from mpo_lightning.errors import InputError
 from mpo_lightning.prefs.prompt_files import han, language_of
 

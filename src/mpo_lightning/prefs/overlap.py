@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mpo_lightning.data.mmpr import parse_json
 from mpo_lightning.data.pictures import open_picture
+from mpo_lightning.data.words import plain_words
 from mpo_lightning.errors import BadRecord, InputError
-from mpo_lightning.prefs.annotations import whole_file
-from mpo_lightning.prefs.words import plain_words
+from mpo_lightning.files.strict_json import parse_json
+from mpo_lightning.files.whole import whole_file
 
 NEAR = 10
 """Bits of 256 in which pictures that count as the same may differ."""

@@ -5,6 +5,7 @@ through; memory is that of some pieces, and the output does not depend on how ma
 """
 
 import json
+import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from mpo_lightning.answers.asked import question_of
-from mpo_lightning.data.processes import process_map
+from mpo_lightning.answers.question import question_of
 from mpo_lightning.data.prompts import RESERVED
 from mpo_lightning.errors import InputError
-from mpo_lightning.prefs.annotations import CORRECTNESS, FORMAT, AnnotationWriter, Place, picture_field, whole_file
+from mpo_lightning.files.process_pool import process_map
+from mpo_lightning.files.whole import whole_file
+from mpo_lightning.prefs.annotations import CORRECTNESS, FORMAT, AnnotationWriter, Place, picture_field
 from mpo_lightning.prefs.filters import FILTERS, first_failed, no_response
 from mpo_lightning.prefs.pairing import Candidate, PairingRules, choose_pairs, distinct
 from mpo_lightning.prefs.prompt_files import AS_ASKED
@@ -113,7 +115,7 @@ def make_pairs(
     with (
         process_map(partial(pair_piece, responses, options), pieces, workers) as done,
         AnnotationWriter(output) as writer,
-        whole_file(right) as kept,
+        whole_file(right) if right else Path(os.devnull).open("w", encoding="utf-8") as kept,
     ):
         for (start, stop), piece in zip(pieces, done, strict=True):
             for place, pair in piece.pairs:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mpo_lightning.prefs.words import difference, plain_words, word_counts
+from mpo_lightning.data.words import difference, plain_words, word_counts
 
 
 @dataclass(frozen=True)

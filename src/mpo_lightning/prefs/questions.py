@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from mpo_lightning.data.mmpr import AnnotationSet, parse_json, picture_path, read_lines, read_meta, refuse_long
+from mpo_lightning.data.annotations.mmpr import AnnotationSet, picture_path, read_lines, read_meta, refuse_long
 from mpo_lightning.data.prompts import RESERVED, Prompt, QuestionFile, without_hint
 from mpo_lightning.data.records import checked_question
-from mpo_lightning.data.shards import unique_names
+from mpo_lightning.data.shards.write import unique_names
+from mpo_lightning.data.words import plain_words
 from mpo_lightning.errors import BadRecord, InputError
-from mpo_lightning.prefs.annotations import whole_file
+from mpo_lightning.files.strict_json import parse_json
+from mpo_lightning.files.whole import whole_file
 from mpo_lightning.prefs.filters import MARKS, STRUCTURE
 from mpo_lightning.prefs.prompt_files import AS_ASKED, PromptFiles
 from mpo_lightning.prefs.sources import Source, source_of
-from mpo_lightning.prefs.words import plain_words
 
 Purpose = Literal["verified", "open"]
 """Questions whose answers can be checked, and the others, which are only good for DropoutNTP."""

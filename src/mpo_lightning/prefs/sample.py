@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mpo_lightning.data.prompts import Prompts, Repeated
+from mpo_lightning.files.digests import file_digest
+from mpo_lightning.files.whole import write_json
 from mpo_lightning.inference.engine import Engine, Work
-from mpo_lightning.inference.parts import file_digest
 from mpo_lightning.models.sampling import Sampling
-from mpo_lightning.prefs.annotations import write_json
 from mpo_lightning.prefs.questions import PreparedQuestions
 
 

@@ -13,7 +13,7 @@ from mpo_lightning.answers import Kind, Question, Verdict, check
 from mpo_lightning.answers.extract import announced, clean, is_refusal
 from mpo_lightning.answers.numbers import find_numbers, parse_number
 from mpo_lightning.answers.units import units_differ
-from mpo_lightning.prefs.words import plain_words
+from mpo_lightning.data.words import plain_words
 
 CONFIDENT = 0.92
 """Least confidence of a verdict that is used (measured by benchmarks/verdicts.py)."""

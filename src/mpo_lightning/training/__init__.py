@@ -1,14 +1,14 @@
 """Training with Lightning: the module, the data, and the callbacks that a config names."""
 
-from mpo_lightning.training.alarms import Alarms
-from mpo_lightning.training.checkpoints import StepCheckpoint
-from mpo_lightning.training.curves import Curves
+from mpo_lightning.runs.checkpoints.callback import StepCheckpoint
+from mpo_lightning.runs.fsdp2 import FSDP2Strategy
+from mpo_lightning.training.callbacks.alarms import Alarms
+from mpo_lightning.training.callbacks.curves import Curves
+from mpo_lightning.training.callbacks.export import ExportPolicy
+from mpo_lightning.training.callbacks.score_writer import ScoreWriter
+from mpo_lightning.training.callbacks.startup_check import StartupCheck
 from mpo_lightning.training.datamodule import MMPRDataModule
-from mpo_lightning.training.export import ExportPolicy
 from mpo_lightning.training.module import MPOModule
-from mpo_lightning.training.score_writer import ScoreWriter
-from mpo_lightning.training.sharded_strategy import FSDP2Strategy
-from mpo_lightning.training.startup_check import StartupCheck
 
 __all__ = [
     "Alarms",

@@ -5,12 +5,12 @@ from pathlib import Path
 from torch import nn
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.files.whole import check_output, whole_folder
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.lora import Lora, add_adapters, merged_weights
-from mpo_lightning.models.tensor_files import check_output, whole_folder
-from mpo_lightning.training.checkpoint_choice import check_checkpoint, read_content
-from mpo_lightning.training.sharded_checkpoint import load_sharded, read_rest
+from mpo_lightning.runs.checkpoints.choice import check_checkpoint, read_content
+from mpo_lightning.runs.checkpoints.sharded import load_sharded, read_rest
 
 PREFIX = "policy.model."
 

@@ -15,20 +15,20 @@ from torch.utils.data import DataLoader
 from mpo_lightning.data.batch import PairBatch, refuse_untrainable
 from mpo_lightning.data.dataset import PairDataset
 from mpo_lightning.data.encoding import Overlong
-from mpo_lightning.data.join import open_shards
 from mpo_lightning.data.plan import Plan, PlanSampler
 from mpo_lightning.data.prompts import Prompt, ShardQuestions
-from mpo_lightning.data.reader import ShardReader
-from mpo_lightning.data.reference_cache import open_cache, weights_fingerprint
-from mpo_lightning.data.remote import is_remote, refuse_secrets
+from mpo_lightning.data.shards.join import open_shards
+from mpo_lightning.data.shards.reader import ShardReader
+from mpo_lightning.data.shards.reference_cache import cache_meta, open_cache
+from mpo_lightning.data.shards.remote import is_remote, refuse_secrets
 from mpo_lightning.errors import BadRecord, InputError
+from mpo_lightning.files.digests import weights_fingerprint
 from mpo_lightning.models.flops import pair_flops
+from mpo_lightning.models.internvl.opengvlab.cache import native_folder
 from mpo_lightning.models.loading import load_processor, read_config
-from mpo_lightning.models.opengvlab.cache import native_folder
-from mpo_lightning.ranks.signals import ignore_signals
-from mpo_lightning.ranks.together import gather, stop_together
+from mpo_lightning.runs.agreement import gather, stop_together
+from mpo_lightning.runs.signals import ignore_signals
 from mpo_lightning.training.quarantine import Quarantine
-from mpo_lightning.training.reference_pass import cache_meta
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 

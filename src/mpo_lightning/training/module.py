@@ -21,6 +21,7 @@ from torch.optim import AdamW
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.freeze import Part
+from mpo_lightning.models.internvl.opengvlab.cache import native_folder
 from mpo_lightning.models.lora import Lora
 from mpo_lightning.models.shared_prefix import Backend
 from mpo_lightning.objectives import (
@@ -35,11 +36,12 @@ from mpo_lightning.objectives import (
     TermWeights,
 )  # fmt: skip
 from mpo_lightning.objectives.generation import GenerationMean
+from mpo_lightning.runs.identity import RunIdentity
+from mpo_lightning.runs.resume import Resume
 from mpo_lightning.training.loss_limit import LossLimit, LossWatch
 from mpo_lightning.training.optimizer import make_optimizer, total_steps, warmup_cosine
 from mpo_lightning.training.policy_and_reference import PolicyAndReference, ReferenceSource
-from mpo_lightning.training.resume import Resume
-from mpo_lightning.training.same_run import RunIdentity, describe, describe_optimizer
+from mpo_lightning.training.run_description import describe, describe_optimizer
 from mpo_lightning.training.step_guard import StepGuard
 from mpo_lightning.training.step_metrics import NAMES, StepMeter, mean_names, pair_rows, step_means, step_sums
 
@@ -101,7 +103,8 @@ class MPOModule(PolicyAndReference):
         self.shift = SHIFTS[reward_shift]()
         folders = {"model.policy": policy} | ({"model.reference": reference or policy} if objective.needs_reference else {})
         kept = {"model.drop_path": drop_path, "model.freeze": sorted(freeze), "model.lora": asdict(lora) if lora else None}
-        self._resume = Resume(RunIdentity(describe(objective, reward_shift) | kept | describe_optimizer(optimizer), folders))
+        options = describe(objective, reward_shift) | kept | describe_optimizer(optimizer)
+        self._resume = Resume(RunIdentity(options, folders, native_folder))
         self.make_optimizer = optimizer
         self.warmup_ratio = warmup_ratio
         if not 0 <= warmup_ratio <= 1:

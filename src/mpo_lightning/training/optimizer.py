@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_cosine_schedule_with_warmup
 
 from mpo_lightning.errors import InputError
@@ -61,23 +61,6 @@ def warmup_cosine(optimizer: Optimizer, steps: float, warmup_ratio: float) -> LR
         raise InputError("the run has no end, so the cosine has none either; set trainer.max_epochs or trainer.max_steps")
     warmup = -(-int(steps * warmup_ratio * 1_000_000) // 1_000_000)
     return get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=warmup, num_training_steps=int(steps))
-
-
-def follow_rates(optimizer: Optimizer, schedule: LRScheduler, rates: list[float]) -> None:
-    """Gives a resumed run its own learning rates and its own length, where the checkpoint would bring those of the run before.
-
-    With the same settings nothing changes, to the bit: the rate of a step is the group's own times a number of the schedule.
-
-    Args:
-        optimizer: with the checkpoint's state.
-        schedule: likewise, of the resumed run's length.
-        rates: configured, one a parameter group.
-    """
-    assert isinstance(schedule, LambdaLR)
-    schedule.base_lrs = list(rates)
-    for group, rate, factor in zip(optimizer.param_groups, rates, schedule.lr_lambdas, strict=True):
-        group["initial_lr"], group["lr"] = rate, rate * factor(schedule.last_epoch)
-    schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:

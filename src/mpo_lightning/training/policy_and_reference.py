@@ -16,9 +16,9 @@ from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.drop_path import add_drop_path
 from mpo_lightning.models.freeze import Part, freeze_parts, part_modules
 from mpo_lightning.models.freeze import freeze as freeze_all
+from mpo_lightning.models.internvl.drop_path import add_drop_path
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.models.lora import Lora, adapters_off, add_adapters
 from mpo_lightning.models.pair_forward import PairForward
@@ -26,8 +26,8 @@ from mpo_lightning.models.recompute import recompute_activations
 from mpo_lightning.models.sharding import empty_model, shard
 from mpo_lightning.models.shared_prefix import Backend
 from mpo_lightning.objectives import SequenceLogps
-from mpo_lightning.ranks.together import stop_together
-from mpo_lightning.training.sharded_strategy import FSDP2Strategy
+from mpo_lightning.runs.agreement import stop_together
+from mpo_lightning.runs.fsdp2 import FSDP2Strategy
 
 ReferenceSource = Literal["model", "cache", "adapter"]
 

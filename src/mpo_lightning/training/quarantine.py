@@ -1,6 +1,6 @@
 """Bad records of a run: it stops at them, or sets them aside in a file, on every rank alike.
 
-With several ranks the stop comes where all of them meet (see `together`): at the end of the global step, or of the evaluation. Nothing
+With several ranks the stop comes where all of them meet (see `runs.agreement`): at the end of the global step, or of the evaluation. Nothing
 was trained on in between, since the optimizer has not stepped yet.
 """
 
@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from mpo_lightning.data.batch import PairBatch
-from mpo_lightning.ranks.together import gather, stop_together
+from mpo_lightning.runs.agreement import gather, stop_together
 
 
 class Quarantine:

@@ -11,44 +11,30 @@ from torch.utils.data import DataLoader, Dataset
 
 from mpo_lightning.data.batch import PairBatch, SetAside, collate
 from mpo_lightning.data.encoding import PairEncoder
-from mpo_lightning.data.index import ShardIndex, open_index
-from mpo_lightning.data.reader import ShardReader
-from mpo_lightning.data.reference_cache import (
+from mpo_lightning.data.shards.index import ShardIndex, open_index
+from mpo_lightning.data.shards.reader import ShardReader
+from mpo_lightning.data.shards.reference_cache import (
     MISSING,
     ROW,
     cache_folder,
+    cache_meta,
     finish_cache,
     finished_rows,
     open_cache,
     pair_digest,
     part_bytes,
-    tokenizer_fingerprint,
-    weights_fingerprint,
 )
 from mpo_lightning.data.slices import Slices
 from mpo_lightning.errors import BadRecord, InputError
+from mpo_lightning.files.digests import weights_fingerprint
 from mpo_lightning.models.freeze import freeze
+from mpo_lightning.models.internvl.opengvlab.cache import native_folder
 from mpo_lightning.models.loading import load_model
-from mpo_lightning.models.opengvlab.cache import native_folder
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.models.shared_prefix import Backend
-from mpo_lightning.ranks.lost import run_whole
-from mpo_lightning.ranks.signals import ignore_signals
+from mpo_lightning.runs.lost_ranks import run_whole
+from mpo_lightning.runs.signals import ignore_signals
 from mpo_lightning.training.quarantine import Quarantine
-
-
-def cache_meta(index: ShardIndex, encoder: PairEncoder, model_fingerprint: str, precision: str) -> dict[str, Any]:
-    """What a cache is made with; see `reference_cache`. `model_fingerprint` is `weights_fingerprint` of the reference's folder."""
-    settings = {name: getattr(encoder, name) for name in ("tile_size", "tokens_per_tile", "max_tiles", "max_length", "overlong")}
-    return {
-        "format": 3,
-        "shards": index.fingerprint,
-        "model": model_fingerprint,
-        "tokenizer": tokenizer_fingerprint(encoder.tokenizer),
-        "precision": precision,
-        "template": encoder.template.name,
-        **settings,
-    }
 
 
 @dataclass(frozen=True)

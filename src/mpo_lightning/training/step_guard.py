@@ -1,7 +1,6 @@
 """A step that must not be taken (its loss or gradient is no number any more, or its loss explodes): the run stops before the optimizer takes
 it in, and says on which records."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mpo_lightning.data.batch import PairBatch
-from mpo_lightning.ranks.together import gather, stop_together
+from mpo_lightning.files.whole import write_json
+from mpo_lightning.runs.agreement import gather, stop_together
 
 
 class StepGuard:
@@ -46,10 +46,9 @@ class StepGuard:
         bad = [row["key"] for row in rows if not (math.isfinite(row["loss"]) and row["loss"] <= limit)]
         path = folder / f"{kind}-step-{step}.json"
         if not dist.is_initialized() or dist.get_rank() == 0:
-            path.parent.mkdir(parents=True, exist_ok=True)
             # Strings, since JSON has no NaN.
             records = [row | {"loss": f"{row['loss']:.6g}"} for row in rows]
-            path.write_text(json.dumps({"step": step, "what": problem, "bad": bad, "records": records}, indent=1), encoding="utf-8")
+            write_json(path, {"step": step, "what": problem, "bad": bad, "records": records})
         named = f"record '{bad[0]}'" + (f" and {len(bad) - 1} more" if len(bad) > 1 else "") if bad else "no record stands out"
         stop_together(
             f"{problem} in step {step} ({named}; the step's records are in {path}) and the step was not taken; look at the records, lower "

@@ -1,0 +1,85 @@
+"""Yes or no, true or false: said, or meant by a sentence that affirms or denies."""
+
+import re
+
+from mpo_lightning.answers.qualifiers import is_answer_no
+
+YES = re.compile(r"[\s\"'*(]*(yes|no|true|false|yeah|yep|nope|none)\b", re.IGNORECASE)
+SAME_AS = {"yeah": "yes", "yep": "yes", "nope": "no", "none": "no"}
+TRUTH = {"true": "yes", "false": "no", "yes": "true", "no": "false"}
+"""A word for the side of the other pair: true where yes or no is asked."""
+VERB = re.compile(
+    r"(?:is|are|was|were|has|have|had|does|do|did|can|will|contains?|shows?|lies|there|features?|depicts?|displays?|includes?|appears?|holds?|see|stands?|sits?|"
+    r"(?:there|it|that)'s|(?:is|are|was|were|has|does|do)n't)\W*",
+    re.IGNORECASE,
+)
+HAN_NO, HAN_YES = re.compile(r"^\W*(?:否|不|没有|没|错)"), re.compile(r"^\W*(?:是|有|对|可以|能|正确)")
+BUT_YES = re.compile(r"\b(?:no\s+doubt|not\s+only|without\s+(?:a\s+)?doubt|no\s+question)\b", re.IGNORECASE)
+"""Affirms with the words of a denial."""
+UNSEEN = re.compile(
+    r"\b(?:can\s?not|can't|do\s+not|don't|could\s?n't)\s+(?:see|find|spot|identify|detect|observe)\s+(?:a|an|any|the)\b",
+    re.IGNORECASE,
+)
+"""Denies what was asked for; not a refusal."""
+SAY = re.compile(r"\b(?:not|wrong\s+to\s+say|incorrect\s+to\s+say|isn't)\s+[\"']?(yes|no|true|false)\b", re.IGNORECASE)
+DENIED = re.compile(
+    r"\b(?:not|no|none|neither|nobody|nothing|nowhere|never|zero|absent|missing|without|lacks?|fails?\s+to|untrue|false|incorrect|wrong|cannot|can't|(?:is|are|do|does|did|has|have|was|were)n't)\b|\bequal\s+to\s+(?:the\s+(?:number|value)|that)",
+    re.IGNORECASE,
+)
+NOT_THERE = re.compile(r"(?:there|it|they)\s+(?:is|are)(?:n't|\s+not)\W*$|not\s+(?:in|on|visible|present|there)\b", re.IGNORECASE)
+BOTH = re.compile(r"\b(?:yes|true)\s+(?:and|or)\s+(?:no|false)\b", re.IGNORECASE)
+TAIL = re.compile(
+    r",?\s+(?:as|because|since|while|whereas|so\s+there\s+(?:is|are))\b(?=.*\b(?:no|not|none)\b).*$|,\s*(?:and\s+)?not\s+.*$|\s+and\s+not\s+.*$",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Tells of something else what does not hold of it."""
+UNCLEAR = re.compile(r"\bbut\s+(?:is\s+|are\s+)?not\b", re.IGNORECASE)
+"""Affirms one thing and denies another; which was asked for is not said."""
+
+
+def is_statement(sentence: str) -> bool:
+    """Whether words say something: three or more, with a verb among them."""
+    words = sentence.split()
+    if NOT_THERE.match(sentence):
+        return True
+    return len(words) >= 3 and any(map(VERB.fullmatch, words))
+
+
+def side_of(ordered: list[str], sides: dict[str, int], refused: bool) -> tuple[int, str, float] | None:
+    """The side that sentences take: the one that is named, else what the first statement affirms or denies.
+
+    Args:
+        ordered: sentences, the most telling first.
+        sides: the number of each option by its word.
+        refused: whether the text says that there is no answer; then no statement counts.
+    """
+    other = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
+    for sentence in ordered:
+        if (said := SAY.search(sentence)) and other[said[1].lower()] in sides:
+            return sides[other[said[1].lower()]], "yes or no", 0.7
+        if BUT_YES.search(sentence) or BOTH.search(sentence):
+            continue
+        if spoken := YES.match(sentence):
+            word = SAME_AS.get(spoken[1].lower(), spoken[1].lower())
+            word = word if word in sides else TRUTH[word]
+            if word in sides and (word != "no" or is_answer_no(sentence[spoken.end() :])):
+                return sides[word], "yes or no", 0.9
+    for sentence in ordered[:1]:
+        for pattern, words_of_side in ((HAN_NO, {"no", "false"}), (HAN_YES, {"yes", "true"})):
+            if pattern.match(sentence):
+                return sides[next(iter(words_of_side & set(sides)))], "yes or no", 0.85
+    ordered = [BUT_YES.sub(" ", sentence) for sentence in ordered]
+    for sentence in ordered:
+        named = re.finditer(r"\b(?:" + "|".join(sides) + r")\b", sentence.lower())
+        words = {match[0] for match in named if match[0] != "no" or is_answer_no(sentence[match.end() :])}
+        if len(words) == 1:
+            return sides[words.pop()], "yes or no", 0.8
+    for sentence in ordered:
+        statement = TAIL.sub("", sentence)
+        if UNCLEAR.search(statement):
+            return None
+        unseen = UNSEEN.search(statement)
+        if not refused and (is_statement(statement) or unseen) and not statement.endswith(("?", ":", ",")):
+            wanted = {"no", "false"} if DENIED.search(statement) or unseen else {"yes", "true"}
+            return sides[next(iter(wanted & set(sides)))], "statement", 0.65
+    return None

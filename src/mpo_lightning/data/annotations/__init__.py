@@ -1,0 +1,1 @@
+"""What comes in: MMPR annotations and the formats of other projects, checked before anything is written."""

@@ -1,0 +1,286 @@
+"""Preference pairs in the columns of other projects, as MMPR annotations.
+
+    TRL        prompt, chosen, rejected (texts, or lists of turns whose content may be a list of parts), image or images
+    ms-swift   messages (the last turn is the chosen answer), rejected_response (or rejected_messages), images
+    RLAIF-V    question, chosen, rejected, image (bytes, in parquet)
+
+JSON lines or parquet; which project's columns a file has is told by its first row. Only single-turn pairs are taken whose sides answer one prompt with the same pictures,
+without a system turn: what a pair here has no place for is refused, since without it the pair would say something else. Pictures given as bytes are written to
+OUTPUT/images; paths stay relative to the folder they were in, and are looked up.
+
+Sources: TRL docs/source/dataset_formats.md; ms-swift docs Custom-dataset (RLHF); the data set card of openbmb/RLAIF-V-Dataset.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mpo_lightning.data.annotations.mmpr import picture_path, read_lines, refuse_long
+from mpo_lightning.data.pictures import open_picture, picture_size
+from mpo_lightning.data.records import IMAGE_MARK, checked_answers, checked_question
+from mpo_lightning.errors import BadRecord, InputError
+from mpo_lightning.files.strict_json import parse_json
+from mpo_lightning.files.whole import whole_file, write_json
+
+Row = dict[str, Any]
+Columns = Literal["auto", "trl", "ms-swift", "rlaif-v"]
+
+
+@dataclass(frozen=True)
+class ForeignPair:
+    """One pair, its pictures as paths or bytes."""
+
+    question: str
+    chosen: str
+    rejected: str
+    pictures: tuple[str | bytes, ...]
+    extra: Row
+
+
+def read_foreign(path: Path) -> Iterator[tuple[str, Row | BadRecord]]:
+    """Where each row is, and its columns or what is wrong with it.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if path.suffix == ".parquet":
+        yield from _read_parquet(path)
+        return
+    try:
+        for number, _, line in read_lines(path):
+            try:
+                refuse_long(line, "the line")
+                row = parse_json(line.decode("utf-8-sig"))
+                if not isinstance(row, dict):
+                    raise BadRecord("the line is not an object")
+            except BadRecord as error:
+                row = error
+            except ValueError as error:
+                row = BadRecord(f"the line is not JSON ({error})")
+            yield f"{path}:{number}", row
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[str, Row | BadRecord]]:
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ModuleNotFoundError:
+        raise InputError(f"{path}: reading parquet needs the package pyarrow: pip install 'mpo-lightning[parquet]'") from None
+    number = 0
+    try:
+        for batch in ParquetFile(path).iter_batches(batch_size=64):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path} row {number}", row
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read as parquet ({' '.join(str(error).split()):.120})") from None
+
+
+def columns_of(row: Row, path: Path) -> Columns:
+    """Whose columns a row has.
+
+    Raises:
+        InputError: nobody's that are known.
+    """
+    if "messages" in row and ("rejected_response" in row or "rejected_messages" in row):
+        return "ms-swift"
+    if {"chosen", "rejected"} <= row.keys():
+        if "prompt" in row or isinstance(row["chosen"], list):
+            return "trl"
+        if "question" in row:
+            return "rlaif-v"
+    raise InputError(
+        f"{path}: has the columns {', '.join(sorted(row))[:120]}; known are TRL's (prompt, chosen, rejected), ms-swift's (messages, rejected_response) and RLAIF-V's "
+        "(question, chosen, rejected)"
+    )
+
+
+def read_pair(row: Row, columns: Columns) -> ForeignPair:
+    """A row as a pair.
+
+    Raises:
+        BadRecord: it cannot be used.
+    """
+    taken = {"trl": _trl, "ms-swift": _swift, "rlaif-v": _rlaif}[columns](row)
+    question, chosen, rejected, used = taken
+    pictures = _pictures(row)
+    if len(pictures) > 1 and IMAGE_MARK not in question:
+        question = f"{IMAGE_MARK}\n" * len(pictures) + question
+    answers = checked_answers(chosen, rejected)
+    rest = {name: value for name, value in row.items() if name not in {*used, "image", "images"}}
+    return ForeignPair(checked_question(question, len(pictures)), *answers, pictures, _plain(rest))
+
+
+def _trl(row: Row) -> tuple[Any, Any, Any, set[str]]:
+    prompt, sides = row.get("prompt"), [row["chosen"], row["rejected"]]
+    if prompt is None:
+        # An implicit prompt: both sides begin with the same turns.
+        heads = [side[:-1] for side in sides if isinstance(side, list)]
+        if len(heads) != 2 or heads[0] != heads[1]:
+            raise BadRecord("there is no prompt, and chosen and rejected do not begin with the same turns")
+        prompt, sides = heads[0], [side[-1:] for side in sides]
+    return _one_turn(prompt, "user"), *(_one_turn(side, "assistant") for side in sides), {"prompt", "chosen", "rejected"}  # type: ignore[return-value]
+
+
+def _swift(row: Row) -> tuple[Any, Any, Any, set[str]]:
+    messages = row["messages"]
+    if not isinstance(messages, list) or not messages:
+        raise BadRecord("'messages' is no list of turns")
+    if row.get("rejected_images"):
+        raise BadRecord("'rejected_images' gives the rejected side other pictures; both sides of a pair answer the same question")
+    rejected, turns = row.get("rejected_response"), row.get("rejected_messages")
+    if rejected is None:
+        if not isinstance(turns, list) or not turns:
+            raise BadRecord("there is neither a 'rejected_response' nor a list 'rejected_messages'")
+        if turns[:-1] and turns[:-1] != messages[:-1]:
+            raise BadRecord(
+                "'rejected_messages' begins with other turns than 'messages'; both sides of a pair answer the same question"
+            )
+        rejected = _one_turn(turns[-1:], "assistant")
+    elif turns:
+        raise BadRecord("there are a 'rejected_response' and 'rejected_messages'; leave one of them out")
+    return (
+        _one_turn(messages[:-1], "user"),
+        _one_turn(messages[-1:], "assistant"),
+        rejected,
+        {"messages", "rejected_response", "rejected_messages", "rejected_images"},
+    )
+
+
+def _rlaif(row: Row) -> tuple[Any, Any, Any, set[str]]:
+    return row["question"], row["chosen"], row["rejected"], {"question", "chosen", "rejected"}
+
+
+def _one_turn(turns: Any, role: str) -> str:
+    """The text of the only turn there may be; parts that are pictures become marks."""
+    if isinstance(turns, str):
+        return turns
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise BadRecord(f"a turn of the {role} is {type(turns).__name__}, neither a text nor a list of turns")
+    if any(turn.get("role") == "system" and turn.get("content") for turn in turns):
+        raise BadRecord(
+            "there is a system turn; the chat template has one of its own, so take it out, or put what it says into the question"
+        )
+    spoken = [turn for turn in turns if turn.get("role") != "system"]
+    if len(spoken) != 1 or spoken[0].get("role") != role:
+        raise BadRecord(f"there are {len(spoken)} turns where one of the {role} belongs; only single-turn pairs are taken")
+    content = spoken[0].get("content")
+    if not isinstance(content, list):
+        return content
+    if not all(isinstance(part, dict) for part in content):
+        raise BadRecord("a turn's content holds something else than parts of text and pictures")
+    return "".join(IMAGE_MARK + "\n" if part.get("type") == "image" else str(part.get("text") or "") for part in content)
+
+
+def _pictures(row: Row) -> tuple[str | bytes, ...]:
+    found = row.get("images", row.get("image"))
+    found = [] if found in (None, "", []) else found if isinstance(found, list) else [found]
+    pictures: list[str | bytes] = []
+    for picture in found:
+        if isinstance(picture, dict):
+            picture = picture.get("bytes") or picture.get("path")
+        if not isinstance(picture, str | bytes) or not picture:
+            raise BadRecord(f"a picture is {type(picture).__name__}; it must be a path, or bytes in parquet")
+        pictures.append(picture)
+    return tuple(pictures)
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON can hold; others as text."""
+    if isinstance(value, dict):
+        return {str(name): _plain(part) for name, part in value.items() if not isinstance(part, bytes)}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def import_pairs(
+    source: Path,
+    output: Path,
+    images: Path | None,
+    columns: Columns,
+    strict: bool,
+    advance: Callable[[int], None] = lambda done: None,
+) -> tuple[int, int, Columns]:
+    """Writes OUTPUT/meta.json, OUTPUT/annotations/NAME.jsonl and OUTPUT/images. Returns pairs, rows set aside, and whose columns they were.
+
+    Args:
+        source: JSON lines or parquet.
+        output: a new folder.
+        images: the folder that picture paths are relative to; None is the source's own.
+        columns: whose; "auto" looks at the first row.
+        strict: stop at a row that cannot be used instead of setting it aside in OUTPUT/quarantine.jsonl.
+        advance: told of each row.
+
+    Raises:
+        InputError: see there.
+    """
+    if output.exists() and any(output.iterdir()):
+        raise InputError(f"{output}: is not empty; choose a new folder")
+    (output / "annotations").mkdir(parents=True, exist_ok=True)
+    root = (images or source.parent).resolve()
+    written = refused = 0
+    kinds: set[type] = set()
+    annotation = output / "annotations" / f"{source.stem}.jsonl"
+    aside = output / "quarantine.jsonl"
+    with whole_file(annotation) as file, aside.open("w", encoding="utf-8") as reasons:
+        for where, row in read_foreign(source):
+            advance(1)
+            try:
+                if isinstance(row, BadRecord):
+                    raise row
+                columns = columns_of(row, source) if columns == "auto" else columns
+                pair = read_pair(row, columns)
+                kinds |= {type(picture) for picture in pair.pictures}
+                if len(kinds) > 1:
+                    raise InputError(f"{where}: some pictures of the file are bytes and some are paths; split the file")
+                names = [
+                    _kept(picture, output) if isinstance(picture, bytes) else _found(picture, root) for picture in pair.pictures
+                ]
+            except (BadRecord, KeyError) as error:
+                reason = f"the column {error} is missing" if isinstance(error, KeyError) else str(error)
+                if strict:
+                    raise InputError(f"{where}: {reason} (or set such rows aside with --on_bad quarantine)") from None
+                refused += 1
+                reasons.write(json.dumps({"where": where, "reason": reason}, ensure_ascii=False) + "\n")
+                continue
+            image = {"image": names[0] if len(names) == 1 else names} if names else {}
+            line = pair.extra | image | {"question": pair.question, "chosen": pair.chosen, "rejected": pair.rejected}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            written += 1
+        if not written:
+            raise InputError(f"{source}: holds no pair that can be used")
+    if not refused:
+        aside.unlink()
+    place = "images" if bytes in kinds else os.path.relpath(root, output.resolve())
+    (output / "images").mkdir(exist_ok=True)
+    meta = {source.stem: {"root": place, "annotation": f"annotations/{source.stem}.jsonl", "repeat_time": 1, "length": written}}
+    write_json(output / "meta.json", meta)
+    return written, refused, columns
+
+
+def _found(name: str, root: Path) -> str:
+    """The name, once the picture is there.
+
+    Raises:
+        BadRecord: it is not, or lies outside its folder.
+    """
+    picture_path(root, name)
+    return name
+
+
+def _kept(data: bytes, output: Path) -> str:
+    """The name under which a picture's bytes were written, once for equal ones."""
+    open_picture(data)
+    name = f"{hashlib.blake2b(data, digest_size=10).hexdigest()}.{picture_size(data)[2]}"
+    path = output / "images" / name
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        path.write_bytes(data)
+    return name

@@ -1,0 +1,211 @@
+"""MMPR as it is published: a meta.json that names data sets, each a jsonl of pairs and a folder of pictures.
+
+    {"coco": {"root": "images/coco", "annotation": "coco.jsonl", "repeat_time": 1, "data_augment": false}}
+
+Relative paths are looked for beside meta.json first, then in the working directory, where the reference looks.
+Source: InternVL `internvl_chat/internvl/train/internvl_chat_mpo.py` (`build_datasets`, `LazySupervisedDataset`).
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpo_lightning.data.records import MAX_TEXT_BYTES, PreferenceRecord, checked_answers, checked_question
+from mpo_lightning.errors import BadRecord, InputError
+from mpo_lightning.files.strict_json import parse_json
+
+MOST_REPEATS = 1000
+META_FIELDS = {"root", "annotation", "data_augment", "repeat_time", "length", "max_dynamic_patch"}
+
+
+@dataclass(frozen=True)
+class AnnotationSet:
+    """One entry of meta.json, its paths resolved and its values checked."""
+
+    name: str
+    root: Path
+    annotation: Path
+    repeat_time: float = 1.0
+    data_augment: bool = False
+    max_dynamic_patch: int | None = None
+
+
+@dataclass(frozen=True)
+class AnnotationLine:
+    """One checked pair of a jsonl file, its pictures still paths."""
+
+    question: str
+    chosen: str
+    rejected: str
+    pictures: tuple[Path, ...]
+    extra: dict[str, Any]
+
+
+def read_meta(path: Path) -> list[AnnotationSet]:
+    """The data sets of a meta.json.
+
+    Raises:
+        InputError: the file is missing, is not JSON, or an entry lacks a field or has an impossible value.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the meta file ({error.strerror}); give the path of an MMPR meta.json") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: the meta file is not UTF-8 text ({error})") from None
+    try:
+        meta = parse_json(text)
+    except ValueError as error:
+        raise InputError(f"{path}: the meta file is not JSON ({error})") from None
+    if not isinstance(meta, dict) or not meta:
+        raise InputError(f"{path}: the meta file must be an object that names at least one data set")
+    return [_annotation_set(path, name, entry) for name, entry in meta.items()]
+
+
+def _annotation_set(meta_path: Path, name: str, entry: object) -> AnnotationSet:
+    where = f"{meta_path}: data set '{name}'"
+    if not isinstance(entry, dict):
+        raise InputError(f"{where} must be an object with 'root' and 'annotation'")
+    unknown = sorted(set(entry) - META_FIELDS)
+    if unknown:
+        raise InputError(f"{where} has the unknown field '{unknown[0]}'; known are {', '.join(sorted(META_FIELDS))}")
+    for required in ("root", "annotation"):
+        if not isinstance(entry.get(required), str):
+            raise InputError(f"{where} lacks the field '{required}' (a path)")
+    repeat = entry.get("repeat_time", 1)
+    if not is_repeat_time(repeat):
+        raise InputError(
+            f"{where}: repeat_time is {repr(repeat)[:40]}; it must be a number above 0 and at most {MOST_REPEATS} (leave the data set out instead of 0)"
+        )
+    augment = entry.get("data_augment", False)
+    if not isinstance(augment, bool):
+        raise InputError(f"{where}: data_augment is {augment!r}; it must be true or false")
+    tiles = entry.get("max_dynamic_patch")
+    if tiles is not None and (isinstance(tiles, bool) or not isinstance(tiles, int) or tiles < 1):
+        raise InputError(f"{where}: max_dynamic_patch is {tiles!r}; it must be a whole number of tiles, at least 1")
+    annotation = _resolve(meta_path, entry["annotation"])
+    if annotation.suffix != ".jsonl":
+        raise InputError(f"{where}: the annotation {entry['annotation']!r} must be a .jsonl file, one pair a line")
+    if not annotation.is_file():
+        raise InputError(f"{where}: the annotation {annotation} does not exist; paths are relative to {meta_path.parent}")
+    root = _resolve(meta_path, entry["root"])
+    if not root.is_dir():
+        raise InputError(f"{where}: the picture folder {root} does not exist; paths are relative to {meta_path.parent}")
+    return AnnotationSet(name, root, annotation, float(repeat), augment, tiles)
+
+
+def is_repeat_time(value: object) -> bool:
+    """Whether a value can be a data set's repeat_time."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MOST_REPEATS
+
+
+def _resolve(meta_path: Path, value: str) -> Path:
+    beside = meta_path.parent / value
+    return beside if beside.exists() or not Path(value).exists() else Path(value)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Line number (from 1), byte offset and bytes of every line that is not blank; one that is too long ends behind the limit."""
+    offset = number = 0
+    with path.open("rb") as file:
+        while line := file.readline(MAX_TEXT_BYTES + 1):
+            number += 1
+            if line.strip():
+                yield number, offset, line
+            while line and not line.endswith(b"\n"):
+                line = file.readline(MAX_TEXT_BYTES)
+            offset = file.tell()
+
+
+def refuse_long(text: bytes, what: str) -> None:
+    """Raises BadRecord for a text of more than `MAX_TEXT_BYTES`."""
+    if len(text) > MAX_TEXT_BYTES:
+        raise BadRecord(f"{what} has more than {MAX_TEXT_BYTES:,} bytes; shorten it or leave it out")
+
+
+def parse_line(line: bytes, root: Path) -> AnnotationLine:
+    """One line of a jsonl file, checked; pictures are located but not opened.
+
+    Args:
+        line: the raw bytes.
+        root: the folder that the line's picture paths are relative to, and may not leave.
+
+    Raises:
+        BadRecord: with the reason.
+    """
+    refuse_long(line, "the line")
+    try:
+        fields = parse_json(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise BadRecord(f"the line is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except ValueError as error:
+        raise BadRecord(f"the line is not JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise BadRecord(f"the line is a JSON {'null' if fields is None else type(fields).__name__}, not an object")
+    for required in ("question", "chosen", "rejected"):
+        if required not in fields:
+            raise BadRecord(f"the field '{required}' is missing")
+    if fields.get("video"):
+        raise BadRecord("the pair has a video; only pictures are supported")
+    names = fields.get("image")
+    names = [] if names in (None, "", []) else [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise BadRecord(f"'image' is {names!r}; it must be a path, a list of paths, or absent")
+    chosen, rejected = checked_answers(fields["chosen"], fields["rejected"])
+    known = {"question", "chosen", "rejected", "image"}
+    return AnnotationLine(
+        question=checked_question(fields["question"], len(names)),
+        chosen=chosen,
+        rejected=rejected,
+        pictures=tuple(picture_path(root, name) for name in names),
+        extra={name: value for name, value in fields.items() if name not in known},
+    )
+
+
+def make_record(
+    entry: AnnotationSet, line: int, parsed: AnnotationLine, name: str, images: tuple[bytes, ...] = ()
+) -> PreferenceRecord:
+    """The record that a line becomes.
+
+    Args:
+        entry: its data set.
+        line: its number.
+        parsed: its fields.
+        name: the data set's name as part of a key.
+        images: the pictures' bytes.
+    """
+    return PreferenceRecord(
+        key=f"{name}-{line:08d}",
+        question=parsed.question,
+        chosen=parsed.chosen,
+        rejected=parsed.rejected,
+        images=images,
+        dataset=entry.name,
+        source=f"{entry.annotation.name}:{line}",
+        max_tiles=entry.max_dynamic_patch,
+        augment=entry.data_augment,
+        extra=parsed.extra,
+    )
+
+
+def picture_path(root: Path, name: str) -> Path:
+    """Where a picture lies.
+
+    Raises:
+        BadRecord: the path leaves its root (also through a link), or there is no such file.
+    """
+    try:
+        path = (root / name).resolve()
+        inside = path.is_relative_to(root.resolve())
+        exists = path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadRecord(f"the picture path {name!r} cannot be used ({error})") from None
+    if not inside:
+        raise BadRecord(f"the picture {name!r} lies outside its root {root}; put it inside or change the root")
+    if not exists:
+        raise BadRecord(f"the picture {name!r} does not exist under {root}")
+    if not os.access(path, os.R_OK):
+        raise BadRecord(f"the picture {name!r} under {root} may not be read")
+    return path

@@ -1,0 +1,88 @@
+"""What an index says of its shards, and whether it can be so: all of it may come from elsewhere."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpo_lightning.data.annotations.mmpr import is_repeat_time
+from mpo_lightning.files.strict_json import is_count, read_sidecar
+
+FORMAT = 2
+MAX_NAME_BYTES = 200
+"""Of a shard's name: file systems allow 255, and its copy in a cache has a longer one."""
+ROWS_AT_ONCE = 2**20
+"""That are checked, so that checking takes little memory."""
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One tar file of the folder."""
+
+    name: str
+    records: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """One data set of the meta file, with what the plan needs of it."""
+
+    name: str
+    repeat_time: float = 1.0
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """The content of an index.json; raises ValueError, KeyError, TypeError or AttributeError for what no writer of this package leaves."""
+    summary = read_sidecar(path)
+    if summary["format"] != FORMAT:
+        raise ValueError(f"it has format {summary['format']}, this version reads {FORMAT}")
+    shards = tuple(ShardEntry(**entry) for entry in summary["shards"])
+    datasets = tuple(DatasetEntry(**entry) for entry in summary["datasets"])
+    if not is_count(summary["records"]):
+        raise ValueError(f"its number of records is {summary['records']!r}")
+    if set(summary["arrays"]) != {"records", "members"}:
+        raise ValueError("it does not name the arrays records and members")
+    for name in (*summary["arrays"].values(), *(shard.name for shard in shards)):
+        if not isinstance(name, str) or not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
+            raise ValueError(f"{repr(name)[:60]} is no name of a file")
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise ValueError(f"the name {name!r} leads out of the folder")
+    if len({shard.name for shard in shards}) != len(shards):
+        raise ValueError("it names a shard twice")
+    for shard in shards:
+        if not (is_count(shard.records) and is_count(shard.bytes)):
+            raise ValueError(f"records or bytes of {shard.name} are no whole numbers")
+        if not (isinstance(shard.sha256, str) and re.fullmatch("[0-9a-f]{64}", shard.sha256)):
+            raise ValueError(f"the sha256 of {shard.name} is none")
+    for entry in datasets:
+        if not isinstance(entry.name, str):
+            raise ValueError(f"the name of a data set is {repr(entry.name)[:60]}, which is no text")
+        if not is_repeat_time(entry.repeat_time):
+            raise ValueError(f"the repeat_time of the data set '{entry.name}' is {entry.repeat_time!r}")
+    if summary["records"] and not datasets:
+        raise ValueError("it names no data set")
+    return summary
+
+
+def check_places(records: np.ndarray, members: int, shards: Sequence[ShardEntry], datasets: int) -> None:
+    """Raises ValueError unless the records, shard by shard, name every member once, and nothing that is not there."""
+    found, end, shard = np.zeros(len(shards), dtype=np.int64), 0, 0
+    for start in range(0, len(records), ROWS_AT_ONCE):
+        rows = records[start : start + ROWS_AT_ONCE]
+        places, counts = rows["shard"].astype(np.int64), rows["members"].astype(np.int64)
+        if places.max() >= len(shards) or rows["dataset"].max() >= datasets:
+            raise ValueError("a record names a shard or a data set that is not there")
+        ends = end + np.cumsum(counts)
+        if counts.min() < 1 or (rows["first_member"] != (ends - counts).astype(np.uint64)).any():
+            raise ValueError("its records do not name every member once")
+        if np.diff(places, prepend=shard).min() < 0:
+            raise ValueError("its records are not in the order of the shards")
+        found += np.bincount(places, minlength=len(shards))
+        end, shard = int(ends[-1]), int(places[-1])
+    if end != members or found.tolist() != [entry.records for entry in shards]:
+        raise ValueError("its records are not as many as those of its shards, or not all members are named")

@@ -1,0 +1,266 @@
+"""Making checked WebDataset shards out of MMPR annotations.
+
+Two passes. The first reads every annotation line, checks it, finds its pictures and splits pairs into training and
+validation; after it the command knows how large the shards will be and says so. The second packs pairs into tars, several
+processes at a time, decoding every picture once to prove that it can be decoded, and scans what it wrote into the index.
+Which pair goes into which tar is fixed after the first pass, so a killed run continues with the tars that are missing.
+
+Every pair carries its own copy of its pictures, since a plain WebDataset pipeline reads one sample at a time; with many pairs
+a picture the shards are larger than the pictures, by the factor that the command prints before it writes.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from webdataset import TarWriter
+
+from mpo_lightning.data.annotations.mmpr import AnnotationLine, AnnotationSet, make_record, parse_line
+from mpo_lightning.data.annotations.split import validation_pairs
+from mpo_lightning.data.annotations.survey import PairPlace, Rejected, Survey
+from mpo_lightning.data.pictures import open_picture
+from mpo_lightning.data.records import PreferenceRecord
+from mpo_lightning.data.shards.index import ScannedShard, write_index
+from mpo_lightning.data.shards.index_summary import DatasetEntry
+from mpo_lightning.data.shards.sample import encode_sample
+from mpo_lightning.data.shards.scan import scan_shard
+from mpo_lightning.errors import BadRecord, InputError
+from mpo_lightning.files.process_pool import process_map
+from mpo_lightning.files.whole import whole_file, write_json, write_text
+
+SPLITS = ("train", "validation")
+BLOCK = 10_240
+"""A tar ends in zeros up to a multiple of this."""
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """One tar to write."""
+
+    path: Path
+    work: Path
+    sets: list[AnnotationSet]
+    names: list[str]
+    pairs: list[PairPlace]
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What the second pass made: pairs by split and by data set, and what was set aside."""
+
+    pairs: dict[str, int]
+    datasets: dict[str, int]
+    rejected: list[Rejected]
+
+
+def plan_shards(found: Survey, output: Path, validation: float, seed: int, shard_bytes: int) -> list[ShardJob]:
+    """Which pair goes into which tar: pairs keep their order, a tar is closed when it would grow past `shard_bytes`.
+
+    Raises:
+        InputError: the validation split would be empty though a fraction was asked for.
+    """
+    if not found.pairs:
+        return []
+    held_out = validation_pairs(found.groups(), validation, seed) if validation > 0 else set()
+    if validation > 0 and not held_out:
+        raise InputError(
+            f"a validation fraction of {validation} holds out no pair: the smallest group that shares questions or pictures is "
+            "larger; ask for a larger fraction or use a separate meta file for validation"
+        )
+    if len(held_out) == len(found.pairs):
+        raise InputError(f"a validation fraction of {validation} leaves no pair for training; ask for a smaller one")
+    names = unique_names([entry.name for entry in found.sets])
+    jobs: list[ShardJob] = []
+    for split in SPLITS:
+        chosen = [pair for number, pair in enumerate(found.pairs) if (number in held_out) == (split == "validation")]
+        for number, pairs in enumerate(_cut_by_size(chosen, shard_bytes)):
+            path = output / split / f"mmpr-{number:06d}.tar"
+            jobs.append(ShardJob(path, output / ".work", found.sets, names, pairs))
+    return jobs
+
+
+def unique_names(names: list[str]) -> list[str]:
+    """Names that can be part of a sample's key (no dot, slash or space), and still differ."""
+    safe: list[str] = []
+    for name in names:
+        base = re.sub(r"[^0-9A-Za-z_-]+", "_", name) or "set"
+        candidate, number = base, 2
+        while candidate in safe:
+            candidate, number = f"{base}-{number}", number + 1
+        safe.append(candidate)
+    return safe
+
+
+def _cut_by_size(pairs: list[PairPlace], shard_bytes: int) -> Iterator[list[PairPlace]]:
+    current: list[PairPlace] = []
+    filled = 0
+    for pair in pairs:
+        if current and filled + pair.bytes > shard_bytes - BLOCK:
+            yield current
+            current, filled = [], 0
+        current.append(pair)
+        filled += pair.bytes
+    if current:
+        yield current
+
+
+def write_shards(
+    found: Survey,
+    jobs: list[ShardJob],
+    output: Path,
+    strict: bool,
+    workers: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> ShardSummary:
+    """The second pass. Writes tars, indexes, `manifest.json` and, if anything was set aside, `quarantine.jsonl`.
+
+    Args:
+        found: the first pass.
+        jobs: from `plan_shards`.
+        output: a folder that is new, or left by a killed run of the same plan.
+        strict: stop at the first picture that cannot be decoded instead of setting its pair aside.
+        workers: processes.
+        progress: called with the number of pairs finished since the last call.
+
+    Raises:
+        InputError: the folder holds something else, the disk is too small, or (strict) a picture is bad.
+    """
+    plan = plan_fingerprint(found, jobs)
+    if (output / "manifest.json").is_file() and (output / ".work").is_dir():
+        # Killed while it tidied up: everything is there.
+        return _finished_summary(output, plan)
+    _prepare_folder(plan, jobs, output)
+    finished: list[tuple[ShardJob, ScannedShard, list[Rejected]]] = []
+    with process_map(_write_shard, jobs, workers) as results:
+        for job, (scanned, rejected) in zip(jobs, results, strict=True):
+            if strict and rejected:
+                raise InputError(f"{rejected[0].where}: {rejected[0].reason} (or set such pairs aside with --on_bad quarantine)")
+            finished.append((job, scanned, rejected))
+            progress(len(job.pairs))
+    all_rejected = found.rejected + [item for *_, rejected in finished for item in rejected]
+    datasets = [DatasetEntry(entry.name, entry.repeat_time) for entry in found.sets]
+    for split in SPLITS:
+        scans = [scanned for job, scanned, _ in finished if job.path.parent.name == split]
+        if scans:
+            write_index(output / split, scans, datasets)
+    summary = ShardSummary(
+        pairs={split: sum(scan.entry.records for job, scan, _ in finished if job.path.parent.name == split) for split in SPLITS},
+        datasets=dict(sum((Counter(_dataset_counts(scan)) for _, scan, _ in finished), Counter())),
+        rejected=all_rejected,
+    )
+    if all_rejected:
+        lines = (json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in all_rejected)
+        write_text(output / "quarantine.jsonl", "".join(lines))
+    manifest = {
+        "plan": plan,
+        "fingerprint": found.fingerprint,
+        "pairs": summary.pairs,
+        "datasets": summary.datasets,
+        "set_aside": len(all_rejected),
+    }
+    write_json(output / "manifest.json", manifest)
+    shutil.rmtree(output / ".work")
+    return summary
+
+
+def _finished_summary(output: Path, plan: str) -> ShardSummary:
+    manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+    if manifest["plan"] != plan:
+        raise InputError(f"{output}: shards of other data or arguments are here; choose a new folder")
+    rejected = []
+    if manifest["set_aside"]:
+        lines = (output / "quarantine.jsonl").read_text(encoding="utf-8").splitlines()
+        rejected = [Rejected(**json.loads(line)) for line in lines]
+    shutil.rmtree(output / ".work")
+    return ShardSummary(manifest["pairs"], manifest["datasets"], rejected)
+
+
+def _dataset_counts(scan: ScannedShard) -> dict[str, int]:
+    return {name: int((scan.records["dataset"] == number).sum()) for number, name in enumerate(scan.datasets)}
+
+
+def plan_fingerprint(found: Survey, jobs: list[ShardJob]) -> str:
+    """Names what a run is about to write, so that another run's leftovers are not taken for its own."""
+    digest = hashlib.sha256(found.fingerprint.encode())
+    for job in jobs:
+        digest.update(repr((job.path.parent.name, job.path.name, job.pairs)).encode())
+    return digest.hexdigest()
+
+
+def _prepare_folder(plan: str, jobs: list[ShardJob], output: Path) -> None:
+    marker = output / ".work" / "plan"
+    if marker.is_file():
+        if marker.read_text(encoding="utf-8") != plan:
+            raise InputError(
+                f"{output}: an unfinished run with other data or arguments was left here; delete the folder or choose another"
+            )
+    elif output.exists() and not output.is_dir():
+        raise InputError(f"{output}: this is a file; choose a new folder")
+    elif output.exists() and any(path.name != ".work" for path in output.iterdir()):
+        raise InputError(f"{output}: the folder is not empty; choose a new one, so that no shard is mixed with older ones")
+    try:
+        # The marker first: a folder with anything else in it and without a marker is not ours.
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        write_text(marker, plan)
+        for folder in {job.path.parent for job in jobs}:
+            folder.mkdir(exist_ok=True)
+        free = shutil.disk_usage(output).free
+    except OSError as error:
+        raise InputError(f"{output}: cannot write there ({error.strerror})") from None
+    missing = sum(BLOCK + sum(pair.bytes for pair in job.pairs) for job in jobs if not job.path.exists())
+    if missing > free:
+        raise InputError(f"{output}: the shards need {missing / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; choose a larger disk")
+
+
+def _write_shard(job: ShardJob) -> tuple[ScannedShard, list[Rejected]]:
+    """Writes one tar, or takes the one that a killed run finished from the same files. The scan proves that it can be read back."""
+    notes = job.work / f"{job.path.parent.name}-{job.path.name}.json"
+    sources = _sources(job)
+    finished = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() and job.path.exists() else {}
+    # Pairs that were set aside are looked at again: their pictures may have been mended.
+    if finished.get("sources") == sources and not finished["rejected"]:
+        return scan_shard(job.path), []
+    rejected: list[Rejected] = []
+    with whole_file(job.path, "wb") as stream, TarWriter(stream, encoder=False, mtime=0) as tar:
+        for pair in job.pairs:
+            try:
+                tar.write(encode_sample(_load_pair(job, pair)))
+            except BadRecord as error:
+                rejected.append(Rejected(f"{job.sets[pair.dataset].annotation}:{pair.line}", str(error)))
+    write_text(notes, json.dumps({"sources": sources, "rejected": len(rejected)}))
+    return scan_shard(job.path), rejected
+
+
+def _sources(job: ShardJob) -> str:
+    """Names the pictures that a tar is made of, by path, size and time of change."""
+    digest = hashlib.sha256()
+    for pair in job.pairs:
+        for path in _parse(job, pair).pictures:
+            status = path.stat()
+            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _parse(job: ShardJob, pair: PairPlace) -> AnnotationLine:
+    entry = job.sets[pair.dataset]
+    with entry.annotation.open("rb") as file:
+        file.seek(pair.offset)
+        return parse_line(file.readline(), entry.root)
+
+
+def _load_pair(job: ShardJob, pair: PairPlace) -> PreferenceRecord:
+    parsed = _parse(job, pair)
+    images = []
+    for path in parsed.pictures:
+        data = path.read_bytes()
+        try:
+            open_picture(data)
+        except BadRecord as error:
+            raise BadRecord(f"{path}: {error}") from None
+        images.append(data)
+    return make_record(job.sets[pair.dataset], pair.line, parsed, job.names[pair.dataset], tuple(images))

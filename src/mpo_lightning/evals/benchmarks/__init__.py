@@ -1,0 +1,1 @@
+"""One benchmark a file: its problems, prompts, official rule and table."""

@@ -1,0 +1,106 @@
+"""CRPE: relation comprehension. Each question comes in four rotations of its options and counts only where all four are right.
+
+The paper's number is the plain mean of the three relation splits (subject, predicate, object); VLMEvalKit's `total` is the mean over questions. Both are
+in the table, and so is existence where its file is there.
+
+Source: OpenGVLab/all-seeing all-seeing-v2/llava/eval/eval_crpe.py (four in a row, the answer one letter); VLMEvalKit vlmeval/dataset/utils/crpe.py.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mpo_lightning.answers import Kind, Question, Verdict, check
+from mpo_lightning.errors import InputError
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, TableRow, verdict_score
+from mpo_lightning.evals.benchmarks.mathvista import FINAL
+from mpo_lightning.evals.benchmarks.prompts import LETTER, with_reasoning
+from mpo_lightning.evals.files import read_rows
+
+WHERE = "https://huggingface.co/datasets/OpenGVLab/CRPE (crpe_relation.jsonl, crpe_exist.jsonl, abnormal_images/) and COCO pictures"
+RELATIONS = ("subject", "predicate", "object")
+ROTATIONS = 4
+
+
+def load(folder: Path) -> list[Row]:
+    """The rows of crpe_relation.jsonl and crpe_exist.jsonl; every four in a row are one question."""
+    files = (
+        [folder]
+        if folder.is_file()
+        else [path for name in ("crpe_relation.jsonl", "crpe_exist.jsonl") if (path := folder / name).is_file()]
+    )
+    if not files:
+        raise InputError(f"{folder}: holds neither crpe_relation.jsonl nor crpe_exist.jsonl; get the benchmark from {WHERE}")
+    rows = []
+    for path in files:
+        found = read_rows(path)
+        if len(found) % ROTATIONS:
+            raise InputError(
+                f"{path}: has {len(found)} rows, which are not whole groups of {ROTATIONS} rotations; get it again from {WHERE}"
+            )
+        rows += [
+            row | {"group": f"{path.stem}/{place // ROTATIONS}", "id": f"{path.stem}/{place}"} for place, row in enumerate(found)
+        ]
+    return rows
+
+
+def question(row: Row, cot: bool) -> str:
+    """The question with its options as the file has them, for the letter or with reasoning first."""
+    text = str(row["text"])
+    return with_reasoning(text.replace(LETTER, "").strip()) if cot else text
+
+
+def choices_in(text: str) -> tuple[str, ...]:
+    """The options at the end of a question's text, "A. ..." a line each."""
+    return tuple(match[1].strip() for match in re.finditer(r"^\s*\(?[A-H][.):]\)?\s*(.+)$", text, re.MULTILINE))
+
+
+def score(row: Row, response: str, mode: Mode) -> Score:
+    """Of one rotation."""
+    gold = str(row["correct_option"]).strip().upper()
+    if mode == "official":
+        found = FINAL.search(response)
+        letter = (found[1] if found else response).strip()
+        return verdict_score(Verdict(letter == gold, letter[:80], letter if len(letter) == 1 else None, "official", 1.0))
+    choices = choices_in(str(row.get("text", ""))) or tuple("ABCD")
+    return verdict_score(check(response, Question(Kind.CHOICE, gold, choices)))
+
+
+def table(rows: Sequence[Row], values: Any) -> Table:
+    """Of each split, their mean, the total, and of single rotations."""
+    groups: dict[str, list[float]] = {}
+    splits: dict[str, str] = {}
+    for place, (row, value) in enumerate(zip(rows, values, strict=True)):
+        name = str(row.get("group", place // ROTATIONS))
+        groups.setdefault(name, []).append(float(value[0]))
+        splits[name] = str(row["category"])
+    right = {name: float(len(found) % ROTATIONS == 0 and all(found)) for name, found in groups.items()}
+    by_split: dict[str, list[float]] = {}
+    for name, circular in right.items():
+        by_split.setdefault(splits[name], []).append(circular)
+    scores = {split: 100 * sum(found) / len(found) for split, found in by_split.items()}
+    relations = [scores[split] for split in RELATIONS if split in scores]
+    total = [circular for name, circular in right.items() if splits[name] in RELATIONS]
+    mean = sum(relations) / len(relations) if relations else 0.0
+    lines = [TableRow("", "relation mean", mean, None, len(total))]
+    if total:
+        lines.append(TableRow("", "relation total", 100 * sum(total) / len(total), sum(total), len(total)))
+    lines += [TableRow("split", split, score, sum(by_split[split]), len(by_split[split])) for split, score in scores.items()]
+    single = [right for found in groups.values() for right in found]
+    lines.append(TableRow("", "single rotations", 100 * sum(single) / len(single) if single else 0.0, sum(single), len(single)))
+    return Table("relation mean", mean, tuple(lines))
+
+
+def problem(row: Row) -> str | None:
+    """What is wrong with a row."""
+    return (
+        None
+        if str(row["correct_option"]).strip().upper() in tuple("ABCDEFGH")
+        else f"correct_option is {row['correct_option']!r}, not a letter"
+    )
+
+
+CRPE = Benchmark(
+    "crpe", "CRPE", "id", load, question, score, table, (100, 4096), WHERE, ("correct_option", "category"), problem=problem
+)

@@ -1,0 +1,82 @@
+"""M3CoT: multi-domain, multi-step, multiple choice; accuracy by topic and domain.
+
+Source of the official rule: LightChen233/M3CoT utils/metric.py; of the prompt: InternVL internvl_chat/eval/scienceqa.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mpo_lightning.answers import Kind, Question, Verdict, check
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, accuracies, verdict_score
+from mpo_lightning.evals.benchmarks.prompts import LETTER, lettered, with_reasoning
+from mpo_lightning.evals.files import find_file, read_rows
+
+WHERE = "https://huggingface.co/datasets/LightChen2333/M3CoT (test.jsonl and images/)"
+LETTERS = "ABCDEF"
+
+
+def load(folder: Path) -> list[Row]:
+    """The problems of test.jsonl, of the data set's own form or of ScienceQA's (an answer by number, a hint)."""
+    rows = read_rows(find_file(folder, ("test.jsonl", "data/test.jsonl", "m3cot_test.jsonl"), WHERE))
+    return [row | {"answer": gold_letter(row), "id": row.get("id", row.get("image", number))} for number, row in enumerate(rows)]
+
+
+def gold_letter(row: Row) -> str:
+    """The right option's letter, given as such or as a number."""
+    answer = row["answer"]
+    return LETTERS[answer] if isinstance(answer, int) else str(answer).strip("() ").upper()
+
+
+def question(row: Row, cot: bool) -> str:
+    """Context, question and options; then for the letter, or within the prompt for reasoning."""
+    context = row.get("context") or row.get("hint")
+    text = "\n".join([*([context] if context else []), row["question"], lettered(row["choices"])])
+    return with_reasoning(text) if cot else f"{text}\n{LETTER}"
+
+
+def score(row: Row, response: str, mode: Mode) -> Score:
+    """Of one response."""
+    gold = gold_letter(row)
+    if mode == "official":
+        letter = official_letter(response, row["choices"])
+        return verdict_score(Verdict(letter == gold, letter or "", letter, "official", 1.0))
+    return verdict_score(check(response, Question(Kind.CHOICE, gold, tuple(map(str, row["choices"])))))
+
+
+def official_letter(response: str, choices: Sequence[str]) -> str | None:
+    """The letter that the benchmark's script reads: the last in brackets, else the last option whose text occurs, else a letter that stands alone."""
+    if "[Answer]" in response:
+        response = response.split("[Answer]")[-1].split("[Rationale]")[0].split("[Context]")[0]
+    bracketed = re.findall(r"\(([A-Za-z])\)", response)
+    if bracketed:
+        return str(bracketed[-1]).upper()
+    lettered_choices = list(zip(LETTERS, choices, strict=False))
+    contained = [letter for letter, choice in lettered_choices if str(choice).lower() in response.lower()]
+    words = re.sub(r"[\n.,!?]", " ", response).split(" ")
+    upper = [letter for letter, _ in lettered_choices if letter in words]
+    lower = [letter for letter, _ in lettered_choices if letter.lower() in words]
+    return next((found[-1] for found in (contained, upper, lower) if found), None)
+
+
+def table(rows: Sequence[Row], values: Any) -> Table:
+    """Accuracy of all, by domain and by topic."""
+
+    def part(name: str) -> Callable[[Row], Sequence[str]]:
+        return lambda row: [row[name]] if row.get(name) else []
+
+    return accuracies(rows, values, "accuracy", {name: part(name) for name in ("domain", "topic")})
+
+
+def problem(row: Row) -> str | None:
+    """What is wrong with a row."""
+    if not isinstance(row["choices"], list) or not 1 < len(row["choices"]) <= len(LETTERS):
+        return f"choices is no list of 2 to {len(LETTERS)}"
+    answer = row["answer"]
+    if isinstance(answer, int):
+        return None if 0 <= answer < len(row["choices"]) else f"answer {answer} names no option"
+    return None if gold_letter(row) in tuple(LETTERS[: len(row["choices"])]) else f"answer {answer!r} names no option"
+
+
+M3COT = Benchmark("m3cot", "M3CoT", "id", load, question, score, table, (100, 4096), WHERE, ("answer", "choices"), problem=problem)

@@ -1,0 +1,98 @@
+"""MATH-Vision: 3,040 competition problems (test) or 304 (testmini, what the paper reports), by subject and level.
+
+Purely rule-based. `official` mode is its own extraction and equality (see `mathvision_rules`); `robust` is ours, which also accepts right answers that
+do not follow the expected form.
+
+Source: mathllm/MATH-V evaluation/, models/GPT4.py (prompt).
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mpo_lightning.answers import Kind, Question, Verdict, check, equivalent
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, accuracies, verdict_score
+from mpo_lightning.evals.benchmarks.mathvision_rules import official_answer, official_correct
+from mpo_lightning.evals.benchmarks.prompts import lettered, with_reasoning
+from mpo_lightning.evals.files import find_file, read_rows
+
+WHERE = "https://huggingface.co/datasets/MathLLMs/MathVision or https://github.com/mathllm/MATH-V (data/testmini.jsonl and images/)"
+PROMPT = (
+    'Please solve the problem step by step and put your answer in one "\\boxed{}". If it is a multiple choice question, only one letter is allowed in '
+    'the "\\boxed{}".\n'
+)
+
+PLAIN = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+def load(folder: Path) -> list[Row]:
+    """The problems of testmini.jsonl or test.jsonl."""
+    return read_rows(find_file(folder, ("testmini.jsonl", "data/testmini.jsonl", "test.jsonl", "data/test.jsonl"), WHERE))
+
+
+def question(row: Row, cot: bool) -> str:
+    """The official boxed prompt, or the paper's around question and options."""
+    text = re.sub(r"<image\d+>", "", row["question"]).strip()
+    options = [] if row["options"] == list("ABCDE") else row["options"]
+    if cot:
+        return with_reasoning("\n".join([text, lettered(options, "({letter}) {text}")]).strip())
+    return PROMPT + f"{text}\n{lettered(options, '({letter}) {text}')}".rstrip()
+
+
+def score(row: Row, response: str, mode: Mode) -> Score:
+    """Of one response."""
+    gold, options = str(row["answer"]), [str(option) for option in row.get("options") or []]
+    if mode == "official":
+        answer = official_answer(response)
+        return verdict_score(Verdict(official_correct(answer, gold, options), answer, answer, "official", 1.0))
+    if not options:
+        return verdict_score(_free_form(response, tidy_gold(gold)))
+    verdict = check(response, Question(Kind.CHOICE, gold, tuple(options)))
+    if verdict.correct is None and verdict.extraction and options != list("ABCDE"):
+        same = [place for place, option in enumerate(options) if equivalent(option, verdict.extraction)]
+        if len(same) == 1:
+            letter = chr(ord("A") + same[0])
+            return verdict_score(Verdict(letter == gold, verdict.extraction, letter, "expression of an option", 0.85))
+    return verdict_score(verdict)
+
+
+def tidy_gold(gold: str) -> str:
+    """A gold answer without the faults of the published file: a form feed for \\f, units in braces, blanks."""
+    gold = gold.replace("\x0crac", "\\frac").strip()
+    return re.sub(r"\{(?:degrees|inches|units)\}", "", gold)
+
+
+def _free_form(response: str, gold: str) -> Verdict:
+    """As mathematics; where that decides nothing and a plain number is asked for, as a number among words."""
+    verdict = check(response, Question(Kind.EXPRESSION, gold))
+    if verdict.correct is None and PLAIN.fullmatch(gold):
+        return check(response, Question(Kind.FLOAT if "." in gold else Kind.INTEGER, gold))
+    return verdict
+
+
+def table(rows: Sequence[Row], values: Any) -> Table:
+    """Accuracy of all, of levels, of subjects and of both together."""
+    return accuracies(
+        rows, values, "accuracy",
+        {
+            "level": lambda row: [f"level{row['level']}"] if "level" in row else [],
+            "subject": lambda row: [row["subject"]] if "subject" in row else [],
+            "subject_level": lambda row: [f"{row['subject']}_level{row['level']}"] if "subject" in row and "level" in row else [],
+        },
+    )  # fmt: skip
+
+
+def problem(row: Row) -> str | None:
+    """What is wrong with a row."""
+    options = row.get("options")
+    if options is not None and not isinstance(options, list):
+        return "options is no list"
+    if options and str(row["answer"]) not in tuple("ABCDE"[: len(options)]):
+        return f"answer {row['answer']!r} names no option"
+    return "it has no field 'options'" if options is None and "level" not in row and "subject" not in row else None
+
+
+MATHVISION = Benchmark(
+    "mathvision", "MATH-Vision", "id", load, question, score, table, (4096, 4096), WHERE, ("answer",), problem=problem
+)

@@ -1,0 +1,177 @@
+"""MathVista (testmini 1,000): accuracy of 540 multiple-choice and 460 free-form problems, with nine breakdowns.
+
+Officially a language model extracts a short answer, rules bring it to the answer's type, and equality decides. In `official` mode a row's own
+`extraction` is used where it has one, or the one that a language model gives where one is asked; otherwise what the paper's evaluation did for chain-of-thought responses: the text behind the first
+"Final answer:" or "Answer:", or the whole. Options that are neither letter nor text snap to the nearest by edit distance, as in the original.
+
+Normalisation of integers is that of the published files of 2023, strict `int`; the script of 2025 takes "5.0" and "0.75" for 5 and 0
+(a row's `normaliser`).
+
+Source: lupantech/MathVista evaluation/{build_query,extract_answer,calculate_score}.py; InternVL internvl_chat/eval/mathvista.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mpo_lightning.answers import Kind, Question, Verdict, check
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, accuracies, verdict_score
+from mpo_lightning.evals.benchmarks.mathvista_extraction import EXTRACTOR
+from mpo_lightning.evals.benchmarks.prompts import lettered, with_reasoning
+from mpo_lightning.evals.files import find_file, read_rows
+
+WHERE = (
+    "https://huggingface.co/datasets/AI4Math/MathVista or https://github.com/lupantech/MathVista (data/testmini.json and images/)"
+)
+BREAKDOWNS = ("question_type", "answer_type", "language", "source", "category", "task", "context", "grade", "skills")
+KINDS = {"text": Kind.CHOICE, "integer": Kind.INTEGER, "float": Kind.FLOAT, "list": Kind.LIST}
+HINTS = {
+    ("text", None): "provide the correct option letter, e.g., A, B, C, D, at the end.",
+    ("integer", None): "requiring an integer answer and provide the final value, e.g., 1, 2, 3, at the end.",
+    (
+        "float",
+        1,
+    ): "requiring a floating-point number with one decimal place and provide the final value, e.g., 1.2, 1.3, 1.4, at the end.",
+    (
+        "float",
+        2,
+    ): "requiring a floating-point number with two decimal places and provide the final value, e.g., 1.23, 1.34, 1.45, at the end.",
+    (
+        "list",
+        None,
+    ): "requiring a Python list as an answer and provide the final list, e.g., [1, 2, 3], [1.2, 1.3, 1.4], at the end.",
+}
+FINAL = re.compile(r"(?:Final answer:|Answer:)\s*(.*)", re.IGNORECASE)
+
+
+def load(folder: Path) -> list[Row]:
+    """The problems of testmini.json (an object by pid) or of JSON lines."""
+    rows = read_rows(find_file(folder, ("testmini.json", "data/testmini.json", "testmini.jsonl", "test.json"), WHERE))
+    return [
+        {"pid": row.get("pid", row.get("key"))}
+        | {name: value for name, value in row.items() if name != "key"}
+        | row.get("metadata", {})
+        for row in rows
+    ]
+
+
+def question(row: Row, cot: bool) -> str:
+    """The data set's own query, or one built by the same rules; reasoning is asked for around it."""
+    query = row.get("query") or _query(row)
+    return with_reasoning(query) if cot else query
+
+
+def _query(row: Row) -> str:
+    precision = _precision(row) if row["answer_type"] == "float" else None
+    what = HINTS[(row["answer_type"] if not row.get("choices") else "text", precision)]
+    hint = f"Hint: Please answer the question {'and ' if row.get('choices') else ''}{what}"
+    unit = f" (Unit: {row['unit']})" if row.get("unit") else ""
+    choices = ["Choices:", lettered(row["choices"], "({letter}) {text}")] if row.get("choices") else []
+    return "\n".join([hint, f"Question: {row['question']}{unit}", *choices])
+
+
+def _precision(row: Row) -> int | None:
+    return int(float(row["precision"])) if row.get("precision") not in (None, "") else None
+
+
+def score(row: Row, response: str, mode: Mode) -> Score:
+    """Of one response; see the module."""
+    if mode == "robust":
+        choices = tuple(map(str, row.get("choices") or ()))
+        kind = Kind.CHOICE if choices else KINDS[row["answer_type"]]
+        return verdict_score(check(response, Question(kind, str(row["answer"]), choices, _precision(row))))
+    extraction, rule = official_extraction(row, response)
+    normaliser = str(row.get("normaliser", "2023"))
+    prediction = official_prediction(row, extraction, normaliser)
+    return verdict_score(Verdict(prediction == str(row["answer"]), extraction, prediction, f"{rule}/{normaliser}", 1.0))
+
+
+def official_extraction(row: Row, response: str) -> tuple[str, str]:
+    """A row's own extraction, or the steps that need no language model, and which of them it was."""
+    for name in ("extraction", "official_extraction"):
+        if row.get(name) is not None:
+            return str(row[name]), "given extraction"
+    if not response:
+        return "", "empty"
+    if row.get("choices") and response in row["choices"]:
+        return response, "a choice"
+    if row["answer_type"] in ("integer", "float") and _number(response, row["answer_type"]) is not None:
+        return str(_number(response, row["answer_type"])), "a number"
+    found = FINAL.search(response)
+    return (found[1].strip(), "first trigger") if found else (response, "whole response")
+
+
+def _number(text: str, kind: str) -> int | float | None:
+    try:
+        return int(text) if kind == "integer" else float(text)
+    except ValueError:
+        return None
+
+
+def official_prediction(row: Row, extraction: str, normaliser: str) -> str | None:
+    """An extraction in the answer's type, as the benchmark's script writes it."""
+    choices = row.get("choices")
+    if choices:
+        extraction = extraction.strip()
+        bracketed = re.findall(r"\(([a-zA-Z])\)", extraction)
+        letter = bracketed[0].upper() if bracketed else extraction
+        letters = [chr(ord("A") + place) for place in range(len(choices))]
+        if letter in letters:
+            return str(choices[letters.index(letter)])
+        return str(min(choices, key=lambda choice: edit_distance(letter, choice)))
+    try:
+        if row["answer_type"] == "integer":
+            return str(int(extraction)) if normaliser == "2023" else str(int(float(extraction)))
+        if row["answer_type"] == "float":
+            return str(round(float(extraction), _precision(row) or 0))
+    except (ValueError, OverflowError):
+        return None
+    return extraction
+
+
+def edit_distance(one: str, other: str) -> int:
+    """Insertions, deletions and substitutions between two texts (Levenshtein); long texts by their first 2,000 characters."""
+    one, other = one[:2000], other[:2000]
+    before = list(range(len(other) + 1))
+    for place, mark in enumerate(one, start=1):
+        row = [place]
+        for column, counterpart in enumerate(other, start=1):
+            row.append(min(before[column] + 1, row[-1] + 1, before[column - 1] + (mark != counterpart)))
+        before = row
+    return before[-1]
+
+
+def table(rows: Sequence[Row], values: Any) -> Table:
+    """Accuracy of all and of every breakdown that the rows have; a problem counts in each of its skills."""
+
+    def parts(name: str) -> Any:
+        return lambda row: row[name] if isinstance(row.get(name), list) else [row[name]] if row.get(name) is not None else []
+
+    return accuracies(rows, values, "accuracy", {name: parts(name) for name in BREAKDOWNS if any(name in row for row in rows)})
+
+
+def flat(row: Row) -> Row:
+    """With the fields of `metadata`, which the breakdowns are about, beside the others."""
+    metadata = row.get("metadata")
+    return metadata | row if isinstance(metadata, dict) else row
+
+
+def problem(row: Row) -> str | None:
+    """What is wrong with a row."""
+    if row["answer_type"] not in KINDS:
+        return f"answer_type is {row['answer_type']!r}, not one of {', '.join(KINDS)}"
+    if row.get("choices") is not None and not isinstance(row["choices"], list):
+        return "choices is no list"
+    choices = row.get("choices") or []
+    if row["question_type"] == "multi_choice" and not choices:
+        return "question_type is 'multi_choice', and it has no choices"
+    if choices and str(row["answer"]) not in [str(choice) for choice in choices]:
+        return f"answer {str(row['answer'])[:80]!r} is none of its choices"
+    if row.get("precision") not in (None, "", 0, 1, 2, 3, 4, "0", "1", "2", "3", "4", "1.0", "2.0"):
+        return f"precision is {row['precision']!r}, not a number of decimals"
+    return None
+
+
+MATHVISTA = Benchmark(
+    "mathvista", "MathVista", "pid", load, question, score, table, (4096, 4096), WHERE, ("answer", "question_type", "answer_type"), extractor=EXTRACTOR, problem=problem, named=flat)  # fmt: skip

@@ -1,0 +1,102 @@
+"""MM-Vet: 218 open questions; a judge gives 0.0 to 1.0; means by capability and by combination of capabilities.
+
+The question alone is asked, without any suffix. Runs of the judge are averaged and their spread is shown. A reply that cannot be read is asked for again
+with a hint and a higher temperature, five times in all, and then counts 0.
+
+Source: yuweihao/MM-Vet mm-vet_evaluator.py; the judge's instruction and examples here are our own, of the same structure.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mpo_lightning.evals.benchmark import Benchmark, Judge, Mode, Row, Score, Table, TableRow
+from mpo_lightning.evals.benchmarks.judged import judged_score, replies_of
+from mpo_lightning.evals.files import find_file, read_rows
+
+WHERE = "https://github.com/yuweihao/MM-Vet (mm-vet.zip: mm-vet.json and images/)"
+TRIES = 5
+INSTRUCTION = """Grade how correct the prediction of an AI model is, given the question and its ground truth. Where the ground truth joins parts with <AND>, a \
+prediction is totally right only with all of them; where it joins them with <OR>, any one of them is enough. The grade is one of 0.0 (totally wrong), 0.1, \
+0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9 and 1.0 (totally right). Fill in only the last cell, the correctness.
+
+Question | Ground truth | Prediction | Correctness
+--- | --- | --- | ---
+Which values solve the equation? | 2 <AND> -7 | x is 4 | 0.0
+Which values solve the equation? | 2 <AND> -7 | x is 2 | 0.5
+Which values solve the equation? | 2 <AND> -7 | x is -7 | 0.5
+Which values solve the equation? | 2 <AND> -7 | x is 2 or 7 | 0.5
+Which values solve the equation? | 2 <AND> -7 | x is -7 or x is 2 | 1.0
+Why is the sign funny? | The sign warns of invisible dangers, yet shows a picture of one, which nobody could have seen. The joke is that it contradicts itself. | \
+The sign shows a picture of a danger that it calls invisible. | 0.4
+Why is the sign funny? | The sign warns of invisible dangers, yet shows a picture of one, which nobody could have seen. The joke is that it contradicts itself. | \
+It is funny because it contradicts itself: what is invisible cannot be drawn, and still the sign shows it, as if somebody had seen the danger. | 1.0
+"""
+AGAIN = "\nThe correctness as a number, nothing else: "
+
+
+def load(folder: Path) -> list[Row]:
+    """The questions of mm-vet.json."""
+    rows = read_rows(find_file(folder, ("mm-vet.json", "mmvet.json", "mmvet.jsonl"), WHERE))
+    return [
+        {"id": row.get("id", row.get("key")), "image": f"images/{row['imagename']}" if "imagename" in row else row.get("image")}
+        | {name: value for name, value in row.items() if name != "key"}
+        for row in rows
+    ]
+
+
+def question(row: Row, cot: bool) -> str:
+    """The question alone, also with `cot`: the paper's evaluation never asked for reasoning here."""
+    return str(row["question"])
+
+
+def messages(row: Row, response: str, tries: int) -> list[dict[str, str]]:
+    """One turn: the instruction with its examples, then the line whose last cell the judge fills in."""
+    gold = str(row["answer"]).replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
+    line = " | ".join([str(row["question"]), gold, response, ""])
+    return [{"role": "user", "content": f"{INSTRUCTION}\n{line}{AGAIN if tries else ''}"}]
+
+
+def read(reply: str) -> tuple[float] | None:
+    """The number that a reply begins with, from 0 to 1."""
+    try:
+        points = float(reply.split(" ")[0].strip())
+    except ValueError:
+        return None
+    return (points,) if 0.0 <= points <= 1.0 else None
+
+
+def score(row: Row, response: str, mode: Mode) -> Score:
+    """From the replies that the row carries."""
+    return judged_score(JUDGE, replies_of(row, ("judge_raw", "judge"), f"row {row.get('id')}"))
+
+
+def table(rows: Sequence[Row], values: Any) -> Table:
+    """Points x 100: the total, its spread over runs, of each capability, of each combination."""
+    parts: dict[tuple[str, str], list[Sequence[float]]] = {}
+    for row, runs in zip(rows, values, strict=True):
+        capabilities = sorted(row.get("capability") or [])
+        for key in [("", "total"), *(("capability", name) for name in capabilities), ("integration", "_".join(capabilities))]:
+            parts.setdefault(key, []).append(runs)
+
+    def runs_of(found: list[Sequence[float]]) -> list[float]:
+        return [100 * sum(float(runs[run]) for runs in found) / len(found) for run in range(len(found[0]))]
+
+    totals = runs_of(parts[("", "total")]) if parts else [0.0]
+    mean = sum(totals) / len(totals)
+    spread = math.sqrt(sum((total - mean) ** 2 for total in totals) / len(totals))
+    lines = [TableRow("", "total", mean, None, len(rows)), TableRow("", "std", spread, None, len(rows))]
+    lines += [TableRow("run", str(run + 1), total, None, len(rows)) for run, total in enumerate(totals)]
+    for group in ("capability", "integration"):
+        found = [
+            TableRow(group, name, sum(runs_of(rows_)) / len(totals), None, len(rows_))
+            for (kind, name), rows_ in parts.items()
+            if kind == group
+        ]
+        lines += sorted(found, key=lambda line: (-line.total, line.name))
+    return Table("total", mean, tuple(lines))
+
+
+JUDGE = Judge(messages, read, lambda tries: 0.5 * max(0, tries - 1), 3, TRIES, (0.0,), "gpt-4-0613")
+MMVET = Benchmark("mmvet", "MM-Vet", "id", load, question, score, table, (1000, 4096), WHERE, (), JUDGE, decimals=1)

@@ -1,0 +1,142 @@
+"""POPE: does the model see objects that are not there? Yes-or-no questions in three splits (random, popular, adversarial).
+
+Two numbers go by the name of "the POPE F1": the mean of the three splits' F1 (InternVL, the paper: `mean F1`, the headline) and the F1 of all answers
+pooled (VLMEvalKit: `pooled F1`). "Yes" is the positive class. Official mode: an answer with a word "no" or "not" in its first sentence is no, everything
+else is yes, also an empty answer. Robust mode decides neither for an answer that says neither; it then counts as wrong.
+
+Source: RUCAIBox/POPE evaluate.py; InternVL internvl_chat/eval/pope.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mpo_lightning.answers import Verdict
+from mpo_lightning.answers.extract import announced, clean, is_refusal, sentences
+from mpo_lightning.answers.prose import choice_of_prose
+from mpo_lightning.answers.yes_no import UNSEEN, YES
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, TableRow
+from mpo_lightning.evals.benchmarks.mathvista import FINAL
+from mpo_lightning.evals.benchmarks.prompts import WORD, with_reasoning
+from mpo_lightning.evals.files import find_file, read_rows
+
+WHERE = "https://github.com/RUCAIBox/POPE (output/coco/coco_pope_{random,popular,adversarial}.json) and COCO val2014 pictures"
+ASKED = re.compile(r"\b(?:is|are)\s+there\s+(?:an?\s+|any\s+)?([a-z][a-z ]{1,30}?)\s+in\s+the\b", re.IGNORECASE)
+LACKING = re.compile(r",?\s+(?:without|but\s+no|and\s+no|with\s+no)\b.*$", re.IGNORECASE | re.DOTALL)
+"""What is said to be missing, where it is not the object."""
+SPLITS = ("random", "popular", "adversarial")
+
+
+def load(folder: Path) -> list[Row]:
+    """The questions of the three coco_pope_SPLIT.json, or of one file with a field category."""
+    if folder.is_file():
+        return [_named(row) for row in read_rows(folder)]
+    files = [
+        path
+        for split in SPLITS
+        for name in (f"coco_pope_{split}.json", f"coco/coco_pope_{split}.json")
+        if (path := folder / name).is_file()
+    ]
+    if not files:
+        files = [find_file(folder, ("pope.jsonl", "llava_pope_test.jsonl"), WHERE)]
+    rows = [
+        {"category": path.stem.rpartition("_")[2] if len(files) > 1 else None} | row for path in files for row in read_rows(path)
+    ]
+    return [_named(row) for row in rows]
+
+
+def _named(row: Row) -> Row:
+    """With an id of its own: question numbers repeat in each split."""
+    if row.get("question_id") is None:
+        return row
+    category = row.get("category") or "all"
+    return row | {"category": category, "id": f"{category}/{row.get('question_id')}"}
+
+
+def question(row: Row, cot: bool) -> str:
+    """The question, for a single word or with reasoning first."""
+    text = str(row.get("text", row.get("question"))).replace(f"\n{WORD}", "").strip()
+    return with_reasoning(text) if cot else f"{text}\n{WORD}"
+
+
+def score(row: Row, response: str, mode: Mode) -> Score:
+    """Of one response; the value is 1 for yes, 0 for no, -1 for neither."""
+    asked = ASKED.search(str(row.get("text", row.get("question", ""))))
+    said = official_word(response) if mode == "official" else robust_word(response, asked[1] if asked else "")
+    word, rule, confidence = said
+    correct = None if word is None else word == str(row["label"]).lower()
+    return Score(Verdict(correct, word or "", word, rule, confidence), ({"yes": 1.0, "no": 0.0}.get(str(word), -1.0),))
+
+
+def official_word(response: str) -> tuple[str, str, float]:
+    """What the benchmark's script takes an answer for; of a reasoned one what stands behind "Final answer:"."""
+    found = FINAL.search(response)
+    text = found[1].strip() if found and "final answer" in response.lower() else response
+    words = text.split(".")[0].replace(",", "").split(" ")
+    return ("no" if {"No", "not", "no"} & set(words) else "yes"), "official", 1.0
+
+
+def robust_word(response: str, asked: str = "") -> tuple[str | None, str, float]:
+    """Yes or no as a whole answer, as announced, as said first, or as a statement, about the object that was asked for where one is named.
+
+    Args:
+        response: of a model.
+        asked: the object; "" where it is not known.
+    """
+    text = clean(response)
+    if not text:
+        return None, "empty", 0.99
+    said = announced(text)
+    for part, rule in ((said.text if said else "", "announced"), (_about(text, asked), "prose")):
+        found = choice_of_prose(part, ("yes", "no")) if part else None
+        if found is not None and not (rule == "prose" and is_refusal(text) and found[1] == "statement" and not UNSEEN.search(text)):
+            return ("yes", "no")[found[0]], f"{rule}/{found[1]}", found[2]
+    return None, "neither", 0.5
+
+
+def _about(text: str, asked: str) -> str:
+    """What a text says of an object, where it does not begin with yes or no: "a cat, not a dog" denies the dog, and says nothing else of it."""
+    if not asked or YES.match(text):
+        return text
+    name = rf"\b{re.escape(asked)}(?:e?s)?\b"
+    if re.search(rf"\b(?:no|not|without)\s+(?:an?\s+|any\s+|the\s+)?{name}", text, re.IGNORECASE):
+        return "No."
+    mentioned = [part for part in sentences(text) if re.search(name, part, re.IGNORECASE)]
+    return " ".join(LACKING.sub("", part) for part in mentioned) or text
+
+
+def table(rows: Sequence[Row], values: Any) -> Table:
+    """Accuracy, precision, recall, F1 and share of yes in percent, of each split and pooled."""
+    splits: dict[str, list[tuple[bool, float]]] = {}
+    for row, value in zip(rows, values, strict=True):
+        splits.setdefault(str(row.get("category") or "all"), []).append((str(row["label"]).lower() == "yes", float(value[0])))
+    pooled = [pair for pairs in splits.values() for pair in pairs]
+    by_split = {name: counts(pairs) for name, pairs in splits.items()}
+    mean = sum(found["F1"] for found in by_split.values()) / len(by_split) if by_split else 0.0
+    everything = counts(pooled)
+    lines = [TableRow("", "mean F1", mean, None, len(pooled)), TableRow("", "pooled F1", everything["F1"], None, len(pooled))]
+    lines += [TableRow("pooled", name, number, None, len(pooled)) for name, number in everything.items()]
+    for split, found in by_split.items():
+        lines += [TableRow(split, name, number, None, len(splits[split])) for name, number in found.items()]
+    return Table("mean F1", mean, tuple(lines))
+
+
+def counts(pairs: Sequence[tuple[bool, float]]) -> dict[str, float]:
+    """The five numbers of (label is yes, said: 1 yes, 0 no, -1 neither); what is said to be neither counts as the wrong one."""
+    said = [(label, not label if value < 0 else value > 0.5) for label, value in pairs]
+    tp, fp = sum(label and yes for label, yes in said), sum(not label and yes for label, yes in said)
+    fn, total = sum(label and not yes for label, yes in said), len(said)
+    precision, recall = tp / (tp + fp) if tp + fp else 0.0, tp / (tp + fn) if tp + fn else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    numbers = {"accuracy": (total - fp - fn) / total, "precision": precision, "recall": recall, "F1": f1, "yes": (tp + fp) / total}
+    counted = {"TP": float(tp), "FP": float(fp), "TN": float(total - tp - fp - fn), "FN": float(fn)}
+    return {name: 100 * number for name, number in numbers.items()} | counted
+
+
+def problem(row: Row) -> str | None:
+    """What is wrong with a row."""
+    return None if str(row["label"]).lower() in ("yes", "no") else f"label is {row['label']!r}, not yes or no"
+
+
+POPE = Benchmark("pope", "POPE", "id", load, question, score, table, (100, 4096), WHERE, ("label",), problem=problem, named=_named)

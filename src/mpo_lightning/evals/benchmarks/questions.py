@@ -1,0 +1,57 @@
+"""A user's own problems: questions with answers, in the form in which `mpo prefs` takes them.
+
+A row has `question`, `answer`, and where there are such `image` (a path or a list), `choices`, `precision`, `category`, `id`. The kind of the answer is read off the row, as
+where pairs are made, so that training data and held-out problems are judged alike. There is no official rule.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mpo_lightning.answers import check
+from mpo_lightning.answers.question import question_of
+from mpo_lightning.data.prompts import without_hint
+from mpo_lightning.data.records import IMAGE_MARK
+from mpo_lightning.errors import InputError
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, accuracies, verdict_score
+from mpo_lightning.evals.benchmarks.prompts import LETTER, WORD, lettered, with_reasoning
+from mpo_lightning.evals.files import find_file, read_rows
+
+WHERE = "your own: JSON lines with image, question and answer, as `mpo prefs` takes them"
+
+
+def load(folder: Path) -> list[Row]:
+    """The rows of problems.jsonl, numbered where they have no id."""
+    rows = read_rows(find_file(folder, ("problems.jsonl", "questions.jsonl", "test.jsonl"), WHERE))
+    return [{"id": number} | row for number, row in enumerate(rows)]
+
+
+def question(row: Row, cot: bool) -> str:
+    """The question with its options; then for a short answer unless it asks for one, or within the prompt for reasoning."""
+    asked = str(row["question"]).replace(IMAGE_MARK, "").strip()
+    choices = row.get("choices")
+    bare = without_hint(asked)
+    if isinstance(choices, list) and choices and not all(str(choice) in bare for choice in choices):
+        bare = f"{bare}\n{lettered([str(choice) for choice in choices])}"
+    if cot:
+        return with_reasoning(bare)
+    return asked if asked != without_hint(asked) else f"{bare}\n{LETTER if question_of(row).choices else WORD}"
+
+
+def score(row: Row, response: str, mode: Mode) -> Score:
+    """Of one response.
+
+    Raises:
+        InputError: official rules are asked for.
+    """
+    if mode == "official":
+        raise InputError("there is no official rule for your own questions; leave out --mode official")
+    return verdict_score(check(response, question_of(row)))
+
+
+def table(rows: Sequence[Row], values: Any) -> Table:
+    """Accuracy of all, and by category."""
+    return accuracies(rows, values, "accuracy", {"category": lambda row: [str(row["category"])] if row.get("category") else []})
+
+
+QUESTIONS = Benchmark("questions", "Own questions", "id", load, question, score, table, (100, 4096), WHERE, ("question", "answer"))

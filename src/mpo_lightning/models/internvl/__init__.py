@@ -1,0 +1,1 @@
+"""The InternVL family of models."""

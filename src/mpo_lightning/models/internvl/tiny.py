@@ -1,0 +1,81 @@
+"""A tiny InternVL2, drawn from a seed: the real architecture at a size that a laptop trains.
+
+Same classes, same code paths and the same template as InternVL2-1B (Qwen2 language model, Hermes-2), with tiles of 112 pixels
+that become 16 image tokens each, and the tokenizer that ships with this package.
+"""
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoTokenizer,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLVisionConfig,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+)
+
+from mpo_lightning.data.encoding import IMAGE_TOKEN
+from mpo_lightning.data.shards.sample import tokenizer_folder
+from mpo_lightning.data.templates import get_template
+from mpo_lightning.files.whole import whole_folder
+from mpo_lightning.models.export import save_folder
+from mpo_lightning.models.processor import Processor
+
+
+def tiny_config(tokenizer: PreTrainedTokenizerBase) -> InternVLConfig:
+    """The tiny model's config: 1.2 M parameters."""
+    vision = InternVLVisionConfig(
+        hidden_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=192,
+        image_size=[112, 112],
+        patch_size=[14, 14],
+        attention_bias=True,
+        layer_scale_init_value=0.1,
+    )
+    text = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=256,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    assert isinstance(image_token, int)
+    return InternVLConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_id=image_token,
+        image_seq_length=16,
+        tie_word_embeddings=False,
+    )
+
+
+def tiny_model(seed: int) -> tuple[InternVLForConditionalGeneration, Processor]:
+    """The model with random float32 weights and its processor. The caller's random state is left as it was."""
+    tokenizer = AutoTokenizer.from_pretrained(str(tokenizer_folder()), local_files_only=True)
+    config = tiny_config(tokenizer)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = InternVLForConditionalGeneration(config)
+        # Position embeddings start at zero in this class; a trained tower never has that.
+        torch.nn.init.normal_(model.model.vision_tower.embeddings.position_embeddings, std=0.02)
+        torch.nn.init.normal_(model.model.vision_tower.embeddings.cls_token, std=0.02)
+    return model.eval(), Processor(tokenizer, get_template("Hermes-2"), tile_size=112, tokens_per_tile=16)
+
+
+def write_tiny_model(output: Path, seed: int = 0) -> int:
+    """Writes the tiny model as a checkpoint folder and returns its number of parameters."""
+    model, processor = tiny_model(seed)
+    with whole_folder(output) as partial:
+        save_folder(model, processor, partial)
+    return model.num_parameters()

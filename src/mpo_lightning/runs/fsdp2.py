@@ -1,0 +1,105 @@
+"""FSDP2 for runs whose models do not fit on each device: Lightning's ModelParallelStrategy with checkpoints that are whole or not there."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from lightning.fabric.utilities.types import _PATH
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict, set_optimizer_state_dict
+from torch.distributed.device_mesh import DeviceMesh
+from torch.optim import Optimizer
+
+from mpo_lightning.errors import InputError
+from mpo_lightning.runs.checkpoints.sharded import load_sharded, read_rest, save_sharded
+
+OPTIONS = "optimizer_options"
+"""Of a checkpoint: the options of optimizers without a state."""
+
+
+class FSDP2Strategy(ModelParallelStrategy):
+    """Cuts policy, reference and optimizer in pieces over all devices.
+
+    Args:
+        replicas: whole copies of the models over which the devices are divided. 1 shards over all of them; more is hybrid sharding, which
+            gathers weights within a group only and averages gradients between groups. "nodes" keeps one copy on each machine.
+        timeout: how long a device waits for the others before the run stops.
+        process_group_backend: None is nccl on GPUs and gloo on CPUs.
+    """
+
+    def __init__(
+        self,
+        replicas: int | Literal["nodes"] = 1,
+        timeout: timedelta = timedelta(minutes=30),
+        process_group_backend: str | None = None,
+    ) -> None:
+        super().__init__(process_group_backend=process_group_backend, timeout=timeout)
+        self.replicas = replicas
+
+    def setup_environment(self) -> None:
+        """Raises InputError for devices that cannot be divided into the replicas."""
+        devices = self.num_nodes * self.num_processes
+        replicas = self.num_nodes if self.replicas == "nodes" else self.replicas
+        if replicas < 1 or devices % replicas:
+            raise InputError(
+                f"trainer.strategy replicas {replicas} does not divide the {devices} devices; choose a divisor, or 1 to shard over all"
+            )
+        self._data_parallel_size, self._tensor_parallel_size = replicas, devices // replicas
+        super().setup_environment()
+
+    @property
+    def shard_mesh(self) -> DeviceMesh:
+        """Over which to shard: one dimension; or two, replicas first."""
+        # Lightning's names are of another use of the two dimensions.
+        return self.device_mesh if self._data_parallel_size != 1 else self.device_mesh["tensor_parallel"]
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """This rank's pieces, where they are; the writer copies them to the host a few at a time."""
+        assert self.model is not None
+        return get_model_state_dict(self.model)
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """In pieces; one that has no state yet, or never has, as its options alone, because torch would make a state by taking a step of its
+        own, which AdamW counts."""
+        assert self.model is not None
+        optimizer = getattr(optimizer, "_optimizer", optimizer)
+        if optimizer.state:
+            return get_optimizer_state_dict(self.model, optimizer)
+        options = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+        return {OPTIONS: options}
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: _PATH, storage_options: Any = None) -> None:
+        complete = "optimizer_states" in checkpoint
+        tensors = {"state_dict": checkpoint.pop("state_dict")}
+        states = {f"optimizer_{number}": state for number, state in enumerate(checkpoint.pop("optimizer_states", []))}
+        checkpoint[OPTIONS] = {name: state[OPTIONS] for name, state in states.items() if OPTIONS in state}
+        tensors |= {name: state for name, state in states.items() if OPTIONS not in state}
+        save_sharded(tensors, checkpoint, Path(self.broadcast(str(filepath))), complete)
+
+    def load_checkpoint(self, checkpoint_path: _PATH, weights_only: bool | None = None) -> dict[str, Any]:
+        """Fills models and optimizers, and returns the rest.
+
+        Raises:
+            InputError: a checkpoint of a run that was not sharded, or of another model.
+        """
+        path = Path(self.broadcast(str(checkpoint_path)))
+        if path.is_file():
+            raise InputError(
+                f"--ckpt_path {path}: the checkpoint is of a run that was not sharded; go on with its strategy, or 'mpo model export' it and start "
+                "from the folder"
+            )
+        assert self.model is not None
+        weights = get_model_state_dict(self.model)
+        load_sharded({"state_dict": weights}, path)
+        self.model.load_state_dict(weights)
+        rest = read_rest(path)
+        for number, optimizer in enumerate(self.optimizers):
+            name = f"optimizer_{number}"
+            if name in rest[OPTIONS]:
+                for group, options in zip(optimizer.param_groups, rest[OPTIONS][name], strict=True):
+                    group.update(options)
+                continue
+            state = {name: get_optimizer_state_dict(self.model, optimizer)}
+            load_sharded(state, path)
+            set_optimizer_state_dict(self.model, optimizer, optim_state_dict=cast(Any, state[name]))
+        return rest

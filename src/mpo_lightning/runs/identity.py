@@ -1,0 +1,53 @@
+"""What a resumed run must keep of the one that its checkpoint is of: options that decide a step, and the models it started from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mpo_lightning.files.digests import folder_sample
+
+
+class RunIdentity:
+    """What a checkpoint says of its run, and a resumed one is compared with.
+
+    Args:
+        options: of the run, by their names, in plain values.
+        folders: of models, by the names of their options.
+        open_folder: gives the folder that holds a model's weights, for the name that the user gave it.
+    """
+
+    def __init__(self, options: dict[str, Any], folders: dict[str, str], open_folder: Callable[[str], Path]) -> None:
+        self.options = options
+        self.folders = folders
+        self.open_folder = open_folder
+        self._samples: dict[str, str] | None = None
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        if self._samples is None:
+            self._samples = {name: folder_sample(self.open_folder(folder)) for name, folder in self.folders.items()}
+        return {"options": self.options, "folders": self.folders, "samples": self._samples}
+
+    def difference(self, before: dict[str, dict[str, Any]]) -> str | None:
+        """The sentence for the first thing in which this run is another one; None if it is the same.
+
+        Args:
+            before: `state_dict` of the checkpoint's run; empty in checkpoints of earlier versions.
+        """
+        now = self.state_dict()
+        for kind, said in (
+            ("options", "{name} {before}, not {now}"),
+            ("samples", "{name} {folder}, whose weights are not those of {ours}"),
+        ):
+            for name, value in before.get(kind, {}).items():
+                if name in now[kind] and now[kind][name] != value:
+                    words = said.format(
+                        name=name,
+                        before=value,
+                        now=now[kind][name],
+                        folder=before["folders"].get(name),
+                        ours=self.folders.get(name),
+                    )
+                    return (
+                        f"the checkpoint was made with {words}; keep it, or start another run in another trainer.default_root_dir"
+                    )
+        return None

@@ -1,0 +1,95 @@
+"""The run as a picture and as a few lines: loss terms, rewards, margin, accuracy."""
+
+import csv
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from matplotlib.figure import Figure
+
+from mpo_lightning.files.disk import disk_problem
+
+Curve = tuple[list[int], list[float]]
+
+
+class Curves(L.Callback):
+    """Writes curves.png into the run folder when training ends, and prints how the margin moved. Reads the CSVLogger's file."""
+
+    @rank_zero_only
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        logger = next((logger for logger in trainer.loggers if isinstance(logger, CSVLogger)), None)
+        if logger is None:
+            return
+        try:
+            self._draw(logger)
+        except OSError as error:
+            if (problem := disk_problem(error)) is None:
+                raise
+            rank_zero_warn(f"no curves were drawn: {problem}")
+
+    def _draw(self, logger: CSVLogger) -> None:
+        logger.save()
+        numbers = Path(logger.log_dir) / "metrics.csv"
+        if not numbers.is_file():
+            print("no step was left to do: the run had been at its end")
+            return
+        curves = read_curves(numbers)
+        target = Path(logger.log_dir) / "curves.png"
+        draw_curves(curves, target)
+        print(summary_table(curves))
+        print(f"curves: {target}\nnumbers: {Path(logger.log_dir) / 'metrics.csv'}")
+
+
+def read_curves(path: Path) -> dict[str, Curve]:
+    """Steps and values of every metric of a metrics.csv."""
+    curves: dict[str, Curve] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if value and name not in ("step", "epoch"):
+                    steps, values = curves.setdefault(name, ([], []))
+                    steps.append(int(row["step"]))
+                    values.append(float(value))
+    return curves
+
+
+def summary_table(curves: dict[str, Curve], rows: int = 6) -> str:
+    """Means over equal stretches of the run, one a line."""
+    columns = [name for name in ("loss", "margin", "accuracy", "rewards_chosen", "rewards_rejected") if f"train/{name}" in curves]
+    if not columns:
+        return "no training step was logged"
+    steps = curves[f"train/{columns[0]}"][0]
+    rows = min(rows, len(steps))
+    lines = ["  steps      " + "".join(f"{name:>18}" for name in columns)]
+    for row in range(rows):
+        first, last = row * len(steps) // rows, (row + 1) * len(steps) // rows
+        means = [sum(curves[f"train/{name}"][1][first:last]) / (last - first) for name in columns]
+        lines.append(f"  {steps[first]:>4} - {steps[last - 1]:<4}" + "".join(f"{mean:>18.4f}" for mean in means))
+    return "\n".join(lines)
+
+
+def draw_curves(curves: dict[str, Curve], target: Path) -> None:
+    """Four panels, training as lines and validation as dots, over optimizer steps."""
+    panels = {
+        "loss (nats)": ("loss", "loss_preference", "loss_quality", "loss_generation"),
+        "rewards and delta": ("rewards_chosen", "rewards_rejected", "delta"),
+        "margin": ("margin",),
+        "accuracy": ("accuracy",),
+    }
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    for axis, (title, names) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+        for name in names:
+            if f"train/{name}" in curves:
+                (line,) = axis.plot(*curves[f"train/{name}"], label=name, linewidth=1.5)
+                if f"val/{name}" in curves:
+                    axis.plot(*curves[f"val/{name}"], "o", color=line.get_color())
+        axis.set_title(title)
+        axis.set_xlabel("optimizer step")
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend(fontsize=8, framealpha=0.5)
+    if any(name.startswith("val/") for name in curves):
+        figure.suptitle("lines: training, dots: validation", fontsize=9)
+    figure.savefig(target, dpi=110)

@@ -1,0 +1,98 @@
+"""At the end of training: the policy as a folder that plain transformers loads, with a model card."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_info
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+from mpo_lightning import __version__
+from mpo_lightning.files.whole import whole_folder
+from mpo_lightning.models.export import save_folder
+from mpo_lightning.models.lora import merged_weights, save_adapter
+from mpo_lightning.training.datamodule import MMPRDataModule
+from mpo_lightning.training.module import MPOModule
+
+
+class ExportPolicy(L.Callback):
+    """Writes `save_pretrained` files and README.md when training ends; also in a resumed run that had no step left to do.
+
+    Args:
+        folder: where to; None is `export` in the run folder.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self.folder = folder
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        datamodule = getattr(trainer, "datamodule", None)
+        assert isinstance(pl_module, MPOModule) and isinstance(datamodule, MMPRDataModule) and pl_module.policy is not None
+        output = Path(self.folder) if self.folder else Path(trainer.log_dir or trainer.default_root_dir) / "export"
+        # Gathers the weights wherever they are sharded; every rank takes part.
+        weights: dict[str, Any] = get_model_state_dict(
+            pl_module.policy.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+        )
+        # Only rank 0 gets them where they are sharded.
+        if trainer.is_global_zero:
+            adapters = weights
+            if pl_module.lora:
+                weights = merged_weights(pl_module.policy.model, weights)
+            with whole_folder(output, replace=True) as partial:
+                save_folder(pl_module.policy.model, datamodule.processor, partial, state_dict=weights)
+                (partial / "README.md").write_text(model_card(trainer, pl_module, datamodule), encoding="utf-8")
+                if pl_module.lora:
+                    save_adapter(pl_module.lora, adapters, pl_module.policy_folder, partial / "adapter")
+            rank_zero_info(f"exported the policy to {output}")
+
+
+def model_card(trainer: L.Trainer, module: MPOModule, datamodule: MMPRDataModule) -> str:
+    """The exported folder's README.md: what was trained from what, on what, and how."""
+    objective, weights = module.objective, module.objective.weights
+    metrics = {
+        name: float(value) for name, value in sorted(trainer.callback_metrics.items()) if name.startswith(("train/", "val/"))
+    }
+    rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in metrics.items())
+    data = {name: folder for name, folder in datamodule.folders.items() if folder and name != "test"}
+    group = trainer.optimizers[0].param_groups[0]
+    return f"""---
+library_name: transformers
+pipeline_tag: image-text-to-text
+tags: [mpo, preference-optimization, internvl]
+---
+
+# {Path(module.policy_folder).name}, tuned with MPO
+
+Trained with Mixed Preference Optimization (Wang et al. 2024, arXiv 2411.10442) by mpo-lightning {__version__}.
+
+| | |
+| --- | --- |
+| policy | {module.policy_folder} |
+| reference | {f"{module.reference_folder} ({module.reference_source})" if objective.needs_reference else "none"} |
+| data | {", ".join(f"{name}: {folder}" for name, folder in data.items())} |
+| preference loss | {type(objective.preference).__name__}, weight {weights.preference:g} |
+| quality loss | BCO, weight {weights.quality:g}, delta {module.shift.mean:.4f} at the end |
+| generation loss | mean over each {objective.generation_mean}, weight {weights.generation:g} |
+| beta | {objective.beta:g} |
+| training | {trainer.global_step} steps of {datamodule.global_batch_size} pairs, {trainer.current_epoch} epochs, seed {datamodule.seed} |
+| optimizer | {type(trainer.optimizers[0]).__name__}, learning rate {group.get("initial_lr", 0):g}, weight decay {group.get("weight_decay", 0):g} |
+| trained parts | {"adapters of rank " + str(module.lora.rank) + ", merged" if module.lora else "all but " + ", ".join(module.frozen_parts) if module.frozen_parts else "all"} |
+| precision | {trainer.precision} |
+
+Last logged values:
+
+| metric | value |
+| --- | --- |
+{rows}
+The licence is that of the base model; check it before you share these weights.
+
+```python
+from transformers import AutoImageProcessor, AutoTokenizer, InternVLForConditionalGeneration
+
+model = InternVLForConditionalGeneration.from_pretrained(".")
+tokenizer = AutoTokenizer.from_pretrained(".")
+pictures = AutoImageProcessor.from_pretrained(".")
+```
+"""

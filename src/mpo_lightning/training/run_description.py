@@ -1,0 +1,40 @@
+"""What decides a run's steps, in plain values: the objective and the optimizer. A checkpoint keeps it, and a resumed run is compared with it."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import nn
+
+from mpo_lightning.objectives import MPOObjective
+
+
+def describe(objective: MPOObjective, reward_shift: str) -> dict[str, Any]:
+    """The objective in plain values, by the names of their options."""
+    rule = objective.preference
+    weights = {f"model.weights.{name}": getattr(objective.weights, name) for name in ("preference", "quality", "generation")}
+    options = {f"model.preference.{name}": value for name, value in vars(rule).items() if isinstance(value, int | float | str)}
+    return weights | {
+        "model.beta": objective.beta,
+        "model.preference": type(rule).__name__,
+        "model.generation_mean": objective.generation_mean,
+        "model.reward_shift": reward_shift,
+    } | options  # fmt: skip
+
+
+FREE = ("lr", "foreach", "fused", "capturable", "differentiable")
+"""Options of optimizers that a resumed run may change: the learning rate, and how the same numbers are computed."""
+
+
+def describe_optimizer(make: OptimizerCallable) -> dict[str, Any]:
+    """The optimizer's class and options in plain values; without its learning rate, which may change. Nothing where it cannot be made, which is said when it is."""
+    try:
+        optimizer = make([{"params": [nn.Parameter(torch.zeros(1))]}])
+    except (ValueError, TypeError, RuntimeError, AssertionError):
+        return {}
+    options = {
+        f"model.optimizer.{name}": list(value) if isinstance(value, tuple) else value
+        for name, value in optimizer.defaults.items()
+        if name not in FREE and isinstance(value, int | float | str | tuple)
+    }
+    return {"model.optimizer": type(optimizer).__name__} | options
