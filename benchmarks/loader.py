@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mpo_lightning.data.pictures import open_picture
-from mpo_lightning.data.tiling import IMAGENET_MEAN, IMAGENET_STD, choose_grid, cut_tiles, normalize_tiles
+from mpo_lightning.data.tiling import choose_grid
+from mpo_lightning.models.internvl.tiling import IMAGENET_MEAN, IMAGENET_STD, cut_tiles, normalize_tiles
 
 
 def picture(width: int, height: int) -> bytes:

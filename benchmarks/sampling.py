@@ -33,15 +33,14 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration, Inter
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from mpo_lightning.data.encoding import IMAGE_TOKEN  # noqa: E402
 from mpo_lightning.data.prompts import QuestionFile, Repeated  # noqa: E402
-from mpo_lightning.data.tiling import normalize_tiles  # noqa: E402
 from mpo_lightning.inference.embedded import EmbeddedEngine  # noqa: E402
 from mpo_lightning.inference.engine import Work  # noqa: E402
 from mpo_lightning.models.export import save_folder  # noqa: E402
+from mpo_lightning.models.family import Processor  # noqa: E402
 from mpo_lightning.models.generation import EncodedPrompt, generate, pad_prompts  # noqa: E402
+from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures, normalize_tiles  # noqa: E402
 from mpo_lightning.models.internvl.tiny import tiny_model  # noqa: E402
-from mpo_lightning.models.processor import Processor  # noqa: E402
 from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids  # noqa: E402
 
 TILES = 5  # a grid of four and the thumbnail
@@ -71,9 +70,7 @@ def small_model() -> tuple[InternVLForConditionalGeneration, Processor]:
     image_token = tiny.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     torch.manual_seed(0)
     config = InternVLConfig(vision_config=vision, text_config=text, image_token_id=image_token, image_seq_length=256)
-    return InternVLForConditionalGeneration(config).eval(), Processor(
-        tiny.tokenizer, tiny.template, tile_size=448, tokens_per_tile=256
-    )
+    return InternVLForConditionalGeneration(config).eval(), Processor(tiny.tokenizer, tiny.template, InternVLPictures())
 
 
 def prompt_of(processor: Processor, number: int) -> EncodedPrompt:

@@ -11,8 +11,8 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from mpo_lightning.data.templates import TEMPLATES
 from mpo_lightning.files.strict_json import parse_json
+from mpo_lightning.models.internvl.templates import TEMPLATES
 
 MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 IMAGE_MARKS = ["<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>"]

@@ -15,13 +15,13 @@ import torch
 import yaml
 
 from mpo_lightning import cli, commands
+from mpo_lightning.commands import fit as training_cli
 from mpo_lightning.commands.run import COMMANDS
 from mpo_lightning.data.dataset import PairDataset
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.runs import lock as run_lock
 from mpo_lightning.runs.checkpoints.choice import CHOSEN
-from mpo_lightning.commands import fit as training_cli
 from support.processes import free_port, run_apart, started
 from support.runs import logged
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mpo_lightning.commands import fit as training_cli
 from mpo_lightning.commands.run import run as run_verb
 from mpo_lightning.prefs.prompt_files import read_prompt_files
 from mpo_lightning.prefs.sources import Source, check_sources, source_of
-from mpo_lightning.commands import fit as training_cli
 
 ALL = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
 CONFIGS = [path for path in ALL if path.parent.name != "prefs"]

@@ -19,11 +19,10 @@ from transformers import (
 
 from miniature.chains import solution
 from miniature.world import draw_problem
-from mpo_lightning.data.encoding import IMAGE_TOKEN
-from mpo_lightning.data.templates import get_template
 from mpo_lightning.evals.benchmarks.prompts import REASONING, WORD
 from mpo_lightning.models.export import save_folder
-from mpo_lightning.models.processor import Processor
+from mpo_lightning.models.family import Processor, get_template
+from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures
 
 WORDS = r" ?\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]|\s*\n|\s+"
 IMAGE_MARKS = ["<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>"]
@@ -74,5 +73,5 @@ def write_untrained(output: Path, seed: int) -> int:
         # Position embeddings start at zero in this class; a trained tower never has that.
         torch.nn.init.normal_(model.model.vision_tower.embeddings.position_embeddings, std=0.02)
         torch.nn.init.normal_(model.model.vision_tower.embeddings.cls_token, std=0.02)
-    save_folder(model.eval(), Processor(tokenizer, get_template("Hermes-2"), tile_size=56, tokens_per_tile=4), output)
+    save_folder(model.eval(), Processor(tokenizer, get_template("Hermes-2"), InternVLPictures(56, 4)), output)
     return model.num_parameters()

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoTokenizer, InternVLConfig, InternVLVisionConfig, Qwen2Config
 
-from mpo_lightning.data.encoding import IMAGE_END, IMAGE_START, IMAGE_TOKEN, EncodedPair
-from mpo_lightning.data.tiling import cut_tiles
+from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.models.flops import pair_flops
-from mpo_lightning.models.internvl.presets import get_preset
+from mpo_lightning.models.internvl.tiling import IMAGE_END, IMAGE_START, IMAGE_TOKEN, cut_tiles
+from mpo_lightning.models.loading import config_of as released_config
 
 
 def read_pairs(model: Path, data: Path, count: int) -> list[EncodedPair]:
@@ -70,7 +70,7 @@ def pairs_of(assets: Path | None, kind: str, count: int) -> tuple[Any, list[Enco
 def config_of(preset: str) -> Any:
     """The config of one of InternVL2's sizes, or of "toy": vision tower 2 M, language model 6 M, vocabulary 32,768."""
     if preset != "toy":
-        return get_preset(preset).config()
+        return released_config(preset)
     vision = InternVLVisionConfig(
         hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=768, attention_bias=True
     )

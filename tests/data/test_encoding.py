@@ -14,10 +14,11 @@ from mpo_lightning.data.batch import collate
 from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.plan import Occurrence
 from mpo_lightning.data.records import PreferenceRecord, checked_question
-from mpo_lightning.data.templates import TEMPLATES, get_template
-from mpo_lightning.data.tiling import normalize_tiles
 from mpo_lightning.errors import BadRecord, InputError
+from mpo_lightning.models.family import get_template
 from mpo_lightning.models.internvl.opengvlab.tokenizer import original_tokenizer
+from mpo_lightning.models.internvl.templates import TEMPLATES
+from mpo_lightning.models.internvl.tiling import InternVLPictures, normalize_tiles
 from support.turns import turn_texts
 
 IGNORE = -100  # the reference's label of a position that is not trained
@@ -42,7 +43,7 @@ def golden_records(golden: Path) -> list[PreferenceRecord]:
 
 
 def encoder_for(tokenizer: PreTrainedTokenizerBase, template: str, **changes: object) -> PairEncoder:
-    settings = {"tile_size": 56, "tokens_per_tile": 4, "max_tiles": 6, "max_length": 600} | changes
+    settings = {"pictures": InternVLPictures(56, 4), "max_tiles": 6, "max_length": 600} | changes
     return PairEncoder(tokenizer, get_template(template), **settings)
 
 

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from mpo_lightning.data.tiling import choose_grid, count_tiles, cut_tiles, degrade_tiles, normalize_tiles
+from mpo_lightning.data.tiling import choose_grid, count_tiles
+from mpo_lightning.models.internvl.tiling import cut_tiles, degrade_tiles, normalize_tiles
 
 
 def test_every_golden_grid_is_chosen(golden: Path) -> None:

@@ -17,9 +17,9 @@ from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.commands.model import chat
 from mpo_lightning.commands.predict import predict
-from mpo_lightning.data.tiling import cut_tiles, normalize_tiles
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.generation import split_by_rope
+from mpo_lightning.models.internvl.tiling import cut_tiles, normalize_tiles
 from mpo_lightning.models.loading import load_processor
 from support.processes import bytes_below
 

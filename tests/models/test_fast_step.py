@@ -12,8 +12,8 @@ from mpo_lightning.data.batch import collate
 from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.errors import InputError
 from mpo_lightning.models import shared_prefix
+from mpo_lightning.models.freeze import recompute_activations
 from mpo_lightning.models.pair_forward import PairForward
-from mpo_lightning.models.recompute import recompute_activations
 from mpo_lightning.models.shared_prefix import PrefixLayout, choose_backend
 from mpo_lightning.objectives import MPOObjective, SequenceLogps
 from support.families import FAMILIES, TILE_SIZE, TOKENS_PER_TILE, family_model, patch_norms, random_pairs

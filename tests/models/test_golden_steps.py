@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from mpo_lightning.data.batch import collate
 from mpo_lightning.data.encoding import EncodedPair
-from mpo_lightning.data.tiling import IMAGENET_MEAN, IMAGENET_STD, normalize_tiles
 from mpo_lightning.models.freeze import freeze
+from mpo_lightning.models.internvl.tiling import IMAGENET_MEAN, IMAGENET_STD, normalize_tiles
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.objectives import MPOObjective, RunningMicroBatches
 from mpo_lightning.training import MPOModule

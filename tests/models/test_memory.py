@@ -16,12 +16,12 @@ from transformers import (
 
 from mpo_lightning.commands.model import plan
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.freeze import freeze_parts
-from mpo_lightning.models.internvl.presets import PRESETS, get_preset
+from mpo_lightning.models.freeze import freeze_parts, recompute_activations
+from mpo_lightning.models.internvl.presets import PRESETS
+from mpo_lightning.models.loading import config_of
 from mpo_lightning.models.lora import Lora, add_adapters
 from mpo_lightning.models.memory import Row, plan_memory
 from mpo_lightning.models.pair_forward import PairForward
-from mpo_lightning.models.recompute import recompute_activations
 from mpo_lightning.objectives import MPOObjective
 
 MILLIONS = {"1b": 938.16, "2b": 2205.75, "4b": 4146.86, "8b": 8075.37, "26b": 25514.19, "40b": 40068.73, "76b": 76262.36}
@@ -30,7 +30,7 @@ MILLIONS = {"1b": 938.16, "2b": 2205.75, "4b": 4146.86, "8b": 8075.37, "26b": 25
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_has_the_published_number_of_parameters(name: str) -> None:
     with torch.device("meta"):
-        model = InternVLForConditionalGeneration(get_preset(f"InternVL2-{name.upper()}").config())
+        model = InternVLForConditionalGeneration(config_of(f"InternVL2-{name.upper()}"))
     assert sum(part.numel() for part in model.parameters()) / 1e6 == pytest.approx(MILLIONS[name], abs=0.01)
 
 
@@ -125,7 +125,7 @@ def test_the_command_says_what_fits(capsys: pytest.CaptureFixture) -> None:
     plan("InternVL2-1B", devices=8, reference="cache", tiles=7)
     shown = capsys.readouterr().out
     assert "1 pair of 7 tiles a row, on 8 devices (ddp)" in shown and "fits on cards of 24, 40" in shown
-    with pytest.raises(InputError, match="unknown model size '9b'; InternVL2 has 1b"):
+    with pytest.raises(InputError, match="unknown model size '9b'; give a checkpoint folder or one of 1b, 2b"):
         plan("9b")
     with pytest.raises(InputError, match="--reference adapter needs --lora_rank"):
         plan("1b", reference="adapter")

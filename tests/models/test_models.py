@@ -13,16 +13,17 @@ from transformers import AutoTokenizer, GotOcr2ImageProcessorPil, InternVLForCon
 
 from mpo_lightning.data.batch import PairBatch, collate
 from mpo_lightning.data.encoding import EncodedPair
-from mpo_lightning.data.templates import TEMPLATES, get_template
-from mpo_lightning.data.tiling import cut_tiles, normalize_tiles
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.export import save_folder
-from mpo_lightning.models.freeze import freeze_parts, part_modules
+from mpo_lightning.models.family import Processor, get_template
+from mpo_lightning.models.freeze import freeze_parts, recompute_activations
 from mpo_lightning.models.internvl.drop_path import DropPath, add_drop_path, draw_paths
+from mpo_lightning.models.internvl.family import INTERNVL
+from mpo_lightning.models.internvl.templates import TEMPLATES
+from mpo_lightning.models.internvl.tiling import cut_tiles, normalize_tiles
 from mpo_lightning.models.internvl.tiny import tiny_model
-from mpo_lightning.models.loading import Processor, load_model, load_processor
+from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.pair_forward import PairForward
-from mpo_lightning.models.recompute import recompute_activations
 from support.turns import turn_texts
 
 
@@ -51,7 +52,7 @@ def test_plain_transformers_loads_a_written_folder(tiny_folder: Path) -> None:
 @pytest.mark.parametrize("name", list(TEMPLATES))
 def test_the_written_chat_template_renders_what_the_template_does(tiny_folder: Path, tmp_path: Path, name: str) -> None:
     model, processor = load_model(tiny_folder), load_processor(tiny_folder)
-    changed = Processor(processor.tokenizer, get_template(name), processor.tile_size, processor.tokens_per_tile)
+    changed = Processor(processor.tokenizer, get_template(name), processor.pictures)
     save_folder(model, changed, tmp_path / "out")
     assert load_processor(tmp_path / "out").template.name == name
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
@@ -134,7 +135,7 @@ def test_the_template_follows_from_the_config_or_the_language_model(copied: Path
 
 def test_freezing_covers_every_parameter_once() -> None:
     model, _ = tiny_model(0)
-    parts = part_modules(model)
+    parts = INTERNVL.parts(model)
     counted = sum(parameter.numel() for modules in parts.values() for module in modules for parameter in module.parameters())
     assert counted == model.num_parameters()
     freeze_parts(model, ["vision_tower", "projector"])

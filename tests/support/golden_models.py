@@ -6,12 +6,12 @@ import tempfile
 from pathlib import Path
 
 import torch
-from mpo_lightning.models.internvl.opengvlab.convert import native_shapes
-from mpo_lightning.models.internvl.opengvlab.names import disk_name, pack, tensor_maps
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
+from mpo_lightning.models.internvl.opengvlab.convert import native_shapes
+from mpo_lightning.models.internvl.opengvlab.names import disk_name, pack, tensor_maps
 from mpo_lightning.models.loading import load_model
 
 NAMES = ("internlm2_gqa", "qwen2_bias", "llama_vit6b", "phi3_fused")

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.data.encoding import EncodedPair
-from mpo_lightning.data.tiling import normalize_tiles
+from mpo_lightning.models.internvl.tiling import normalize_tiles
 from mpo_lightning.objectives import SequenceLogps
 
 IGNORE = -100

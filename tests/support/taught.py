@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from mpo_lightning.data.prompts import Prompt
-from mpo_lightning.data.tiling import normalize_tiles
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.generation import encode_prompt, pad_prompts
+from mpo_lightning.models.internvl.tiling import normalize_tiles
 from mpo_lightning.models.internvl.tiny import tiny_model
 
 STEPS = 90

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mpo_lightning.data.templates import ChatTemplate
+from mpo_lightning.data.chat_template import ChatTemplate
 
 
 def turn_texts(template: ChatTemplate, turns: Sequence[tuple[str, str]]) -> list[tuple[str, bool]]:

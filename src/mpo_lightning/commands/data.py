@@ -121,7 +121,7 @@ def show(
 
         processor = load_processor(model)
         encode = processor.tokenizer.encode
-        options = {"tile_size": processor.tile_size, "count_tokens": lambda text: len(encode(text, add_special_tokens=False))}
+        options = {"pictures": processor.pictures, "count_tokens": lambda text: len(encode(text, add_special_tokens=False))}
     count, damaged = write_page(Path(folder), Path(output), pairs, seed, max_tiles, **options)
     print(f"{output}: {count} pairs; open it in a browser")
     if damaged:

@@ -245,15 +245,14 @@ def _respond(
     from mpo_lightning.data.shards.reference_cache import tokenizer_fingerprint
     from mpo_lightning.evals.generate import ProblemPrompts, begin, fingerprint_of
     from mpo_lightning.inference.predict import run_predict
-    from mpo_lightning.models.internvl.opengvlab.cache import fingerprint, native_folder
-    from mpo_lightning.models.loading import load_processor
+    from mpo_lightning.models.loading import load_processor, model_fingerprint
     from mpo_lightning.runs.rank import is_first
 
     max_tiles, max_length, template = limits
     prompts: Any = ProblemPrompts(benchmark, problems, images, cot)
     processor = load_processor(model, template)
     asked = fingerprint_of(problems, [benchmark.question(row, cot) for row in problems])
-    settings = {"prompts": asked, "model": fingerprint(native_folder(model)), "tokenizer": tokenizer_fingerprint(processor.tokenizer),
+    settings = {"prompts": asked, "model": model_fingerprint(model), "tokenizer": tokenizer_fingerprint(processor.tokenizer),
                 "images": str(images.resolve()), "template": processor.template.name, "max_tiles": max_tiles, "max_length": max_length}  # fmt: skip
     shown = settings | {"benchmark": benchmark.name, "checkpoint": model, "cot": cot, "samples": samples, "max_new_tokens": options.max_new_tokens,
                         "dtype": options.dtype, "sampling": asdict(options.sampling) if options.sampling else None}  # fmt: skip

@@ -33,23 +33,17 @@ def convert(source: str, output: str, to: Literal["transformers", "opengvlab"] =
         like: for opengvlab, an original folder of the same model whose Python and tokenizer files are copied; default those that the
             source keeps from its own conversion (SOURCE/original).
     """
-    from mpo_lightning.models.internvl.opengvlab.cache import is_original
-    from mpo_lightning.models.internvl.opengvlab.convert import to_opengvlab, to_transformers
-    from mpo_lightning.models.loading import read_config
+    from mpo_lightning.models.loading import family_of_folder
 
     folder, target = Path(source), Path(output)
     if to == "transformers" and like is not None:
         raise InputError("--like is for --to opengvlab")
-    original = is_original(folder)
-    if not original:
-        read_config(folder)
+    family, model_type = family_of_folder(folder)
+    original = model_type != next(iter(family.layouts))
     if original == (to == "opengvlab"):
         raise InputError(f"{source}: this is in the {to} layout already")
     with progress_bar("weights", unit="bytes") as advance:
-        if to == "transformers":
-            numbers = to_transformers(folder, target, advance)
-        else:
-            numbers = to_opengvlab(folder, target, Path(like) if like else None, advance)
+        numbers = family.convert(folder, target, to, Path(like) if like else None, advance)
     print(f"{output}: {numbers:,} parameters in the {to} layout")
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
     missing = {
@@ -181,10 +175,7 @@ def plan(
     """
     from dataclasses import fields
 
-    from mpo_lightning.models.internvl.opengvlab.cache import is_original
-    from mpo_lightning.models.internvl.opengvlab.config import native_config, read_original
-    from mpo_lightning.models.internvl.presets import get_preset
-    from mpo_lightning.models.loading import read_config
+    from mpo_lightning.models.loading import config_of
     from mpo_lightning.models.lora import Lora
     from mpo_lightning.models.memory import Row, plan_memory
 
@@ -196,13 +187,9 @@ def plan(
         raise InputError("--strategy single is for one device; take ddp or fsdp2")
     if reference == "adapter" and lora_rank is None:
         raise InputError("--reference adapter needs --lora_rank")
-    if is_original(Path(model)):
-        config = native_config(read_original(Path(model)), 0, model)
-    else:
-        config = read_config(model) if Path(model).is_dir() else get_preset(model).config()
     lora = Lora(rank=lora_rank, dropout=0.0) if lora_rank is not None else None
     found = plan_memory(
-        config, Row(pairs, tiles, prompt, chosen, rejected), reference, freeze or (), lora, gradient_checkpointing, precision,
+        config_of(model), Row(pairs, tiles, prompt, chosen, rejected), reference, freeze or (), lora, gradient_checkpointing, precision,
         keep_logits_gib, strategy, devices,
     )  # fmt: skip
     print(f"{model}: {pairs} pair{'s' * (pairs > 1)} of {tiles} tiles a row, on {devices} device{'s' * (devices > 1)} ({strategy})")

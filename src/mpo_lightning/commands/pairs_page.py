@@ -12,14 +12,15 @@ import numpy as np
 from PIL import Image
 
 from mpo_lightning.data.annotations.mmpr import make_record, parse_line, read_lines, read_meta
+from mpo_lightning.data.encoding import Pictures
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.records import MAX_TEXT_BYTES, PreferenceRecord
 from mpo_lightning.data.shards.index import open_index
 from mpo_lightning.data.shards.reader import ShardReader
 from mpo_lightning.data.shards.sample import packaged_tokenizer
-from mpo_lightning.data.tiling import choose_grid, cut_tiles, tiles_per_picture
 from mpo_lightning.errors import BadRecord
 from mpo_lightning.files.whole import write_text
+from mpo_lightning.models.internvl.tiling import InternVLPictures
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -112,13 +113,17 @@ def pairs_in(folder: Path) -> ShardPairs | AnnotationPairs:
     return AnnotationPairs(meta) if meta.is_file() else ShardPairs(folder)
 
 
+DEFAULT_PICTURES = InternVLPictures()
+"""Where no model is named: tiles of 448 pixels."""
+
+
 def write_page(
     folder: Path,
     output: Path,
     pairs: int,
     seed: int,
     max_tiles: int,
-    tile_size: int = 448,
+    pictures: Pictures = DEFAULT_PICTURES,
     count_tokens: Callable[[str], int] = packaged_count,
 ) -> tuple[int, int]:
     """Writes the page and returns how many pairs are on it, and how many of them could not be read.
@@ -129,7 +134,7 @@ def write_page(
         pairs: how many, drawn at random.
         seed: of the draw.
         max_tiles: most tiles of a pair's pictures, thumbnails not counted.
-        tile_size: side of a tile in pixels.
+        pictures: how the model takes pictures.
         count_tokens: of the tokenizer.
     """
     found = pairs_in(folder)
@@ -137,7 +142,7 @@ def write_page(
     articles, damaged = [], 0
     for record in chosen:
         try:
-            articles.append(_article(found.read(record), max_tiles, tile_size, count_tokens))
+            articles.append(_article(found.read(record), max_tiles, pictures, count_tokens))
         except BadRecord as error:
             damaged += 1
             reason = html.escape(f"{found.where(record)}: {error}")
@@ -152,9 +157,9 @@ def write_page(
     return len(chosen), damaged
 
 
-def _article(record: PreferenceRecord, max_tiles: int, tile_size: int, count_tokens: Callable[[str], int]) -> str:
-    limit = tiles_per_picture(record.max_tiles or max_tiles, len(record.images))
-    figures = "".join(_figure(open_picture(data), limit, tile_size) for data in record.images)
+def _article(record: PreferenceRecord, max_tiles: int, pictures: Pictures, count_tokens: Callable[[str], int]) -> str:
+    limit = record.max_tiles or max_tiles
+    figures = "".join(_figure(open_picture(data), limit, len(record.images), pictures) for data in record.images)
     left, right = marked_difference(record.chosen, record.rejected)
     sides = "".join(
         f'<div class="side {name}"><h3>{name}, {count_tokens(text)} tokens</h3><div class="text">{marked}</div>{_history(record.extra.get(f"{name}_meta"))}</div>'
@@ -178,9 +183,9 @@ def _history(meta: object) -> str:
     return f'<div class="history">{html.escape(told)}</div>'
 
 
-def _figure(image: Image.Image, limit: int, tile_size: int) -> str:
-    cols, rows = choose_grid(image.width, image.height, limit, tile_size)
-    tiles = cut_tiles(image, limit, tile_size).permute(0, 2, 3, 1).numpy()
+def _figure(image: Image.Image, limit: int, count: int, pictures: Pictures) -> str:
+    cols, rows = pictures.layout(image, limit, count)
+    tiles = pictures.cut(image, limit, count).permute(0, 2, 3, 1).numpy()
     small = "".join(f'<img alt="tile" src="{_data_url(Image.fromarray(tile).resize((62, 62)))}">' for tile in tiles)
     whole = image.convert("RGB")
     whole.thumbnail((680, 380))

@@ -50,8 +50,7 @@ def predict(
     from mpo_lightning.data.shards.reference_cache import tokenizer_fingerprint
     from mpo_lightning.files.digests import file_digest
     from mpo_lightning.inference.predict import PredictOptions, run_predict
-    from mpo_lightning.models.internvl.opengvlab.cache import fingerprint, native_folder
-    from mpo_lightning.models.loading import load_processor
+    from mpo_lightning.models.loading import load_processor, model_fingerprint
 
     if (questions is None) == (shards is None):
         raise InputError("give either --questions FILE or --shards FOLDER")
@@ -67,7 +66,7 @@ def predict(
         prompts = ShardQuestions(open_shards(str(shards)))
         asked = prompts.reader.index.fingerprint
     processor = load_processor(model, template)
-    settings = {"prompts": asked, "model": fingerprint(native_folder(model)), "tokenizer": tokenizer_fingerprint(processor.tokenizer), "images": images, "template": processor.template.name,
+    settings = {"prompts": asked, "model": model_fingerprint(model), "tokenizer": tokenizer_fingerprint(processor.tokenizer), "images": images, "template": processor.template.name,
                 "max_tiles": max_tiles, "max_length": max_length}  # fmt: skip
     options = {"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes}
     encoder = processor.encoder(max_tiles, max_length, "set_aside")

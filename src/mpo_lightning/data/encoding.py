@@ -10,24 +10,50 @@ is cut from the right and loses its end token, which then carries no label (over
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from mpo_lightning.data.chat_template import ChatTemplate
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.plan import Occurrence
 from mpo_lightning.data.records import IMAGE_MARK, PreferenceRecord
-from mpo_lightning.data.templates import ChatTemplate
-from mpo_lightning.data.tiling import cut_tiles, degrade_tiles, tiles_per_picture
 from mpo_lightning.errors import BadRecord
 
-IMAGE_TOKEN = "<IMG_CONTEXT>"
-IMAGE_START, IMAGE_END = "<img>", "</img>"
-
 Overlong = Literal["truncate", "set_aside"]
+
+
+class Pictures(Protocol):
+    """How a family of models takes pictures: each becomes one or more tiles of one size, and each tile a fixed number of tokens."""
+
+    @property
+    def tile_size(self) -> int:
+        """Side of a tile in pixels; where a family does not cut pictures, of the picture as the model sees it."""
+
+    @property
+    def tokens_per_tile(self) -> int:
+        """Tokens of the language model that a tile becomes."""
+
+    @property
+    def token(self) -> str:
+        """The text of the token that stands for a part of a picture."""
+
+    @property
+    def mark(self) -> str:
+        """What stands for a picture in a prompt, with `token` in it once; it is repeated for all parts of the picture."""
+
+    def cut(self, image: Image.Image, max_tiles: int, pictures: int) -> Tensor:
+        """uint8 [N, 3, S, S]: a picture's tiles, where a question has so many pictures and at most so many tiles."""
+
+    def degrade(self, tiles: Tensor, rng: np.random.Generator) -> Tensor:
+        """The same tiles with MMPR's `data_augment`."""
+
+    def layout(self, image: Image.Image, max_tiles: int, pictures: int) -> tuple[int, int]:
+        """Columns and rows in which a page shows the tiles."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +84,7 @@ class PairEncoder:
     Attributes:
         tokenizer: the model's.
         template: the model's chat template.
-        tile_size: side of a tile in pixels.
-        tokens_per_tile: image tokens that a tile becomes.
+        pictures: how the model takes pictures.
         max_tiles: tiles of a pair's grids, thumbnails not counted; shared between its pictures. A record's own limit replaces it.
         max_length: most tokens of prompt plus answer.
         overlong: what happens to an answer that does not fit.
@@ -67,11 +92,18 @@ class PairEncoder:
 
     tokenizer: PreTrainedTokenizerBase
     template: ChatTemplate
-    tile_size: int = 448
-    tokens_per_tile: int = 256
+    pictures: Pictures
     max_tiles: int = 12
     max_length: int = 6144
     overlong: Overlong = "truncate"
+
+    @property
+    def tile_size(self) -> int:
+        return self.pictures.tile_size
+
+    @property
+    def tokens_per_tile(self) -> int:
+        return self.pictures.tokens_per_tile
 
     def encode(self, record: PreferenceRecord, occurrence: Occurrence | None = None, seed: int = 0) -> EncodedPair:
         """The encoded pair.
@@ -88,7 +120,7 @@ class PairEncoder:
         tiles = self.tiles(record.images, record.max_tiles)
         if record.augment and occurrence is not None:
             rng = np.random.default_rng([seed, occurrence.epoch, occurrence.record, occurrence.copy])
-            tiles = [degrade_tiles(part, rng) for part in tiles]
+            tiles = [self.pictures.degrade(part, rng) for part in tiles]
         prompt = self.prompt_ids(record.question, [len(part) for part in tiles])
         room = self.max_length - len(prompt)
         if room < 1:
@@ -126,8 +158,7 @@ class PairEncoder:
         Raises:
             BadRecord: a picture cannot be used.
         """
-        limit = tiles_per_picture(max_tiles or self.max_tiles, len(images))
-        return [cut_tiles(open_picture(data), limit, self.tile_size) for data in images]
+        return [self.pictures.cut(open_picture(data), max_tiles or self.max_tiles, len(images)) for data in images]
 
     def prompt_ids(self, question: str, tiles_per_image: list[int]) -> list[int]:
         """Token ids of everything in front of an answer.
@@ -137,9 +168,9 @@ class PairEncoder:
             tiles_per_image: tiles of each picture, thumbnails counted.
         """
         # One image token a picture is tokenized, then repeated: the same ids as the long text, without its cost.
-        marked = question.replace(IMAGE_MARK, f"{IMAGE_START}{IMAGE_TOKEN}{IMAGE_END}")
+        marked = question.replace(IMAGE_MARK, self.pictures.mark)
         ids = self.tokenizer(self.template.prompt(marked)).input_ids
-        image_token = self.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+        image_token = self.tokenizer.convert_tokens_to_ids(self.pictures.token)
         counts = iter(tiles_per_image)
         expanded: list[int] = []
         for token in ids:

@@ -8,9 +8,8 @@ from typing import Any
 from mpo_lightning.data.shards.reference_cache import tokenizer_fingerprint
 from mpo_lightning.inference.engine import Work
 from mpo_lightning.inference.predict import Dtype, PredictOptions, run_predict
-from mpo_lightning.models.internvl.opengvlab.cache import fingerprint, native_folder
-from mpo_lightning.models.loading import load_processor
-from mpo_lightning.models.processor import Processor
+from mpo_lightning.models.family import Processor
+from mpo_lightning.models.loading import load_processor, model_fingerprint
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class EmbeddedEngine:
     def description(self) -> dict[str, Any]:
         return {
             "checkpoint": Path(self.model).resolve().name,
-            "model": fingerprint(native_folder(self.model)),
+            "model": model_fingerprint(self.model),
             "tokenizer": tokenizer_fingerprint(self.processor.tokenizer),
             "template": self.processor.template.name,
             "max_tiles": self.max_tiles,

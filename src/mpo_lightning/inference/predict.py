@@ -21,11 +21,11 @@ from mpo_lightning.data.prompts import Prompts, Repeated
 from mpo_lightning.data.slices import Slices
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference.answer_file import begin, finish, finished_lines, part_line, parts_lock
+from mpo_lightning.models.family import Processor
 from mpo_lightning.models.freeze import freeze
 from mpo_lightning.models.generation import Answer, PromptBatch, encode_prompt, generate, pad_prompts, read_prompts, split_by_rope
 from mpo_lightning.models.loading import load_model, read_config
 from mpo_lightning.models.pair_rope import rope_limit
-from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids
 from mpo_lightning.runs.lost_ranks import run_whole
 from mpo_lightning.runs.signals import ignore_signals
@@ -145,7 +145,7 @@ class Predictor(L.LightningModule):
     def configure_model(self) -> None:
         if self.model is None:
             self.model = freeze(load_model(self.folder, getattr(torch, self.options.dtype)))
-            vocabulary = self.model.config.text_config.vocab_size
+            vocabulary = self.model.config.get_text_config().vocab_size
             self.forbidden = forbidden_ids(self.processor.tokenizer, self.processor.template.end, vocabulary)
 
     def predict_dataloader(self) -> DataLoader[Slice]:
@@ -218,7 +218,7 @@ def run_predict(
     # Which answers are written at once decides the rounding of a draw's probabilities.
     drawn = asdict(options.sampling) | {"batch_size": options.batch_size} if options.sampling else None
     parts = begin(output, settings | {"max_new_tokens": options.max_new_tokens, "dtype": options.dtype, "sampling": drawn})
-    limit = rope_limit(read_config(model).text_config)
+    limit = rope_limit(read_config(model).get_text_config())
     slices = PromptSlices(prompts, encoder, limit, options.max_new_tokens)
     predictor = Predictor(model, processor, slices, parts, options)
     lock = parts_lock(output)

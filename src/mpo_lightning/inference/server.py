@@ -23,11 +23,11 @@ from PIL import Image
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.prompts import Prompt
 from mpo_lightning.data.records import IMAGE_MARK
-from mpo_lightning.data.templates import get_template
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference.answer_file import begin, finish, finished_lines, part_line, parts_lock
 from mpo_lightning.inference.chat import ChatServer, Messages, Reply, UnreadableReply
 from mpo_lightning.inference.engine import Work
+from mpo_lightning.models.family import get_template
 from mpo_lightning.models.sampling import Sampling, mixed_seed
 
 Kind = Literal["vllm", "sglang", "lmdeploy", "transformers", "openai"]

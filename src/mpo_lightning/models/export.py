@@ -1,40 +1,15 @@
 """Writing a checkpoint folder that plain transformers loads."""
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import GenerationConfig, InternVLForConditionalGeneration
+from transformers import GenerationConfig
 
-from mpo_lightning.data.encoding import IMAGE_END, IMAGE_START, IMAGE_TOKEN
-from mpo_lightning.data.tiling import IMAGENET_MEAN, IMAGENET_STD
-from mpo_lightning.models.processor import ORIGINAL, Processor
-
-CHAT_TEMPLATE = (
-    "{{% for message in messages %}}{{% if loop.first and message['role'] != 'system' %}}{system}{{% endif %}}"
-    "{{% if message['role'] == 'system' %}}{system_prefix}{{% elif message['role'] == 'user' %}}{user_prefix}"
-    "{{% else %}}{assistant_prefix}{{% endif %}}"
-    "{{% if message['content'] is string %}}{{{{ message['content'] }}}}"
-    "{{% else %}}{{% for part in message['content'] %}}{{% if part['type'] == 'image' %}}<IMG_CONTEXT>\n"
-    "{{% else %}}{{{{ part['text'] }}}}{{% endif %}}{{% endfor %}}{{% endif %}}{end}{{% endfor %}}"
-    "{{% if add_generation_prompt %}}{assistant_prefix}{{% endif %}}"
-)
-
-PROCESSOR_TOKENS = {
-    "start_image_token": IMAGE_START,
-    "end_image_token": IMAGE_END,
-    "context_image_token": IMAGE_TOKEN,
-    # InternVL2 knows no video. transformers' processor wants a token for it all the same: one of the vocabulary that no prompt holds.
-    "video_token": "</quad>",
-}
-"""What transformers' `InternVLProcessor` asks the tokenizer for."""
+from mpo_lightning.models.family import Processor, family_of
 
 
-def save_folder(
-    model: InternVLForConditionalGeneration, processor: Processor, output: Path, state_dict: dict[str, Tensor] | None = None
-) -> None:
+def save_folder(model: Any, processor: Processor, output: Path, state_dict: dict[str, Tensor] | None = None) -> None:
     """Writes weights, config, tokenizer with chat template, image settings and generation config.
 
     Args:
@@ -47,7 +22,7 @@ def save_folder(
     model.config.template = processor.template.name
     model.generation_config = generation_config(processor)
     model.save_pretrained(output, state_dict=state_dict)
-    save_processor(processor, output)
+    family_of(model).save_processor(processor, output)
 
 
 def generation_config(processor: Processor) -> GenerationConfig:
@@ -55,51 +30,3 @@ def generation_config(processor: Processor) -> GenerationConfig:
     tokenizer = processor.tokenizer
     end = tokenizer.convert_tokens_to_ids(processor.template.end)
     return GenerationConfig(eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=False)
-
-
-def save_processor(processor: Processor, output: Path) -> None:
-    """Writes the tokenizer with its chat template, the image settings, and the files of the original layout if it came from one."""
-    template, tokenizer = processor.template, processor.tokenizer
-    after = template.end + template.after_end
-    tokenizer.chat_template = CHAT_TEMPLATE.format(
-        system=f"{template.system_prefix}{template.system}{after}",
-        system_prefix=template.system_prefix,
-        user_prefix=template.user_prefix,
-        assistant_prefix=template.assistant_prefix,
-        end=after,
-    )
-    tokenizer.save_pretrained(output)
-    if set(PROCESSOR_TOKENS.values()) <= tokenizer.get_vocab().keys():
-        path = output / "tokenizer_config.json"
-        settings = json.loads(path.read_text(encoding="utf-8")) | PROCESSOR_TOKENS
-        path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    images = _image_settings(processor)
-    together = {
-        "processor_class": "InternVLProcessor",
-        "image_seq_length": processor.tokens_per_tile,
-        "image_processor": images,
-        "video_processor": {"video_processor_type": "InternVLVideoProcessor", "size": images["size"]},
-    }
-    for name, settings in (("preprocessor_config.json", images), ("processor_config.json", together)):
-        (output / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    if processor.original is not None and processor.original != output / ORIGINAL:
-        shutil.copytree(processor.original, output / ORIGINAL, dirs_exist_ok=True)
-
-
-def _image_settings(processor: Processor) -> dict[str, Any]:
-    """Settings of transformers' own tiling image processor, which gives this package's pixels exactly."""
-    return {
-        "image_processor_type": "GotOcr2ImageProcessor",
-        "size": {"height": processor.tile_size, "width": processor.tile_size},
-        "crop_to_patches": True,
-        "min_patches": 1,
-        "max_patches": 12,
-        "do_resize": True,
-        "do_rescale": True,
-        "do_normalize": True,
-        "do_convert_rgb": True,
-        "rescale_factor": 1 / 255,
-        "image_mean": list(IMAGENET_MEAN),
-        "image_std": list(IMAGENET_STD),
-        "resample": 3,
-    }

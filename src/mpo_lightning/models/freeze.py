@@ -1,33 +1,20 @@
-"""Freezing parts of an InternVL2 by the names people use for them."""
+"""What of a model is trained, and what is kept for the backward pass: freezing parts by name, gradient checkpointing."""
 
 from collections.abc import Iterable
-from typing import Literal
-
-from torch import nn
-from transformers import InternVLForConditionalGeneration
+from typing import Any
 
 from mpo_lightning.errors import InputError
-
-Part = Literal["vision_tower", "projector", "language_model"]
-
-
-def part_modules(model: InternVLForConditionalGeneration) -> dict[str, list[nn.Module]]:
-    """The modules of each part; together they hold every parameter."""
-    return {
-        "vision_tower": [model.model.vision_tower],
-        "projector": [model.model.multi_modal_projector],
-        "language_model": [model.model.language_model, model.lm_head],
-    }
+from mpo_lightning.models.family import Part, family_of
 
 
-def freeze_parts(model: InternVLForConditionalGeneration, parts: Iterable[Part]) -> None:
+def freeze_parts(model: Any, parts: Iterable[Part]) -> None:
     """Turns gradients off for the named parts and on for all others.
 
     Raises:
         InputError: every part is frozen, so nothing would be trained.
     """
     frozen = set(parts)
-    modules = part_modules(model)
+    modules = family_of(model).parts(model)
     if frozen == set(modules):
         raise InputError("all parts are frozen; leave at least one of vision_tower, projector, language_model to train")
     for name, members in modules.items():
@@ -35,7 +22,16 @@ def freeze_parts(model: InternVLForConditionalGeneration, parts: Iterable[Part])
             module.requires_grad_(name not in frozen)
 
 
-def freeze(model: InternVLForConditionalGeneration) -> InternVLForConditionalGeneration:
+def freeze(model: Any) -> Any:
     """The whole model without gradients and in eval mode, as a reference is."""
     model.requires_grad_(False)
     return model.eval()
+
+
+def recompute_activations(model: Any) -> None:
+    """Turns gradient checkpointing on: layers keep their inputs only and are computed again in the backward pass, with the same random numbers."""
+    contexts = family_of(model).recompute_contexts(model)
+    options: dict[str, Any] = {"use_reentrant": False} | ({"context_fn": contexts} if contexts else {})
+    # transformers 5.2x gives the method a new name, and the old one warns.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable(options)

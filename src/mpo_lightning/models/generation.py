@@ -9,16 +9,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, InternVLForConditionalGeneration, LogitsProcessorList
+from transformers import DynamicCache, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.prompts import Prompt
-from mpo_lightning.data.tiling import normalize_tiles
 from mpo_lightning.errors import BadRecord
+from mpo_lightning.models.family import Processor, family_of
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.models.pair_rope import PairRope, forget_lengths
-from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.sampling import Draws
 
 
@@ -115,7 +114,7 @@ def split_by_rope(lengths: Sequence[int], limit: int | None, max_new_tokens: int
 
 @torch.no_grad()
 def generate(
-    model: InternVLForConditionalGeneration | PairForward,
+    model: Any,
     processor: Processor,
     batch: PromptBatch,
     max_new_tokens: int,
@@ -127,7 +126,7 @@ def generate(
     """Answers, greedy unless they are drawn.
 
     Args:
-        model: in eval mode; of a sharded one every rank must ask the same.
+        model: a family's model or a `PairForward` of it, in eval mode; of a sharded one every rank must ask the same.
         processor: its own.
         batch: on the model's device.
         max_new_tokens: most tokens of an answer.
@@ -137,19 +136,19 @@ def generate(
         read: with rows, what `read_prompts` gave; None reads them now.
     """
     inner = model.model if isinstance(model, PairForward) else model
-    rotary = inner.model.language_model.rotary_emb
+    family = family_of(inner)
+    rotary = family.language_model(inner).rotary_emb
     tokenizer = processor.tokenizer
     end = tokenizer.convert_tokens_to_ids(processor.template.end)
-    generating: Any = model
     forget_lengths(rotary.rotary if isinstance(rotary, PairRope) else rotary)
     if rows is None:
         ids, mask = batch.input_ids, batch.attention_mask
-        begun: dict[str, Any] = {"pixel_values": normalize_tiles(batch.tiles).to(inner.dtype)} if len(batch.tiles) else {}
+        begun: dict[str, Any] = family.generation_inputs(inner, batch.tiles)
     else:
         index = torch.tensor(rows, device=batch.input_ids.device)
         ids, mask = batch.input_ids[index], batch.attention_mask[index]
         begun = {"past_key_values": _repeated(inner, read or read_prompts(inner, batch), index)}
-    made = generating.generate(
+    made = model.generate(
         input_ids=ids, attention_mask=mask, **begun, max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end, pad_token_id=end,
         streamer=streamer, synced_gpus=isinstance(model, PairForward) and model.sharded, logits_processor=LogitsProcessorList([draws] if draws else []),
     )  # fmt: skip
@@ -174,11 +173,12 @@ def read_prompts(model: Any, batch: PromptBatch) -> DynamicCache:
 
     Plain generation with several answers reads a prompt, pictures included, once for each of them.
     """
-    rotary = model.model.language_model.rotary_emb
+    family = family_of(model)
+    rotary = family.language_model(model).rotary_emb
     forget_lengths(rotary.rotary if isinstance(rotary, PairRope) else rotary)
-    cache = DynamicCache(config=model.config.text_config)
+    cache = DynamicCache(config=model.config.get_text_config())
     places = (batch.attention_mask.cumsum(-1) - 1).clamp(min=0)
-    pixels = {"pixel_values": normalize_tiles(batch.tiles).to(model.dtype)} if len(batch.tiles) else {}
+    pixels = family.generation_inputs(model, batch.tiles)
     model(
         input_ids=batch.input_ids[:, :-1], attention_mask=batch.attention_mask[:, :-1], position_ids=places[:, :-1], **pixels, past_key_values=cache,
         use_cache=True, logits_to_keep=1,
@@ -188,7 +188,7 @@ def read_prompts(model: Any, batch: PromptBatch) -> DynamicCache:
 
 def _repeated(model: Any, cache: DynamicCache, index: Tensor) -> DynamicCache:
     """A cache of its own for the answers of some prompts."""
-    repeated = DynamicCache(config=model.config.text_config)
+    repeated = DynamicCache(config=model.config.get_text_config())
     layers: Sequence[Any] = cache.layers
     for number, layer in enumerate(layers):
         repeated.update(layer.keys[index], layer.values[index], number)

@@ -1,7 +1,7 @@
-"""Opening an InternVL2 checkpoint folder: weights, tokenizer, template.
+"""Opening a checkpoint folder of any family: config, weights, tokenizer, template.
 
-A folder in the original OpenGVLab layout is opened through its converted copy (`opengvlab.cache`). No remote code is run and nothing is downloaded. Weights must be complete: a missing or misshapen tensor stops with its name
-instead of being drawn at random.
+A folder in another layout than transformers' is opened through its converted copy. No remote code is run and nothing is downloaded. Weights must be
+complete: a missing or misshapen tensor stops with its name instead of being drawn at random.
 """
 
 import json
@@ -10,25 +10,19 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, InternVLForConditionalGeneration
+from transformers import AutoConfig, AutoTokenizer
 
-from mpo_lightning.data.encoding import IMAGE_TOKEN
-from mpo_lightning.data.templates import TEMPLATES, ChatTemplate, get_template
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.internvl.opengvlab.cache import native_folder
-from mpo_lightning.models.processor import ORIGINAL, Processor
-
-TEMPLATE_OF_TEXT_MODEL = {"qwen2": "Hermes-2", "phi3": "phi3-chat"}
+from mpo_lightning.models.family import Family, Processor, families, family_for
 
 
-def read_config(folder: str | Path) -> Any:
-    """The config of a checkpoint folder, a transformers `InternVLConfig`.
+def family_of_folder(folder: str | Path) -> tuple[Family, str]:
+    """The family of a checkpoint folder, and the `model_type` of its config.json.
 
     Raises:
-        InputError: no such folder, no config.json, another model, or an original folder that cannot be converted.
+        InputError: no such folder, no config.json, or a model of no known family.
     """
-    folder = native_folder(folder)
-    path = folder / "config.json"
+    path = Path(folder) / "config.json"
     if not path.is_file():
         raise InputError(
             f"{folder}: no model here (config.json is missing); give a checkpoint folder, or make one with 'mpo model tiny'"
@@ -37,15 +31,59 @@ def read_config(folder: str | Path) -> Any:
         model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: the config cannot be read ({error})") from None
-    if model_type != "internvl":
+    if (family := family_for(model_type)) is None:
+        known = [f"{one.name} models in {layout} ({name!r})" for one in families() for name, layout in one.layouts.items()]
+        raise InputError(f"{folder}: model_type is {model_type!r}; this package trains {' or '.join(known)}")
+    return family, model_type
+
+
+def native_folder(folder: str | Path) -> Path:
+    """The folder in transformers' layout, converted once if it is in another one. Raises InputError as `family_of_folder`."""
+    return family_of_folder(folder)[0].native_folder(Path(folder))
+
+
+def model_fingerprint(folder: str | Path) -> str:
+    """Names the content of a checkpoint folder, in whichever layout it is."""
+    return family_of_folder(folder)[0].fingerprint(native_folder(folder))
+
+
+def read_config(folder: str | Path) -> Any:
+    """The transformers config of a checkpoint folder. Raises InputError as `family_of_folder`, or where it cannot be converted."""
+    return AutoConfig.from_pretrained(str(native_folder(folder)), trust_remote_code=False, local_files_only=True)
+
+
+def config_of(model: str) -> Any:
+    """The config of a checkpoint folder, without converting it, or of a released size such as "8b".
+
+    Raises:
+        InputError: neither a folder nor a size.
+    """
+    if Path(model).is_dir():
+        family, model_type = family_of_folder(model)
+        found = family.config_of(Path(model), model_type)
+        return read_config(model) if found is None else found
+    sizes = {name: config for family in families() for name, config in family.sizes.items()}
+    if model.lower() not in sizes:
         raise InputError(
-            f"{folder}: model_type is {model_type!r}; this package trains InternVL models, in transformers' layout ('internvl') or the original "
-            "one ('internvl_chat')"
+            f"unknown model size {model!r}; give a checkpoint folder or one of {', '.join(name for name in sizes if '-' not in name)}"
         )
-    return AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    return sizes[model.lower()]()
 
 
-def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> InternVLForConditionalGeneration:
+def empty_model(folder: str | Path) -> Any:
+    """The model of a checkpoint folder with parameters on the meta device; buffers, which no checkpoint has, are real."""
+    config = read_config(folder)
+    family = family_for(config.model_type)
+    assert family is not None
+    with torch.device("meta"):
+        model = family.model_class(config)
+    language_model = family.language_model(model)
+    language_model.rotary_emb = type(language_model.rotary_emb)(config.get_text_config())
+    assert not any(buffer.is_meta for buffer in model.buffers()), "only the rotary embedding has buffers"
+    return model.eval()
+
+
+def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> Any:
     """The model of a checkpoint folder in eval mode.
 
     Args:
@@ -55,12 +93,13 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> Intern
     Raises:
         InputError: as `read_config`; no weights; or weights that do not fill the model exactly.
     """
+    family, _ = family_of_folder(folder)
     config, folder = read_config(folder), native_folder(folder)
     if not any(Path(folder).glob("*.safetensors")):
         raise InputError(f"{folder}: the checkpoint folder has a config but no weights (*.safetensors); copy them there")
     loaded: Any
     try:
-        loaded = InternVLForConditionalGeneration.from_pretrained(
+        loaded = family.model_class.from_pretrained(
             str(folder),
             config=config,
             dtype=dtype,
@@ -91,29 +130,10 @@ def load_processor(folder: str | Path, template: str = "auto") -> Processor:
     Raises:
         InputError: as `read_config`; no usable tokenizer; image tokens that do not match; or a template that is not known.
     """
+    family, _ = family_of_folder(folder)
     config, folder = read_config(folder), native_folder(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise InputError(f"{folder}: the tokenizer cannot be loaded ({str(error).strip().splitlines()[0]})") from None
-    token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-    if token != config.image_token_id:
-        raise InputError(
-            f"{folder}: the tokenizer has {IMAGE_TOKEN} at {token} but the config's image_token_id is {config.image_token_id}"
-        )
-    side, patch = config.vision_config.image_size[0], config.vision_config.patch_size[0]
-    tokens = int(side // patch * config.downsample_ratio) ** 2
-    original = Path(folder) / ORIGINAL
-    return Processor(tokenizer, _template(folder, config, template), side, tokens, original if original.is_dir() else None)
-
-
-def _template(folder: str | Path, config: Any, name: str) -> ChatTemplate:
-    if name != "auto":
-        return get_template(name)
-    found = getattr(config, "template", None) or TEMPLATE_OF_TEXT_MODEL.get(config.text_config.model_type)
-    if found is None:
-        raise InputError(
-            f"{folder}: the config names no chat template and a {config.text_config.model_type} language model may have several; "
-            f"set data.template to one of {', '.join(TEMPLATES)}"
-        )
-    return get_template(found)
+    return family.processor(folder, config, tokenizer, template)

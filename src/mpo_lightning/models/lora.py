@@ -15,14 +15,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.files.whole import check_output, whole_folder
 from mpo_lightning.models.export import save_folder
-from mpo_lightning.models.loading import load_model, load_processor
+from mpo_lightning.models.family import Family, family_of
+from mpo_lightning.models.loading import family_of_folder, load_model, load_processor
 
-TARGETS = r".*language_model\.layers\.\d+\.(self_attn|mlp)\.\w*proj"
 ADAPTER = "default"
 
 
@@ -47,13 +46,13 @@ class Lora:
             )
 
 
-def add_adapters(model: InternVLForConditionalGeneration, options: Lora) -> None:
+def add_adapters(model: Any, options: Lora) -> None:
     """Puts adapters that start at zero on every projection of the language model, and freezes everything else.
 
     Raises:
         InputError: peft is not installed.
     """
-    from_peft("model.lora").inject_adapter_in_model(_config(options), model, adapter_name=ADAPTER)
+    from_peft("model.lora").inject_adapter_in_model(_config(options, family_of(model)), model, adapter_name=ADAPTER)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
 
@@ -70,15 +69,15 @@ def from_peft(what: str) -> Any:
         raise InputError(f"{what} needs peft; pip install 'mpo-lightning[peft]'") from None
 
 
-def _config(options: Lora) -> Any:
+def _config(options: Lora, family: Family) -> Any:
     alpha = 2 * options.rank if options.alpha is None else options.alpha
     return from_peft("model.lora").LoraConfig(
-        r=options.rank, lora_alpha=alpha, lora_dropout=options.dropout, target_modules=TARGETS, bias="none"
+        r=options.rank, lora_alpha=alpha, lora_dropout=options.dropout, target_modules=family.lora_targets, bias="none"
     )
 
 
 @contextmanager
-def adapters_off(model: InternVLForConditionalGeneration) -> Iterator[None]:
+def adapters_off(model: Any) -> Iterator[None]:
     """The model as it was before training, without dropout, inside the context."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -93,7 +92,7 @@ def adapters_off(model: InternVLForConditionalGeneration) -> Iterator[None]:
 
 
 @torch.no_grad()
-def merged_weights(model: InternVLForConditionalGeneration, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def merged_weights(model: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights under the names they have without adapters, each adapter added to its weight.
 
     Args:
@@ -120,7 +119,8 @@ def save_adapter(options: Lora, weights: dict[str, Tensor], base: str, output: P
         output: the folder, made if missing.
     """
     output.mkdir(parents=True, exist_ok=True)
-    config = _config(options)
+    family, _ = family_of_folder(base)
+    config = _config(options, family)
     config.base_model_name_or_path = base
     config.save_pretrained(output)
     tensors = {

@@ -14,15 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.data.batch import PairBatch, collate
 from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.models.answer_head import CHUNK_BYTES
-from mpo_lightning.models.freeze import Part, freeze_parts
+from mpo_lightning.models.family import Part, family_of
+from mpo_lightning.models.freeze import freeze_parts, recompute_activations
 from mpo_lightning.models.lora import Lora, add_adapters
 from mpo_lightning.models.pair_forward import PairForward
-from mpo_lightning.models.recompute import recompute_activations
 
 Strategy = Literal["single", "ddp", "fsdp2"]
 Reference = Literal["model", "cache", "adapter"]
@@ -49,9 +48,9 @@ class Row:
 
     def batch(self, config: Any) -> PairBatch:
         """The row with arbitrary tokens and pixels."""
-        side, image = config.vision_config.image_size[0], config.image_token_id
-        tokens = config.image_seq_length * self.tiles
-        prompt = torch.cat([torch.full((tokens,), image), torch.zeros(self.prompt, dtype=torch.int64)])
+        shape = family_of(config).picture_shape(config)
+        side, tokens = shape.tile_size, shape.tokens_per_tile * self.tiles
+        prompt = torch.cat([torch.full((tokens,), shape.token_id), torch.zeros(self.prompt, dtype=torch.int64)])
         chosen, rejected = (torch.zeros(count, dtype=torch.int64) for count in (self.chosen, self.rejected))
         pair = EncodedPair("", prompt, chosen, rejected, torch.zeros(self.tiles, 3, side, side, dtype=torch.uint8))
         return collate([pair] * self.pairs, side)
@@ -100,7 +99,7 @@ def plan_memory(
     """The memory of a training step.
 
     Args:
-        config: a transformers `InternVLConfig`.
+        config: of the model.
         row: what a device computes at once.
         reference: where the reference's log-probs come from.
         freeze: parts that are not trained.
@@ -113,7 +112,7 @@ def plan_memory(
     """
     batch = row.batch(config)
     with torch.device("meta"):
-        model = InternVLForConditionalGeneration(config)
+        model = family_of(config).model_class(config)
         if lora:
             add_adapters(model, lora)
         else:
@@ -123,13 +122,13 @@ def plan_memory(
         weights, trained = (
             sum(4.0 * part.numel() for part in model.parameters() if part.requires_grad or not only) for only in (False, True)
         )
-        unit = max(sum(4.0 * part.numel() for part in layer.parameters()) for layer in _layers(model))
+        unit = max(sum(4.0 * part.numel() for part in layer.parameters()) for layer in family_of(model).layers(model))
         fake = batch._map(mode.from_tensor)
         kept, layer = _kept(model, fake, precision)
         if gradient_checkpointing:
             recompute_activations(model)
             kept, _ = _kept(model, fake, precision)
-    logits = 4.0 * len(batch.targets) * config.text_config.vocab_size
+    logits = 4.0 * len(batch.targets) * config.get_text_config().vocab_size
     whole = logits <= keep_logits_gib * 2**30
     plan = MemoryPlan(
         weights=weights,
@@ -165,11 +164,7 @@ def _on_a_device(model: nn.Module) -> None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def _layers(model: InternVLForConditionalGeneration) -> list[nn.Module]:
-    return [*model.model.vision_tower.encoder.layer, *model.model.language_model.layers]
-
-
-def _kept(model: InternVLForConditionalGeneration, batch: PairBatch, precision: Precision) -> tuple[float, float]:
+def _kept(model: Any, batch: PairBatch, precision: Precision) -> tuple[float, float]:
     """Bytes that autograd saves in a forward pass, and the most that one layer saves of them."""
     weights = {part.untyped_storage()._cdata for part in model.parameters()}
     # Storages are held, so that none of their addresses is used twice.
@@ -187,7 +182,7 @@ def _kept(model: InternVLForConditionalGeneration, batch: PairBatch, precision: 
 
     hooks = [
         handle
-        for layer in _layers(model)
+        for layer in family_of(model).layers(model)
         for handle in (
             layer.register_forward_pre_hook(lambda *_: marks.append(total())),
             layer.register_forward_hook(lambda *_: marks.append(total())),

@@ -11,12 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.data.batch import PairBatch
-from mpo_lightning.data.tiling import normalize_tiles
 from mpo_lightning.models.answer_head import AnswerHead
-from mpo_lightning.models.internvl.drop_path import draw_paths
+from mpo_lightning.models.family import family_of
 from mpo_lightning.models.pair_rope import PairRope
 from mpo_lightning.models.shared_prefix import NAME, Backend, PrefixLayout, choose_backend
 from mpo_lightning.objectives.logps import SequenceLogps
@@ -33,17 +31,17 @@ class PairForward(nn.Module):
         keep_logits_bytes: most bytes of a row's logits that are kept for the backward pass instead of being computed again.
     """
 
-    def __init__(self, model: InternVLForConditionalGeneration, backend: Backend = "auto", keep_logits_bytes: int = 2**30) -> None:
+    def __init__(self, model: Any, backend: Backend = "auto", keep_logits_bytes: int = 2**30) -> None:
         super().__init__()
         self.model = model
+        self.family = family_of(model)
         self.backend = backend
         self.sharded = False
         """Whether ranks hold pieces of the weights, so that each must go through every layer whatever is in its row."""
-        text_config: Any = model.config.text_config
-        text_config._attn_implementation = NAME
-        if not isinstance(model.lm_head, AnswerHead):
-            model.lm_head = AnswerHead(model.lm_head, keep_logits_bytes)
-        language_model = model.model.language_model
+        model.config.get_text_config()._attn_implementation = NAME
+        if not isinstance(model.get_output_embeddings(), AnswerHead):
+            model.set_output_embeddings(AnswerHead(model.get_output_embeddings(), keep_logits_bytes))
+        language_model = self.family.language_model(model)
         if not isinstance(language_model.rotary_emb, PairRope):
             language_model.rotary_emb = PairRope(language_model.rotary_emb)
 
@@ -59,17 +57,17 @@ class PairForward(nn.Module):
             which go nowhere.
         """
         if features is None and len(batch.tiles):
-            draw_paths(self.model, batch.seeds, batch.tile_counts, batch.tiles.device)
-            features = self._features(batch.tiles)
+            self.family.draw_paths(self.model, batch.seeds, batch.tile_counts, batch.tiles.device)
+            features = self.family.encode_pictures(self.model, batch.tiles)
         elif features is None and self.sharded:
-            draw_paths(self.model, (), (), batch.tiles.device)
-            features = self._features(batch.tiles.new_zeros(1, *batch.tiles.shape[1:]))
-        embeddings = self.model.model.language_model.embed_tokens(batch.input_ids)
+            self.family.draw_paths(self.model, (), (), batch.tiles.device)
+            features = self.family.encode_pictures(self.model, batch.tiles.new_zeros(1, *batch.tiles.shape[1:]))
+        embeddings = self.model.get_input_embeddings()(batch.input_ids)
         if features is not None:
-            places = (batch.input_ids == self.model.config.image_token_id).unsqueeze(1)
+            places = (batch.input_ids == self.family.picture_shape(self.model.config).token_id).unsqueeze(1)
             embeddings = embeddings.masked_scatter(places, features.to(embeddings.dtype))
         hidden = self._language_model(embeddings, batch)
-        token_logps = self.model.lm_head(hidden.index_select(0, batch.predictors), batch.targets)
+        token_logps = self.model.get_output_embeddings()(hidden.index_select(0, batch.predictors), batch.targets)
         sums = torch.zeros(2 * batch.pairs, dtype=torch.float64, device=hidden.device).index_add(
             0, batch.answers, token_logps.double()
         )
@@ -82,31 +80,25 @@ class PairForward(nn.Module):
     @torch.no_grad()
     def generate(self, **options: Any) -> Tensor:
         """The model's own `generate`, with the attention that it needs."""
-        text_config: Any = self.model.config.text_config
-        self.model.model.language_model.rotary_emb.tokens_of_pairs = ()
+        text_config = self.model.config.get_text_config()
+        self.family.language_model(self.model).rotary_emb.tokens_of_pairs = ()
         text_config._attn_implementation = "sdpa"
         try:
-            generating: Any = self.model
-            rows: Tensor = generating.generate(**options)
+            rows: Tensor = self.model.generate(**options)
             return rows
         finally:
             text_config._attn_implementation = NAME
-
-    def _features(self, tiles: Tensor) -> Tensor:
-        output = self.model.model.get_image_features(pixel_values=normalize_tiles(tiles), return_dict=True)
-        features: Tensor = output.pooler_output
-        return features
 
     def _language_model(self, embeddings: Tensor, batch: PairBatch) -> Tensor:
         """[T, E] hidden states."""
         device = embeddings.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else embeddings.dtype
         layout = PrefixLayout(batch.lengths, choose_backend(self.backend, embeddings.device, dtype), embeddings.device, dtype)
-        language_model = self.model.model.language_model
+        language_model = self.family.language_model(self.model)
         language_model.rotary_emb.tokens_of_pairs = tuple(map(sum, batch.lengths))
         output = language_model(
             inputs_embeds=embeddings.unsqueeze(0),
-            position_ids=batch.position_ids.unsqueeze(0),
+            position_ids=self.family.positions(batch),
             use_cache=False,
             prefix_layout=layout,
         )
@@ -115,8 +107,9 @@ class PairForward(nn.Module):
 
     def _touch_vision(self, batch: PairBatch) -> Tensor:
         """Zero, computed from the trained vision parameters, so that ranks without pictures take part in their gradients' exchange."""
-        parts = (self.model.model.vision_tower, self.model.model.multi_modal_projector)
-        trained = [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
+        parts = self.family.parts(self.model)
+        modules = [*parts["vision_tower"], *parts["projector"]]
+        trained = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
         zero = torch.zeros((), dtype=torch.float64, device=batch.input_ids.device)
         if not torch.is_grad_enabled():
             return zero

@@ -10,21 +10,8 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from transformers import InternVLForConditionalGeneration
 
-from mpo_lightning.models.loading import read_config
 from mpo_lightning.models.pair_forward import PairForward
-
-
-def empty_model(folder: str) -> InternVLForConditionalGeneration:
-    """The model of a checkpoint folder with parameters on the meta device; buffers, which no checkpoint has, are real."""
-    config = read_config(folder)
-    with torch.device("meta"):
-        model = InternVLForConditionalGeneration(config)
-    language_model = model.model.language_model
-    language_model.rotary_emb = type(language_model.rotary_emb)(config.text_config)
-    assert not any(buffer.is_meta for buffer in model.buffers()), "only the rotary embedding has buffers"
-    return model.eval()
 
 
 def shard(model: PairForward, mesh: DeviceMesh, device: torch.device, low: torch.dtype | None) -> None:
@@ -41,24 +28,19 @@ def shard(model: PairForward, mesh: DeviceMesh, device: torch.device, low: torch
     _move_to_meta(model)
     plain = MixedPrecisionPolicy()
     layers = plain if low is None else MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32)
-    for unit in _layers(model.model):
+    for unit in model.family.shard_units(model.model):
         fully_shard(unit, mesh=mesh, mp_policy=layers)
-    language_model, head = model.model.model.language_model, model.model.lm_head
-    if head.weight is not language_model.embed_tokens.weight:
+    embeddings, head = model.model.get_input_embeddings(), model.model.get_output_embeddings()
+    if head.weight is not embeddings.weight:
         # Tied weights must be of one unit, which is the root's.
         fully_shard(head, mesh=mesh, mp_policy=plain)
-        fully_shard(language_model.embed_tokens, mesh=mesh, mp_policy=plain)
+        fully_shard(embeddings, mesh=mesh, mp_policy=plain)
     # The root too drops what it gathered, since a reference has no backward pass that would do it.
     fully_shard(model, mesh=mesh, mp_policy=plain, reshard_after_forward=True)
     _give_memory(model, device)
     set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
     register_fsdp_forward_method(model, "generate")
     model.sharded = True
-
-
-def _layers(model: InternVLForConditionalGeneration) -> list[nn.Module]:
-    tower = model.model.vision_tower
-    return [*tower.encoder.layer, model.model.multi_modal_projector, *model.model.language_model.layers]
 
 
 def _move_to_meta(model: nn.Module) -> None:

@@ -24,8 +24,7 @@ from mpo_lightning.data.shards.remote import is_remote, refuse_secrets
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.files.digests import weights_fingerprint
 from mpo_lightning.models.flops import pair_flops
-from mpo_lightning.models.internvl.opengvlab.cache import native_folder
-from mpo_lightning.models.loading import load_processor, read_config
+from mpo_lightning.models.loading import load_processor, native_folder, read_config
 from mpo_lightning.runs.agreement import gather, stop_together
 from mpo_lightning.runs.signals import ignore_signals
 from mpo_lightning.training.quarantine import Quarantine

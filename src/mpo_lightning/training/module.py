@@ -20,8 +20,8 @@ from torch.optim import AdamW
 
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.freeze import Part
-from mpo_lightning.models.internvl.opengvlab.cache import native_folder
+from mpo_lightning.models.family import Part
+from mpo_lightning.models.loading import native_folder
 from mpo_lightning.models.lora import Lora
 from mpo_lightning.models.shared_prefix import Backend
 from mpo_lightning.objectives import (

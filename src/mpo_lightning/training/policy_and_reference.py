@@ -12,18 +12,16 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch import Tensor
-from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.freeze import Part, freeze_parts, part_modules
+from mpo_lightning.models.family import Part, family_of
 from mpo_lightning.models.freeze import freeze as freeze_all
-from mpo_lightning.models.internvl.drop_path import add_drop_path
-from mpo_lightning.models.loading import load_model
+from mpo_lightning.models.freeze import freeze_parts, recompute_activations
+from mpo_lightning.models.loading import empty_model, load_model
 from mpo_lightning.models.lora import Lora, adapters_off, add_adapters
 from mpo_lightning.models.pair_forward import PairForward
-from mpo_lightning.models.recompute import recompute_activations
-from mpo_lightning.models.sharding import empty_model, shard
+from mpo_lightning.models.sharding import shard
 from mpo_lightning.models.shared_prefix import Backend
 from mpo_lightning.objectives import SequenceLogps
 from mpo_lightning.runs.agreement import stop_together
@@ -117,7 +115,7 @@ class PolicyAndReference(L.LightningModule):
             add_adapters(model, self.lora)
         else:
             freeze_parts(model, self.frozen_parts)
-        add_drop_path(model, self.drop_path)
+        family_of(model).add_drop_path(model, self.drop_path)
         if self.gradient_checkpointing:
             recompute_activations(model)
         self.policy = self._pair_forward(model)
@@ -130,7 +128,7 @@ class PolicyAndReference(L.LightningModule):
         strategy = self._trainer.strategy if self._trainer is not None else None
         return strategy if isinstance(strategy, FSDP2Strategy) else None
 
-    def _load(self, folder: str) -> InternVLForConditionalGeneration:
+    def _load(self, folder: str) -> Any:
         """The model; under FSDP2 only rank 0 reads the weights."""
         if not self._sharded_strategy:
             return load_model(folder)
@@ -142,7 +140,7 @@ class PolicyAndReference(L.LightningModule):
         stop_together(problem)
         return model
 
-    def _pair_forward(self, model: InternVLForConditionalGeneration) -> PairForward:
+    def _pair_forward(self, model: Any) -> PairForward:
         forward = PairForward(model, **self.forward_options)
         if strategy := self._sharded_strategy:
             low = torch.bfloat16 if str(self.trainer.precision) == "bf16-mixed" else None
@@ -156,7 +154,7 @@ class PolicyAndReference(L.LightningModule):
             self.reference.eval()
         if self.policy is not None:
             for name in self.frozen_parts:
-                for module in part_modules(self.policy.model)[name]:
+                for module in self.policy.family.parts(self.policy.model)[name]:
                     module.eval()
         return self
 

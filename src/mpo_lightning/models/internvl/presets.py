@@ -10,8 +10,6 @@ from typing import Any, Literal
 
 from transformers import InternVLConfig, InternVLVisionConfig, LlamaConfig, Phi3Config, Qwen2Config
 
-from mpo_lightning.errors import InputError
-
 Tower = Literal["300M", "6B"]
 
 
@@ -86,15 +84,3 @@ PRESETS = {
     "76b": Preset("6B", LlamaConfig, 8192, 80, 64, 8, 28672, 128265, "Hermes-2"),
 }
 """InternVL2-1B to InternVL2-Llama3-76B."""
-
-
-def get_preset(name: str) -> Preset:
-    """A size by its name, such as "8b", "8B" or "internvl2-8b".
-
-    Raises:
-        InputError: no size has that name.
-    """
-    preset = PRESETS.get(name.lower().removeprefix("internvl2-"))
-    if preset is None:
-        raise InputError(f"unknown model size {name!r}; InternVL2 has {', '.join(PRESETS)}")
-    return preset

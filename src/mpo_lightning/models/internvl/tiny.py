@@ -16,12 +16,11 @@ from transformers import (
     Qwen2Config,
 )
 
-from mpo_lightning.data.encoding import IMAGE_TOKEN
 from mpo_lightning.data.shards.sample import tokenizer_folder
-from mpo_lightning.data.templates import get_template
 from mpo_lightning.files.whole import whole_folder
 from mpo_lightning.models.export import save_folder
-from mpo_lightning.models.processor import Processor
+from mpo_lightning.models.family import Processor, get_template
+from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures
 
 
 def tiny_config(tokenizer: PreTrainedTokenizerBase) -> InternVLConfig:
@@ -70,7 +69,7 @@ def tiny_model(seed: int) -> tuple[InternVLForConditionalGeneration, Processor]:
         # Position embeddings start at zero in this class; a trained tower never has that.
         torch.nn.init.normal_(model.model.vision_tower.embeddings.position_embeddings, std=0.02)
         torch.nn.init.normal_(model.model.vision_tower.embeddings.cls_token, std=0.02)
-    return model.eval(), Processor(tokenizer, get_template("Hermes-2"), tile_size=112, tokens_per_tile=16)
+    return model.eval(), Processor(tokenizer, get_template("Hermes-2"), InternVLPictures(112, 16))
 
 
 def write_tiny_model(output: Path, seed: int = 0) -> int:

@@ -57,10 +57,12 @@ def model_card(trainer: L.Trainer, module: MPOModule, datamodule: MMPRDataModule
     rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in metrics.items())
     data = {name: folder for name, folder in datamodule.folders.items() if folder and name != "test"}
     group = trainer.optimizers[0].param_groups[0]
+    assert module.policy is not None
+    family = module.policy.family
     return f"""---
 library_name: transformers
 pipeline_tag: image-text-to-text
-tags: [mpo, preference-optimization, internvl]
+tags: [mpo, preference-optimization, {family.name.lower()}]
 ---
 
 # {Path(module.policy_folder).name}, tuned with MPO
@@ -89,9 +91,9 @@ Last logged values:
 The licence is that of the base model; check it before you share these weights.
 
 ```python
-from transformers import AutoImageProcessor, AutoTokenizer, InternVLForConditionalGeneration
+from transformers import AutoImageProcessor, AutoTokenizer, {family.model_class.__name__}
 
-model = InternVLForConditionalGeneration.from_pretrained(".")
+model = {family.model_class.__name__}.from_pretrained(".")
 tokenizer = AutoTokenizer.from_pretrained(".")
 pictures = AutoImageProcessor.from_pretrained(".")
 ```

@@ -16,13 +16,13 @@ from transformers import AutoProcessor, AutoTokenizer, InternVLForConditionalGen
 
 from mpo_lightning.commands.model import convert
 from mpo_lightning.data.prompts import Prompt
-from mpo_lightning.data.tiling import normalize_tiles
 from mpo_lightning.errors import InputError
+from mpo_lightning.files import whole
 from mpo_lightning.files.cache_root import cache_root
-from mpo_lightning.models import tensor_files
 from mpo_lightning.models.generation import encode_prompt
 from mpo_lightning.models.internvl.opengvlab import convert as conversion
 from mpo_lightning.models.internvl.opengvlab.cache import native_folder
+from mpo_lightning.models.internvl.tiling import normalize_tiles
 from mpo_lightning.models.loading import load_model, load_processor
 from support.golden_models import NAMES, copy_golden, original_tensors
 
@@ -283,7 +283,7 @@ def test_a_full_disk_leaves_no_folder(golden: Path, tmp_path: Path, monkeypatch:
 
 def test_a_killed_conversion_is_not_taken_for_a_whole_one(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder has another name until it is whole; a later run starts over."""
-    monkeypatch.setattr(tensor_files.shutil, "rmtree", lambda *_, **__: None)
+    monkeypatch.setattr(whole.shutil, "rmtree", lambda *_, **__: None)
     monkeypatch.setattr(conversion, "save_processor", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         convert(str(golden / "checkpoints" / "qwen2_bias"), str(tmp_path / "out"))
@@ -333,7 +333,7 @@ def test_another_models_settings_are_not_written_back(
 
 
 def test_two_that_write_one_output_do_not_mix(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be written"), tensor_files.whole_folder(tmp_path / "out") as mine:
+    with pytest.raises(InputError, match="cannot be written"), whole.whole_folder(tmp_path / "out") as mine:
         (mine / "a").write_text("mine")
         # Another process ends first.
         (tmp_path / "out").mkdir()

@@ -19,11 +19,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, InternVLForConditionalGeneration
 
-from mpo_lightning.data.encoding import IMAGE_TOKEN
-from mpo_lightning.data.templates import get_template
 from mpo_lightning.errors import InputError
 from mpo_lightning.files.whole import whole_folder
-from mpo_lightning.models.export import generation_config, save_processor
+from mpo_lightning.models.export import generation_config
+from mpo_lightning.models.family import Processor, get_template
 from mpo_lightning.models.internvl.opengvlab.config import (
     differing_settings,
     is_kept,
@@ -33,7 +32,8 @@ from mpo_lightning.models.internvl.opengvlab.config import (
 )
 from mpo_lightning.models.internvl.opengvlab.names import TensorMap, disk_name, pack, packed_shape, tensor_maps, unpack
 from mpo_lightning.models.internvl.opengvlab.tokenizer import original_tokenizer
-from mpo_lightning.models.processor import ORIGINAL, Processor
+from mpo_lightning.models.internvl.saving import ORIGINAL, save_processor
+from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures
 from mpo_lightning.models.tensor_files import ShardWriter, StoredTensor, dtype_of, stored_tensors
 
 SHARD_BYTES = 2 * 10**9
@@ -166,7 +166,7 @@ def _processor(source: Path, original: dict[str, Any], config: Any) -> Processor
         raise InputError(
             f"{source}: the tokenizer has {len(tokenizer):,} tokens and the model {config.text_config.vocab_size:,}; are they of one model?"
         )
-    return Processor(tokenizer, template, config.vision_config.image_size[0], config.image_seq_length)
+    return Processor(tokenizer, template, InternVLPictures(config.vision_config.image_size[0], config.image_seq_length))
 
 
 def _drop_tied_head(tensors: dict[str, StoredTensor], config: Any, source: Path) -> None:
