@@ -40,7 +40,9 @@ def short_answers(count: int) -> list[tuple[str, Question]]:
     for number in range(count):
         lead = rng.choice(["", "The answer is ", "Final answer: ", "Answer: ", "So it is "])
         if number % 3 == 0:
-            texts = tuple(f"{rng.choice(['red', 'cat', 'metal', 'north side'])} {rng.randrange(10**6)}" for _ in range(4))
+            texts = tuple(
+                f"{rng.choice(['red', 'cat', 'metal', 'north side'])} {rng.randrange(10**6)}" for _ in range(4)
+            )
             found.append(
                 (
                     f"{lead}{rng.choice(['{}', '({})', '{}.'])}".format(rng.choice("ABCD")),
@@ -50,7 +52,9 @@ def short_answers(count: int) -> list[tuple[str, Question]]:
         elif number % 3 == 1:
             found.append((f"{lead}{rng.randrange(10**6):,}", Question(Kind.INTEGER, str(rng.randrange(10**6)))))
         else:
-            found.append((f"{lead}{rng.uniform(0, 100):.2f} cm", Question(Kind.FLOAT, f"{rng.uniform(0, 100):.2f}", (), 2)))
+            found.append(
+                (f"{lead}{rng.uniform(0, 100):.2f} cm", Question(Kind.FLOAT, f"{rng.uniform(0, 100):.2f}", (), 2))
+            )
     return found
 
 
@@ -102,7 +106,9 @@ def mmpr_rule(response: str, question: Question) -> bool:
     said = response.rpartition(trigger)[2].strip()
     if "\n" in said:
         return False
-    golds = [question.gold] + (["ABCDEFGH"[question.choices.index(question.gold)]] if question.gold in question.choices else [])
+    golds = [question.gold] + (
+        ["ABCDEFGH"[question.choices.index(question.gold)]] if question.gold in question.choices else []
+    )
     if any(said.strip("*. ").lower() == gold.lower() for gold in golds):
         return True
     try:
@@ -157,7 +163,9 @@ def agreement(checker: Checker, rows: list[dict[str, Any]]) -> dict[str, float]:
         choices = tuple(row["choices"] or ())
         precision = int(row["precision"]) if row["precision"] else None
         kind = Kind.CHOICE if choices else KINDS[row["answer_type"]]
-        counts[checker(row["response"], Question(kind, row["answer"], choices, precision)), row["official_true_false"]] += 1
+        counts[
+            checker(row["response"], Question(kind, row["answer"], choices, precision)), row["official_true_false"]
+        ] += 1
     wrong, right = counts[True, False] + counts[False, False], counts[True, True] + counts[False, True]
     return {
         "rows": float(len(rows)),
@@ -173,11 +181,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="for each checker")
     parser.add_argument("--mathvista", type=Path, help="responses with published verdicts")
     parser.add_argument(
-        "--equality", type=Path, help="pairs of gold and prediction with `equivalent`, as suites of other projects have them"
+        "--equality",
+        type=Path,
+        help="pairs of gold and prediction with `equivalent`, as suites of other projects have them",
     )
     parser.add_argument("--json", type=Path, help="a file for the numbers")
     arguments = parser.parse_args()
-    checkers: dict[str, Checker] = {"ours": ours, "quick rule": quick_rule, "prefetch": prefetch_rule, "MMPR's rule": mmpr_rule}
+    checkers: dict[str, Checker] = {
+        "ours": ours,
+        "quick rule": quick_rule,
+        "prefetch": prefetch_rule,
+        "MMPR's rule": mmpr_rule,
+    }
     if (rule := math_verify_rule()) is not None:
         checkers["math-verify"] = rule
     else:
@@ -188,7 +203,11 @@ def main() -> None:
         results[name] = {"answers a second": rate(checker, answers, arguments.seconds)}
     if arguments.mathvista:
         lines = [json.loads(line) for line in arguments.mathvista.read_text(encoding="utf-8").splitlines()]
-        rows = [row for row in lines if row["response"] and not row.get("nearest_choice_fallback") and not row.get("label_suspect")]
+        rows = [
+            row
+            for row in lines
+            if row["response"] and not row.get("nearest_choice_fallback") and not row.get("label_suspect")
+        ]
         for name, checker in checkers.items():
             results[name] |= agreement(checker, rows)
     if arguments.equality:
@@ -204,7 +223,8 @@ def main() -> None:
     fastest = results["ours"]["answers a second"]
     for name, numbers in results.items():
         told = ", ".join(
-            f"{key} {value:,.1f}{' %' if key[0] in 'aef' and key != 'answers a second' else ''}" for key, value in numbers.items()
+            f"{key} {value:,.1f}{' %' if key[0] in 'aef' and key != 'answers a second' else ''}"
+            for key, value in numbers.items()
         )
         print(f"{name:<12} {told} (ours is {fastest / numbers['answers a second']:.2f}x as fast)")
     if arguments.json:

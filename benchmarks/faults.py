@@ -29,7 +29,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = 2
-SETUPS = {"single": "single", "ddp": "ddp_cpu", "fsdp2": "fsdp2_cpu", "single-last": "single", "fsdp2-last": "fsdp2_cpu"}
+SETUPS = {
+    "single": "single",
+    "ddp": "ddp_cpu",
+    "fsdp2": "fsdp2_cpu",
+    "single-last": "single",
+    "fsdp2-last": "fsdp2_cpu",
+}
 """Overlays of configs/strategy."""
 
 
@@ -186,7 +192,13 @@ def main() -> None:
     shares = [arguments.kills * (place + 1) // len(arguments.setups) for place in range(len(arguments.setups))]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        shard(str(ROOT / "examples/mmpr_sample/meta.json"), str(work / "shards"), validation=0.125, shard_megabytes=0.3, workers=1)
+        shard(
+            str(ROOT / "examples/mmpr_sample/meta.json"),
+            str(work / "shards"),
+            validation=0.125,
+            shard_megabytes=0.3,
+            workers=1,
+        )
         tiny(str(work / "model"))
         parts = {
             setup: torment(setup, work, rng, end - begin)
@@ -196,7 +208,9 @@ def main() -> None:
     report |= {"bit_identical": all(part["bit_identical"] for part in parts.values()), "setups": parts}
     print("setup         kills   runs   lost   repeated   differing steps   bit-identical")
     for setup, part in parts.items():
-        numbers = f"{part['kills']:5}  {part['runs']:5}  {part['lost']:5}  {part['repeated']:9}  {part['differing_steps']:16}"
+        numbers = (
+            f"{part['kills']:5}  {part['runs']:5}  {part['lost']:5}  {part['repeated']:9}  {part['differing_steps']:16}"
+        )
         print(f"{setup:<13} {numbers}   {'yes' if part['bit_identical'] else 'NO'}")
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1))

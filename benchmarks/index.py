@@ -49,10 +49,13 @@ def generate(folder: Path, records: int) -> None:
     members["crc32"] = rng.integers(0, 2**32, 2 * records)
     sizes = np.bincount(rows["shard"])
     shards = [
-        ShardEntry(f"{number:06}.tar", int(size), int(size) * 3072 + 1024, f"{number:064x}") for number, size in enumerate(sizes)
+        ShardEntry(f"{number:06}.tar", int(size), int(size) * 3072 + 1024, f"{number:064x}")
+        for number, size in enumerate(sizes)
     ]
     (folder / "index").mkdir(parents=True)
-    arrays = {name: save_array(folder / "index", name, array) for name, array in (("records", rows), ("members", members))}
+    arrays = {
+        name: save_array(folder / "index", name, array) for name, array in (("records", rows), ("members", members))
+    }
     for shard in shards:
         with (folder / shard.name).open("wb") as file:
             file.truncate(shard.bytes)

@@ -45,7 +45,11 @@ def reference_like(data: bytes, max_tiles: int, tile_size: int = 448) -> Tensor:
     image = Image.open(io.BytesIO(data)).convert("RGB")
     cols, rows = choose_grid(image.width, image.height, max_tiles, tile_size)
     resized = image.resize((tile_size * cols, tile_size * rows), Image.Resampling.BICUBIC)
-    boxes = [(x * tile_size, y * tile_size, (x + 1) * tile_size, (y + 1) * tile_size) for y in range(rows) for x in range(cols)]
+    boxes = [
+        (x * tile_size, y * tile_size, (x + 1) * tile_size, (y + 1) * tile_size)
+        for y in range(rows)
+        for x in range(cols)
+    ]
     tiles = [resized.crop(box) for box in boxes]
     if len(tiles) > 1:
         tiles.append(image.resize((tile_size, tile_size)))
@@ -108,7 +112,9 @@ def main() -> None:
                 for name, function in (("peer", reference_like), ("ours", ours)):
                     delivered = loader_seconds(Pictures(function, data, max_tiles, 30))
                     times.setdefault(("loader", name), []).append(delivered)
-                    times.setdefault(("alone", name), []).extend(cpu_seconds(function, data, max_tiles) for _ in range(6))
+                    times.setdefault(("alone", name), []).extend(
+                        cpu_seconds(function, data, max_tiles) for _ in range(6)
+                    )
             medians = {key: 1000 * statistics.median(values) for key, values in times.items()}
             columns = [
                 f"{medians[kind, 'peer']:8.1f}{medians[kind, 'ours']:8.1f}{medians[kind, 'peer'] / medians[kind, 'ours']:8.2f}"

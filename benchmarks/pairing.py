@@ -65,19 +65,31 @@ def write_responses(path: Path, count: int, samples: int) -> None:
                      "answer": str(answer), "prompt": f"Give step by step reasoning. What is the sum in chart {question}?", "kind": "plain", "max_tiles": 12}  # fmt: skip
             for sample in range(samples):
                 steps = " ".join(
-                    f"{rng.choice(WORDS)} {rng.choice(WORDS)} {rng.randrange(100)}." if rng.random() < 0.2 else rng.choice(WORDS)
+                    f"{rng.choice(WORDS)} {rng.choice(WORDS)} {rng.randrange(100)}."
+                    if rng.random() < 0.2
+                    else rng.choice(WORDS)
                     for _ in range(rng.randint(40, 120))
                 )
                 chance = rng.random()
                 said = answer if chance < 0.5 else rng.randrange(1000)
-                text = f"{steps}\n\nFinal answer: {said}" if chance < 0.9 else steps if chance < 0.95 else steps[:200] * 6
-                row = first | {"sample": sample, "response": text, "response_tokens": len(text) // 4, "finished": chance < 0.98}
+                text = (
+                    f"{steps}\n\nFinal answer: {said}" if chance < 0.9 else steps if chance < 0.95 else steps[:200] * 6
+                )
+                row = first | {
+                    "sample": sample,
+                    "response": text,
+                    "response_tokens": len(text) // 4,
+                    "finished": chance < 0.98,
+                }
                 file.write(json.dumps(row) + "\n")
 
 
 def processor_seconds() -> float:
     """Of this process and of its workers that have ended."""
-    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+    return sum(
+        used.ru_utime + used.ru_stime
+        for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
 
 
 def measured(folder: Path, count: int, options: argparse.Namespace) -> dict[str, Any]:

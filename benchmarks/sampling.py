@@ -82,7 +82,9 @@ def prompt_of(processor: Processor, number: int) -> EncodedPrompt:
         dtype=torch.uint8,
         generator=torch.Generator().manual_seed(number),
     )
-    return EncodedPrompt(torch.tensor(encoder.prompt_ids(f"<image>\nHow many bars are taller than bar {number}?", [TILES])), tiles)
+    return EncodedPrompt(
+        torch.tensor(encoder.prompt_ids(f"<image>\nHow many bars are taller than bar {number}?", [TILES])), tiles
+    )
 
 
 def seconds(function: Callable[[], Any]) -> float:
@@ -91,16 +93,25 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def engine_rate(model: InternVLForConditionalGeneration, processor: Processor, options: argparse.Namespace, prompts: int) -> float:
+def engine_rate(
+    model: InternVLForConditionalGeneration, processor: Processor, options: argparse.Namespace, prompts: int
+) -> float:
     """Answers of --tokens a second of a whole run of the embedded engine."""
     with tempfile.TemporaryDirectory() as place:
-        folder, questions, output = Path(place) / "model", Path(place) / "questions.jsonl", Path(place) / "answers.jsonl"
+        folder, questions, output = (
+            Path(place) / "model",
+            Path(place) / "questions.jsonl",
+            Path(place) / "answers.jsonl",
+        )
         folder.mkdir()
         save_folder(model, processor, folder)
         side = 2 * processor.tile_size
         noise = torch.randint(0, 256, (side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         Image.fromarray(noise.numpy()).save(Path(place) / "noise.png")
-        rows = [{"image": "noise.png", "question": f"How many bars are taller than bar {number}?"} for number in range(prompts)]
+        rows = [
+            {"image": "noise.png", "question": f"How many bars are taller than bar {number}?"}
+            for number in range(prompts)
+        ]
         questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
         trainer = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
         engine = EmbeddedEngine(
@@ -172,7 +183,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["tiny", "small"], choices=["tiny", "small"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    print(f"responses a second, {options.samples} a prompt, {options.tokens} tokens each, {torch.get_num_threads()} threads")
+    print(
+        f"responses a second, {options.samples} a prompt, {options.tokens} tokens each, {torch.get_num_threads()} threads"
+    )
     print(f"{'model':<6}{'prompt':>8}{'plain':>10}{'ours':>10}{'ratio':>8}{'one by one':>14}{'engine':>10}{'ratio':>8}")
     made = {"tiny": lambda: tiny_model(0), "small": small_model}
     found = [compare(name, *made[name](), options) for name in options.models]

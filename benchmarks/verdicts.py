@@ -38,7 +38,11 @@ def prepared(name: str, folder: Path) -> list[dict[str, Any]]:
         folder: of its files.
     """
     problems = folder / f"{name}_testmini_problems.jsonl"
-    texts = {str(row.get("pid", row.get("id"))): row["question"] for row in read_rows(problems)} if problems.is_file() else {}
+    texts = (
+        {str(row.get("pid", row.get("id"))): row["question"] for row in read_rows(problems)}
+        if problems.is_file()
+        else {}
+    )
     rows = []
     for number, row in enumerate(read_rows(folder / f"{name}_responses.jsonl")):
         known = row.get("official_true_false", row.get("official_correct"))
@@ -68,8 +72,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
-    columns = {"right": "chosen is right", "rejected": "rejected is wrong", "wrong": "wrong answer", "no_form": "no form"}
-    print(f"{'benchmark':<12}{'confidence':>11}" + "".join(f"{title:>20}" for title in columns.values()) + f"{'undecided':>11}")
+    columns = {
+        "right": "chosen is right",
+        "rejected": "rejected is wrong",
+        "wrong": "wrong answer",
+        "no_form": "no form",
+    }
+    print(
+        f"{'benchmark':<12}{'confidence':>11}"
+        + "".join(f"{title:>20}" for title in columns.values())
+        + f"{'undecided':>11}"
+    )
     for name in NAMES:
         if getattr(options, name) is None:
             continue
@@ -83,7 +96,13 @@ def main() -> None:
             undecided = numbers["undecided"] + numbers["right_without_form"]
             print(f"{name:<12}{least or 'any':>11}" + "".join(f"{cell:>20}" for cell in cells) + f"{undecided:>11,}")
             results.append(
-                {"benchmark": name, "confidence": least, "precision": shares, "responses": totals, "numbers": dict(numbers)}
+                {
+                    "benchmark": name,
+                    "confidence": least,
+                    "precision": shares,
+                    "responses": totals,
+                    "numbers": dict(numbers),
+                }
             )
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")

@@ -20,7 +20,11 @@ def main(sample: Path, output: Path) -> None:
             row = asked | {"answer": pair["chosen"].rpartition("Final answer: ")[2]}
             rows.setdefault(json.dumps(asked), json.dumps(row, ensure_ascii=False) + "\n")
         (output / f"{name}.jsonl").write_text("".join(rows.values()), encoding="utf-8")
-        meta[name] = {"root": os.path.relpath(sample / entry["root"], output), "annotation": f"{name}.jsonl", "length": len(rows)}
+        meta[name] = {
+            "root": os.path.relpath(sample / entry["root"], output),
+            "annotation": f"{name}.jsonl",
+            "length": len(rows),
+        }
     (output / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
 

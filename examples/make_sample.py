@@ -204,7 +204,9 @@ def main(output: Path) -> None:
     meta = {}
     for name, (root, lines, options) in sets.items():
         annotation = f"annotations/{name}.jsonl"
-        (output / annotation).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+        (output / annotation).write_text(
+            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
+        )
         meta[name] = {
             "root": root,
             "annotation": annotation,

@@ -116,7 +116,11 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 
 def test_files_and_folders_are_small_enough_to_read() -> None:
-    long = {str(path.relative_to(SOURCE)): lines for path in SOURCES if (lines := len(path.read_text().splitlines())) > MOST_LINES}
+    long = {
+        str(path.relative_to(SOURCE)): lines
+        for path in SOURCES
+        if (lines := len(path.read_text().splitlines())) > MOST_LINES
+    }
     full = {
         str(path): count
         for path in [SOURCE, *SOURCE.rglob("*")]

@@ -23,7 +23,9 @@ def test_the_step_benchmark_compares_like_with_like(root: Path, tmp_path: Path) 
         "--json",
         str(tmp_path / "step.json"),
     ]
-    done = subprocess.run([sys.executable, "benchmarks/step.py", *words], cwd=root, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "benchmarks/step.py", *words], cwd=root, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "step.json").read_text())["text"]
     assert set(found) >= {"vs_oracle", "vs_oracle_live_reference", "results", "gflop"}
@@ -33,7 +35,11 @@ def test_the_step_benchmark_compares_like_with_like(root: Path, tmp_path: Path) 
 
 def test_without_a_device_of_that_kind_the_sizes_benchmark_still_teaches(root: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "benchmarks/step.py", "--preset", "toy", "--help"], cwd=root, capture_output=True, text=True, timeout=120
+        [sys.executable, "benchmarks/step.py", "--preset", "toy", "--help"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0 and "--checkpointing" not in done.stdout and "--optimizer" in done.stdout
 

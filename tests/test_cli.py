@@ -28,7 +28,11 @@ from support.runs import logged
 
 def mpo(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mpo_lightning", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300
+        [sys.executable, "-m", "mpo_lightning", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=300,
     )
 
 
@@ -38,7 +42,11 @@ def test_help_is_quick_imports_no_torch_and_lists_every_verb() -> None:
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert time.perf_counter() - start < 30  # not a speed test: the imports above are what would make it slow
-    for verb in [*cli.TRAINER_VERBS, *cli.VERBS, *(f"{group} {verb}" for group, verbs in cli.GROUPS.items() for verb in verbs)]:
+    for verb in [
+        *cli.TRAINER_VERBS,
+        *cli.VERBS,
+        *(f"{group} {verb}" for group, verbs in cli.GROUPS.items() for verb in verbs),
+    ]:
         assert f"  {verb} " in done.stdout
 
 
@@ -66,7 +74,9 @@ def test_a_verb_without_arguments_says_what_it_needs() -> None:
     assert done.returncode == 2 and "unknown verb 'data shred'" in done.stderr
 
 
-def test_a_users_own_loss_lies_in_the_working_folder(root: Path, shards: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_users_own_loss_lies_in_the_working_folder(
+    root: Path, shards: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "own.py").write_text(
         "from mpo_lightning.objectives import PreferenceLoss\n\n\nclass Mine(PreferenceLoss):\n"
         "    def __call__(self, policy, reference, beta):\n        return (policy.rejected - policy.chosen) * 0\n"
@@ -84,7 +94,11 @@ def test_verbs_take_a_config_and_teach_their_options(tmp_path: Path) -> None:
     commands.run("model tiny", ["--config", str(tmp_path / "tiny.yaml")])
     assert (tmp_path / "model" / "model.safetensors").exists()
     done = mpo("data", "shard", "--help")
-    assert done.returncode == 0 and "pairs of one question" in done.stdout and "--on_bad {strict,quarantine}" in done.stdout
+    assert (
+        done.returncode == 0
+        and "pairs of one question" in done.stdout
+        and "--on_bad {strict,quarantine}" in done.stdout
+    )
 
 
 @pytest.fixture
@@ -99,7 +113,9 @@ def fit_arguments(root: Path, shards: Path, tiny_folder: Path, tmp_path: Path) -
             "--model.optimizer.lr=0.001"]  # fmt: skip
 
 
-def test_fit_runs_again_in_the_same_folder_and_from_its_own_saved_config(fit_arguments: list[str], tmp_path: Path) -> None:
+def test_fit_runs_again_in_the_same_folder_and_from_its_own_saved_config(
+    fit_arguments: list[str], tmp_path: Path
+) -> None:
     training_cli.run(["fit", *fit_arguments])
     training_cli.run(["fit", *fit_arguments])
     saved = tmp_path / "run" / "version_0" / "config.yaml"
@@ -120,7 +136,9 @@ def test_the_command_line_wins_over_a_checkpoint(fit_arguments: list[str], tmp_p
     assert torch.equal(made.model.policy.model.lm_head.weight, loaded)
 
 
-def test_last_resumes_the_newest_run_and_says_where_it_stands(fit_arguments: list[str], tmp_path: Path, shards: Path) -> None:
+def test_last_resumes_the_newest_run_and_says_where_it_stands(
+    fit_arguments: list[str], tmp_path: Path, shards: Path
+) -> None:
     training_cli.run(["fit", *fit_arguments, "--trainer.max_steps=1"])
     made = training_cli.run(["fit", *fit_arguments, "--ckpt_path=last"])
     assert made.trainer.ckpt_path == str(tmp_path / "run" / "version_0" / "checkpoints" / "last.ckpt")
@@ -133,7 +151,9 @@ def test_loggers_write_into_the_run_folder(fit_arguments: list[str], root: Path,
     assert list((tmp_path / "run" / "tensorboard").rglob("events.out.*")) and logged(tmp_path / "run", "train/loss")
 
 
-def test_set_aside_records_end_in_exit_code_3(fit_arguments: list[str], shards: Path, capsys: pytest.CaptureFixture) -> None:
+def test_set_aside_records_end_in_exit_code_3(
+    fit_arguments: list[str], shards: Path, capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         training_cli.run(
             [
@@ -153,7 +173,9 @@ def test_test_writes_means_and_a_line_a_pair(fit_arguments: list[str], tmp_path:
     assert len((tmp_path / "run" / "version_0" / "scores-0.jsonl").read_text().splitlines()) == 8
 
 
-def test_a_run_that_was_killed_after_its_last_step_is_brought_to_its_end(fit_arguments: list[str], tmp_path: Path) -> None:
+def test_a_run_that_was_killed_after_its_last_step_is_brought_to_its_end(
+    fit_arguments: list[str], tmp_path: Path
+) -> None:
     training_cli.run(["fit", *fit_arguments])
     first = load_model(tmp_path / "run" / "version_0" / "export").state_dict()
     shutil.rmtree(tmp_path / "run" / "version_0" / "export")
@@ -176,7 +198,9 @@ def test_the_export_is_the_trained_policy(fit_arguments: list[str], tmp_path: Pa
     )
 
 
-def test_print_config_shows_overlays_in_order(fit_arguments: list[str], root: Path, capsys: pytest.CaptureFixture) -> None:
+def test_print_config_shows_overlays_in_order(
+    fit_arguments: list[str], root: Path, capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         training_cli.run(
             [
@@ -211,7 +235,9 @@ def test_what_is_left_out_is_named(root: Path) -> None:
         training_cli.run(["fit", "--config", str(root / "configs/base.yaml")])
 
 
-def test_a_folder_of_no_user_is_one_of_that_name(fit_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_no_user_is_one_of_that_name(
+    fit_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     training_cli.run(["fit", *fit_arguments, "--trainer.default_root_dir=~nosuchuser/run", "--trainer.max_steps=1"])
     assert (tmp_path / "~nosuchuser" / "run" / "version_0" / "metrics.csv").exists()
@@ -219,7 +245,12 @@ def test_a_folder_of_no_user_is_one_of_that_name(fit_arguments: list[str], tmp_p
 
 def test_callbacks_can_be_added_to_the_bases(fit_arguments: list[str]) -> None:
     made = training_cli.run(
-        ["fit", *fit_arguments, "--trainer.callbacks+=lightning.pytorch.callbacks.ModelSummary", "--trainer.max_steps=1"]
+        [
+            "fit",
+            *fit_arguments,
+            "--trainer.callbacks+=lightning.pytorch.callbacks.ModelSummary",
+            "--trainer.max_steps=1",
+        ]
     )
     names = {type(callback).__name__ for callback in made.trainer.callbacks}
     assert {
@@ -248,7 +279,9 @@ def test_progress_bar_and_checkpoints_can_be_switched_off(fit_arguments: list[st
     assert not list((tmp_path / "run").rglob("*.ckpt"))
 
 
-def test_a_users_own_loss_is_named_by_class_path(fit_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_own_loss_is_named_by_class_path(
+    fit_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "my_losses.py").write_text(
         "from mpo_lightning.objectives import PreferenceLoss\n\n\nclass Squared(PreferenceLoss):\n"
         "    def __init__(self, target: float = 1.0):\n        self.target = target\n\n"
@@ -312,7 +345,11 @@ def test_where_an_export_goes_is_looked_at_before_the_model_is_read(tmp_path: Pa
     (tmp_path / "link").symlink_to("/nowhere/export")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()
-    for name, words in (("a.ckpt", "is a file"), ("link", "a link to a folder that is not there"), ("full", "is not empty")):
+    for name, words in (
+        ("a.ckpt", "is a file"),
+        ("link", "a link to a folder that is not there"),
+        ("full", "is not empty"),
+    ):
         with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path / name))}: .*{words}"):
             commands.run("model export", [str(tmp_path / "a.ckpt"), str(tmp_path / name)])
 
@@ -325,17 +362,25 @@ def test_an_output_that_cannot_be_written_is_one_sentence(shards: Path) -> None:
 def test_bad_input_of_a_run_is_one_sentence_too(tmp_path: Path, root: Path) -> None:
     done = mpo("fit", "--config", root / "configs/base.yaml", "--model.policy", tmp_path / "nothing", cwd=tmp_path)
     assert done.returncode == 2
-    assert "nothing: no model here (config.json is missing)" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    assert (
+        "nothing: no model here (config.json is missing)" in done.stderr.splitlines()[-1]
+        and "Traceback" not in done.stderr
+    )
 
 
-def test_a_loader_process_that_the_system_kills_is_named(fit_arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loader_process_that_the_system_kills_is_named(
+    fit_arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(PairDataset, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(InputError, match=r"a loader process was killed.*set data\.num_workers lower"):
         training_cli.run(["fit", *fit_arguments, "--data.num_workers=1", "--trainer.callbacks=[]"])
 
 
 def test_what_lightning_refuses_of_a_callback_is_one_sentence_too(fit_arguments: list[str], tmp_path: Path) -> None:
-    callback = {"class_path": "mpo_lightning.training.StepCheckpoint", "init_args": {"every_n_train_steps": 5, "save_top_k": 2}}
+    callback = {
+        "class_path": "mpo_lightning.training.StepCheckpoint",
+        "init_args": {"every_n_train_steps": 5, "save_top_k": 2},
+    }
     with pytest.raises(InputError, match="No quantity for top_k to track"):
         training_cli.run(["fit", *fit_arguments, f"--trainer.callbacks={json.dumps([callback])}"])
     (tmp_path / "link").symlink_to("/nowhere/run")
@@ -352,7 +397,9 @@ sys.stdin.read()
 """
 
 
-def test_one_run_at_a_time_writes_into_a_folder(fit_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_run_at_a_time_writes_into_a_folder(
+    fit_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run_lock, "WAIT", 0.5)
     monkeypatch.setenv(CHOSEN, "")
     training_cli.run(["fit", *fit_arguments])
@@ -395,7 +442,9 @@ def test_auto_goes_on_in_the_folder_of_the_run_before(fit_arguments: list[str], 
     os.environ.pop(CHOSEN, None)
     training_cli.run(["fit", *fit_arguments, "--ckpt_path=auto", "--trainer.max_steps=3"])
     (kept,) = (tmp_path / "run").glob("version_*/checkpoints/*step*.ckpt")
-    assert (tmp_path / "run/version_0/checkpoints/last.ckpt").resolve() == kept.resolve() and kept.name.endswith("step=3.ckpt")
+    assert (tmp_path / "run/version_0/checkpoints/last.ckpt").resolve() == kept.resolve() and kept.name.endswith(
+        "step=3.ckpt"
+    )
     os.environ.pop(CHOSEN, None)
 
 
@@ -405,7 +454,10 @@ def test_a_home_folder_and_a_single_callback_are_found_again(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(run_lock, "WAIT", 0.5)
     monkeypatch.setenv(CHOSEN, "")
-    callback = {"class_path": "mpo_lightning.training.StepCheckpoint", "init_args": {"dirpath": "~/kept", "every_n_train_steps": 1}}
+    callback = {
+        "class_path": "mpo_lightning.training.StepCheckpoint",
+        "init_args": {"dirpath": "~/kept", "every_n_train_steps": 1},
+    }
     more = [
         "--trainer.default_root_dir=~/home",
         f"--trainer.callbacks={json.dumps(callback)}",
@@ -417,7 +469,9 @@ def test_a_home_folder_and_a_single_callback_are_found_again(
     with caplog.at_level("INFO"):
         training_cli.run(["fit", *fit_arguments, *more])
     assert f"going on from {tmp_path}/kept/" in caplog.text and list((tmp_path / "kept").glob("*step=2.ckpt"))
-    with started(sys.executable, "-c", HOLDER, str(tmp_path / "kept"), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with started(
+        sys.executable, "-c", HOLDER, str(tmp_path / "kept"), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
         assert process.stdout is not None and process.stdout.readline() == "True\n"
         with pytest.raises(InputError, match="kept: another run writes there"):
             training_cli.run(["fit", *fit_arguments, *more])
@@ -442,11 +496,18 @@ def test_launch_prints_a_script_that_a_shell_understands(
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
     for line in ("#SBATCH --nodes=8", "#SBATCH --ntasks-per-node=4", "#SBATCH --requeue"):
         assert line in script.splitlines()
-    assert "mpo fit --config 'a b.yaml' --model.policy=MODEL --ckpt_path auto --trainer.num_nodes 8 --trainer.devices 4" in script
+    assert (
+        "mpo fit --config 'a b.yaml' --model.policy=MODEL --ckpt_path auto --trainer.num_nodes 8 --trainer.devices 4"
+        in script
+    )
     cli.run(["launch", "--nodes", "2", "--gpus", "8", "--scheduler", "torchrun", *fit, "--ckpt_path", "last"])
     script = capsys.readouterr().out
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
-    assert "--nnodes=2 --nproc-per-node=8 --max-restarts=3" in script and "--ckpt_path last" in script and "auto" not in script
+    assert (
+        "--nnodes=2 --nproc-per-node=8 --max-restarts=3" in script
+        and "--ckpt_path last" in script
+        and "auto" not in script
+    )
     for words, message in (([], ""), (["--nodes", "x", "--gpus", "1", "a"], "--nodes has to be a whole number"), (["--nodes"], "needs a value"),
                            (["--nodes", "1", "--gpus", "1"], "nothing to run"), (["--nodes=1", "--gpus=1", "--scheduler=k8s", "a"], "slurm or torchrun")):  # fmt: skip
         if words:
@@ -502,7 +563,9 @@ def test_the_torchrun_script_trains_on_two_processes_and_goes_on(
     root: Path, shards: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     overlays = [
-        part for name in ("base", "recipe/mpo", "strategy/ddp_cpu") for part in ("--config", str(root / f"configs/{name}.yaml"))
+        part
+        for name in ("base", "recipe/mpo", "strategy/ddp_cpu")
+        for part in ("--config", str(root / f"configs/{name}.yaml"))
     ]
     fit = [*overlays, f"--model.policy={tiny_folder}", f"--data.train={shards / 'train'}", "--data.global_batch_size=8", "--data.micro_batch_size=2",
            "--data.num_workers=0", "--data.max_length=1024", "--trainer.precision=32-true", f"--trainer.default_root_dir={tmp_path / 'run'}",

@@ -20,7 +20,12 @@ CONFIGS = [path for path in ALL if path.parent.name != "prefs"]
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_command_in_the_head_parses(
-    path: Path, root: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    path: Path,
+    root: Path,
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     if path.stem == "wandb":
         pytest.importorskip("wandb")
@@ -30,7 +35,9 @@ def test_the_command_in_the_head_parses(
     assert f"configs/{path.relative_to(root / 'configs')}" in words or path.name == "base.yaml"
     monkeypatch.chdir(root)
     with pytest.raises(SystemExit) as stopped:
-        training_cli.run([*words[1:], *([] if "--model.policy" in words else [f"--model.policy={tiny_folder}"]), "--print_config"])
+        training_cli.run(
+            [*words[1:], *([] if "--model.policy" in words else [f"--model.policy={tiny_folder}"]), "--print_config"]
+        )
     assert stopped.value.code == 0, capsys.readouterr().err
     assert "weights" in capsys.readouterr().out
 
@@ -100,5 +107,7 @@ def test_deepspeed_takes_its_overlay(root: Path) -> None:
     strategies = importlib.import_module("lightning.pytorch.strategies")
     options = yaml.safe_load((root / "configs/strategy/deepspeed.yaml").read_text())["trainer"]["strategy"]["init_args"]
     strategy = strategies.DeepSpeedStrategy(stage=options["stage"])
-    read = config.DeepSpeedConfig(strategy.config | {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 4})
+    read = config.DeepSpeedConfig(
+        strategy.config | {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 4}
+    )
     assert read.zero_optimization_stage == 2 and read.gradient_accumulation_steps == 4

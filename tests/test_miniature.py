@@ -91,7 +91,8 @@ def test_pictures_show_the_numbers() -> None:
             top, left = 28 * (place // 2), 28 * (place % 2)
             middle = pixels[top + 12 : top + 16, left + 12 : left + 16].mean((0, 1))
             distances = [
-                min(np.abs(middle - light * np.array(colour)).sum() for light in (0.8, 0.94, 1.08)) for colour in COLOURS.values()
+                min(np.abs(middle - light * np.array(colour)).sum() for light in (0.8, 0.94, 1.08))
+                for colour in COLOURS.values()
             ]
             right += names[int(np.argmin(distances))] == names[int(digit)]
             total += 1
@@ -105,7 +106,11 @@ def test_a_guess_is_rarely_right() -> None:
 
 def test_problems_and_pictures_are_the_same_every_time() -> None:
     assert draw_problem(5, 7) == draw_problem(5, 7) != draw_problem(6, 7)
-    assert draw_picture(draw_problem(5, 7), 5) == draw_picture(draw_problem(5, 7), 5) != draw_picture(draw_problem(5, 7), 6)
+    assert (
+        draw_picture(draw_problem(5, 7), 5)
+        == draw_picture(draw_problem(5, 7), 5)
+        != draw_picture(draw_problem(5, 7), 6)
+    )
 
 
 def test_commands_run_once_and_a_failure_names_its_log(tmp_path: Path) -> None:
@@ -123,8 +128,14 @@ def test_how_far_two_texts_differ() -> None:
 
 
 def test_pairs_by_difference_are_the_closest_and_the_farthest_of_each_question(tmp_path: Path) -> None:
-    rejected = {"1.jpg": ("a b c e", "w x y z", "a b c d e", "a x y z"), "2.jpg": ("a b c d", "q"), "3.jpg": ("only one",)}
-    rows = [{"image": image, "chosen": "a b c d", "rejected": text} for image, texts in rejected.items() for text in texts]
+    rejected = {
+        "1.jpg": ("a b c e", "w x y z", "a b c d e", "a x y z"),
+        "2.jpg": ("a b c d", "q"),
+        "3.jpg": ("only one",),
+    }
+    rows = [
+        {"image": image, "chosen": "a b c d", "rejected": text} for image, texts in rejected.items() for text in texts
+    ]
     (tmp_path / "all").mkdir()
     for name, part in {"first": rows[:3], "second": rows[3:]}.items():
         (tmp_path / f"all/{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
@@ -142,7 +153,10 @@ def test_pairs_are_told_apart_by_whether_the_chosen_side_is_sound(tmp_path: Path
     right = [solution(problem, random.Random(0)) for problem in problems]
     lucky = "I guess.\nFinal answer: " + str(problems[2].answer)
     texts = [(right[0], "no"), (right[1], right[1]), (lucky, right[2])]
-    rows = [{"image": f"images/{n:06d}.jpg", "kind": "correctness", "chosen": a, "rejected": b} for n, (a, b) in enumerate(texts)]
+    rows = [
+        {"image": f"images/{n:06d}.jpg", "kind": "correctness", "chosen": a, "rejected": b}
+        for n, (a, b) in enumerate(texts)
+    ]
     for name, wanted in {"sound": rows[:2], "lucky": rows[2:]}.items():
         assert by_soundness(4000, name == "sound")(rows) == wanted
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -56,7 +56,9 @@ def test_pair_sets_of_a_condition_take_over_the_settings_of_its_first(tmp_path: 
     choose(tmp_path, even, sweep(Size(rates=(1e-4,), betas=(0.1,))))
     others = [cell for cell in condition_cells() if cell.condition.even]
     assert [cell.name for cell in others] == ["cell-0-even-0", "cell-0-even-1", "cell-0-even-2"]
-    assert all(chosen_settings(tmp_path, cell) == {method: Setting(method, 1e-4, 0.1) for method in METHODS} for cell in others)
+    assert all(
+        chosen_settings(tmp_path, cell) == {method: Setting(method, 1e-4, 0.1) for method in METHODS} for cell in others
+    )
     assert chosen_settings(tmp_path, CELL) == {}
 
 
@@ -120,7 +122,9 @@ def test_shifts_are_in_nats(tmp_path: Path) -> None:
 
 def test_a_curve_goes_over_all_starts_of_a_run(tmp_path: Path) -> None:
     write(tmp_path / "version_0/metrics.csv", "step,train/logps_chosen,train/margin\n0,-9,0.1\n1,-8,0.2\n2,-7,0.3\n")
-    write(tmp_path / "version_1/metrics.csv", "step,train/logps_chosen,train/margin,other\n2,-6,0.4,\n3,-5,0.5,1\n3,,,2\n")
+    write(
+        tmp_path / "version_1/metrics.csv", "step,train/logps_chosen,train/margin,other\n2,-6,0.4,\n3,-5,0.5,1\n3,,,2\n"
+    )
     assert curve(tmp_path) == {"chosen": [-9.0, -8.0, -6.0, -5.0], "margin": [0.1, 0.2, 0.4, 0.5]}
 
 
@@ -152,7 +156,8 @@ def test_conditions_stand_beside_their_controls() -> None:
     names = {cell.name_of_condition for cell in condition_cells()}
     assert all(condition.control in {*names, ""} for condition in CONDITIONS.values())
     rows = [
-        {"name": name, "greedy": 50.0, "over_base": 1.0, "p_base": 0.5, "over_sft": -1.0, "p_sft": 0.5} for name in ("base", "MPO")
+        {"name": name, "greedy": 50.0, "over_base": 1.0, "p_base": 0.5, "over_sft": -1.0, "p_sft": 0.5}
+        for name in ("base", "MPO")
     ]
     cell = {"rows": rows, "pair_statistics": {"correctness": {"pairs": 7}}, "curves": {"MPO": {"chosen": [0.0] * 3}}}
     other = {
@@ -190,7 +195,11 @@ def test_what_cannot_be_run_is_said_in_a_sentence(tmp_path: Path, options: list[
     (tmp_path / "setup.cfg").touch()
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     ended = subprocess.run(
-        [sys.executable, ROOT / "benchmarks/miniature.py", *options], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, ROOT / "benchmarks/miniature.py", *options],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert ended.returncode and said in ended.stderr and "Traceback" not in ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["setup.cfg"]

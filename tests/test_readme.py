@@ -30,12 +30,21 @@ def place(root: Path, tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_the_steps_run_in_order(root: Path, place: Path) -> None:
     text = (root / "README.md").read_text()
-    commands = [command for marker in ("steps", "reference", "prefs") for command in commands_of(text, f"tested: {marker}")]
+    commands = [
+        command for marker in ("steps", "reference", "prefs") for command in commands_of(text, f"tested: {marker}")
+    ]
     assert len(commands) >= 12
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for command in commands:
         done = subprocess.run(
-            command, shell=True, cwd=place, env=environment, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
+            command,
+            shell=True,
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            stdin=subprocess.DEVNULL,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert (place / "runs/mpo/version_0/export/model.safetensors").exists() and (place / "runs/pairs.html").exists()
@@ -43,7 +52,11 @@ def test_the_steps_run_in_order(root: Path, place: Path) -> None:
 
 def test_every_verb_and_every_linked_file_is_there(root: Path) -> None:
     text = (root / "README.md").read_text()
-    for verb in [*cli.TRAINER_VERBS, *cli.VERBS, *(f"{group} {name}" for group, names in cli.GROUPS.items() for name in names)]:
+    for verb in [
+        *cli.TRAINER_VERBS,
+        *cli.VERBS,
+        *(f"{group} {name}" for group, names in cli.GROUPS.items() for name in names),
+    ]:
         assert f"`mpo {verb}`" in text, verb
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (root / link).exists(), link

@@ -32,14 +32,21 @@ def world_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer."""
     rng = random.Random(0)
     problems = [draw_problem(0, number) for number in range(2000)]
-    texts = [f"{problem.question}\n{WORD}\n{solution(problem, rng)}" for problem in problems] + ["system\nuser\nassistant\n"] * 10
+    texts = [f"{problem.question}\n{WORD}\n{solution(problem, rng)}" for problem in problems] + [
+        "system\nuser\nassistant\n"
+    ] * 10
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(WORDS), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet, show_progress=False))
+    tokenizer.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet, show_progress=False)
+    )
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
@@ -65,7 +72,11 @@ def write_untrained(output: Path, seed: int) -> int:
     image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     assert isinstance(image_token, int)
     config = InternVLConfig(
-        vision_config=vision, text_config=text, image_token_id=image_token, image_seq_length=4, tie_word_embeddings=False
+        vision_config=vision,
+        text_config=text,
+        image_token_id=image_token,
+        image_seq_length=4,
+        tie_word_embeddings=False,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -89,7 +89,9 @@ class Cell:
     def name(self) -> str:
         """Of its folder."""
         own = self.name_of_condition and not self.condition.even
-        return f"cell-{self.base.name.removeprefix('base-')}-{self.pair_set}" + (f"-{self.name_of_condition}" if own else "")
+        return f"cell-{self.base.name.removeprefix('base-')}-{self.pair_set}" + (
+            f"-{self.name_of_condition}" if own else ""
+        )
 
     @property
     def responses(self) -> str:

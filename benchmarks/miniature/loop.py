@@ -78,7 +78,9 @@ class Study:
             _once(world / name / "problems.jsonl", partial(write_problems, world / name, count, 0 if heart else seed))
         for variant in variants:
             place = world / f"questions-{variant}"
-            _once(place / "meta.json", partial(write_questions, place, size.questions, seed_of_questions(variant, heart)))
+            _once(
+                place / "meta.json", partial(write_questions, place, size.questions, seed_of_questions(variant, heart))
+            )
         for base in bases:
             place = self.folder / base.name / "examples"
             seed = 0 if heart else BASE + base.number
@@ -134,7 +136,9 @@ class Study:
         choose(self.folder, cell, tried)
 
     def _train_by(self, cell: Cell, settings: list[Setting]) -> None:
-        self._all([tune_command(self.folder, cell, setting, self.size) for setting in settings], f"training, {cell.name}")
+        self._all(
+            [tune_command(self.folder, cell, setting, self.size) for setting in settings], f"training, {cell.name}"
+        )
 
     def _all(self, commands: list[Command], label: str, at_once: int | None = None) -> bool:
         """Runs commands and notes how long that took; returns whether there was anything to run."""
@@ -154,7 +158,9 @@ class Study:
         if not path.is_file():
             write_whole(path, json.dumps(now, indent=1) + "\n")
         elif read_json(path) != now:
-            raise SystemExit(f"{self.folder}: holds a study of another size; choose another --output, or delete the folder")
+            raise SystemExit(
+                f"{self.folder}: holds a study of another size; choose another --output, or delete the folder"
+            )
 
 
 def _write_untrained(place: Path, base: Base) -> None:

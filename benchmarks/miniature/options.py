@@ -20,14 +20,20 @@ def main() -> None:
     """Entry point; see benchmarks/miniature.py."""
     conditions = "\n".join(f"  {name:<12} {condition.said}" for name, condition in CONDITIONS.items())
     parser = argparse.ArgumentParser(
-        description=DESCRIPTION, epilog=f"conditions:\n{conditions}", formatter_class=argparse.RawDescriptionHelpFormatter
+        description=DESCRIPTION,
+        epilog=f"conditions:\n{conditions}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--output", type=Path, default=Path("runs/miniature"), help="folder of the study (default runs/miniature)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/miniature"), help="folder of the study (default runs/miniature)"
+    )
     parser.add_argument("--bases", type=at_least_one, default=1, help="base models (default 1)")
     parser.add_argument(
         "--pair-sets", type=at_least_one, default=1, help="pair sets of each base, from other questions (default 1)"
     )
-    parser.add_argument("--conditions", action="store_true", help="also on pairs made or chosen otherwise, listed below")
+    parser.add_argument(
+        "--conditions", action="store_true", help="also on pairs made or chosen otherwise, listed below"
+    )
     parser.add_argument(
         "--reduced",
         action="store_true",

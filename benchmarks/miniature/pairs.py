@@ -26,7 +26,9 @@ def asked(row: Row, seed: int) -> Problem:
 def difference(chosen: str, rejected: str) -> float:
     """The share of words that only one of two texts has."""
     first, second = chosen.split(), rejected.split()
-    return 1 - 2 * sum(min(first.count(word), second.count(word)) for word in set(first)) / max(1, len(first) + len(second))
+    return 1 - 2 * sum(min(first.count(word), second.count(word)) for word in set(first)) / max(
+        1, len(first) + len(second)
+    )
 
 
 def by_difference(most: int, far: bool) -> Callable[[list[Row]], list[Row]]:
@@ -89,7 +91,10 @@ def pair_statistics(places: list[Path], seed: int) -> Row:
         kinds.setdefault("dropout_ntp" if row["kind"] == "dropout_ntp" else "correctness", []).append(row)
     found: Row = {}
     for kind, rows in kinds.items():
-        found[kind] = {"pairs": len(rows), "difference": 100 * mean(difference(row["chosen"], row["rejected"]) for row in rows)}
+        found[kind] = {
+            "pairs": len(rows),
+            "difference": 100 * mean(difference(row["chosen"], row["rejected"]) for row in rows),
+        }
         for side in ("chosen", "rejected"):
             found[kind][f"{side}_sound"] = 100 * mean(check_steps(row[side], asked(row, seed)).sound for row in rows)
         if kind == "dropout_ntp":

@@ -37,7 +37,11 @@ def draw_accuracy(axes: Any, cells: list[Row]) -> None:
             label = f"base {cell['base']}" if row["name"] == "base" and cell["pair_set"] == 0 else None
             _point(axes, across, row, MARKS[cell["base"] % len(MARKS)], label)
     axes.axhline(
-        mean(cell["rows"][0]["greedy"] for cell in cells), color="black", linestyle=":", linewidth=0.8, label="mean of the bases"
+        mean(cell["rows"][0]["greedy"] for cell in cells),
+        color="black",
+        linestyle=":",
+        linewidth=0.8,
+        label="mean of the bases",
     )
     axes.set_xticks(range(len(names)), names, rotation=30)
     axes.set_ylabel("test problems right, greedy, % (95 %)")
@@ -73,7 +77,9 @@ def draw_conditions(axes: Any, results: Row) -> None:
 
 def _point(axes: Any, across: float, row: Row, mark: str, label: str | None) -> None:
     error = [[row["greedy"] - row["low"]], [row["high"] - row["greedy"]]]
-    axes.errorbar(across, row["greedy"], yerr=error, fmt=mark, color=COLOURS[row["name"]], capsize=3, markersize=5, label=label)
+    axes.errorbar(
+        across, row["greedy"], yerr=error, fmt=mark, color=COLOURS[row["name"]], capsize=3, markersize=5, label=label
+    )
 
 
 def smoothed(values: list[float], width: int = 7) -> list[float]:

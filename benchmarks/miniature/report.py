@@ -15,7 +15,19 @@ from miniature.picture import draw
 from miniature.study import METHODS
 
 Row = dict[str, Any]
-COMPARED = ("method", "greedy, % (95 %)", "over base", "p", "over SFT", "p (SFT)", "format", "tokens", "misread", "sound", "hard")
+COMPARED = (
+    "method",
+    "greedy, % (95 %)",
+    "over base",
+    "p",
+    "over SFT",
+    "p (SFT)",
+    "format",
+    "tokens",
+    "misread",
+    "sound",
+    "hard",
+)
 MEASURED = ("sampled", "pass@k", "direct", "chosen", "rejected")
 """Columns of every table, and those of a cell that was measured in full."""
 LEGEND = (
@@ -30,18 +42,24 @@ def write_report(folder: Path, results: Row) -> None:
     """Writes the three files."""
     parts = [machine(results), sweep_table(results["sweeps"][0])]
     parts += [
-        f"Base {cell['base']}, pair set {cell['pair_set']}: {told_pairs(cell)}\n\n{cell_table(cell)}" for cell in results["cells"]
+        f"Base {cell['base']}, pair set {cell['pair_set']}: {told_pairs(cell)}\n\n{cell_table(cell)}"
+        for cell in results["cells"]
     ]
     if len(results["cells"]) > 1:
         parts += [f"All {len(results['cells'])} cells, greedy:\n\n{summary_table(results['summary'])}"]
-        parts += [f"All {len(results['cells'])} cells, drawn at temperature 1:\n\n{summary_table(results['summary_sampled'])}"]
+        parts += [
+            f"All {len(results['cells'])} cells, drawn at temperature 1:\n\n{summary_table(results['summary_sampled'])}"
+        ]
     parts.append(LEGEND)
     if results["conditions"]:
-        parts.append(f"Other conditions, greedy, % (MPO over base and over SFT in points):\n\n{conditions_table(results)}")
+        parts.append(
+            f"Other conditions, greedy, % (MPO over base and over SFT in points):\n\n{conditions_table(results)}"
+        )
     if results["summary_even"]:
         parts.append(f"Condition even, all its pair sets, greedy:\n\n{summary_table(results['summary_even'])}")
     parts += [
-        f"Condition {cell['condition']}: {cell['said']}. {told_pairs(cell)}\n\n{cell_table(cell)}" for cell in results["conditions"]
+        f"Condition {cell['condition']}: {cell['said']}. {told_pairs(cell)}\n\n{cell_table(cell)}"
+        for cell in results["conditions"]
     ]
     parts += [sweep_table(found) for found in results["sweeps"][1:]]
     shown = [told_example(row) for cell in results["cells"][:1] for row in cell["examples"]]
@@ -80,7 +98,9 @@ def sweep_table(found: Row) -> str:
     tried = sorted({(row["rate"], row["beta"]) for row in rows})
     head = ["validation, %", *(f"lr {rate:g}, beta {beta:g}" for rate, beta in tried)]
     told = {
-        (row["method"], row["rate"], row["beta"]): f"**{row['validation']:.1f}**" if row["chosen"] else f"{row['validation']:.1f}"
+        (row["method"], row["rate"], row["beta"]): f"**{row['validation']:.1f}**"
+        if row["chosen"]
+        else f"{row['validation']:.1f}"
         for row in rows
     }
     lines = [[method, *(told.get((method, *pair), "") for pair in tried)] for method in METHODS]
@@ -148,13 +168,24 @@ def conditions_table(results: Row) -> str:
     for cell in [own, *results["conditions"]]:
         mpo, control = cell["rows"][-1], cell.get("beside_control")
         pairs = sum(row["pairs"] for row in cell["pair_statistics"].values())
-        beside = [f"{mpo['over_base']:+.1f} (p = {mpo['p_base']:.2g})", f"{mpo['over_sft']:+.1f} (p = {mpo['p_sft']:.2g})"]
+        beside = [
+            f"{mpo['over_base']:+.1f} (p = {mpo['p_base']:.2g})",
+            f"{mpo['over_sft']:+.1f} (p = {mpo['p_sft']:.2g})",
+        ]
         beside += [f"{control['difference']:+.1f} (p = {control['p']:.2g}), {cell['control']}" if control else ""]
         lines.append(
-            [cell["condition"], f"{pairs:,}", str(cell["steps"]), *(f"{row['greedy']:.1f}" for row in cell["rows"]), *beside]
+            [
+                cell["condition"],
+                f"{pairs:,}",
+                str(cell["steps"]),
+                *(f"{row['greedy']:.1f}" for row in cell["rows"]),
+                *beside,
+            ]
         )
     names = [row["name"] for row in own["rows"]]
-    return table(["condition", "pairs", "steps", *names, "MPO over base", "MPO over SFT", "MPO over its control's MPO"], lines)
+    return table(
+        ["condition", "pairs", "steps", *names, "MPO over base", "MPO over SFT", "MPO over its control's MPO"], lines
+    )
 
 
 def page(results: Row, parts: list[str], picture: bytes) -> str:
@@ -184,7 +215,8 @@ def html_of(part: str) -> str:
             found.append(
                 "<table>"
                 + "".join(
-                    "<tr>" + "".join(cell_of(cell, "td" if n else "th") for cell in row) + "</tr>" for n, row in enumerate(rows)
+                    "<tr>" + "".join(cell_of(cell, "td" if n else "th") for cell in row) + "</tr>"
+                    for n, row in enumerate(rows)
                 )
                 + "</table>"
             )
@@ -202,7 +234,9 @@ def cell_of(text: str, tag: str) -> str:
 
 def title_of(row: Row) -> str:
     """What an example shows."""
-    return f"{'turned right' if row['right_after'] else 'turned wrong'}: {row['question']} Right answer: {row['answer']}"
+    return (
+        f"{'turned right' if row['right_after'] else 'turned wrong'}: {row['question']} Right answer: {row['answer']}"
+    )
 
 
 def told_example(row: Row) -> str:

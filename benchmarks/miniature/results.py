@@ -96,7 +96,9 @@ def condition_results(folder: Path, cell: Cell, size: Size) -> Row:
         "steps": len(curve(_homes(folder, cell)["MPO"])["chosen"]), "control": cell.condition.control or "as above",
     }  # fmt: skip
     if not cell.condition.even and finished(folder, control, size):
-        found["beside_control"] = beside_control(runs_of(folder, control, "greedy")["MPO"], runs_of(folder, cell, "greedy")["MPO"])
+        found["beside_control"] = beside_control(
+            runs_of(folder, control, "greedy")["MPO"], runs_of(folder, cell, "greedy")["MPO"]
+        )
     return found
 
 
@@ -110,7 +112,13 @@ def compared(folder: Path, cell: Cell) -> list[Row]:
     rows = [measured(name, home) for name, home in _homes(folder, cell).items()]
     runs = runs_of(folder, cell, "greedy")
     for row, line in zip(rows, compare(list(runs.values())), strict=True):
-        row |= {"greedy": line.score, "low": line.low, "high": line.high, "over_base": line.difference, "p_base": line.p}
+        row |= {
+            "greedy": line.score,
+            "low": line.low,
+            "high": line.high,
+            "over_base": line.difference,
+            "p_base": line.p,
+        }
         row |= beside_sft(runs, row["name"])
     return rows
 
@@ -131,7 +139,12 @@ def drawn_and_direct(home: Path) -> Row:
     """Accuracy of drawn responses and of answers without reasoning."""
     drawn, direct = (read_json(home / kind / "scores.table.json") for kind in ("sampled", "direct"))
     most = max(int(key.removeprefix("pass@")) for key in drawn["numbers"] if key.startswith("pass@"))
-    return {"direct": direct["score"], "sampled": drawn["numbers"]["pass@1"], "k": most, "pass": drawn["numbers"][f"pass@{most}"]}
+    return {
+        "direct": direct["score"],
+        "sampled": drawn["numbers"]["pass@1"],
+        "k": most,
+        "pass": drawn["numbers"][f"pass@{most}"],
+    }
 
 
 def responses(run: Path) -> Iterator[tuple[str, Problem, bool]]:
@@ -151,7 +164,9 @@ def problem_of(row: Row) -> Problem:
 def shifts(folder: Path) -> Row:
     """How far training moved the log-probs of pairs of the test problems, in nats an answer."""
     rows = read_lines(versions(folder, "scores-0.jsonl")[-1])
-    return {f"shift_{side}": mean(row[f"reward_{side}"] for row in rows) / SHIFT_BETA for side in ("chosen", "rejected")}
+    return {
+        f"shift_{side}": mean(row[f"reward_{side}"] for row in rows) / SHIFT_BETA for side in ("chosen", "rejected")
+    }
 
 
 def curve(run: Path) -> dict[str, list[float]]:
@@ -173,7 +188,9 @@ def examples(homes: dict[str, Path], count: int = 4) -> list[Row]:
     before, after = list(responses(homes["base"] / "greedy")), list(responses(homes[method] / "greedy"))
     found: list[Row] = []
     for wanted in (True, False):
-        changed = [(old, new) for old, new in zip(before, after, strict=True) if new[2] is wanted and old[2] is not wanted]
+        changed = [
+            (old, new) for old, new in zip(before, after, strict=True) if new[2] is wanted and old[2] is not wanted
+        ]
         found += [
             {"question": old[1].question, "number": old[1].number, "answer": old[1].answer, "before": old[0], "after": new[0], "method": method, "right_after": wanted}
             for old, new in changed[: count // 2]

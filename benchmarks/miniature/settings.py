@@ -63,7 +63,8 @@ def choose(folder: Path, cell: Cell, settings: list[Setting]) -> None:
     """
     best = best_of(folder, cell, settings)
     rows = [
-        vars(setting) | {"validation": _score(folder / home_of(cell, setting)), "chosen": setting in best} for setting in settings
+        vars(setting) | {"validation": _score(folder / home_of(cell, setting)), "chosen": setting in best}
+        for setting in settings
     ]
     found = {"cell": cell.name, "base": _score(folder / cell.base.name), "settings": rows}
     write_whole(_sweep_file(folder, cell), json.dumps(found, indent=1) + "\n")

@@ -96,7 +96,10 @@ def sweep(size: Size, part: bool = False) -> list[Setting]:
     """
     rates, betas = (size.rates[1:] or size.rates, size.betas[:-1] or size.betas) if part else (size.rates, size.betas)
     return [
-        Setting(method, rate, beta) for method in METHODS for rate in rates for beta in (betas[:1] if method == "SFT" else betas)
+        Setting(method, rate, beta)
+        for method in METHODS
+        for rate in rates
+        for beta in (betas[:1] if method == "SFT" else betas)
     ]
 
 
@@ -193,7 +196,9 @@ def tune_command(folder: Path, cell: Cell, setting: Setting, size: Size) -> Comm
         "--data.train", shards(folder, cell), "--trainer.default_root_dir", run, "--trainer.max_epochs", cell.condition.epochs, "--model.optimizer.init_args.lr", setting.rate,
         "--model.beta", setting.beta, "--data.global_batch_size", size.batch, "--data.micro_batch_size", size.batch, "--ckpt_path", "auto",
     ]  # fmt: skip
-    return Command(f"{cell.name}-{setting.name}", words, f"{run.relative_to(folder)}/version_*/export/model.safetensors")
+    return Command(
+        f"{cell.name}-{setting.name}", words, f"{run.relative_to(folder)}/version_*/export/model.safetensors"
+    )
 
 
 def home_of(cell: Cell, setting: Setting) -> str:
@@ -209,7 +214,9 @@ def shift_command(folder: Path, cell: Cell, setting: Setting, size: Size) -> Com
         "--data.train", shards(folder, cell), "--data.validation", folder / cell.base.name / "test-pairs/shards/train", "--data.global_batch_size", size.batch,
         "--data.micro_batch_size", size.batch, "--model.beta", SHIFT_BETA, "--trainer.default_root_dir", run / "shift",
     ]  # fmt: skip
-    return Command(f"{cell.name}-{setting.name}-shift", words, f"{run.relative_to(folder)}/shift/version_*/scores-0.jsonl")
+    return Command(
+        f"{cell.name}-{setting.name}-shift", words, f"{run.relative_to(folder)}/shift/version_*/scores-0.jsonl"
+    )
 
 
 def eval_command(folder: Path, home: str, model: Path, kind: str, size: Size) -> Command:
@@ -245,7 +252,10 @@ def cell_commands(folder: Path, cell: Cell, chosen: dict[str, Setting], size: Si
     shifts = [shift_command(folder, cell, setting, size) for setting in chosen.values()]
     # The longest first.
     kinds = ("sampled", "greedy", "direct")
-    return [*shifts, *(eval_command(folder, home, model, kind, size) for kind in kinds for home, model in homes.items())]
+    return [
+        *shifts,
+        *(eval_command(folder, home, model, kind, size) for kind in kinds for home, model in homes.items()),
+    ]
 
 
 def _configs(*names: str) -> list[object]:

@@ -45,8 +45,13 @@ def summary(cells: list[dict[str, Run]], tested: bool = True) -> list[Row]:
 
 def _difference(cells: list[dict[str, Run]], name: str, other: str, tested: bool) -> Row:
     problems = list(cells[0][name].right)
-    by_cell = [[100 * (runs[name].right[problem] - runs[other].right[problem]) for problem in problems] for runs in cells]
-    of_cells, of_problems = [mean(values) for values in by_cell], [mean(values) for values in zip(*by_cell, strict=True)]
+    by_cell = [
+        [100 * (runs[name].right[problem] - runs[other].right[problem]) for problem in problems] for runs in cells
+    ]
+    of_cells, of_problems = (
+        [mean(values) for values in by_cell],
+        [mean(values) for values in zip(*by_cell, strict=True)],
+    )
     half = Z * stdev(of_problems) / len(problems) ** 0.5 if len(problems) > 1 else 0.0
     middle = mean(of_cells)
     row = {"mean": middle, "low": middle - half, "high": middle + half, "least": min(of_cells), "most": max(of_cells)}

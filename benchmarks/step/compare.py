@@ -37,7 +37,13 @@ def run_json(command: list[str], **variables: str) -> dict[str, Any]:
 
 
 def run_ours(arguments: argparse.Namespace, kind: str, variant: str) -> dict[str, Any]:
-    options = {"kind": kind, "variant": variant, "steps": arguments.steps, "warmup": 1, "batch-size": arguments.batch_size}
+    options = {
+        "kind": kind,
+        "variant": variant,
+        "steps": arguments.steps,
+        "warmup": 1,
+        "batch-size": arguments.batch_size,
+    }
     options |= {"assets": arguments.assets} if arguments.assets else {}
     words = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     return run_json([sys.executable, "-m", "step.worker", *words], PYTHONPATH=os.pathsep.join(sys.path))
@@ -78,7 +84,9 @@ def table(kind: str, results: dict[str, dict[str, Any]], gflop: dict[bool, float
     first = results.get("TRL") or results["oracle"]
     lines = [f"{kind:<20}{'CPU s a step':>14}{'ratio':>8}{'extra GB':>10}{'share of peak':>15}{'loss, step 0':>14}"]
     for name, found in results.items():
-        share = f"{gflop[name not in ('ours', 'cached')] / found['cpu_s'] / peak:>15.2f}" if "TRL" not in name else " " * 15
+        share = (
+            f"{gflop[name not in ('ours', 'cached')] / found['cpu_s'] / peak:>15.2f}" if "TRL" not in name else " " * 15
+        )
         lines.append(
             f"{name:<20}{found['cpu_s']:>14.2f}{first['cpu_s'] / found['cpu_s']:>8.2f}{found['extra_gb']:>10.2f}{share}{found['loss']:>14.5f}"
         )
@@ -102,7 +110,9 @@ def make_assets(arguments: argparse.Namespace) -> Path:
     if not (ASSETS / "data_text").is_dir():
         print(f"making the peer's assets in {ASSETS}", file=sys.stderr, flush=True)
         script = Path(arguments.peer_script).with_name("make_assets.py")
-        subprocess.run([arguments.peer_python, str(script), "--out", str(ASSETS)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [arguments.peer_python, str(script), "--out", str(ASSETS)], check=True, stdout=subprocess.DEVNULL
+        )
     return ASSETS
 
 
@@ -125,7 +135,9 @@ def matmul_peak() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, help="folder with model/, data_image/ and data_text/")
-    parser.add_argument("--peer-python", help="python of the environment that has TRL; without it only our own variants run")
+    parser.add_argument(
+        "--peer-python", help="python of the environment that has TRL; without it only our own variants run"
+    )
     parser.add_argument("--peer-script", help="trl_peer.py")
     parser.add_argument("--json", type=Path, help="write the ratios there")
     parser.add_argument("--steps", type=int, default=3, help="steps measured in each process, after one of warm-up")
@@ -154,7 +166,11 @@ def main() -> None:
         print(
             f"\n{table(kind, results, gflop, peak)}\ndistinct work: {gflop[True]:.0f} GFLOP a step with a live reference, {gflop[False]:.0f} without"
         )
-        report[kind] = ratios(results) | {"results": results, "gflop": gflop[False], "gflop_live_reference": gflop[True]}
+        report[kind] = ratios(results) | {
+            "results": results,
+            "gflop": gflop[False],
+            "gflop_live_reference": gflop[True],
+        }
     if arguments.json:
         arguments.json.write_text(json.dumps(report | {"matmul_gflops": peak}, indent=1), encoding="utf-8")
         print(f"\nratios: {arguments.json}")

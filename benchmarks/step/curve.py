@@ -46,10 +46,14 @@ def draw(points: list[dict[str, float]], speed: float, picture: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(6, 4))
     most = max(point["gflop"] for point in points)
-    axes.fill_between([0, most], [0, most / speed * 0.85], [0, most / speed * 1.15], alpha=0.15, label="15 % around one speed")
+    axes.fill_between(
+        [0, most], [0, most / speed * 0.85], [0, most / speed * 1.15], alpha=0.15, label="15 % around one speed"
+    )
     for tiles in sorted({point["tiles"] for point in points}):
         part = [point for point in points if point["tiles"] == tiles]
-        axes.plot([point["gflop"] for point in part], [point["cpu_s"] for point in part], "o-", label=f"{tiles:g} tiles")
+        axes.plot(
+            [point["gflop"] for point in part], [point["cpu_s"] for point in part], "o-", label=f"{tiles:g} tiles"
+        )
     axes.set(xlabel="distinct work of a step, GFLOP", ylabel="CPU seconds", title=f"A step at {speed:.0f} GFLOP/s")
     axes.legend()
     figure.savefig(picture, dpi=120, bbox_inches="tight")
@@ -57,7 +61,9 @@ def draw(points: list[dict[str, float]], speed: float, picture: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiles", type=int, nargs="+", default=[1, 4, 7, 13], help="tiles of a pair, the thumbnail counted")
+    parser.add_argument(
+        "--tiles", type=int, nargs="+", default=[1, 4, 7, 13], help="tiles of a pair, the thumbnail counted"
+    )
     parser.add_argument(
         "--responses", type=int, nargs="+", default=[256, 1024, 4096], help="response tokens of a pair, both answers"
     )

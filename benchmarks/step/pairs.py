@@ -108,5 +108,6 @@ def step_flops(config: Any, pairs: Sequence[EncodedPair], live_reference: bool) 
     """Distinct work of a step, all parameters trained: three forwards of the policy and, without a cache, one of the reference."""
     forwards = 4 if live_reference else 3
     return sum(
-        forwards * pair_flops(config, len(pair.tiles), *counts) for pair, counts in zip(pairs, token_counts(pairs), strict=True)
+        forwards * pair_flops(config, len(pair.tiles), *counts)
+        for pair, counts in zip(pairs, token_counts(pairs), strict=True)
     )

@@ -40,7 +40,9 @@ def measure(arguments: argparse.Namespace, pairs: list[EncodedPair], kind: str, 
     models = []
     for _ in range(1 if kind == "ours, cached" else 2):
         with torch.device(device):
-            models.append(InternVLForConditionalGeneration(config_of(arguments.preset)).to(getattr(torch, arguments.weights)))
+            models.append(
+                InternVLForConditionalGeneration(config_of(arguments.preset)).to(getattr(torch, arguments.weights))
+            )
     policy, reference = models[0], models[-1]
     if arguments.lora:
         add_adapters(policy, Lora())

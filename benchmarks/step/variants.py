@@ -61,7 +61,9 @@ def two_sequences(model: Any, pairs: Sequence[EncodedPair], responses_only: bool
             .gather(2, ids[:, 1:, None])
             .squeeze(2)[scored]
         )
-    sums = torch.zeros(len(rows), dtype=torch.float64, device=device).index_add(0, scored.nonzero()[:, 0], logps.double())
+    sums = torch.zeros(len(rows), dtype=torch.float64, device=device).index_add(
+        0, scored.nonzero()[:, 0], logps.double()
+    )
     (chosen, rejected), (chosen_tokens, rejected_tokens) = sums.chunk(2), scored.sum(1).chunk(2)
     return SequenceLogps(chosen, rejected, chosen_tokens, rejected_tokens)
 
@@ -69,7 +71,10 @@ def two_sequences(model: Any, pairs: Sequence[EncodedPair], responses_only: bool
 def rows_logps(forward: PairForward, batches: Sequence[PairBatch]) -> SequenceLogps:
     parts = [forward(batch)[0] for batch in batches]
     return SequenceLogps(
-        *(torch.cat([getattr(part, name) for part in parts]) for name in ("chosen", "rejected", "chosen_tokens", "rejected_tokens"))
+        *(
+            torch.cat([getattr(part, name) for part in parts])
+            for name in ("chosen", "rejected", "chosen_tokens", "rejected_tokens")
+        )
     )
 
 

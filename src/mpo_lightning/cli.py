@@ -57,8 +57,17 @@ GROUPS = {
 
 def help_text() -> str:
     """What `mpo --help` prints: every verb in a line."""
-    lines = ["usage: mpo VERB ... | mpo VERB --help", "", "Take an InternVL2, train it with Mixed Preference Optimization.", ""]
-    lines += ["train and evaluate (LightningCLI):", *(f"  {verb:<14} {text}" for verb, text in TRAINER_VERBS.items()), ""]
+    lines = [
+        "usage: mpo VERB ... | mpo VERB --help",
+        "",
+        "Take an InternVL2, train it with Mixed Preference Optimization.",
+        "",
+    ]
+    lines += [
+        "train and evaluate (LightningCLI):",
+        *(f"  {verb:<14} {text}" for verb, text in TRAINER_VERBS.items()),
+        "",
+    ]
     lines += ["more:", *(f"  {verb:<14} {text}" for verb, text in VERBS.items()), ""]
     for group in GROUPS:
         lines += [f"{group}:", *group_lines(group), ""]

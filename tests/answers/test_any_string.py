@@ -18,7 +18,14 @@ PIECES = [
     "yes", "not", "\\text{", "\\in", "\\infty", "[", "]", ";", ":", "#", "**", "is", "x", "</think>", "\\left", "\\right", "'", '"', "\\", "1/0", "999999999999",
 ]  # fmt: skip
 ROWS = {
-    "mathvista": {"pid": "1", "answer": "3", "question_type": "free_form", "answer_type": "float", "precision": 1, "choices": None},
+    "mathvista": {
+        "pid": "1",
+        "answer": "3",
+        "question_type": "free_form",
+        "answer_type": "float",
+        "precision": 1,
+        "choices": None,
+    },
     "mathvision": {"id": "1", "answer": "\\frac{1}{2}", "options": []},
     "m3cot": {"id": "1", "answer": "A", "choices": ["x", "(b)"]},
     "pope": {"id": "1", "label": "yes"},
@@ -74,4 +81,7 @@ def test_it_works_outside_the_main_thread() -> None:
 
 
 def test_nothing_is_run() -> None:
-    assert check("Final answer: __import__('os').system('touch /tmp/owned')", Question(Kind.EXPRESSION, "3")).correct is not True
+    assert (
+        check("Final answer: __import__('os').system('touch /tmp/owned')", Question(Kind.EXPRESSION, "3")).correct
+        is not True
+    )

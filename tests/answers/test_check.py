@@ -35,7 +35,8 @@ def test_nothing_and_refusals_are_wrong(response: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "response", ["A or B", "\\boxed{A, B}", "purple", "(A) and (C)", "\\boxed{17}", "(A) red\n(B) blue\n(C) green\n(D) dark green"]
+    "response",
+    ["A or B", "\\boxed{A, B}", "purple", "(A) and (C)", "\\boxed{17}", "(A) red\n(B) blue\n(C) green\n(D) dark green"],
 )
 def test_what_names_no_option_is_undecided(response: str) -> None:
     assert check(response, choice("red")).correct is None

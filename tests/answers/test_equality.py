@@ -58,7 +58,11 @@ def test_arithmetic_is_that_of_fractions() -> None:
             return rf"\frac{{{left}}}{{{right}}}", first / second
         if kind == "*":
             return rf"\left({left}\right) \cdot \left({right}\right)", first * second
-        return (f"{left} + {right}", first + second) if kind == "+" else (rf"{left} - \left({right}\right)", first - second)
+        return (
+            (f"{left} + {right}", first + second)
+            if kind == "+"
+            else (rf"{left} - \left({right}\right)", first - second)
+        )
 
     for _ in range(300):
         source, expected = tree(3)
@@ -113,4 +117,8 @@ def test_pairs_in_the_style_of_other_projects_suites(gold: str, prediction: str,
 
 
 def test_what_is_a_matter_of_convention_does_not_raise() -> None:
-    assert {equivalent(gold, prediction) for gold, prediction, same in AS_SUITES_HAVE_THEM if same is N} <= {True, False, None}
+    assert {equivalent(gold, prediction) for gold, prediction, same in AS_SUITES_HAVE_THEM if same is N} <= {
+        True,
+        False,
+        None,
+    }

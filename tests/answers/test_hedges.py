@@ -94,7 +94,8 @@ def test_other_forms_of_the_same(said: str, gold: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "value"), [("两万", "20000"), ("3.5万", "35000"), ("负五", "-5"), ("三十五", "35"), ("一亿二千万", "120000000")]
+    ("said", "value"),
+    [("两万", "20000"), ("3.5万", "35000"), ("负五", "-5"), ("三十五", "35"), ("一亿二千万", "120000000")],
 )
 def test_chinese_numbers(said: str, value: str) -> None:
     assert check(f"答案是{said}", Question(Kind.INTEGER, value)).correct is True

@@ -79,7 +79,9 @@ def test_two_announcements_that_differ_decide_nothing(response: str) -> None:
 
 
 def test_a_letter_against_its_own_text_has_little_confidence() -> None:
-    verdict = check("\\boxed{(C) \\frac{1}{5}}", Question(Kind.CHOICE, "C", ("$\\frac{1}{5}$", "$\\frac{1}{6}$", "$\\frac{1}{7}$")))
+    verdict = check(
+        "\\boxed{(C) \\frac{1}{5}}", Question(Kind.CHOICE, "C", ("$\\frac{1}{5}$", "$\\frac{1}{6}$", "$\\frac{1}{7}$"))
+    )
     assert verdict.confidence < 0.7
 
 

@@ -65,7 +65,10 @@ def test_an_equation_or_words_around_a_formulas_value(said: str, gold: str) -> N
 
 
 def test_words_that_stay_unread_leave_an_answer_open() -> None:
-    assert check("Final answer: the triangle with sides p and q", Question(Kind.EXPRESSION, "\\frac{3}{7}")).correct is None
+    assert (
+        check("Final answer: the triangle with sides p and q", Question(Kind.EXPRESSION, "\\frac{3}{7}")).correct
+        is None
+    )
     assert check("\\boxed{7\\% = 0.07}", Question(Kind.EXPRESSION, "0.7")).correct is None
 
 

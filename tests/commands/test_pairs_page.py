@@ -43,7 +43,11 @@ def test_a_damaged_record_is_shown_with_its_reason(shards: Path, tmp_path: Path,
         commands.show(str(folder), str(tmp_path / "page.html"))
     text = (tmp_path / "page.html").read_text()
     assert stopped.value.code == 1 and "1 of them cannot be read" in capsys.readouterr().out
-    assert text.count("<article>") == 7 and text.count('<article class="damaged">') == 1 and f"{index.key(2)}&#x27; of" in text
+    assert (
+        text.count("<article>") == 7
+        and text.count('<article class="damaged">') == 1
+        and f"{index.key(2)}&#x27; of" in text
+    )
 
 
 def test_a_browser_shows_the_page(page: Path, tmp_path: Path) -> None:

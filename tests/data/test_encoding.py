@@ -36,7 +36,9 @@ def golden_records(golden: Path) -> list[PreferenceRecord]:
     for line in (folder / "pairs.jsonl").read_text().splitlines():
         row = json.loads(line)
         names = row.get("image") or []
-        images = tuple((folder / "images" / name).read_bytes() for name in ([names] if isinstance(names, str) else names))
+        images = tuple(
+            (folder / "images" / name).read_bytes() for name in ([names] if isinstance(names, str) else names)
+        )
         question = checked_question(row["question"], len(images))
         records.append(PreferenceRecord(str(row["id"]), question, row["chosen"], row["rejected"], images))
     return records
@@ -81,7 +83,10 @@ def test_golden_label_masks_are_reproduced(golden: Path, tokenizers: dict) -> No
     # Two turns of phi3-chat: the reference's fixed length corrections mask every label; ours are in place.
     # White space in front of an answer: `<|assistant|>` swallows it when prompt and answer are tokenized together; a model never
     # generates behind such a prompt, and ours keeps the answer as it is.
-    assert differences == [("phi3-chat", "phi3_fused", "two_turns_one_image"), ("phi3-chat", "phi3_fused", "answer_with_spaces")]
+    assert differences == [
+        ("phi3-chat", "phi3_fused", "two_turns_one_image"),
+        ("phi3-chat", "phi3_fused", "answer_with_spaces"),
+    ]
 
 
 @pytest.mark.parametrize(("template", "name"), [("internlm2-chat", "internlm2_gqa"), ("internvl2_5", "internlm2_gqa"), ("Hermes-2", "qwen2_bias"), ("Hermes-2", "llama_vit6b"), ("phi3-chat", "phi3_fused"), ("internvl2_5", "qwen2_bias")])  # fmt: skip
@@ -99,14 +104,18 @@ def test_golden_preference_items_are_reproduced(golden: Path, tokenizers: dict, 
             trained = [position for position, label in enumerate(labels) if label != IGNORE]
             assert trained == list(range(len(pair.prompt_ids), len(pair.prompt_ids) + len(ids)))
         if sum(item["image_flags"]):
-            torch.testing.assert_close(normalize_tiles(pair.tiles), pixels[f"id{record.key}_pixel_values"], rtol=0, atol=1e-6)
+            torch.testing.assert_close(
+                normalize_tiles(pair.tiles), pixels[f"id{record.key}_pixel_values"], rtol=0, atol=1e-6
+            )
         else:
             assert len(pair.tiles) == 0  # the reference adds a white picture and drops its features; we add none
 
 
 def test_the_exclamation_mark_of_qwen_keeps_its_attention(golden: Path, tokenizers: dict) -> None:
     """The reference's collator takes id 0, Qwen2's `!`, for padding."""
-    collated = json.loads((golden / "prompts" / "preference_items.json").read_text())["Hermes-2|qwen2_bias|collated_ids_0_1_3"]
+    collated = json.loads((golden / "prompts" / "preference_items.json").read_text())[
+        "Hermes-2|qwen2_bias|collated_ids_0_1_3"
+    ]
     encoder = encoder_for(tokenizers["qwen2_bias"], "Hermes-2")
     records = golden_records(golden)
     batch = collate([encoder.encode(records[number]) for number in (0, 1, 3)], 56)

@@ -21,7 +21,9 @@ def index_of(shard_sizes: list[int], repeats: tuple[float, ...] = (1.0,)) -> Sha
     for name in ("prompt_tokens", "chosen_tokens", "rejected_tokens"):
         records[name] = rng.integers(5, 400, len(records))
     shards = tuple(ShardEntry(f"{number}.tar", size, 0, "") for number, size in enumerate(shard_sizes))
-    return ShardIndex(Path(), shards, tuple(DatasetEntry(f"set{n}", repeat) for n, repeat in enumerate(repeats)), records, records)
+    return ShardIndex(
+        Path(), shards, tuple(DatasetEntry(f"set{n}", repeat) for n, repeat in enumerate(repeats)), records, records
+    )
 
 
 def steps_of(plan: Plan, epoch: int = 0) -> list[set]:
@@ -77,7 +79,10 @@ def test_repeat_time_counts_whole_occurrences_and_one_fixed_subset() -> None:
     assert per_set[1].sum() == 6 and per_set[1].max() == 1 and (per_set[2] == 1).all()
     plan = Plan(index, 0, 8, 2)
     assert len(plan.epoch_order(0)) == copies.sum() == 50 + 6 + 20
-    chosen = [set(plan.epoch_order(epoch)[:, 0][index.records["dataset"][plan.epoch_order(epoch)[:, 0]] == 1]) for epoch in (0, 5)]
+    chosen = [
+        set(plan.epoch_order(epoch)[:, 0][index.records["dataset"][plan.epoch_order(epoch)[:, 0]] == 1])
+        for epoch in (0, 5)
+    ]
     assert chosen[0] == chosen[1]
     assert len({tuple(row) for row in plan.epoch_order(0)}) == copies.sum()  # each occurrence is new
 
@@ -114,7 +119,9 @@ def test_balance_is_near_the_best_of_brute_force() -> None:
     for _ in range(20):
         costs = rng.integers(1, 100, 8)
         bins = balance(costs, 4, 2)
-        assert sorted(item for items in bins for item in items) == list(range(8)) and all(len(items) == 2 for items in bins)
+        assert sorted(item for items in bins for item in items) == list(range(8)) and all(
+            len(items) == 2 for items in bins
+        )
         ours = max(costs[items].sum() for items in bins)
         best = min(max(costs[list(pair)].sum() for pair in pairing) for pairing in pairings(list(range(8))))
         assert ours <= 1.34 * best

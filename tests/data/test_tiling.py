@@ -42,7 +42,9 @@ def test_photographs_give_the_golden_pixels(photographs: Path) -> None:
         tiles = normalize_tiles(cut_tiles(image, 6))
         torch.testing.assert_close(tiles[:, :, ::8, ::8], large[f"{name}_s448_max6_stride8"], rtol=0, atol=1e-6)
         torch.testing.assert_close(tiles[0, :, :16], large[f"{name}_s448_max6_tile0_rows0to16"], rtol=0, atol=1e-6)
-        torch.testing.assert_close(tiles[-1, :, 208:240, 208:240], large[f"{name}_s448_max6_last_center32"], rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            tiles[-1, :, 208:240, 208:240], large[f"{name}_s448_max6_last_center32"], rtol=0, atol=1e-6
+        )
 
 
 def test_tiles_are_uint8_in_reading_order_with_the_thumbnail_last() -> None:

@@ -52,7 +52,8 @@ def test_mathvista_official_given_the_published_extraction(outputs: Path) -> Non
     benchmark = BENCHMARKS["mathvista"]
     file = outputs / "mathvista/mathvista_responses.jsonl"
     rows = [
-        row | {"normaliser": "2025" if row["model"] == "llavar" else "2023"} for row in join(benchmark, read_rows(file), None, file)
+        row | {"normaliser": "2025" if row["model"] == "llavar" else "2023"}
+        for row in join(benchmark, read_rows(file), None, file)
     ]
     assert decisions(score_rows(benchmark, rows, "official")) == [row["official_true_false"] for row in rows]
 
@@ -61,7 +62,9 @@ def test_mathvistas_table_has_the_published_shape(outputs: Path) -> None:
     """By counts; of the latest published table, since skills were annotated anew after the earlier ones. What is now "not applicable" was "daily life"."""
     published = json.loads((outputs / "mathvista/official_scores.json").read_text())["llavar"]
     problems = BENCHMARKS["mathvista"].load(outputs / "mathvista/mathvista_testmini_problems.jsonl")
-    rows = [problem | {"response": str(problem["answer"]), "extraction": str(problem["answer"])} for problem in problems]
+    rows = [
+        problem | {"response": str(problem["answer"]), "extraction": str(problem["answer"])} for problem in problems
+    ]
     ours = score_rows(BENCHMARKS["mathvista"], rows, "official").table
     for group, parts in published.items():
         if group != "average":
@@ -90,7 +93,9 @@ def test_m3cot_official(outputs: Path) -> None:
 
 def test_equality_of_other_suites_pairs(outputs: Path) -> None:
     result = scored(outputs, "equivalence", "math_equivalence/math_equivalence.jsonl", "robust")
-    agree = [(right == row["equivalent"], row["source"]) for row, right in zip(result.rows, decisions(result), strict=True)]
+    agree = [
+        (right == row["equivalent"], row["source"]) for row, right in zip(result.rows, decisions(result), strict=True)
+    ]
     assert sum(right for right, _ in agree) / len(agree) >= 0.95
     others = [right for right, source in agree if not source.startswith("math-verify")]
     assert sum(others) / len(others) >= 0.82

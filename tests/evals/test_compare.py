@@ -18,7 +18,9 @@ def test_wilsons_interval_solves_its_equation() -> None:
     for right, total in ((0, 10), (3, 10), (58, 100), (1000, 1000)):
         for end in wilson(right, total):
             if 0 < end < 1:
-                assert abs(right / total - end) == pytest.approx(1.959963984540054 * (end * (1 - end) / total) ** 0.5, abs=1e-9)
+                assert abs(right / total - end) == pytest.approx(
+                    1.959963984540054 * (end * (1 - end) / total) ** 0.5, abs=1e-9
+                )
 
 
 def test_mcnemar_counts_all_splits_at_least_as_uneven() -> None:
@@ -40,7 +42,9 @@ def test_sign_flips_come_near_their_enumeration() -> None:
 
 
 def write(path: Path, right: list[bool | None]) -> str:
-    path.write_text("".join(json.dumps({"pid": str(number), "correct": correct}) + "\n" for number, correct in enumerate(right)))
+    path.write_text(
+        "".join(json.dumps({"pid": str(number), "correct": correct}) + "\n" for number, correct in enumerate(right))
+    )
     return str(path)
 
 
@@ -92,8 +96,14 @@ def test_a_judges_points_are_paired(tmp_path: Path) -> None:
 
 def test_crpes_questions_count_whole_and_popes_number_is_named(tmp_path: Path) -> None:
     for name, wrong in (("one", 7), ("two", 2)):
-        write_rows(tmp_path / f"{name}.jsonl", "crpe", [{"id": f"r/{place}", "correct": place != wrong} for place in range(12)])
-        write_rows(tmp_path / f"{name}.pope.jsonl", "pope", [{"id": str(place), "correct": place != wrong} for place in range(12)])
+        write_rows(
+            tmp_path / f"{name}.jsonl", "crpe", [{"id": f"r/{place}", "correct": place != wrong} for place in range(12)]
+        )
+        write_rows(
+            tmp_path / f"{name}.pope.jsonl",
+            "pope",
+            [{"id": str(place), "correct": place != wrong} for place in range(12)],
+        )
     compare([str(tmp_path / "one.jsonl"), str(tmp_path / "two.jsonl")], str(tmp_path / "c"))
     one, two = json.loads((tmp_path / "c.json").read_text())
     assert one["problems"] == 3 and one["score"] == pytest.approx(200 / 3) and (two["gained"], two["lost"]) == (1, 1)

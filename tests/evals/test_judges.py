@@ -32,20 +32,34 @@ def test_a_server_judges_and_its_replies_are_kept_and_replayed(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     out = tmp_path / "scores.jsonl"
-    with chat_server(lambda request: "0.5" if "x is 1" in request["messages"][0]["content"] else "0.0") as (url, requests):
+    with chat_server(lambda request: "0.5" if "x is 1" in request["messages"][0]["content"] else "0.0") as (
+        url,
+        requests,
+    ):
         score("mmvet", str(responses), str(out), judge_url=url, judge_model="small-judge", judge_runs=2)
     assert (
         len(requests) == 4
         and {request["model"] for request in requests} == {"small-judge"}
         and requests[0]["key"] == "Bearer secret"
     )
-    assert {request["temperature"] for request in requests} == {0.0} and {request["max_tokens"] for request in requests} == {3}
-    (asked,) = {request["messages"][0]["content"] for request in requests if "x is 1" in request["messages"][0]["content"]}
+    assert {request["temperature"] for request in requests} == {0.0} and {
+        request["max_tokens"] for request in requests
+    } == {3}
+    (asked,) = {
+        request["messages"][0]["content"] for request in requests if "x is 1" in request["messages"][0]["content"]
+    }
     assert asked.endswith("\nWhat is x? | 1 <AND> 2 | x is 1 | ")
     rows = decisions(out)
-    assert [row["points"] for row in rows] == [[0.5, 0.5], [0.0, 0.0]] and rows[0]["correct"] is None and rows[0]["id"] == "v1_0"
+    assert (
+        [row["points"] for row in rows] == [[0.5, 0.5], [0.0, 0.0]]
+        and rows[0]["correct"] is None
+        and rows[0]["id"] == "v1_0"
+    )
     table = json.loads((tmp_path / "scores.table.json").read_text())
-    assert table["score"] == 25.0 and {(row["name"], row["score"]) for row in table["rows"]} >= {("math", 50.0), ("ocr_rec", 0.0)}
+    assert table["score"] == 25.0 and {(row["name"], row["score"]) for row in table["rows"]} >= {
+        ("math", 50.0),
+        ("ocr_rec", 0.0),
+    }
     before = out.read_bytes()
     score(
         "mmvet",
@@ -60,10 +74,16 @@ def test_a_server_judges_and_its_replies_are_kept_and_replayed(
         score("mmvet", str(responses), str(out), judge_replay=str(tmp_path / "scores.judge.jsonl"))
 
 
-def test_a_reply_that_cannot_be_read_is_asked_for_again_warmer_and_then_counts_nothing(responses: Path, tmp_path: Path) -> None:
+def test_a_reply_that_cannot_be_read_is_asked_for_again_warmer_and_then_counts_nothing(
+    responses: Path, tmp_path: Path
+) -> None:
     def answer(request: dict[str, Any]) -> str:
         hinted = request["messages"][0]["content"].endswith("nothing else: ")
-        return "0.7" if hinted and "blue" in request["messages"][0]["content"] and request["temperature"] >= 0.5 else "well"
+        return (
+            "0.7"
+            if hinted and "blue" in request["messages"][0]["content"] and request["temperature"] >= 0.5
+            else "well"
+        )
 
     with chat_server(answer) as (url, requests):
         score("mmvet", str(responses), str(tmp_path / "scores.jsonl"), judge_url=url, judge_at_once=1)

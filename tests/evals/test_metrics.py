@@ -47,7 +47,11 @@ def test_the_table_is_that_of_all_responses() -> None:
     metric.update(SAID[3:], [row["pid"] for row in PROBLEMS[3:]])
     found = {name: float(value) for name, value in metric.compute().items()}
     # Right: 0, 2, 4, 5. Even problems (a) 0 2 4 6: three of four; odd ones (b) 1 3 5: one of three.
-    assert found["accuracy"] == pytest.approx(400 / 7) and found["task/a"] == 75 and found["task/b"] == pytest.approx(100 / 3)
+    assert (
+        found["accuracy"] == pytest.approx(400 / 7)
+        and found["task/a"] == 75
+        and found["task/b"] == pytest.approx(100 / 3)
+    )
     assert found["coverage"] == pytest.approx(600 / 7)
     metric.reset()
     metric.update(SAID[:1], ["0"])
@@ -81,7 +85,10 @@ def test_two_processes_have_the_table_of_one() -> None:
         "SAID": json.dumps(SAID),
     }
     with ExitStack() as stack:
-        ranks = [stack.enter_context(started(sys.executable, "-c", RANK, env=common | {"RANK": str(rank)})) for rank in range(2)]
+        ranks = [
+            stack.enter_context(started(sys.executable, "-c", RANK, env=common | {"RANK": str(rank)}))
+            for rank in range(2)
+        ]
         for process in ranks:
             output = finish(process, 120)
             assert process.returncode == 0, output

@@ -36,7 +36,12 @@ def test_mathvista_reads_the_first_trigger_and_one_line_as_the_reference_does() 
 
 
 def test_edit_distance_by_hand() -> None:
-    assert [edit_distance(*pair) for pair in (("", "abc"), ("kitten", "sitting"), ("same", "same"), ("ab", "ba"))] == [3, 3, 0, 2]
+    assert [edit_distance(*pair) for pair in (("", "abc"), ("kitten", "sitting"), ("same", "same"), ("ab", "ba"))] == [
+        3,
+        3,
+        0,
+        2,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +57,9 @@ def test_mathvisions_answer(response: str, answer: str) -> None:
 
 
 def test_mathvisions_equality() -> None:
-    assert official_correct("b", "B", ["1", "2", "3", "4", "5"]) and official_correct("2", "B", ["1", "2", "3", "4", "5"])
+    assert official_correct("b", "B", ["1", "2", "3", "4", "5"]) and official_correct(
+        "2", "B", ["1", "2", "3", "4", "5"]
+    )
     assert official_correct("0.333", "\\frac{1}{3}", []) and not official_correct("0.4", "\\frac{1}{3}", [])
     assert official_correct("(1,2.001)", "(1,2)", []) and not official_correct("", "3", [])
     assert not official_correct(

@@ -17,7 +17,10 @@ def test_a_direct_question_asks_for_a_short_answer_once_and_one_with_reasoning_n
 
 def test_options_are_listed_unless_the_question_lists_them() -> None:
     row = {"question": "Which?", "choices": ["red", "green"], "answer": "green"}
-    assert question(row, False) == "Which?\nA. red\nB. green\nAnswer with the option's letter from the given choices directly."
+    assert (
+        question(row, False)
+        == "Which?\nA. red\nB. green\nAnswer with the option's letter from the given choices directly."
+    )
     listed = row | {"question": "Which?\nA. red\nB. green"}
     assert question(listed, False) == question(row, False)
 
@@ -29,9 +32,13 @@ def test_answers_are_judged_by_their_kind(tmp_path: Path) -> None:
     )
     rows = load(tmp_path)
     assert [row["id"] for row in rows] == [0, 1, "own"]
-    scores = [score(row, text, "robust") for row, text in zip(rows, ("Six.", "Final answer: green", "It is 2.4"), strict=True)]
+    scores = [
+        score(row, text, "robust") for row, text in zip(rows, ("Six.", "Final answer: green", "It is 2.4"), strict=True)
+    ]
     assert [one.values for one in scores] == [(1.0,), (1.0,), (0.0,)]
-    assert table(rows, [one.values for one in scores]).flat() == pytest.approx({"accuracy": 200 / 3, "category/counting": 50.0})
+    assert table(rows, [one.values for one in scores]).flat() == pytest.approx(
+        {"accuracy": 200 / 3, "category/counting": 50.0}
+    )
 
 
 def test_there_is_no_official_rule() -> None:

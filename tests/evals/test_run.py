@@ -69,7 +69,11 @@ def test_responses_are_the_models_and_are_scored(
     questions.write_text("".join(json.dumps(row) + "\n" for row in asked))
     predict(str(tiny_folder), str(tmp_path / "predicted"), questions=str(questions), images=str(mathvista), **OPTIONS)
     assert [row["response"] for row in rows] == [row["response"] for row in rows_of(tmp_path / "predicted")]
-    assert [row["pid"] for row in rows] == [row["pid"] for row in rows_of(tmp_path / "run/scores.jsonl")] == list("0123456")
+    assert (
+        [row["pid"] for row in rows]
+        == [row["pid"] for row in rows_of(tmp_path / "run/scores.jsonl")]
+        == list("0123456")
+    )
     assert json.loads((tmp_path / "run/scores.table.json").read_text())["rows"][0]["total"] == 7
     printed = capsys.readouterr().out
     assert "InternVL2-8B-MPO" in printed and "67.0" in printed and "coverage" in printed
@@ -77,8 +81,20 @@ def test_responses_are_the_models_and_are_scored(
 
 def test_samples_depend_on_their_problem_and_number_alone(mathvista: Path, tiny_folder: Path, tmp_path: Path) -> None:
     """Whatever the batch and the number of processes; another seed draws others."""
-    for name, options in {"ones": {"batch_size": 1}, "many": {"batch_size": 5}, "other": {"batch_size": 5, "seed": 1}}.items():
-        run(str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / name), samples=2, limit=3, **(OPTIONS | options))
+    for name, options in {
+        "ones": {"batch_size": 1},
+        "many": {"batch_size": 5},
+        "other": {"batch_size": 5, "seed": 1},
+    }.items():
+        run(
+            str(tiny_folder),
+            "mathvista",
+            str(mathvista),
+            str(tmp_path / name),
+            samples=2,
+            limit=3,
+            **(OPTIONS | options),
+        )
     done = subprocess.run(
         command(tiny_folder, mathvista, tmp_path / "two", "--devices=2", "--samples=2", "--limit=3"),
         capture_output=True,
@@ -90,7 +106,9 @@ def test_samples_depend_on_their_problem_and_number_alone(mathvista: Path, tiny_
     assert ones == many == two and ones != other
     assert [(row["pid"], row["sample"]) for row in ones] == [(pid, sample) for pid in "012" for sample in (0, 1)]
     assert ones[0]["response"] != ones[1]["response"]
-    assert {"pass@1", "pass@2", "majority@2"} <= json.loads((tmp_path / "ones/scores.table.json").read_text())["numbers"].keys()
+    assert {"pass@1", "pass@2", "majority@2"} <= json.loads((tmp_path / "ones/scores.table.json").read_text())[
+        "numbers"
+    ].keys()
 
 
 @pytest.mark.slow
@@ -175,7 +193,13 @@ def test_one_line_a_response_in_their_order(mathvista: Path, tmp_path: Path) -> 
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     score("mathvista", str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"), problems=str(mathvista))
     found = rows_of(tmp_path / "o.jsonl")
-    assert [(row["pid"], row["correct"]) for row in found] == [("6", True), ("0", False), ("1", False), ("2", None), ("6", True)]
+    assert [(row["pid"], row["correct"]) for row in found] == [
+        ("6", True),
+        ("0", False),
+        ("1", False),
+        ("2", None),
+        ("6", True),
+    ]
     assert all({"extraction", "prediction", "correct", "rule"} <= row.keys() for row in found)
     numbers = json.loads((tmp_path / "o.table.json").read_text())["numbers"]
     assert numbers["coverage"] == 80 and numbers["format rate"] == 20
@@ -203,8 +227,13 @@ def test_a_benchmark_during_fit_is_logged_and_leaves_training_alone(
         limit=3,
         **(OPTIONS | {"max_new_tokens": 6, "max_tiles": 2}),
     )
-    assert [row["response"] for row in rows[:3]] == [row["response"] for row in rows_of(tmp_path / "run/responses.jsonl")]
-    assert trainers["with"].callback_metrics["eval/mathvista/coverage"] == logged(tmp_path / "with", "eval/mathvista/coverage")[-1]
+    assert [row["response"] for row in rows[:3]] == [
+        row["response"] for row in rows_of(tmp_path / "run/responses.jsonl")
+    ]
+    assert (
+        trainers["with"].callback_metrics["eval/mathvista/coverage"]
+        == logged(tmp_path / "with", "eval/mathvista/coverage")[-1]
+    )
     assert with_it.state_dict() == {"last": 4}
 
 
@@ -281,7 +310,9 @@ def test_a_rows_own_normaliser_and_metadata_count(tmp_path: Path) -> None:
         "response": "1.0",
         "metadata": {"task": "FQA"},
     }
-    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row | more) + "\n" for more in ({"normaliser": "2025"}, {"pid": "2"})))
+    (tmp_path / "r.jsonl").write_text(
+        "".join(json.dumps(row | more) + "\n" for more in ({"normaliser": "2025"}, {"pid": "2"}))
+    )
     score("mathvista", str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"), mode="official")
     assert [row["correct"] for row in rows_of(tmp_path / "o.jsonl")] == [True, False]
     assert {row["name"] for row in json.loads((tmp_path / "o.table.json").read_text())["rows"]} >= {"FQA"}

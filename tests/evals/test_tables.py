@@ -25,7 +25,9 @@ def test_a_problem_counts_in_each_of_its_skills() -> None:
 def test_mathvision_by_subject_and_level() -> None:
     rows = [{"subject": "algebra", "level": 1}, {"subject": "algebra", "level": 2}]
     found = table("mathvision", rows, [[1.0], [0.0]])
-    assert found["subject/algebra"] == 50 and found["level/level1"] == 100 and found["subject_level/algebra_level2"] == 0
+    assert (
+        found["subject/algebra"] == 50 and found["level/level1"] == 100 and found["subject_level/algebra_level2"] == 0
+    )
 
 
 def test_pope_means_of_splits_and_pooled() -> None:
@@ -53,7 +55,9 @@ def test_crpe_counts_a_question_where_all_four_rotations_are_right() -> None:
     found = table("crpe", rows, values)
     assert (found["split/subject"], found["split/predicate"], found["split/object"]) == (50, 100, 0)
     assert (
-        found["relation mean"] == 50 and found["relation total"] == 50 and found["single rotations"] == pytest.approx(100 * 15 / 24)
+        found["relation mean"] == 50
+        and found["relation total"] == 50
+        and found["single rotations"] == pytest.approx(100 * 15 / 24)
     )
 
 
@@ -91,7 +95,13 @@ def test_mmhal_scores_and_hallucinations_by_kind() -> None:
 
 def test_judges_replies_are_read_by_the_published_rules() -> None:
     read = {name: BENCHMARKS[name].judge.read for name in ("mmvet", "llava_bench", "mmhal")}  # type: ignore[union-attr]
-    assert [read["mmvet"](text) for text in ("0.5", "1.0 (right)", "1.1", "half", "")] == [(0.5,), (1.0,), None, None, None]
+    assert [read["mmvet"](text) for text in ("0.5", "1.0 (right)", "1.1", "half", "")] == [
+        (0.5,),
+        (1.0,),
+        None,
+        None,
+        None,
+    ]
     assert [read["llava_bench"](text) for text in ("8 9\nbecause", "8, 9", "8,9\nx", "Scores: 8 9", "7")] == [
         (8.0, 9.0),
         None,
@@ -145,7 +155,9 @@ def test_a_benchmark_that_is_missing_says_where_to_get_it(name: str, tmp_path: P
 
 
 def test_official_files_are_read(tmp_path: Path) -> None:
-    (tmp_path / "testmini.json").write_text(json.dumps({"1": {"question": "Q", "answer": "3", "metadata": {"task": "t"}}}))
+    (tmp_path / "testmini.json").write_text(
+        json.dumps({"1": {"question": "Q", "answer": "3", "metadata": {"task": "t"}}})
+    )
     assert BENCHMARKS["mathvista"].load(tmp_path) == [
         {"pid": "1", "question": "Q", "answer": "3", "metadata": {"task": "t"}, "task": "t"}
     ]
@@ -184,7 +196,11 @@ def test_official_files_are_read(tmp_path: Path) -> None:
 
 
 def test_damaged_files_get_one_sentence(tmp_path: Path) -> None:
-    for text, words in (("{no", "is not JSON"), ("[1, 2]", "row 1 is '1', not an object"), ("", "is empty|is not JSON")):
+    for text, words in (
+        ("{no", "is not JSON"),
+        ("[1, 2]", "row 1 is '1', not an object"),
+        ("", "is empty|is not JSON"),
+    ):
         (tmp_path / "testmini.json").write_text(text)
         with pytest.raises(InputError, match=words):
             BENCHMARKS["mathvista"].load(tmp_path)
@@ -205,7 +221,9 @@ def test_published_rows_name_benchmarks_only() -> None:
 def test_the_docs_table_is_the_data(root: Path) -> None:
     lines = (root / "docs/evals.md").read_text().split("<!-- published -->")[1].strip().splitlines()[2:]
     order = ("m3cot", "mathvista", "mathvision", "mmvet", "llava_bench", "pope", "crpe", "mmhal")
-    expected = [[row["model"], row["prompt"], *(str(row.get(name, "")) for name in order)] for row in published()["rows"]]
+    expected = [
+        [row["model"], row["prompt"], *(str(row.get(name, "")) for name in order)] for row in published()["rows"]
+    ]
     assert [[cell.strip() for cell in line.strip("|").split("|")] for line in lines] == expected
 
 

@@ -62,14 +62,20 @@ def test_batches_answer_as_plain_generation_does_one_by_one(questions: Path, tin
         assert question.items() <= row.items()
         names = [question["image"]] if isinstance(question.get("image"), str) else question.get("image", [])
         tiles = [cut_tiles(Image.open(questions.parent / name), 2 // len(names), 112) for name in names]
-        text = question["question"] if not names or "<image>" in question["question"] else f"<image>\n{question['question']}"
+        text = (
+            question["question"]
+            if not names or "<image>" in question["question"]
+            else f"<image>\n{question['question']}"
+        )
         for part in tiles:
             text = text.replace("<image>", f"<img>{'<IMG_CONTEXT>' * 16 * len(part)}</img>", 1)
         ids = processor.tokenizer(processor.template.prompt(text), return_tensors="pt").input_ids
         pixels = {"pixel_values": normalize_tiles(torch.cat(tiles))} if tiles else {}
         new = model.generate(input_ids=ids, **pixels, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
         assert row["response"] == processor.tokenizer.decode(new, skip_special_tokens=True)
-        assert row["response_tokens"] == len(new) and row["finished"] == (int(new[-1]) == model.generation_config.eos_token_id)
+        assert row["response_tokens"] == len(new) and row["finished"] == (
+            int(new[-1]) == model.generation_config.eos_token_id
+        )
 
 
 def test_the_cut_into_batches_and_devices_changes_nothing(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
@@ -87,7 +93,12 @@ def test_the_cut_into_batches_and_devices_changes_nothing(questions: Path, tiny_
 def test_questions_of_shards_and_a_bad_prompt_is_a_line_with_its_reason(
     shards: Path, questions: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    predict(str(tiny_folder), str(tmp_path / "out.jsonl"), shards=str(shards / "validation"), **(OPTIONS | {"max_new_tokens": 2}))
+    predict(
+        str(tiny_folder),
+        str(tmp_path / "out.jsonl"),
+        shards=str(shards / "validation"),
+        **(OPTIONS | {"max_new_tokens": 2}),
+    )
     rows = rows_of(tmp_path / "out.jsonl")
     assert len(rows) == 8 and all({"id", "question", "chosen", "rejected", "response"} <= row.keys() for row in rows)
     bad = tmp_path / "bad.jsonl"
@@ -101,7 +112,12 @@ def test_questions_of_shards_and_a_bad_prompt_is_a_line_with_its_reason(
     assert isinstance(good["response"], str) and "error" not in good
     for row, words in zip(
         refused,
-        ["not JSON", "lies outside its root", "object with a 'question'", "the field 'response' is one that the output adds"],
+        [
+            "not JSON",
+            "lies outside its root",
+            "object with a 'question'",
+            "the field 'response' is one that the output adds",
+        ],
         strict=True,
     ):
         assert row["response"] is None and words in row["error"] and row["where"].startswith(str(bad))

@@ -32,7 +32,10 @@ SAMPLING = Sampling(1.0, 50, 1.0, 7)
 @pytest.fixture
 def questions(root: Path, tmp_path: Path) -> Path:
     photos = root / "examples/mmpr_sample/images/photos"
-    rows = [{"id": n, "question": f"What is this, number {n}?", **({"image": "chelsea.jpg"} if n % 2 else {})} for n in range(5)]
+    rows = [
+        {"id": n, "question": f"What is this, number {n}?", **({"image": "chelsea.jpg"} if n % 2 else {})}
+        for n in range(5)
+    ]
     path = tmp_path / "q.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "chelsea.jpg").write_bytes((photos / "chelsea.jpg").read_bytes())
@@ -59,9 +62,12 @@ def test_answers_come_in_the_order_of_the_prompts(questions: Path, tiny_folder: 
     with model_server(tiny_folder) as (url, requests):
         counts = ServerEngine(url, "tiny", at_once=4, max_tiles=2).answer(work(questions), tmp_path / "out.jsonl")
     rows = rows_of(tmp_path / "out.jsonl")
-    assert counts == (15, 0) and [(row["id"], row["sample"]) for row in rows] == [(n, k) for n in range(5) for k in range(3)]
+    assert counts == (15, 0) and [(row["id"], row["sample"]) for row in rows] == [
+        (n, k) for n in range(5) for k in range(3)
+    ]
     assert (
-        all(row["response"] and row["response_tokens"] and row["seed"] for row in rows) and len({row["seed"] for row in rows}) == 15
+        all(row["response"] and row["response_tokens"] and row["seed"] for row in rows)
+        and len({row["seed"] for row in rows}) == 15
     )
     assert len({row["response"] for row in rows}) > 10 and len(requests) == 15
     asked = next(request for request in requests if request["seed"] == rows[3]["seed"])
@@ -92,7 +98,10 @@ def test_a_server_that_fails_now_and_then_loses_nothing(questions: Path, tiny_fo
         ServerEngine(url, "tiny", at_once=1, max_tiles=2).answer(work(questions), tmp_path / "whole.jsonl")
     faults = ["error", None, "busy", "busy", None, "close", "garbage", None, "half", "empty", "cut", None]
     with model_server(tiny_folder, lambda number, request: faults[number % len(faults)]) as (url, requests):
-        assert ServerEngine(url, "tiny", at_once=1, max_tiles=2).answer(work(questions), tmp_path / "out.jsonl") == (15, 0)
+        assert ServerEngine(url, "tiny", at_once=1, max_tiles=2).answer(work(questions), tmp_path / "out.jsonl") == (
+            15,
+            0,
+        )
         assert len(requests) > 30
     # The same seeds: the same answers, whatever came in between.
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
@@ -106,10 +115,16 @@ def test_what_the_server_refuses_is_a_line_with_its_reason(questions: Path, tiny
         assert ServerEngine(url, "tiny", max_tiles=2).answer(work(questions, 2), tmp_path / "out.jsonl") == (10, 4)
     reasons = {row["id"]: row["error"] for row in rows_of(tmp_path / "out.jsonl") if "error" in row}
     assert set(reasons) == {2, 4} and "the server refuses it" in reasons[2] and "cannot be read" in reasons[4]
-    assert all("q.jsonl:" in row["where"] and row["response"] is None for row in rows_of(tmp_path / "out.jsonl") if "error" in row)
+    assert all(
+        "q.jsonl:" in row["where"] and row["response"] is None
+        for row in rows_of(tmp_path / "out.jsonl")
+        if "error" in row
+    )
 
 
-def test_a_server_that_is_gone_stops_the_run_and_the_next_one_goes_on(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_server_that_is_gone_stops_the_run_and_the_next_one_goes_on(
+    questions: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out.jsonl"
     with (
         model_server(tiny_folder, lambda number, request: "error" if number >= 6 else None) as (url, _),
@@ -152,7 +167,10 @@ def test_replies_that_cannot_be_read_are_asked_for_again_when_all_else_is_answer
         return None
 
     with model_server(tiny_folder, fault) as (url, _):
-        assert ServerEngine(url, "tiny", at_once=1, max_tiles=2).answer(work(questions, 1), tmp_path / "out.jsonl") == (5, 0)
+        assert ServerEngine(url, "tiny", at_once=1, max_tiles=2).answer(work(questions, 1), tmp_path / "out.jsonl") == (
+            5,
+            0,
+        )
     assert [row["id"] for row in rows_of(tmp_path / "out.jsonl")] == list(range(5))
 
     def nonsense_from_2(number: int, request: dict[str, Any]) -> str | None:
@@ -178,7 +196,10 @@ def test_unreadable_replies_wait_as_long_as_failures(monkeypatch: pytest.MonkeyP
     ("reply", "reason"),
     [
         ({"choices": [{"finish_reason": "content_filter", "message": {"content": None}}]}, "content filter"),
-        ({"choices": [{"finish_reason": "stop", "message": {"content": None, "refusal": "I will not\nsay."}}]}, "I will not say."),
+        (
+            {"choices": [{"finish_reason": "stop", "message": {"content": None, "refusal": "I will not\nsay."}}]},
+            "I will not say.",
+        ),
     ],
 )
 def test_a_refusal_is_taken_at_its_first_word(reply: dict[str, Any], reason: str) -> None:
@@ -214,7 +235,12 @@ def test_a_build_that_could_not_go_on_with_begun_answers_stops_before_it_begins(
     for options, words in (({}, "give --template"), ({"template": "nonsense"}, "nonsense"), ({"template": "Hermes-2", "dropout_with_image": True, "server": "lmdeploy"}, "cannot go on")):  # fmt: skip
         with pytest.raises(InputError, match=words):
             build(
-                str(tmp_path / "q.jsonl"), str(tmp_path / "out"), model="m", engine="openai", url="http://127.0.0.1:9/v1", **options
+                str(tmp_path / "q.jsonl"),
+                str(tmp_path / "out"),
+                model="m",
+                engine="openai",
+                url="http://127.0.0.1:9/v1",
+                **options,
             )  # type: ignore[arg-type]
         assert not (tmp_path / "out").exists()
 
@@ -261,7 +287,9 @@ def failing_server(status: int) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_build_on_a_server_whose_answers_are_recorded_survives_kills(root: Path, taught_folder: Path, tmp_path: Path) -> None:
+def test_a_build_on_a_server_whose_answers_are_recorded_survives_kills(
+    root: Path, taught_folder: Path, tmp_path: Path
+) -> None:
     """Begun answers too: without the picture as a text completion, with it as an unfinished turn."""
     lines = (root / "examples/mmpr_prompts/diagrams.jsonl").read_text().splitlines()[:9]
     (tmp_path / "diagrams.jsonl").write_text("\n".join(lines) + "\n")
@@ -283,7 +311,14 @@ def test_a_build_on_a_server_whose_answers_are_recorded_survives_kills(root: Pat
             "config": config,
             **{name: value for name, value in (options | engine).items() if name != "sources"},
         }
-        command = [sys.executable, "-m", "mpo_lightning", "prefs", "build", *(f"--{name}={value}" for name, value in words.items())]
+        command = [
+            sys.executable,
+            "-m",
+            "mpo_lightning",
+            "prefs",
+            "build",
+            *(f"--{name}={value}" for name, value in words.items()),
+        ]
         for wait in (12,):
             before = len(requests)
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -299,7 +334,9 @@ def test_a_build_on_a_server_whose_answers_are_recorded_survives_kills(root: Pat
         before = len(requests)
         build(prompts, str(tmp_path / "shown"), dropout_with_image=True, **options, **engine)
         turns = [request for request in requests[before:] if len(request["messages"]) == 2]
-        assert turns and all(request["continue_final_message"] and not request["add_generation_prompt"] for request in turns)
+        assert turns and all(
+            request["continue_final_message"] and not request["add_generation_prompt"] for request in turns
+        )
 
 
 def test_each_kind_of_server_gets_its_own_fields(root: Path) -> None:
@@ -311,9 +348,9 @@ def test_each_kind_of_server_gets_its_own_fields(root: Path) -> None:
     assert "extra_body" not in drawn_by("openai", Sampling(top_k=0), 1)
     photo = (root / "examples/mmpr_sample/images/photos/chelsea.jpg").read_bytes()
     two: Any = content_of(Prompt("Image-1: <image>\nImage-2: <image>\nWhich?", (photo, photo)), 12)
-    assert [part.get("text") for part in two] == ["Image-1: ", None, "Image-2: ", None, "Which?"] and two[1]["image_url"][
-        "max_dynamic_patch"
-    ] == 6
+    assert [part.get("text") for part in two] == ["Image-1: ", None, "Image-2: ", None, "Which?"] and two[1][
+        "image_url"
+    ]["max_dynamic_patch"] == 6
     assert content_of(Prompt("Why?"), 12) == "Why?" and picture_url(photo).startswith("data:image/jpeg")
 
 

@@ -48,13 +48,18 @@ def test_what_cannot_be_drawn_with_is_refused() -> None:
             Sampling(**wrong)  # type: ignore[arg-type]
 
 
-def test_prompts_that_are_read_once_give_the_answers_of_prompts_that_are_read_for_each(root: Path, tiny_folder: Path) -> None:
+def test_prompts_that_are_read_once_give_the_answers_of_prompts_that_are_read_for_each(
+    root: Path, tiny_folder: Path
+) -> None:
     """With pictures and without, of different lengths in one batch."""
     photo = sorted((root / "examples/mmpr_sample/images/photos").iterdir())[0].read_bytes()
     processor = load_processor(tiny_folder)
     model = freeze(load_model(tiny_folder, torch.float32))
     encoder = processor.encoder(4, 2048, "set_aside")
-    encoded = [encode_prompt(encoder, prompt) for prompt in (Prompt("<image>\nWhat is this?", (photo,)), Prompt("Count to ten."))]
+    encoded = [
+        encode_prompt(encoder, prompt)
+        for prompt in (Prompt("<image>\nWhat is this?", (photo,)), Prompt("Count to ten."))
+    ]
     numbers, rows = list(range(5)), [0, 0, 0, 1, 1]
     once = generate(model, processor, pad_prompts(encoded), 12, draws=Draws(Sampling(), numbers), rows=rows)
     each = generate(model, processor, pad_prompts([encoded[row] for row in rows]), 12, draws=Draws(Sampling(), numbers))

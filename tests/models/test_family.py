@@ -110,7 +110,12 @@ def llava(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     tokenizer = AutoTokenizer.from_pretrained(str(tokenizer_folder()))
     tokenizer.add_special_tokens({"additional_special_tokens": [TOKEN]})
     vision = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE, patch_size=PATCH
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=SIDE,
+        patch_size=PATCH,
     )
     text = LlamaConfig(vocab_size=len(tokenizer), hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
                        num_key_value_heads=2, bos_token_id=None, eos_token_id=None, tie_word_embeddings=False)  # fmt: skip
@@ -134,7 +139,9 @@ def test_a_row_of_another_family_is_two_plain_sequences_of_its_own_class(llava: 
         for answer in (pair.chosen_ids, pair.rejected_ids):
             ids = torch.cat([pair.prompt_ids, answer])[None]
             pixels = {"pixel_values": pair.tiles.double() / 127.5 - 1} if len(pair.tiles) else {}
-            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **pixels).logits[0, len(pair.prompt_ids) - 1 : -1]
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **pixels).logits[
+                0, len(pair.prompt_ids) - 1 : -1
+            ]
             expected.append(logits.log_softmax(-1).gather(1, answer[:, None]).sum())
     ours, _ = PairForward(model)(collate(pairs, SIDE))
     torch.testing.assert_close(ours.chosen, torch.stack(expected[::2]), rtol=0, atol=1e-9)

@@ -35,7 +35,9 @@ def losses(policy: SequenceLogps, reference: SequenceLogps) -> torch.Tensor:
 def reference_of(logps: SequenceLogps) -> SequenceLogps:
     """Constant log-probs that make every reward differ from 0."""
     shift = torch.linspace(-3, 2, len(logps.chosen), dtype=torch.float64)
-    return SequenceLogps(logps.chosen.detach() + shift, logps.rejected.detach() - shift, logps.chosen_tokens, logps.rejected_tokens)
+    return SequenceLogps(
+        logps.chosen.detach() + shift, logps.rejected.detach() - shift, logps.chosen_tokens, logps.rejected_tokens
+    )
 
 
 def compare(
@@ -45,7 +47,10 @@ def compare(
     models = [copy.deepcopy(model) for _ in pairs]
     parts = [oracle_logps(one, [pair]) for one, pair in zip(models, pairs, strict=True)]
     expected = SequenceLogps(
-        *(torch.cat([getattr(part, name) for part in parts]) for name in ("chosen", "rejected", "chosen_tokens", "rejected_tokens"))
+        *(
+            torch.cat([getattr(part, name) for part in parts])
+            for name in ("chosen", "rejected", "chosen_tokens", "rejected_tokens")
+        )
     )
     if checkpointing:
         recompute_activations(model)
@@ -53,14 +58,18 @@ def compare(
     logps, _ = PairForward(model, keep_logits_bytes=keep)(collate(pairs, TILE_SIZE))
     for name in ("chosen", "rejected"):
         torch.testing.assert_close(getattr(logps, name), getattr(expected, name), rtol=tolerance, atol=0)
-    assert torch.equal(logps.chosen_tokens, expected.chosen_tokens) and torch.equal(logps.rejected_tokens, expected.rejected_tokens)
+    assert torch.equal(logps.chosen_tokens, expected.chosen_tokens) and torch.equal(
+        logps.rejected_tokens, expected.rejected_tokens
+    )
     reference = reference_of(expected)
     ours, theirs = losses(logps, reference), losses(expected, reference)
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=0)
     ours.backward()
     theirs.backward()
     compared = 0
-    for (name, parameter), *others in zip(model.named_parameters(), *(one.named_parameters() for one in models), strict=True):
+    for (name, parameter), *others in zip(
+        model.named_parameters(), *(one.named_parameters() for one in models), strict=True
+    ):
         gradients = [other.grad for _, other in others if other.grad is not None]
         norm = sum(gradients).norm() if gradients else torch.tensor(0.0)
         if norm < 1e-9:
@@ -80,7 +89,9 @@ def test_every_family_equals_the_oracle_in_float64(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradient_checkpointing_and_recomputed_logits_are_exact(monkeypatch: pytest.MonkeyPatch, family: str, row: str) -> None:
+def test_gradient_checkpointing_and_recomputed_logits_are_exact(
+    monkeypatch: pytest.MonkeyPatch, family: str, row: str
+) -> None:
     patch_norms(monkeypatch)
     compare(family_model(family), random_pairs(ROWS[row]), 1e-10, checkpointing=True, keep=0)
 
@@ -116,7 +127,9 @@ def test_a_rows_past_does_not_change_it() -> None:
     assert torch.equal(forward(short)[0].chosen, before)
 
 
-def kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *starts: torch.Tensor, at_end: bool = True) -> torch.Tensor:
+def kernel(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *starts: torch.Tensor, at_end: bool = True
+) -> torch.Tensor:
     """What a variable-length kernel does: one dtype, causal in each sequence, aligned at the end or at the start."""
     assert query.dtype == key.dtype == value.dtype in (torch.float16, torch.bfloat16), "kernels refuse anything else"
     query_starts, key_starts = (part.tolist() for part in starts[:2])
@@ -127,7 +140,9 @@ def kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *starts:
             part.repeat_interleave(query.shape[1] // part.shape[1], 1).transpose(0, 1).float()
             for part in (query[q0:q1], key[k0:k1], value[k0:k1])
         )
-        out[q0:q1] = torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask).transpose(0, 1).to(out.dtype)
+        out[q0:q1] = (
+            torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask).transpose(0, 1).to(out.dtype)
+        )
     return out
 
 
@@ -136,7 +151,9 @@ def stand_in_kernels(monkeypatch: pytest.MonkeyPatch, at_end: bool = True) -> No
     flash = ModuleType("flash_attn")
     flash.flash_attn_varlen_func = lambda q, k, v, a, b, *_, **options: kernel(q, k, v, a, b, at_end=at_end)
     monkeypatch.setitem(sys.modules, "flash_attn", flash)
-    monkeypatch.setattr(varlen, "varlen_attn", lambda q, k, v, a, b, *_, **options: kernel(q, k, v, a, b, at_end=at_end))
+    monkeypatch.setattr(
+        varlen, "varlen_attn", lambda q, k, v, a, b, *_, **options: kernel(q, k, v, a, b, at_end=at_end)
+    )
     monkeypatch.setattr(shared_prefix, "find_spec", lambda name: True)
     monkeypatch.setattr(shared_prefix, "KERNEL_DEVICES", ("cpu",))
     shared_prefix.sees_the_prompt.cache_clear()
@@ -169,10 +186,15 @@ def test_a_kernel_that_hides_the_prompt_is_not_used(monkeypatch: pytest.MonkeyPa
     cpu = torch.device("cpu")
     stand_in_kernels(monkeypatch, at_end=False)
     assert choose_backend("auto", cpu, torch.bfloat16) == "sdpa"
-    with pytest.raises(InputError, match=r"'varlen' needs a torch\.nn\.attention\.varlen that aligns causal masks at the end"):
+    with pytest.raises(
+        InputError, match=r"'varlen' needs a torch\.nn\.attention\.varlen that aligns causal masks at the end"
+    ):
         choose_backend("varlen", cpu, torch.bfloat16)
     stand_in_kernels(monkeypatch)
-    assert choose_backend("auto", cpu, torch.bfloat16) == "flash-attn" and choose_backend("auto", cpu, torch.float32) == "sdpa"
+    assert (
+        choose_backend("auto", cpu, torch.bfloat16) == "flash-attn"
+        and choose_backend("auto", cpu, torch.float32) == "sdpa"
+    )
 
 
 def test_features_of_another_pass_give_the_same() -> None:
@@ -205,7 +227,11 @@ def test_the_variable_length_tables_say_what_each_token_sees() -> None:
     torch.manual_seed(0)
     layout = PrefixLayout(((5, 3, 4), (2, 6, 1), (1, 1, 3)), "sdpa", torch.device("cpu"), torch.float64)
     total = sum(map(sum, layout.lengths))
-    query, key, value = torch.randn(4, total, 8).double(), torch.randn(2, total, 8).double(), torch.randn(2, total, 8).double()
+    query, key, value = (
+        torch.randn(4, total, 8).double(),
+        torch.randn(2, total, 8).double(),
+        torch.randn(2, total, 8).double(),
+    )
     from mpo_lightning.models.shared_prefix import _gathered, _sdpa
 
     expected = _sdpa(query, key, value, layout, 0.3, 0.0)

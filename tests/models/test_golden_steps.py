@@ -54,7 +54,9 @@ def golden_pairs(tensors: dict[str, torch.Tensor], step: int, image_token: int) 
 
 
 def assert_close(ours: torch.Tensor, theirs: object) -> None:
-    torch.testing.assert_close(ours.detach().double(), torch.as_tensor(theirs, dtype=torch.float64), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        ours.detach().double(), torch.as_tensor(theirs, dtype=torch.float64), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,7 +65,9 @@ def test_whole_model_steps_equal_the_reference(golden: Path, name: str) -> None:
     tensors = load_file(folder / "mpo_model_steps.safetensors")
     steps = json.loads((folder / "mpo_model_steps.json").read_text())["steps"]
     overrides = {
-        key.removeprefix("policy_override."): value for key, value in tensors.items() if key.startswith("policy_override.")
+        key.removeprefix("policy_override."): value
+        for key, value in tensors.items()
+        if key.startswith("policy_override.")
     }
     policy = PairForward(golden_model(checkpoint, overrides))
     reference = PairForward(freeze(golden_model(checkpoint)))
@@ -102,7 +106,11 @@ def test_whole_model_steps_equal_the_reference(golden: Path, name: str) -> None:
         for key in names:
             torch.testing.assert_close(float(by_name[key].norm()), step["grad_norms"][key], rtol=1e-5, atol=1e-6)
         if number == 0:
-            full = {key.removeprefix("grad_step0."): value for key, value in tensors.items() if key.startswith("grad_step0.")}
+            full = {
+                key.removeprefix("grad_step0."): value
+                for key, value in tensors.items()
+                if key.startswith("grad_step0.")
+            }
             for key, gradient in gradients_by_original_name(model, list(full), checkpoint).items():
                 torch.testing.assert_close(gradient, full[key], rtol=1e-5, atol=1e-6)
 
@@ -136,12 +144,18 @@ def test_a_pairs_logps_do_not_depend_on_its_company(golden: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_lightning_module_takes_the_references_steps_on_original_folders(golden: Path, tmp_path: Path, name: str) -> None:
+def test_the_lightning_module_takes_the_references_steps_on_original_folders(
+    golden: Path, tmp_path: Path, name: str
+) -> None:
     """From the original checkpoints on disk to losses, log-probs and the gradient's norm; steps with a fault of the reference are left out."""
     checkpoint, folder = golden / "checkpoints" / name, golden / "loss" / f"model_{name}"
     tensors = load_file(folder / "mpo_model_steps.safetensors")
     start = {key: value.float() for key, value in original_tensors(checkpoint).items()}
-    changed = {key.removeprefix("policy_override."): value for key, value in tensors.items() if key.startswith("policy_override.")}
+    changed = {
+        key.removeprefix("policy_override."): value
+        for key, value in tensors.items()
+        if key.startswith("policy_override.")
+    }
     module = MPOModule(
         str(copy_golden(checkpoint, tmp_path / "policy", start | changed)),
         str(copy_golden(checkpoint, tmp_path / "reference", start)),
@@ -169,5 +183,7 @@ def test_the_lightning_module_takes_the_references_steps_on_original_folders(gol
         assert module.shift.mean == pytest.approx(step["delta_after"], rel=1e-5, abs=1e-6)
         module.zero_grad()
         terms.total.mean().backward()
-        assert_close(torch.nn.utils.get_total_norm([part.grad for part in module.policy.parameters()]), step["grad_norm_total"])
+        assert_close(
+            torch.nn.utils.get_total_norm([part.grad for part in module.policy.parameters()]), step["grad_norm_total"]
+        )
     assert compared == 2

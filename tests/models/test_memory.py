@@ -24,7 +24,15 @@ from mpo_lightning.models.memory import Row, plan_memory
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.objectives import MPOObjective
 
-MILLIONS = {"1b": 938.16, "2b": 2205.75, "4b": 4146.86, "8b": 8075.37, "26b": 25514.19, "40b": 40068.73, "76b": 76262.36}
+MILLIONS = {
+    "1b": 938.16,
+    "2b": 2205.75,
+    "4b": 4146.86,
+    "8b": 8075.37,
+    "26b": 25514.19,
+    "40b": 40068.73,
+    "76b": 76262.36,
+}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -48,7 +56,9 @@ def small_config(kind: Any) -> Any:
         attention_bias=True,
     )
     native: Any = InternVLConfig
-    return native(vision_config=vision, text_config=text, image_token_id=4095, image_seq_length=64, tie_word_embeddings=False)
+    return native(
+        vision_config=vision, text_config=text, image_token_id=4095, image_seq_length=64, tie_word_embeddings=False
+    )
 
 
 def measured_bytes(
@@ -103,7 +113,14 @@ def test_a_plan_is_within_a_tenth_of_what_a_step_takes(case: tuple) -> None:
     kind, row, checkpointing, precision, keep, lora, freeze = case
     config = small_config(kind)
     found = plan_memory(
-        config, row, "cache", freeze, lora, gradient_checkpointing=checkpointing, precision=precision, keep_logits_gib=keep
+        config,
+        row,
+        "cache",
+        freeze,
+        lora,
+        gradient_checkpointing=checkpointing,
+        precision=precision,
+        keep_logits_gib=keep,
     )
     measured = measured_bytes(config, row, checkpointing, precision, keep, lora, freeze)
     assert found.total == pytest.approx(measured, rel=0.1), found

@@ -34,7 +34,9 @@ def test_a_merged_model_has_the_logits_of_model_and_adapter(adapter: Path, tiny_
     with torch.no_grad():
         before = base(input_ids=ids).logits
         after = ours(input_ids=ids).logits
-        torch.testing.assert_close(after, PeftModel.from_pretrained(base, adapter)(input_ids=ids).logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            after, PeftModel.from_pretrained(base, adapter)(input_ids=ids).logits, rtol=0, atol=1e-5
+        )
     assert (after - before).abs().max() > 0.05
     assert (tmp_path / "merged" / "chat_template.jinja").is_file()
 

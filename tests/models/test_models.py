@@ -57,17 +57,23 @@ def test_the_written_chat_template_renders_what_the_template_does(tiny_folder: P
     assert load_processor(tmp_path / "out").template.name == name
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     turns = [("user", "Hello?"), ("assistant", "Hi."), ("user", "And now?")]
-    text = tokenizer.apply_chat_template([{"role": r, "content": c} for r, c in turns], tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(
+        [{"role": r, "content": c} for r, c in turns], tokenize=False, add_generation_prompt=True
+    )
     pieces = turn_texts(get_template(name), [("Hello?", "Hi."), ("And now?", "")])
     assert text == "".join(piece for piece, _ in pieces[:3])
 
 
 def test_transformers_image_processor_gives_our_pixels(tiny_folder: Path, root: Path) -> None:
     settings = json.loads((tiny_folder / "preprocessor_config.json").read_text())
-    processor = GotOcr2ImageProcessorPil(**{key: value for key, value in settings.items() if key != "image_processor_type"})
+    processor = GotOcr2ImageProcessorPil(
+        **{key: value for key, value in settings.items() if key != "image_processor_type"}
+    )
     image = Image.open(root / "examples" / "mmpr_sample" / "images" / "photos" / "chelsea.jpg")
     theirs = processor(image, return_tensors="pt")["pixel_values"]
-    torch.testing.assert_close(normalize_tiles(cut_tiles(image, 12, 112)), theirs.view(-1, 3, 112, 112), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        normalize_tiles(cut_tiles(image, 12, 112)), theirs.view(-1, 3, 112, 112), rtol=0, atol=1e-6
+    )
 
 
 def test_saving_and_loading_keeps_every_weight(tiny_folder: Path, tmp_path: Path) -> None:
@@ -136,10 +142,16 @@ def test_the_template_follows_from_the_config_or_the_language_model(copied: Path
 def test_freezing_covers_every_parameter_once() -> None:
     model, _ = tiny_model(0)
     parts = INTERNVL.parts(model)
-    counted = sum(parameter.numel() for modules in parts.values() for module in modules for parameter in module.parameters())
+    counted = sum(
+        parameter.numel() for modules in parts.values() for module in modules for parameter in module.parameters()
+    )
     assert counted == model.num_parameters()
     freeze_parts(model, ["vision_tower", "projector"])
-    trained = {name.split(".")[1] if name.startswith("model.") else name for name, p in model.named_parameters() if p.requires_grad}
+    trained = {
+        name.split(".")[1] if name.startswith("model.") else name
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
     assert trained == {"language_model", "lm_head.weight"}
     with pytest.raises(InputError, match="all parts are frozen"):
         freeze_parts(model, ["vision_tower", "projector", "language_model"])

@@ -33,7 +33,9 @@ from mpo_lightning.objectives import (
 
 def logps(chosen: list[float], rejected: list[float], tokens: tuple[int, int] = (10, 20)) -> SequenceLogps:
     lengths = (torch.full((len(chosen),), side) for side in tokens)
-    return SequenceLogps(torch.tensor(chosen, dtype=torch.float64), torch.tensor(rejected, dtype=torch.float64), *lengths)
+    return SequenceLogps(
+        torch.tensor(chosen, dtype=torch.float64), torch.tensor(rejected, dtype=torch.float64), *lengths
+    )
 
 
 def test_orpo_is_the_log_odds_ratio_of_mean_token_probabilities() -> None:

@@ -98,7 +98,9 @@ def test_every_ablation_loss_equals_trl(ablation: dict, version: str) -> None:
         assert_close(ours.mean(), numbers["mean"])
         if numbers.get("per_sample"):
             # Per-sample numbers of 1.16 come from rounded float32 one-sample batches.
-            torch.testing.assert_close(ours, torch.tensor(numbers["per_sample"], dtype=torch.float64), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(
+                ours, torch.tensor(numbers["per_sample"], dtype=torch.float64), rtol=1e-5, atol=1e-5
+            )
         compared += 1
     assert compared == {"trl_0_10_1": 21, "trl_1_16_0": 23}[version]
 
@@ -106,7 +108,9 @@ def test_every_ablation_loss_equals_trl(ablation: dict, version: str) -> None:
 def test_ipo_of_the_original_trainer_averages_over_length(ablation: dict) -> None:
     inputs = ablation["inputs"]
     policy, reference = logps_of(inputs, (inputs["chosen_completion_lengths"], inputs["rejected_completion_lengths"]))
-    assert_close(IPO()(policy, reference, inputs["beta"]), ablation["trl_0_10_1"]["ipo_length_averaged_inputs"]["per_sample"])
+    assert_close(
+        IPO()(policy, reference, inputs["beta"]), ablation["trl_0_10_1"]["ipo_length_averaged_inputs"]["per_sample"]
+    )
 
 
 def test_bco_pair_equals_trl_with_and_without_its_first_running_mean(ablation: dict) -> None:
@@ -118,7 +122,9 @@ def test_bco_pair_equals_trl_with_and_without_its_first_running_mean(ablation: d
     delta = shift.before_loss(torch.cat([chosen, rejected]), lambda values: values, training=True)
     assert delta == pytest.approx(old["delta_after_first_update"], rel=1e-5)
     assert_close(quality_loss(chosen, rejected, delta), old["per_sample"])
-    assert_close(quality_loss(chosen, rejected, 0.0), ablation["trl_1_16_0"]["bco_pair|label_smoothing=0.0"]["per_sample"])
+    assert_close(
+        quality_loss(chosen, rejected, 0.0), ablation["trl_1_16_0"]["bco_pair|label_smoothing=0.0"]["per_sample"]
+    )
 
 
 def test_sft_equals_trl_as_the_token_mean(ablation: dict, trl_steps: list[dict], reference_steps: list[dict]) -> None:

@@ -43,7 +43,11 @@ def prompts(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, count in (("diagrams", 9), ("text", 7), ("photos", 21)):
         lines = (root / "examples/mmpr_prompts" / f"{name}.jsonl").read_text().splitlines()[:count]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-        images = root / "examples/mmpr_sample/images" / ("photos" if name == "photos" else "diagrams" if name == "diagrams" else "")
+        images = (
+            root
+            / "examples/mmpr_sample/images"
+            / ("photos" if name == "photos" else "diagrams" if name == "diagrams" else "")
+        )
         meta[name] = {"root": str(images), "annotation": f"{name}.jsonl"}
     (folder / "meta.json").write_text(json.dumps(meta))
     return folder / "meta.json"
@@ -76,9 +80,9 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_every_stage_is_on_record(built: Path, taught_folder: Path) -> None:
     manifest = json.loads((built / "manifest.json").read_text())
     stages = manifest["stages"]
-    assert sum(found.get("verified", 0) for found in stages["questions"].values()) == 16 and stages["questions"]["photos"] == {
-        "open": 21
-    }
+    assert sum(found.get("verified", 0) for found in stages["questions"].values()) == 16 and stages["questions"][
+        "photos"
+    ] == {"open": 21}
     responses = rows_of(built / "responses/verified.jsonl")
     assert len(responses) == 16 * 6 and [row["sample"] for row in responses[:7]] == [0, 1, 2, 3, 4, 5, 0]
     outcomes = Counter[str]()
@@ -87,7 +91,9 @@ def test_every_stage_is_on_record(built: Path, taught_folder: Path) -> None:
     assert outcomes["responses"] == 96 and outcomes["right"] > 0 and outcomes["wrong"] > 0 and outcomes["pairs"] > 0
     assert sum(found.get("pairs", 0) for found in stages["dropout_ntp"].values()) > 0
     assert manifest["pairs"] == sum(manifest["data_sets"].values()) == sum(manifest["shards"].values())
-    assert manifest["costs"]["dropout_ntp"]["paper"] == 571.2 and manifest["costs"]["correctness"]["tokens_per_pair"] > 0
+    assert (
+        manifest["costs"]["dropout_ntp"]["paper"] == 571.2 and manifest["costs"]["correctness"]["tokens_per_pair"] > 0
+    )
     run = manifest["sampling"]["verified"]
     assert (
         run["sampling"] == {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "seed": 3}
@@ -99,13 +105,18 @@ def test_every_stage_is_on_record(built: Path, taught_folder: Path) -> None:
 
 def test_pairs_are_what_they_say(built: Path) -> None:
     entries = {entry.name: entry for entry in read_meta(built / "meta.json")}
-    assert any(name.endswith("_pairs_vqa_correctness_rules") for name in entries) and "photos_prefix_pair_sr0.5_wo_image" in entries
+    assert (
+        any(name.endswith("_pairs_vqa_correctness_rules") for name in entries)
+        and "photos_prefix_pair_sr0.5_wo_image" in entries
+    )
     answers = {(row["id"], row["sample"]): row["response"] for row in rows_of(built / "responses/verified.jsonl")}
     for name, entry in entries.items():
         for one in rows_of(entry.annotation):
             if "prefix_pair" in name:
                 kept = one["rejected_meta"]["kept_characters"]
-                assert one["chosen"][:kept] == one["rejected"][:kept] and one["chosen"] != one["rejected"] and one["image"]
+                assert (
+                    one["chosen"][:kept] == one["rejected"][:kept] and one["chosen"] != one["rejected"] and one["image"]
+                )
                 continue
             question = one["id"].rsplit("-", 2)[0]
             assert (
@@ -118,19 +129,38 @@ def test_shards_open_and_train(built: Path, taught_folder: Path, tmp_path: Path,
     check(str(built / "shards"), workers=1)
     show(str(built / "shards" / "train"), str(tmp_path / "pairs.html"), pairs=4)
     assert "0 problems" in capsys.readouterr().out and (tmp_path / "pairs.html").stat().st_size > 1000
-    trainer, model, module = make_run(tmp_path / "run", taught_folder, built / "shards" / "train", trainer={"max_steps": 1})
+    trainer, model, module = make_run(
+        tmp_path / "run", taught_folder, built / "shards" / "train", trainer={"max_steps": 1}
+    )
     trainer.fit(model, module)
     assert trainer.global_step == 1 and len(open_index(built / "shards" / "train")) > 0
 
 
-def test_a_build_again_does_nothing_and_other_settings_are_refused(built: Path, prompts: Path, taught_folder: Path) -> None:
+def test_a_build_again_does_nothing_and_other_settings_are_refused(
+    built: Path, prompts: Path, taught_folder: Path
+) -> None:
     before = tree(built)
     build(
-        str(prompts), str(built), sources=SOURCES, dropout_tokens=40, validation=0.2, workers=2, model=str(taught_folder), **OPTIONS
+        str(prompts),
+        str(built),
+        sources=SOURCES,
+        dropout_tokens=40,
+        validation=0.2,
+        workers=2,
+        model=str(taught_folder),
+        **OPTIONS,
     )
     assert tree(built) == before
     with pytest.raises(InputError, match=r"holds a build made with options.dropout_tokens 40 instead of 41"):
-        build(str(prompts), str(built), sources=SOURCES, dropout_tokens=41, validation=0.2, model=str(taught_folder), **OPTIONS)
+        build(
+            str(prompts),
+            str(built),
+            sources=SOURCES,
+            dropout_tokens=41,
+            validation=0.2,
+            model=str(taught_folder),
+            **OPTIONS,
+        )
     with pytest.raises(InputError, match=r"made with engine.batch_size 16 instead of 8"):
         options = OPTIONS | {"batch_size": 8, "dropout_tokens": 40, "validation": 0.2, "model": str(taught_folder)}
         build(str(prompts), str(built), sources=SOURCES, **options)
@@ -152,18 +182,29 @@ def command(prompts: Path, folder: Path, model: Path, config: Path, **more: obje
         }
         | more
     )
-    return [sys.executable, "-m", "mpo_lightning", "prefs", "build", *(f"--{name}={value}" for name, value in options.items())]
+    return [
+        sys.executable,
+        "-m",
+        "mpo_lightning",
+        "prefs",
+        "build",
+        *(f"--{name}={value}" for name, value in options.items()),
+    ]
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("config") / "sources.yaml"
-    path.write_text("sources:\n- {match: [photos], tiles: 1, correctness: false}\n- {match: ['*'], tiles: 1, kinds: [as_asked]}\n")
+    path.write_text(
+        "sources:\n- {match: [photos], tiles: 1, correctness: false}\n- {match: ['*'], tiles: 1, kinds: [as_asked]}\n"
+    )
     return path
 
 
 @pytest.mark.slow
-def test_kills_at_any_moment_leave_no_trace(built: Path, prompts: Path, taught_folder: Path, config: Path, tmp_path: Path) -> None:
+def test_kills_at_any_moment_leave_no_trace(
+    built: Path, prompts: Path, taught_folder: Path, config: Path, tmp_path: Path
+) -> None:
     """Each run is killed a little later than the one before, as soon as it has written something more."""
     folder, kills, seen = tmp_path / "out", 0, 0
     for attempt in range(40):
@@ -206,7 +247,9 @@ def test_two_devices_build_the_same_after_sigterm_too(
     assert tree(tmp_path / "out") == tree(built)
 
 
-def test_sample_pair_and_dropout_by_themselves(prompts: Path, taught_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_sample_pair_and_dropout_by_themselves(
+    prompts: Path, taught_folder: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
     engine = {name: value for name, value in OPTIONS.items() if name not in ("samples", "seed", "max_new_tokens")} | {
         "model": str(taught_folder)
     }
@@ -227,12 +270,23 @@ def test_sample_pair_and_dropout_by_themselves(prompts: Path, taught_folder: Pat
         "chosen": "A woman in a suit stands there.",
         "rejected": "no",
     }
-    meta.with_name("m.jsonl").write_text(json.dumps(chosen) + "\n" + json.dumps(chosen | {"rejected": "nothing"}) + "\n")
+    meta.with_name("m.jsonl").write_text(
+        json.dumps(chosen) + "\n" + json.dumps(chosen | {"rejected": "nothing"}) + "\n"
+    )
     photos = next(entry.root for entry in read_meta(prompts) if entry.name == "photos")
     meta.write_text(json.dumps({"m": {"root": str(photos), "annotation": "m.jsonl"}}))
     for with_image, name in ((False, "m_prefix_pair_sr0.25_wo_image"), (True, "m_prefix_pair_sr0.25_with_image")):
         target = tmp_path / name
-        dropout_ntp(str(meta), str(target), ratio=0.25, with_image=with_image, max_new_tokens=8, filters=[], max_tiles=1, **engine)
+        dropout_ntp(
+            str(meta),
+            str(target),
+            ratio=0.25,
+            with_image=with_image,
+            max_new_tokens=8,
+            filters=[],
+            max_tiles=1,
+            **engine,
+        )
         (entry,) = read_meta(target / "meta.json")
         (one,) = rows_of(entry.annotation)
         assert entry.name == name and one["chosen"].startswith("A woman in") and one["rejected"].startswith("A ")
@@ -258,7 +312,9 @@ def chosen(prompts: Path, tmp_path: Path) -> Path:
     return tmp_path / "mmpr.json"
 
 
-def test_dropout_ntp_goes_on_after_a_kill_with_the_same_settings_only(chosen: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_dropout_ntp_goes_on_after_a_kill_with_the_same_settings_only(
+    chosen: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     options: dict[str, Any] = {name: OPTIONS[name] for name in ("accelerator", "devices", "num_workers", "batch_size")}
     options |= {"model": str(tiny_folder), "max_new_tokens": 8, "filters": [], "max_tiles": 1, "ratio": 0.25}
@@ -295,7 +351,9 @@ def test_another_tokenizer_cuts_elsewhere_and_is_refused(chosen: Path, tiny_fold
         dropout_ntp(str(chosen), str(tmp_path / "out"), tokenizer=str(other), **options)
 
 
-def test_sampling_that_was_killed_behind_its_last_line_is_tidied(prompts: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_sampling_that_was_killed_behind_its_last_line_is_tidied(
+    prompts: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
     engine = {name: value for name, value in OPTIONS.items() if name not in ("samples", "seed", "max_new_tokens")}
     out, questions = tmp_path / "r.jsonl", str(prompts.parent / "text.jsonl")
     sample(questions, str(out), samples=1, max_new_tokens=2, model=str(tiny_folder), **engine)
@@ -307,7 +365,9 @@ def test_sampling_that_was_killed_behind_its_last_line_is_tidied(prompts: Path, 
     assert tree(tmp_path) == whole and not (tmp_path / "r.jsonl.parts").exists()
 
 
-def test_a_build_says_which_prompts_have_no_response_and_ends_with_3(prompts: Path, taught_folder: Path, tmp_path: Path) -> None:
+def test_a_build_says_which_prompts_have_no_response_and_ends_with_3(
+    prompts: Path, taught_folder: Path, tmp_path: Path
+) -> None:
     """A prompt longer than the limit is one that the engine refuses."""
     lines = (prompts.parent / "text.jsonl").read_text().splitlines()
     long = json.loads(lines[0]) | {"question": "word " * 400 + "?"}
@@ -358,7 +418,9 @@ def test_the_policy_that_was_just_trained_builds_the_next_round(
     built: Path, prompts: Path, taught_folder: Path, tmp_path: Path
 ) -> None:
     """Iterative use: sample, train, export, sample."""
-    trainer, model, module = make_run(tmp_path / "run", taught_folder, built / "shards" / "train", trainer={"max_steps": 1})
+    trainer, model, module = make_run(
+        tmp_path / "run", taught_folder, built / "shards" / "train", trainer={"max_steps": 1}
+    )
     trainer.fit(model, module)
     exported = tmp_path / "policy"
     from mpo_lightning.models.export import save_folder
@@ -377,6 +439,7 @@ def test_the_policy_that_was_just_trained_builds_the_next_round(
         **OPTIONS,
     )
     first, second = (
-        json.loads((folder / "manifest.json").read_text())["settings"]["engine"] for folder in (built, tmp_path / "next")
+        json.loads((folder / "manifest.json").read_text())["settings"]["engine"]
+        for folder in (built, tmp_path / "next")
     )
     assert first["model"] != second["model"] and second["checkpoint"] == "policy"

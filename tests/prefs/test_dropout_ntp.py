@@ -8,7 +8,9 @@ from mpo_lightning.data.shards.sample import packaged_tokenizer
 from mpo_lightning.errors import InputError
 from mpo_lightning.prefs.dropout_ntp import DropoutOptions, begun_rows, cut_place, joined, paired
 
-TEXT = "The bars read figs 10, limes 9,\n  apples 5 and pears 4. The largest value is 10, at figs.\n\nFinal answer: figs"
+TEXT = (
+    "The bars read figs 10, limes 9,\n  apples 5 and pears 4. The largest value is 10, at figs.\n\nFinal answer: figs"
+)
 CHINESE = "长方形的面积等于长乘以宽，所以面积是四十平方厘米。"
 
 
@@ -28,7 +30,9 @@ def test_the_cut_is_a_token_boundary_between_words_near_the_ratio(text: str, rat
     # The first half has the tokens that it has in the whole.
     whole, alone = (packaged_tokenizer().encode(part, add_special_tokens=False).ids for part in (text, first))
     assert whole[: len(alone)] == alone
-    assert abs(len(alone) / len(whole) - ratio) <= 0.5 if len(whole) < 8 else abs(len(alone) / len(whole) - ratio) < 0.12
+    assert (
+        abs(len(alone) / len(whole) - ratio) <= 0.5 if len(whole) < 8 else abs(len(alone) / len(whole) - ratio) < 0.12
+    )
 
 
 def test_ratio_zero_writes_all_of_it_anew_and_one_is_refused() -> None:

@@ -40,7 +40,9 @@ def test_good_responses_pass() -> None:
         ("What does 山 mean?", "The character 山水画 shows a mountain. Final answer: mountain"),
         (QUESTION, "Step 1: 3. Step 2: 4. Step 3: 3 + 4 = 7. " + GOOD),
     ):
-        assert first_failed({"question": question, "response": response, "finished": True}, tuple(FILTERS)) is None, response
+        assert first_failed({"question": question, "response": response, "finished": True}, tuple(FILTERS)) is None, (
+            response
+        )
 
 
 def test_filters_are_chosen_by_name_and_two_are_always_on() -> None:

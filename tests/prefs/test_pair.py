@@ -42,10 +42,16 @@ def responses(tmp_path: Path) -> Path:
 
 
 def pairs_of(folder: Path) -> list[dict]:
-    return [json.loads(line) for entry in read_meta(folder / "meta.json") for line in entry.annotation.read_text().splitlines()]
+    return [
+        json.loads(line)
+        for entry in read_meta(folder / "meta.json")
+        for line in entry.annotation.read_text().splitlines()
+    ]
 
 
-def test_right_is_paired_with_wrong_and_with_no_form(responses: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_right_is_paired_with_wrong_and_with_no_form(
+    responses: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     pair(str(responses), str(tmp_path / "out"), workers=1)
     found = pairs_of(tmp_path / "out")
     for one in found:
@@ -56,14 +62,20 @@ def test_right_is_paired_with_wrong_and_with_no_form(responses: Path, tmp_path: 
             and one["id"].startswith("set-")
         )
         assert one["chosen"].endswith(f"Final answer: {question + 1}") and one["chosen_meta"]["outcome"] == "right"
-        assert (one["kind"] == "format") == ("no telling" in one["rejected"]) == (one["rejected_meta"]["outcome"] == "no_form")
+        assert (
+            (one["kind"] == "format")
+            == ("no telling" in one["rejected"])
+            == (one["rejected_meta"]["outcome"] == "no_form")
+        )
         assert (
             one["chosen_meta"]["sample"] == int(one["id"].split("-")[2])
             and one["rejected_meta"]["confidence"] <= 1
             and one["rejected_meta"]["response_tokens"] >= 5
         )
     per_question = Counter(one["id"].split("-")[1] for one in found)
-    assert len(per_question) == 32 and max(per_question.values()) <= 15 and len({one["id"] for one in found}) == len(found)
+    assert (
+        len(per_question) == 32 and max(per_question.values()) <= 15 and len({one["id"] for one in found}) == len(found)
+    )
     counts = json.loads((tmp_path / "out" / "counts.json").read_text())["set"]
     assert (
         counts["questions"] == 40
@@ -134,7 +146,11 @@ def test_what_is_undecided_filtered_or_without_an_answer_is_not_used(tmp_path: P
 def test_bad_files_are_one_sentence(responses: Path, tmp_path: Path) -> None:
     lines = responses.read_text().splitlines()
     for name, text, words in (
-        ("scattered", "\n".join([*lines[:3], *lines[8:], *lines[3:8]]), "do not stand together; sort the lines by 'id'"),
+        (
+            "scattered",
+            "\n".join([*lines[:3], *lines[8:], *lines[3:8]]),
+            "do not stand together; sort the lines by 'id'",
+        ),
         ("broken", "\n".join([lines[0], "{", lines[1]]), "is not JSON"),
         ("foreign", '{"a": 1}\n', "is no response: it has no 'id'"),
     ):
@@ -167,7 +183,9 @@ def test_odd_rows_are_one_sentence(tmp_path: Path, field: str, value: object, wo
 def test_pairs_do_not_depend_on_the_order_of_lines(responses: Path, tmp_path: Path) -> None:
     """The same words twice: the lower number stands for both, wherever its line is."""
     rows = [json.loads(line) for line in responses.read_text().splitlines()]
-    rows = [row for row in rows if row["sample"] < 3] + [row | {"sample": 10 + row["sample"]} for row in rows if row["sample"] < 3]
+    rows = [row for row in rows if row["sample"] < 3] + [
+        row | {"sample": 10 + row["sample"]} for row in rows if row["sample"] < 3
+    ]
     for name, order in (("there", rows), ("back", rows[::-1])):
         text = "".join(json.dumps(row) + "\n" for row in sorted(order, key=lambda row: row["id"]))
         (tmp_path / f"{name}.jsonl").write_text(text)
@@ -177,16 +195,27 @@ def test_pairs_do_not_depend_on_the_order_of_lines(responses: Path, tmp_path: Pa
 
 def test_joined_runs_with_the_same_numbers_are_refused(responses: Path, tmp_path: Path) -> None:
     lines = responses.read_text().splitlines()
-    (tmp_path / "both.jsonl").write_text("\n".join(sorted([*lines, *lines], key=lambda line: json.loads(line)["id"])) + "\n")
-    with pytest.raises(InputError, match=r"two responses to the question 'set-00000000' have the number 0; pair the runs"):
+    (tmp_path / "both.jsonl").write_text(
+        "\n".join(sorted([*lines, *lines], key=lambda line: json.loads(line)["id"])) + "\n"
+    )
+    with pytest.raises(
+        InputError, match=r"two responses to the question 'set-00000000' have the number 0; pair the runs"
+    ):
         pair(str(tmp_path / "both.jsonl"), str(tmp_path / "out"), workers=1)
 
 
 def test_a_source_with_two_folders_or_limits_has_files_for_each(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     rows = []
-    for question, more in ((1, {}), (2, {"root": str(tmp_path / "other")}), (3, {"max_tiles": 12}), (4, {"max_tiles": None})):
-        rows += [response(question, sample, chain(question, sample, question + 1 + sample), **more) for sample in range(2)]
+    for question, more in (
+        (1, {}),
+        (2, {"root": str(tmp_path / "other")}),
+        (3, {"max_tiles": 12}),
+        (4, {"max_tiles": None}),
+    ):
+        rows += [
+            response(question, sample, chain(question, sample, question + 1 + sample), **more) for sample in range(2)
+        ]
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pair(str(tmp_path / "r.jsonl"), str(tmp_path / "out"), workers=1)
     sets = read_meta(tmp_path / "out" / "meta.json")
@@ -197,7 +226,11 @@ def test_a_source_with_two_folders_or_limits_has_files_for_each(tmp_path: Path) 
 
 
 def test_prompts_that_the_engine_could_not_answer_are_counted_by_their_reasons(tmp_path: Path) -> None:
-    failed = {"response": None, "error": "q.jsonl:1: the prompt has 9,000 tokens, 8,192 are allowed", "where": "q.jsonl:1"}
+    failed = {
+        "response": None,
+        "error": "q.jsonl:1: the prompt has 9,000 tokens, 8,192 are allowed",
+        "where": "q.jsonl:1",
+    }
     rows = [
         response(1, 0, chain(1, 0, 2)), response(1, 1, chain(1, 1, 9)), response(1, 2, "") | failed,
         response(2, 0, "") | failed, response(2, 1, "") | failed, response(3, 0, ""),
@@ -205,9 +238,15 @@ def test_prompts_that_the_engine_could_not_answer_are_counted_by_their_reasons(t
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pair(str(tmp_path / "r.jsonl"), str(tmp_path / "out"), workers=1)
     counts = json.loads((tmp_path / "out" / "counts.json").read_text())["set"]
-    assert counts["no response: the prompt has .. tokens, .. are allowed"] == 3 and counts["empty"] == 1 and counts["pairs"] == 1
     assert (
-        counts["questions without a response"] == 1 and counts["questions undecided"] == 1 and "questions all wrong" not in counts
+        counts["no response: the prompt has .. tokens, .. are allowed"] == 3
+        and counts["empty"] == 1
+        and counts["pairs"] == 1
+    )
+    assert (
+        counts["questions without a response"] == 1
+        and counts["questions undecided"] == 1
+        and "questions all wrong" not in counts
     )
 
 

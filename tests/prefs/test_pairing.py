@@ -9,7 +9,10 @@ from mpo_lightning.prefs.pairing import Candidate, PairingRules, choose_pairs, d
 
 def candidates(count: int, word: str, first: int = 0, length: int = 10) -> list[Candidate]:
     """Responses that have no word in common."""
-    return [Candidate(first + n, " ".join(f"{word}{n}x{k}" for k in range(8)), f"{word}{n}", length + n) for n in range(count)]
+    return [
+        Candidate(first + n, " ".join(f"{word}{n}x{k}" for k in range(8)), f"{word}{n}", length + n)
+        for n in range(count)
+    ]
 
 
 def test_at_most_fifteen_pairs_and_uses_are_spread() -> None:
@@ -41,11 +44,18 @@ def test_pairs_do_not_depend_on_the_order_of_responses_or_on_the_run() -> None:
 def test_sides_that_say_the_same_are_no_pair() -> None:
     text = "The bars read 3 and 4, so the sum is 7 and the answer must be the largest of them all"
     right = [Candidate(0, text, "7", 20)]
-    for other, usable in ((text.upper() + "!!", False), (text.replace("7", "-7"), True), (text + " not at all in any way", True)):
+    for other, usable in (
+        (text.upper() + "!!", False),
+        (text.replace("7", "-7"), True),
+        (text + " not at all in any way", True),
+    ):
         assert bool(choose_pairs("q", right, [Candidate(1, other, "8", 20)], PairingRules())[0]) is usable
     # The same answer on both sides.
     assert choose_pairs("q", right, [Candidate(1, "other words altogether", "7", 4)], PairingRules()) == ([], 1)
-    assert choose_pairs("q", right, [Candidate(1, text.replace("7", "8"), "8", 4)], PairingRules(difference=0.2)) == ([], 1)
+    assert choose_pairs("q", right, [Candidate(1, text.replace("7", "8"), "8", 4)], PairingRules(difference=0.2)) == (
+        [],
+        1,
+    )
 
 
 def test_lengths_balance_where_that_is_asked_for() -> None:
@@ -70,5 +80,8 @@ def test_responses_that_differ_in_case_and_punctuation_are_one() -> None:
 def test_difference_counts_words_with_repeats() -> None:
     """By hand: of 3 + 4 words 2 x 2 are shared."""
     assert difference(word_counts("a b b"), word_counts("b b c d")) == 1 - 4 / 7
-    assert difference(word_counts("a b"), word_counts("B, a!")) == 0 and difference(word_counts("a"), word_counts("b")) == 1
+    assert (
+        difference(word_counts("a b"), word_counts("B, a!")) == 0
+        and difference(word_counts("a"), word_counts("b")) == 1
+    )
     assert plain_words("<image>\nWhat is 2 - 3?") != plain_words("What is 2 + 3?")

@@ -34,7 +34,9 @@ def folder(tmp_path: Path) -> Path:
         (SWIFT | {"images": ["/etc/hostname"]}, "lies outside its root"),
     ],
 )  # fmt: skip
-def test_what_a_pair_has_no_place_for_is_set_aside_with_the_reason(folder: Path, row: dict[str, Any], words: str) -> None:
+def test_what_a_pair_has_no_place_for_is_set_aside_with_the_reason(
+    folder: Path, row: dict[str, Any], words: str
+) -> None:
     (folder / "s.jsonl").write_text(json.dumps(SWIFT | {"images": ["a.png"]}) + "\n" + json.dumps(row) + "\n")
     with pytest.raises(InputError, match=rf"s.jsonl:2: .*{words}"):
         import_pairs(str(folder / "s.jsonl"), str(folder / "strict"))
@@ -55,7 +57,9 @@ def test_pages_of_annotations_and_of_shards_tell_a_pairs_history(folder: Path) -
         show(str(place), str(folder / f"{name}.html"))
         page = (folder / f"{name}.html").read_text()
         assert "chart-1-03-05; correctness; answer 4" in page and "It is <mark>&lt;4&gt;</mark>" in page
-        assert "sample 3, outcome right, rule boxed/number, confidence 0.95<" in page and "sample 5, outcome wrong" in page
+        assert (
+            "sample 3, outcome right, rule boxed/number, confidence 0.95<" in page and "sample 5, outcome wrong" in page
+        )
     (folder / "chart.jsonl").write_text(json.dumps(pair | {"image": "none.png"}) + "\n")
     with pytest.raises(SystemExit):
         show(str(folder), str(folder / "bad.html"))

@@ -22,7 +22,9 @@ def picture(path: Path, seed: int, size: tuple[int, int] = (160, 120)) -> None:
     draw = ImageDraw.Draw(image)
     for step in range(6):
         left, top = (37 * seed + 23 * step) % 120, (53 * seed + 31 * step) % 90
-        draw.rectangle((left, top, left + 30, top + 24), fill=((90 * step) % 256, (40 * seed) % 256, (70 * step + 50 * seed) % 256))
+        draw.rectangle(
+            (left, top, left + 30, top + 24), fill=((90 * step) % 256, (40 * seed) % 256, (70 * step + 50 * seed) % 256)
+        )
     image.resize(size).save(path)
 
 
@@ -56,7 +58,9 @@ def asked(tmp_path: Path) -> Path:
     return path
 
 
-def prepared(asked: Path, tmp_path: Path, sources: list[Source], **options: object) -> tuple[dict, PreparedQuestions, list[dict]]:
+def prepared(
+    asked: Path, tmp_path: Path, sources: list[Source], **options: object
+) -> tuple[dict, PreparedQuestions, list[dict]]:
     outputs = {"verified": tmp_path / "all.jsonl", "open": tmp_path / "all.jsonl"}
     rows = prepare([AnnotationSet("asked", asked.parent, asked)], sources, read_prompt_files(), 0, **options)  # type: ignore[arg-type]
     counts = write_questions(rows, outputs, tmp_path / "rejected.jsonl", False)  # type: ignore[arg-type]
@@ -69,11 +73,22 @@ def prepared(asked: Path, tmp_path: Path, sources: list[Source], **options: obje
 
 def test_each_question_is_put_in_its_words_or_set_aside_with_the_reason(asked: Path, tmp_path: Path) -> None:
     counts, questions, rejected = prepared(asked, tmp_path, [Source(tiles=6)])
-    assert dict(counts["asked"]) == {"verified": 3, "open": 1, "duplicate_question": 1, "leaked_answer": 1, "unusable": 4}
+    assert dict(counts["asked"]) == {
+        "verified": 3,
+        "open": 1,
+        "duplicate_question": 1,
+        "leaked_answer": 1,
+        "unusable": 4,
+    }
     first = questions[0]
     # The hint for a short answer is gone; it contradicts the request for reasoning.
     assert first.question == "<image>\n" + with_reasoning("How many bars are taller than 3?")
-    assert first.max_tiles == 6 and len(first.images) == 1 and first.fields["source_id"] == "mine" and first.fields["answer"] == "4"
+    assert (
+        first.max_tiles == 6
+        and len(first.images) == 1
+        and first.fields["source_id"] == "mine"
+        and first.fields["answer"] == "4"
+    )
     assert (
         "请" in questions[1].question
         and questions[1].question.endswith("图中有几个柱子？\nA. 3\nB. 4")
@@ -115,7 +130,9 @@ def test_choices_are_put_to_the_model_and_tell_questions_apart(tmp_path: Path) -
     counts, questions, rejected = prepared(path, tmp_path, [Source()])
     assert dict(counts["asked"]) == {"verified": 3, "unusable": 1} and "'choices' is 'red'" in rejected[0]["reason"]
     assert questions[0].question == with_reasoning("Which colour?\nA. red\nB. green")
-    assert questions[1].question.endswith("A. blue\nB. green") and questions[2].question == with_reasoning(rows[2]["question"])
+    assert questions[1].question.endswith("A. blue\nB. green") and questions[2].question == with_reasoning(
+        rows[2]["question"]
+    )
     _, questions, _ = prepared(path, tmp_path, [Source(kinds=["as_asked"])])
     assert questions[0].question == f"Which colour?\nA. red\nB. green\n{short}"
 
@@ -156,7 +173,9 @@ def test_sources_choose_tiles_kinds_and_what_is_checked(asked: Path, tmp_path: P
     general = Source(["asked*"], 6, correctness=False)
     counts, questions, _ = prepared(asked, tmp_path, [general])
     assert (
-        counts["asked"]["open"] == 4 and not counts["asked"]["verified"] and questions[0].question.startswith("<image>\nHow many")
+        counts["asked"]["open"] == 4
+        and not counts["asked"]["verified"]
+        and questions[0].question.startswith("<image>\nHow many")
     )
     kinds = [Source(kinds=["plain", "visual", "background", "grounded"])]
     _, questions, _ = prepared(asked, tmp_path, kinds)
@@ -199,7 +218,10 @@ def test_questions_of_a_benchmark_are_found_by_words_and_by_pictures(asked: Path
     (tmp_path / "bench" / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     fingerprint(str(tmp_path / "f.jsonl"), questions=str(tmp_path / "bench" / "b.jsonl"), name="Bench")
     overlap = read_fingerprints([tmp_path / "f.jsonl"])
-    assert overlap("How many bars are taller than 3?", []) == "Bench" and overlap("What else?", [tmp_path / "2.png"]) == "Bench"
+    assert (
+        overlap("How many bars are taller than 3?", []) == "Bench"
+        and overlap("What else?", [tmp_path / "2.png"]) == "Bench"
+    )
     assert overlap("What else?", [tmp_path / "0.png", tmp_path / "1.png"]) is None
     counts, _, rejected = prepared(asked, tmp_path, [Source()], seen_in_evals=overlap)
     assert counts["asked"]["eval_overlap"] == 1 and [

@@ -82,7 +82,8 @@ def test_another_unit_or_way_to_write_a_share_is_undecided(response: str, answer
 
 
 @pytest.mark.parametrize(
-    ("response", "answer"), [("9 cm", "8 cm"), ("9", "8 cm"), ("30%", "25%"), ("0.3", "0.25"), ("1.3 million", "1.2 million")]
+    ("response", "answer"),
+    [("9 cm", "8 cm"), ("9", "8 cm"), ("30%", "25%"), ("0.3", "0.25"), ("1.3 million", "1.2 million")],
 )
 def test_another_number_in_the_same_unit_is_wrong(response: str, answer: str) -> None:
     assert outcome(f"Final answer: {response}", answer) is Outcome.WRONG

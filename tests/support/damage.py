@@ -173,24 +173,34 @@ def spoiled_tar(members: list[Pair], rng: random.Random) -> tuple[str, bytes]:
         "member twice": lambda: tar_of([*members[: place + 1], members[place], *members[place + 1 :]]),
         "sample split": lambda: tar_of([*members[:1], *members[-1:], *members[1:-1]]),
         "json spoiled": lambda: at(json_place, (members[json_place][0], spoiled_json(members[json_place][1], rng))),
-        "json missing": lambda: tar_of([pair for pair in members if pair[0] != f"{members[picture][0].partition('.')[0]}.json"]),
+        "json missing": lambda: tar_of(
+            [pair for pair in members if pair[0] != f"{members[picture][0].partition('.')[0]}.json"]
+        ),
         "picture missing": lambda: at(picture),
         "picture spoiled": lambda: at(
             picture, (members[picture][0], rng.choice([cut, emptied])(members[picture][1][:300], rng)[:20])
         ),
         "picture bomb": lambda: at(picture, (members[picture][0], bomb(rng.choice(["PNG", "TIFF", "GIF"])))),
-        "pickle": lambda: at(place, (name, data), (f"{key}.{rng.choice(['pyd', 'pkl', 'pickle', 'pth', 'pt', 'npy'])}", pickled())),
+        "pickle": lambda: at(
+            place, (name, data), (f"{key}.{rng.choice(['pyd', 'pkl', 'pickle', 'pth', 'pt', 'npy'])}", pickled())
+        ),
         "pickle as json": lambda: at(json_place, (members[json_place][0], pickled())),
         "pickle as picture": lambda: at(picture, (members[picture][0], pickled())),
         "traversal": lambda: at(place, (f"{rng.choice(['../', '/', 'a/../../', '../../etc/'])}{name}", data)),
         "no name": lambda: at(place, (f".{name.partition('.')[2]}", data)),
         "not UTF-8": lambda: at(place, (f"\xff\xfe{name}", data)),
-        "link": lambda: tar_of(members, lambda info: setattr(info, "type", tarfile.SYMTYPE) if info.name == name else None),
-        "device": lambda: tar_of(members, lambda info: setattr(info, "type", tarfile.CHRTYPE) if info.name == name else None),
+        "link": lambda: tar_of(
+            members, lambda info: setattr(info, "type", tarfile.SYMTYPE) if info.name == name else None
+        ),
+        "device": lambda: tar_of(
+            members, lambda info: setattr(info, "type", tarfile.CHRTYPE) if info.name == name else None
+        ),
         "large header": lambda: with_header(
             tar_of(members), rng.choice([tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
         ),
-        "holes": lambda: tar_of(members, lambda info: setattr(info, "type", tarfile.GNUTYPE_SPARSE) if info.name == name else None),
+        "holes": lambda: tar_of(
+            members, lambda info: setattr(info, "type", tarfile.GNUTYPE_SPARSE) if info.name == name else None
+        ),
         "claims a terabyte": lambda: claiming(tar_of(members), 10**12),
         "header flipped": lambda: header_flipped(tar_of(members), rng),
         "no end": lambda: tar_of(members)[: sum(512 + -(-len(body) // 512) * 512 for _, body in members)],
@@ -316,7 +326,9 @@ def annotations(number: int, rng: random.Random, source: Path, work: Path) -> tu
         lines[place] = json.dumps(fields | {"image": rng.choice(wrong)}).encode()
     else:
         picture = work / "own.png"
-        picture.write_bytes(rng.choice([b"", b"x" * 100, bomb("PNG"), pickled(), (work / fields["image"]).read_bytes()[:200]]))
+        picture.write_bytes(
+            rng.choice([b"", b"x" * 100, bomb("PNG"), pickled(), (work / fields["image"]).read_bytes()[:200]])
+        )
         lines[place] = json.dumps(fields | {"image": "own.png"}).encode()
     (work / "pairs.jsonl").write_bytes(b"\n".join(lines) + b"\n")
     said = ""

@@ -19,7 +19,9 @@ NAMES = ("internlm2_gqa", "qwen2_bias", "llama_vit6b", "phi3_fused")
 
 def original_tensors(folder: Path) -> dict[str, Tensor]:
     """All weights of a golden folder."""
-    return {name: tensor for path in sorted(folder.glob("model*.safetensors")) for name, tensor in load_file(path).items()}
+    return {
+        name: tensor for path in sorted(folder.glob("model*.safetensors")) for name, tensor in load_file(path).items()
+    }
 
 
 def copy_golden(source: Path, target: Path, tensors: dict[str, Tensor] | None = None) -> Path:
@@ -41,7 +43,9 @@ def golden_model(folder: Path, overrides: dict[str, Tensor] | None = None) -> In
     return model
 
 
-def gradients_by_original_name(model: InternVLForConditionalGeneration, names: list[str], folder: Path) -> dict[str, Tensor]:
+def gradients_by_original_name(
+    model: InternVLForConditionalGeneration, names: list[str], folder: Path
+) -> dict[str, Tensor]:
     """The model's gradients of original tensors."""
     llm = json.loads((folder / "config.json").read_text())["llm_config"]
     gradients = {disk_name(name): parameter.grad for name, parameter in model.named_parameters()}

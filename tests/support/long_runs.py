@@ -6,7 +6,9 @@ from pathlib import Path
 def fit_arguments(folder: Path, root: Path, shards: Path, tiny_folder: Path, strategy: str, *more: str) -> list[str]:
     """14 steps, a checkpoint every second one."""
     overlays = [
-        part for name in ("base", "recipe/mpo", f"strategy/{strategy}") for part in ("--config", str(root / f"configs/{name}.yaml"))
+        part
+        for name in ("base", "recipe/mpo", f"strategy/{strategy}")
+        for part in ("--config", str(root / f"configs/{name}.yaml"))
     ]
     return ["-m", "mpo_lightning", "fit", *overlays, "--trainer.precision=32-true", "--trainer.strategy.timeout=0:02:00",
             f"--trainer.default_root_dir={folder}", f"--model.policy={tiny_folder}", f"--data.train={shards / 'train'}",

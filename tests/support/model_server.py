@@ -36,10 +36,13 @@ class Answering:
         self.fault, self.requests, self.lock = fault, [], threading.Lock()  # type: ignore[var-annotated]
 
     def encoded(self, request: dict[str, Any]) -> EncodedPrompt:
-        encoder = self.processor.encoder(request.get("mm_processor_kwargs", {}).get("max_dynamic_patch", 12), 4096, "set_aside")
+        encoder = self.processor.encoder(
+            request.get("mm_processor_kwargs", {}).get("max_dynamic_patch", 12), 4096, "set_aside"
+        )
         if "prompt" in request:
             return EncodedPrompt(
-                torch.tensor(self.processor.tokenizer(request["prompt"]).input_ids), torch.empty(0, 3, 112, 112, dtype=torch.uint8)
+                torch.tensor(self.processor.tokenizer(request["prompt"]).input_ids),
+                torch.empty(0, 3, 112, 112, dtype=torch.uint8),
             )
         content, images = request["messages"][0]["content"], []
         if isinstance(content, list):
@@ -67,7 +70,9 @@ class Answering:
                 self.model, self.processor, pad_prompts([self.encoded(request)]), request["max_tokens"], draws=draws
             )
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop" if answer.finished else "length"}
-        choice |= {"text": answer.text} if "prompt" in request else {"message": {"role": "assistant", "content": answer.text}}
+        choice |= (
+            {"text": answer.text} if "prompt" in request else {"message": {"role": "assistant", "content": answer.text}}
+        )
         usage = {"prompt_tokens": 1, "completion_tokens": answer.tokens, "total_tokens": 1 + answer.tokens}
         return {
             "id": "x",
@@ -80,7 +85,9 @@ class Answering:
 
 
 @contextmanager
-def model_server(folder: Path, fault: Fault = lambda number, request: None) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def model_server(
+    folder: Path, fault: Fault = lambda number, request: None
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """The server's URL, and the requests it got."""
     answering = Answering(folder, fault)
 
@@ -104,7 +111,13 @@ def model_server(folder: Path, fault: Fault = lambda number, request: None) -> I
             if fault == "cut":
                 body["choices"][0]["finish_reason"] = None
             content = json.dumps(body).encode()
-            content = b"<html>busy</html>" if fault == "garbage" else content[: len(content) // 2] if fault == "half" else content
+            content = (
+                b"<html>busy</html>"
+                if fault == "garbage"
+                else content[: len(content) // 2]
+                if fault == "half"
+                else content
+            )
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))

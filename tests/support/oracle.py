@@ -17,7 +17,10 @@ IGNORE = -100
 
 
 def oracle_logps(
-    model: InternVLForConditionalGeneration, pairs: Sequence[EncodedPair], unattended: int | None = None, padded_to: int = 0
+    model: InternVLForConditionalGeneration,
+    pairs: Sequence[EncodedPair],
+    unattended: int | None = None,
+    padded_to: int = 0,
 ) -> SequenceLogps:
     """Log-probs of both answers of each pair, summed in float64.
 

@@ -21,9 +21,14 @@ def make_run(
 ):
     """A trainer, a module and a data module; SGD, two micro-batches of two pairs a step, pictures of few tiles unless told otherwise."""
     settings: dict[str, Any] = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=0.05)} | module
-    options = {"global_batch_size": 4, "micro_batch_size": 2, "num_workers": 0, "max_length": 1024, "seed": 0, "max_tiles": 2} | (
-        data or {}
-    )
+    options = {
+        "global_batch_size": 4,
+        "micro_batch_size": 2,
+        "num_workers": 0,
+        "max_length": 1024,
+        "seed": 0,
+        "max_tiles": 2,
+    } | (data or {})
     limits: dict[str, Any] = {"max_epochs": 1, "callbacks": [], "devices": 1} | (trainer or {})
     built = L.Trainer(
         accelerator="cpu",

@@ -27,7 +27,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     # name: strategy, arguments of the module, of the trainer
     "fsdp2": ("fsdp2", ADAMW, {}),
     "fsdp2-shared-features": ("fsdp2", {"freeze": ["vision_tower", "projector"], "reference": None}, {}),
-    "fsdp2-adapters": ("fsdp2", {"lora": Lora(rank=4, dropout=0), "reference_source": "adapter", "reference": None}, {}),
+    "fsdp2-adapters": (
+        "fsdp2",
+        {"lora": Lora(rank=4, dropout=0), "reference_source": "adapter", "reference": None},
+        {},
+    ),
     "fsdp2-cache": ("fsdp2", {"reference_source": "cache"}, {}),
     "fsdp2-recomputed": ("fsdp2", {"gradient_checkpointing": True, "drop_path": 0.3}, {}),
     "fsdp2-moving-reference": ("fsdp2", {"preference": TRDPO(alpha=0.5, every_n_steps=2)}, {}),

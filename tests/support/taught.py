@@ -22,7 +22,9 @@ def sample_questions(root: Path) -> list[tuple[Prompt, str]]:
         for line in (sample / "annotations" / f"{name}.jsonl").read_text().splitlines()[:count]:
             pair = json.loads(line)
             images = ((sample / "images" / "diagrams" / pair["image"]).read_bytes(),) if "image" in pair else ()
-            question = pair["question"] if "<image>" in pair["question"] or not images else f"<image>\n{pair['question']}"
+            question = (
+                pair["question"] if "<image>" in pair["question"] or not images else f"<image>\n{pair['question']}"
+            )
             found.append((Prompt(question, images, 1), pair["chosen"]))
     return found
 
@@ -46,7 +48,9 @@ def write_taught_model(root: Path, output: Path) -> None:
     pixels = normalize_tiles(batch.tiles)
     model.train()
     for _ in range(STEPS):
-        loss = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, pixel_values=pixels, labels=wanted).loss
+        loss = model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, pixel_values=pixels, labels=wanted
+        ).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -11,5 +11,8 @@ def turn_texts(template: ChatTemplate, turns: Sequence[tuple[str, str]]) -> list
     pieces = []
     for number, (question, answer) in enumerate(turns):
         prompt = template.prompt(question)
-        pieces += [(template.after_end + prompt.removeprefix(head) if number else prompt, False), (template.answer(answer), True)]
+        pieces += [
+            (template.after_end + prompt.removeprefix(head) if number else prompt, False),
+            (template.answer(answer), True),
+        ]
     return pieces + ([(template.after_end, False)] if template.after_end else [])

@@ -48,7 +48,9 @@ def test_quarantine_writes_it_down_counts_it_and_goes_on(tmp_path: Path, tiny_fo
     assert data.quarantine.count() == 1
 
 
-def test_a_set_aside_record_is_written_once_and_logged_in_evaluation(tmp_path: Path, tiny_folder: Path, long_shards: Path) -> None:
+def test_a_set_aside_record_is_written_once_and_logged_in_evaluation(
+    tmp_path: Path, tiny_folder: Path, long_shards: Path
+) -> None:
     trainer, module, data = make_run(
         tmp_path,
         tiny_folder,
@@ -68,7 +70,9 @@ def test_strict_evaluation_stops_too(tmp_path: Path, tiny_folder: Path, long_sha
             getattr(trainer, verb)(module, data)
 
 
-def test_the_gradient_is_the_mean_over_the_pairs_that_are_left(tmp_path: Path, tiny_folder: Path, long_shards: Path) -> None:
+def test_the_gradient_is_the_mean_over_the_pairs_that_are_left(
+    tmp_path: Path, tiny_folder: Path, long_shards: Path
+) -> None:
     """One step of eight planned pairs, one of them bad, against a step of the seven good ones."""
     folder = tmp_path / "seven"
     folder.mkdir()
@@ -90,7 +94,9 @@ def test_the_gradient_is_the_mean_over_the_pairs_that_are_left(tmp_path: Path, t
     torch.testing.assert_close(weights, module.policy.model.lm_head.weight)
 
 
-def test_a_step_without_any_pair_changes_nothing_and_logs_no_loss(tmp_path: Path, tiny_folder: Path, long_shards: Path) -> None:
+def test_a_step_without_any_pair_changes_nothing_and_logs_no_loss(
+    tmp_path: Path, tiny_folder: Path, long_shards: Path
+) -> None:
     trainer, module, data = make_run(
         tmp_path, tiny_folder, long_shards, data={"on_bad_record": "quarantine", "global_batch_size": 1, "micro_batch_size": 1}, warmup_ratio=0.0,
         optimizer=lambda groups: torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1),
@@ -114,7 +120,9 @@ def test_a_step_without_any_pair_changes_nothing_and_logs_no_loss(tmp_path: Path
 
 
 @pytest.mark.parametrize(("limit", "steps"), [(3, 2), (4, 2), (0.5, 7), (1.0, 14), (1, 1)])
-def test_a_limit_of_batches_keeps_steps_whole(tmp_path: Path, tiny_folder: Path, shards: Path, limit: float, steps: int) -> None:
+def test_a_limit_of_batches_keeps_steps_whole(
+    tmp_path: Path, tiny_folder: Path, shards: Path, limit: float, steps: int
+) -> None:
     trainer, module, data = make_run(tmp_path, tiny_folder, shards / "train", trainer={"limit_train_batches": limit})
     trainer.fit(module, data)
     assert logged(tmp_path, "train/pairs") == [4] * steps and trainer.global_step == steps
@@ -152,7 +160,10 @@ def test_fast_dev_run_runs_and_overfit_batches_is_refused(tmp_path: Path, tiny_f
 
 def test_cut_answers_are_counted(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     trainer, module, data = make_run(
-        tmp_path, tiny_folder, shards / "train", data={"max_length": 300, "max_tiles": 12, "on_bad_record": "quarantine"}
+        tmp_path,
+        tiny_folder,
+        shards / "train",
+        data={"max_length": 300, "max_tiles": 12, "on_bad_record": "quarantine"},
     )
     trainer.fit(module, data)
     assert sum(logged(tmp_path, "train/cut_answers")) > 0
@@ -175,7 +186,9 @@ def test_missing_shards_are_asked_for(tmp_path: Path, tiny_folder: Path, shards:
         trainer.fit(module, data)
 
 
-def test_validation_is_the_mean_over_pairs_whatever_the_micro_batch(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+def test_validation_is_the_mean_over_pairs_whatever_the_micro_batch(
+    tmp_path: Path, tiny_folder: Path, shards: Path
+) -> None:
     values = []
     for size in (1, 3, 8):
         trainer, module, data = make_run(
@@ -203,7 +216,9 @@ def test_test_writes_one_line_a_pair(tmp_path: Path, tiny_folder: Path, shards: 
     assert all(row["reward_chosen"] == pytest.approx(0, abs=1e-5) and row["logp_chosen"] < 0 for row in rows)
 
 
-def test_a_batch_without_trained_tokens_or_with_equal_answers_stops(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+def test_a_batch_without_trained_tokens_or_with_equal_answers_stops(
+    tmp_path: Path, tiny_folder: Path, shards: Path
+) -> None:
     _, _, data = make_run(tmp_path, tiny_folder, shards / "train")
     prompt, answer, tiles = torch.tensor([5, 6]), torch.tensor([7, 8]), torch.empty(0, 3, 112, 112, dtype=torch.uint8)
     good = EncodedPair("k0", prompt, answer, torch.tensor([9]), tiles)

@@ -30,7 +30,14 @@ from support.oracle import oracle_logps
 from support.processes import bytes_below, run_apart
 from support.runs import logged, make_run
 
-OPTIONS = {"precision": "32-true", "accelerator": "cpu", "devices": "1", "max_tiles": 2, "max_length": 1024, "num_workers": 0}
+OPTIONS = {
+    "precision": "32-true",
+    "accelerator": "cpu",
+    "devices": "1",
+    "max_tiles": 2,
+    "max_length": 1024,
+    "num_workers": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +75,9 @@ def test_a_cached_run_is_the_run_with_a_live_reference(tmp_path: Path, cached_sh
         assert cached == pytest.approx(live, rel=1e-4, abs=1e-5) and len(live) >= 2
 
 
-def test_a_cache_of_anything_else_is_refused_and_says_what_differs(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
+def test_a_cache_of_anything_else_is_refused_and_says_what_differs(
+    tmp_path: Path, cached_shards: Path, tiny_folder: Path
+) -> None:
     write_tiny_model(tmp_path / "other", seed=1)
     shards = Path(shutil.copytree(cached_shards, tmp_path / "shards"))
 
@@ -85,8 +94,12 @@ def test_a_cache_of_anything_else_is_refused_and_says_what_differs(tmp_path: Pat
 
     # A cache that sorts first and differs in more is not the one that is named.
     (shards / "train" / "reference-0").mkdir()
-    (shards / "train" / "reference-0" / "meta.json").write_text(json.dumps({"precision": "bf16-mixed", "max_length": 7}))
-    with pytest.raises(InputError, match=r"made with max_length 1024 instead of 900; make it with 'mpo data reference'"):
+    (shards / "train" / "reference-0" / "meta.json").write_text(
+        json.dumps({"precision": "bf16-mixed", "max_length": 7})
+    )
+    with pytest.raises(
+        InputError, match=r"made with max_length 1024 instead of 900; make it with 'mpo data reference'"
+    ):
         fit({"max_length": 900})
     with pytest.raises(InputError, match=r"made with precision 32-true instead of bf16-mixed"):
         fit(precision="bf16-mixed")
@@ -114,7 +127,9 @@ def test_a_bad_record_names_this_verbs_own_option(tmp_path: Path, cached_shards:
         commands.reference(str(tiny_folder), str(tmp_path / "shards"), **(OPTIONS | {"max_length": 100}))
 
 
-def test_another_tokenizer_is_refused_before_the_first_step(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
+def test_another_tokenizer_is_refused_before_the_first_step(
+    tmp_path: Path, cached_shards: Path, tiny_folder: Path
+) -> None:
     trainer, module, data = make_run(
         tmp_path, tiny_folder, cached_shards / "train", reference_source="cache", data={"cached_reference": True}
     )
@@ -139,24 +154,33 @@ def test_a_cache_of_other_tokens_stops_the_run_and_a_record_without_logps_does_n
         data={"cached_reference": True, "on_bad_record": "quarantine"},
     )  # fmt: skip
     if digest:
-        with pytest.raises(InputError, match="log-probs of other tokens or pixels for it; run 'mpo data reference' again"):
+        with pytest.raises(
+            InputError, match="log-probs of other tokens or pixels for it; run 'mpo data reference' again"
+        ):
             trainer.fit(module, data)
     else:
         trainer.fit(module, data)
         assert "no log-probs for it" in "".join(data.quarantine.reasons.values())
 
 
-def test_one_flipped_bit_in_a_cache_is_found_before_the_first_step(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
+def test_one_flipped_bit_in_a_cache_is_found_before_the_first_step(
+    tmp_path: Path, cached_shards: Path, tiny_folder: Path
+) -> None:
     shutil.copytree(cached_shards, tmp_path / "shards")
     (path,) = (tmp_path / "shards" / "train").glob("reference-*/logps.npy")
     data = bytearray(path.read_bytes())
     data[-ROW.itemsize + 8] ^= 1  # the last bit of a log-prob's fraction
     path.write_bytes(data)
     trainer, module, loaded = make_run(
-        tmp_path / "run", tiny_folder, tmp_path / "shards" / "train", reference_source="cache", data={"cached_reference": True}
+        tmp_path / "run",
+        tiny_folder,
+        tmp_path / "shards" / "train",
+        reference_source="cache",
+        data={"cached_reference": True},
     )
     with pytest.raises(
-        InputError, match=r"the bytes of logps.npy are not those that meta.json names\); delete it and run 'mpo data ref"
+        InputError,
+        match=r"the bytes of logps.npy are not those that meta.json names\); delete it and run 'mpo data ref",
     ):
         trainer.fit(module, loaded)
 
@@ -219,7 +243,9 @@ def test_a_killed_pass_goes_on_with_other_processes_and_ends_the_same(
     assert len(finished_rows(folder)) == done - 1
     again = run_apart(*arguments, "--devices=2", seconds=200)
     assert again.returncode == 0, again.stderr
-    ours, theirs = (np.load(next((root / "train").glob("reference-*")) / "logps.npy") for root in (shards, cached_shards))
+    ours, theirs = (
+        np.load(next((root / "train").glob("reference-*")) / "logps.npy") for root in (shards, cached_shards)
+    )
     assert folder.name == next((cached_shards / "train").glob("reference-*")).name
     assert (ours["record"] == theirs["record"]).all() and (ours["digest"] == theirs["digest"]).all()
     np.testing.assert_allclose(ours["chosen"], theirs["chosen"], rtol=1e-5)
@@ -247,7 +273,9 @@ def test_features_are_shared_only_where_nothing_of_the_pictures_is_trained(
             torch.testing.assert_close(policy.chosen.detach(), reference.chosen, rtol=1e-6, atol=1e-6)
 
 
-def test_with_its_adapters_off_the_policy_is_its_own_reference(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
+def test_with_its_adapters_off_the_policy_is_its_own_reference(
+    tmp_path: Path, cached_shards: Path, tiny_folder: Path
+) -> None:
     """Three steps against a run with a whole reference model."""
     for source in ("model", "adapter"):
         L.seed_everything(0)
@@ -285,7 +313,8 @@ def test_merged_weights_are_base_plus_scaled_product(tiny_folder: Path) -> None:
     assert merged.keys() == plain.state_dict().keys()
     layer = model.model.language_model.layers[1].mlp.down_proj
     expected = (
-        plain.model.language_model.layers[1].mlp.down_proj.weight + 4 * layer.lora_B.default.weight @ layer.lora_A.default.weight
+        plain.model.language_model.layers[1].mlp.down_proj.weight
+        + 4 * layer.lora_B.default.weight @ layer.lora_A.default.weight
     )
     torch.testing.assert_close(merged["model.language_model.layers.1.mlp.down_proj.weight"], expected)
     plain.load_state_dict(merged)

@@ -36,7 +36,9 @@ class Recorder(L.Callback):
         self.gradients.append({name: parameter.grad.clone() for name, parameter in named})
 
 
-def sequence_logp(model: torch.nn.Module, prompt: torch.Tensor, answer: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+def sequence_logp(
+    model: torch.nn.Module, prompt: torch.Tensor, answer: torch.Tensor, pixels: torch.Tensor
+) -> torch.Tensor:
     """Log-prob of one answer: one unpadded sequence, token after token."""
     ids = torch.cat([prompt, answer]).unsqueeze(0)
     logits = model(input_ids=ids, pixel_values=pixels if len(pixels) else None).logits[0].double()
@@ -47,7 +49,9 @@ def sequence_logp(model: torch.nn.Module, prompt: torch.Tensor, answer: torch.Te
     return total
 
 
-def test_steps_equal_a_plain_hand_written_loop(tmp_path: Path, shards: Path, tiny_folder: Path, other_folder: Path) -> None:
+def test_steps_equal_a_plain_hand_written_loop(
+    tmp_path: Path, shards: Path, tiny_folder: Path, other_folder: Path
+) -> None:
     """Loss, gradients and delta of two steps of four pairs, all parameters trained."""
     recorder = Recorder()
     trainer, module, data = make_run(
@@ -74,10 +78,14 @@ def test_steps_equal_a_plain_hand_written_loop(tmp_path: Path, shards: Path, tin
             pixels = (pair.tiles.float() / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
                 [0.229, 0.224, 0.225]
             ).view(3, 1, 1)
-            pc, pr = (sequence_logp(policy, pair.prompt_ids, answer, pixels) for answer in (pair.chosen_ids, pair.rejected_ids))
+            pc, pr = (
+                sequence_logp(policy, pair.prompt_ids, answer, pixels)
+                for answer in (pair.chosen_ids, pair.rejected_ids)
+            )
             with torch.no_grad():
                 rc, rr = (
-                    sequence_logp(reference, pair.prompt_ids, answer, pixels) for answer in (pair.chosen_ids, pair.rejected_ids)
+                    sequence_logp(reference, pair.prompt_ids, answer, pixels)
+                    for answer in (pair.chosen_ids, pair.rejected_ids)
                 )
             good, bad = 0.1 * (pc - rc), 0.1 * (pr - rr)
             dpo = torch.log(1 + torch.exp(-(good - bad)))
@@ -90,7 +98,9 @@ def test_steps_equal_a_plain_hand_written_loop(tmp_path: Path, shards: Path, tin
         assert losses[step] == pytest.approx(float(total), rel=1e-5)
         assert deltas[step] == pytest.approx(delta, rel=1e-5, abs=1e-9)
         for name, parameter in policy.named_parameters():
-            difference = (recorder.gradients[step][name] - parameter.grad).norm() / parameter.grad.norm().clamp(min=1e-3)
+            difference = (recorder.gradients[step][name] - parameter.grad).norm() / parameter.grad.norm().clamp(
+                min=1e-3
+            )
             assert difference < 2e-5, name
         with torch.no_grad():
             for parameter in policy.parameters():
@@ -141,13 +151,17 @@ def test_the_learning_rate_warms_up_and_falls_to_zero_by_step(tmp_path: Path, sh
     )  # fmt: skip
     trainer.fit(module, data)
     rates = logged(tmp_path, "lr-SGD/pg1")
-    expected = [0.05 * step / 2 for step in range(2)] + [0.05 * 0.5 * (1 + math.cos(math.pi * step / 8)) for step in range(8)]
+    expected = [0.05 * step / 2 for step in range(2)] + [
+        0.05 * 0.5 * (1 + math.cos(math.pi * step / 8)) for step in range(8)
+    ]
     assert rates == pytest.approx(expected)
 
 
 def test_pure_bf16_is_refused(tmp_path: Path, shards: Path, tiny_folder: Path) -> None:
     trainer, module, data = make_run(tmp_path, tiny_folder, shards / "train", trainer={"precision": "bf16-true"})
-    with pytest.raises(InputError, match=r"bf16-true is not supported; weights stay float32 \(updates of 5e-6 vanish below it\)"):
+    with pytest.raises(
+        InputError, match=r"bf16-true is not supported; weights stay float32 \(updates of 5e-6 vanish below it\)"
+    ):
         trainer.fit(module, data)
 
 
@@ -172,7 +186,12 @@ def test_tied_weights_are_updated_once(tiny_folder: Path, tmp_path: Path) -> Non
     groups = parameter_groups(tied)
     grouped = [id(parameter) for group in groups for parameter in group["params"]]
     assert tied.lm_head.weight is tied.model.language_model.embed_tokens.weight
-    assert len(grouped) == len(set(grouped)) == len(list(tied.parameters())) == len(list(load_model(tiny_folder).parameters())) - 1
+    assert (
+        len(grouped)
+        == len(set(grouped))
+        == len(list(tied.parameters()))
+        == len(list(load_model(tiny_folder).parameters())) - 1
+    )
 
 
 def test_a_nan_in_validation_is_logged_as_nan(tmp_path: Path, shards: Path, tiny_folder: Path) -> None:
@@ -183,7 +202,11 @@ def test_a_nan_in_validation_is_logged_as_nan(tmp_path: Path, shards: Path, tiny
             pl_module.policy.model.lm_head.weight.data.fill_(float("nan"))
 
     trainer, module, data = make_run(
-        tmp_path, tiny_folder, shards / "train", data={"validation": str(shards / "validation")}, trainer={"callbacks": [Poison()]}
+        tmp_path,
+        tiny_folder,
+        shards / "train",
+        data={"validation": str(shards / "validation")},
+        trainer={"callbacks": [Poison()]},
     )
     trainer.validate(module, data, verbose=False)
     for name in ("val/loss", "val/margin", "val/rewards_chosen", "val/loss_generation", "val/logps_chosen"):
@@ -200,8 +223,12 @@ def test_drop_path_does_not_depend_on_the_cut(tmp_path: Path, shards: Path, tiny
         )  # fmt: skip
         trainer.fit(module, data)
         losses.append((logged(tmp_path / str(size), "train/loss"), logged(tmp_path / str(size), "train/gradient_norm")))
-    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5) and losses[0][1] == pytest.approx(losses[1][1], rel=1e-4)
-    assert abs(logged(tmp_path / "1", "train/rewards_chosen")[0]) > 1e-5  # branches were dropped: not the reference's log-probs
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5) and losses[0][1] == pytest.approx(
+        losses[1][1], rel=1e-4
+    )
+    assert (
+        abs(logged(tmp_path / "1", "train/rewards_chosen")[0]) > 1e-5
+    )  # branches were dropped: not the reference's log-probs
 
 
 def test_sft_and_orpo_load_no_reference(tmp_path: Path, shards: Path, tiny_folder: Path) -> None:
@@ -209,7 +236,11 @@ def test_sft_and_orpo_load_no_reference(tmp_path: Path, shards: Path, tiny_folde
         ({"weights": TermWeights(0, 0, 1)}, {"preference": ORPO(), "weights": TermWeights(0.1, 0, 1)})
     ):
         trainer, module, data = make_run(
-            tmp_path / str(number), tiny_folder, shards / "train", trainer={"max_steps": 2, "max_epochs": None}, **options
+            tmp_path / str(number),
+            tiny_folder,
+            shards / "train",
+            trainer={"max_steps": 2, "max_epochs": None},
+            **options,
         )
         trainer.fit(module, data)
         assert module.reference is None and len(logged(tmp_path / str(number), "train/loss")) == 2
@@ -224,7 +255,9 @@ def test_tr_dpo_moves_the_reference_and_saves_it(tmp_path: Path, shards: Path, t
 
     class Look(L.Callback):
         def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
-            weights.append(tuple(part.model.lm_head.weight.detach().clone() for part in (pl_module.policy, pl_module.reference)))
+            weights.append(
+                tuple(part.model.lm_head.weight.detach().clone() for part in (pl_module.policy, pl_module.reference))
+            )
 
     trainer.callbacks.append(Look())
     trainer.fit(module, data)

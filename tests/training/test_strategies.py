@@ -89,7 +89,9 @@ def test_four_processes_as_two_groups_of_two_are_one(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_sharded_run_goes_on_on_any_number_of_devices(folder: Path, two_processes: Path, tmp_path: Path, processes: int) -> None:
+def test_a_sharded_run_goes_on_on_any_number_of_devices(
+    folder: Path, two_processes: Path, tmp_path: Path, processes: int
+) -> None:
     steps = (0, 2) if processes == 2 else (2,)
     saved = [next((two_processes / "fsdp2/checkpoints").glob(f"epoch=*-step={step}.ckpt")) for step in steps]
     for name in ("model0", "model1", "shards"):
@@ -105,7 +107,9 @@ def test_a_sharded_run_goes_on_on_any_number_of_devices(folder: Path, two_proces
             assert found == (expected if processes == 2 else pytest.approx(expected, rel=1e-4, abs=1e-6)), name
 
 
-def test_an_optimizer_without_a_state_goes_on_with_its_learning_rate(folder: Path, two_processes: Path, tmp_path: Path) -> None:
+def test_an_optimizer_without_a_state_goes_on_with_its_learning_rate(
+    folder: Path, two_processes: Path, tmp_path: Path
+) -> None:
     """SGD never has one; its rate warms up and falls."""
     saved = next((two_processes / "fsdp2-shared-features/checkpoints").glob("epoch=*-step=2.ckpt"))
     (options,) = torch.load(saved / "meta.pt", weights_only=True)["optimizer_options"].values()
@@ -120,7 +124,9 @@ def test_an_optimizer_without_a_state_goes_on_with_its_learning_rate(folder: Pat
 
 def test_merged_adapters_of_a_sharded_run_are_those_of_one_process(folder: Path, two_processes: Path) -> None:
     run(folder, "fsdp2-adapters", devices=1)
-    ours, theirs = (load_model(path / "fsdp2-adapters" / "export").state_dict() for path in (two_processes, folder / "1"))
+    ours, theirs = (
+        load_model(path / "fsdp2-adapters" / "export").state_dict() for path in (two_processes, folder / "1")
+    )
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-6)
 
@@ -134,7 +140,13 @@ def sharded(two_processes: Path, tmp_path: Path) -> Path:
 
 
 def test_a_sharded_checkpoint_is_a_folder_with_a_manifest(sharded: Path) -> None:
-    assert {path.name for path in sharded.iterdir()} == {"__0_0.distcp", "__1_0.distcp", ".metadata", "meta.pt", "manifest.json"}
+    assert {path.name for path in sharded.iterdir()} == {
+        "__0_0.distcp",
+        "__1_0.distcp",
+        ".metadata",
+        "meta.pt",
+        "manifest.json",
+    }
     listed = json.loads((sharded / "manifest.json").read_text())["files"]
     assert set(listed) == {path.name for path in sharded.iterdir()} - {"manifest.json"}
     assert problem_of(sharded) is None
@@ -186,7 +198,9 @@ def test_damage_is_found(sharded: Path, name: str, damage: str) -> None:
         find_checkpoint("auto", sharded.parent)
 
 
-def test_auto_finds_a_sharded_one_and_passes_over_one_without_a_manifest(sharded: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_finds_a_sharded_one_and_passes_over_one_without_a_manifest(
+    sharded: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     later = sharded.with_name("later.ckpt")
     shutil.copytree(sharded, later)
     (later / "manifest.json").unlink()

@@ -45,7 +45,12 @@ def runs(folder: Path, root: Path) -> dict[int, Path]:
     ]
     for devices in (1, 2):
         done = fit(
-            folder, root, devices, f"--trainer.default_root_dir={folder / str(devices)}", "--data.on_bad_record=quarantine", *keep
+            folder,
+            root,
+            devices,
+            f"--trainer.default_root_dir={folder / str(devices)}",
+            "--data.on_bad_record=quarantine",
+            *keep,
         )
         assert done.returncode == 3, done.stderr
         assert "1 records were set aside" in done.stdout
@@ -66,7 +71,10 @@ def test_one_process_goes_on_where_two_stopped(runs: dict[int, Path], folder: Pa
     assert done.returncode == 3, done.stderr
     for name in ("loss", "delta", "tokens_chosen", "pairs"):
         expected = logged(runs[1], f"train/{name}")[5:]
-        assert logged(folder / "resumed", f"train/{name}") == pytest.approx(expected, rel=1e-4, abs=1e-6) and len(expected) == 3
+        assert (
+            logged(folder / "resumed", f"train/{name}") == pytest.approx(expected, rel=1e-4, abs=1e-6)
+            and len(expected) == 3
+        )
 
 
 def test_a_bad_record_of_one_rank_stops_both_with_one_sentence(folder: Path, root: Path) -> None:

@@ -37,7 +37,8 @@ def test_a_loss_that_is_no_number_stops_before_the_step_and_names_the_records(
         model.on_train_batch_start,
     )
     with pytest.raises(
-        InputError, match=r"the loss is nan in step 2 \(record '.*'; the step's records are in .*\) and the step was not taken"
+        InputError,
+        match=r"the loss is nan in step 2 \(record '.*'; the step's records are in .*\) and the step was not taken",
     ):
         trainer.fit(model, data)
     report = json.loads((tmp_path / "version_0" / "nonfinite-step-2.json").read_text())
@@ -112,7 +113,8 @@ def test_a_loss_that_explodes_stops_the_run_and_a_resumed_one_at_the_same_step(
     tmp_path: Path, tiny_folder: Path, shards: Path
 ) -> None:
     with pytest.raises(
-        InputError, match=r"the loss explodes: it is .* for 2 steps in a row in step \d+ \(record '.*and the step was not"
+        InputError,
+        match=r"the loss explodes: it is .* for 2 steps in a row in step \d+ \(record '.*and the step was not",
     ):
         explode(tmp_path / "whole", tiny_folder, shards)
     (path,) = (tmp_path / "whole" / "version_0").glob("exploding-step-*.json")
@@ -144,8 +146,15 @@ def test_a_run_that_works_is_not_stopped(tmp_path: Path, tiny_folder: Path, shar
 
 
 @pytest.mark.slow
-def test_two_processes_stop_together_at_a_loss_that_explodes(tmp_path: Path, root: Path, shards: Path, tiny_folder: Path) -> None:
-    more = ("--model.optimizer.lr=1", "--model.warmup_ratio=0", "--model.loss_limit.factor=3", "--model.loss_limit.steps=2")
+def test_two_processes_stop_together_at_a_loss_that_explodes(
+    tmp_path: Path, root: Path, shards: Path, tiny_folder: Path
+) -> None:
+    more = (
+        "--model.optimizer.lr=1",
+        "--model.warmup_ratio=0",
+        "--model.loss_limit.factor=3",
+        "--model.loss_limit.steps=2",
+    )
     done = run_apart(sys.executable, *fit_arguments(tmp_path / "run", root, shards, tiny_folder, "ddp_cpu", *more))
     assert done.returncode == 2, done.stderr[-3000:]
     assert done.stderr.count("the loss explodes") == 1 and "Traceback" not in done.stderr

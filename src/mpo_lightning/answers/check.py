@@ -103,7 +103,9 @@ def _check_choice(text: str, question: Question) -> Verdict:
     gold = gold_choice(question)
     right = None if gold is None else place == gold or _same_option(question.choices[place], question.choices[gold])
     source = said or Extraction(question.choices[place], "prose", 0.85)
-    return Verdict(right, source.text, options.LETTERS[place], f"{source.rule}/{rule}", round(source.confidence * confidence, 3))
+    return Verdict(
+        right, source.text, options.LETTERS[place], f"{source.rule}/{rule}", round(source.confidence * confidence, 3)
+    )
 
 
 def _same_option(one: str, other: str) -> bool:
@@ -129,7 +131,9 @@ def _check_number(text: str, question: Question) -> Verdict:
     if found is None and said is not None and SPAN.search(said.text):
         return Verdict(None, said.text, None, f"{said.rule}/range", 0.5)
     if said is not None and is_refusal(said.text) and (found is None or len(said.text) <= SHORT_REFUSAL):
-        return Verdict(False if found is None else None, said.text, None, f"{said.rule}/refusal", 0.9 if found is None else 0.5)
+        return Verdict(
+            False if found is None else None, said.text, None, f"{said.rule}/refusal", 0.9 if found is None else 0.5
+        )
     if found is None and said is not None and any(mark.isdigit() for mark in said.text):
         # An answer that is announced, and is not one number.
         return Verdict(None, said.text, None, f"{said.rule}/no single number", 0.5)
@@ -158,7 +162,11 @@ def _same_number(found: Number, question: Question) -> bool | None:
         return None
     if found.value == gold.value:
         return True
-    if question.kind is Kind.FLOAT and question.precision is not None and _near(found.value, gold.value, question.precision):
+    if (
+        question.kind is Kind.FLOAT
+        and question.precision is not None
+        and _near(found.value, gold.value, question.precision)
+    ):
         return round(found.value, question.precision) == round(gold.value, question.precision)
     return None if gold.percent and not found.percent and gold.value == 100 * found.value else False
 
@@ -176,7 +184,9 @@ def _check_list(text: str, question: Question) -> Verdict:
     gold = [number.value for number in find_numbers(question.gold)]
     found: list[Fraction] = [number.value for number in find_numbers(brackets[-1] if brackets else source)]
     if not found:
-        return Verdict(False if is_refusal(text) else None, source, None, "refusal" if is_refusal(text) else "no list found", 0.5)
+        return Verdict(
+            False if is_refusal(text) else None, source, None, "refusal" if is_refusal(text) else "no list found", 0.5
+        )
     prediction = "[" + ", ".join(map(plain, found)) + "]"
     return Verdict(found == gold, source, prediction, f"{said.rule if said else 'text'}/list", 0.9)
 
@@ -226,7 +236,9 @@ def _unequal(said: Extraction, golds: list[str], found: list[str], precision: in
         number = number_in(part.text)
         if number is None:
             return Verdict(None, said.text, None, f"{said.rule}/no single number", 0.5)
-        return Verdict(number.value == wanted.value, said.text, plain(number.value), f"{said.rule}/number", said.confidence)
+        return Verdict(
+            number.value == wanted.value, said.text, plain(number.value), f"{said.rule}/number", said.confidence
+        )
     for reading in found:
         if not is_worded(reading) and equivalent(golds[0], reading, precision) is False:
             return Verdict(False, said.text, reading, f"{said.rule}/expression", said.confidence)

@@ -44,7 +44,11 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
         if first.value == second.value or _rounds_to(gold, prediction, first.value, second.value, precision):
             return True
         # 75 % and 0.75: suites disagree.
-        return None if first.percent != second.percent and first.value in (100 * second.value, second.value / 100) else False
+        return (
+            None
+            if first.percent != second.percent and first.value in (100 * second.value, second.value / 100)
+            else False
+        )
     gold, prediction = _without_words(gold), _without_words(prediction)
     left, right = _parsed(gold), _parsed(prediction)
     if left is None or right is None:
@@ -86,7 +90,9 @@ def _repeating(source: str) -> str:
     if found is None:
         return source
     whole, fixed, repeated = found[1] or "0", found[2], found[3]
-    value = Fraction(int(whole + fixed), 10 ** len(fixed)) + Fraction(int(repeated), 10 ** len(fixed) * (10 ** len(repeated) - 1))
+    value = Fraction(int(whole + fixed), 10 ** len(fixed)) + Fraction(
+        int(repeated), 10 ** len(fixed) * (10 ** len(repeated) - 1)
+    )
     return f"{value.numerator}/{value.denominator}"
 
 
@@ -177,7 +183,9 @@ def _plain(tree: Tree) -> Tree:
 
 
 def _has_sign(tree: Tree) -> bool:
-    return tree[0] == "pm" or (tree[0] in ("add", "mul", "div", "neg", "pow") and any(_has_sign(part) for part in tree[1:]))
+    return tree[0] == "pm" or (
+        tree[0] in ("add", "mul", "div", "neg", "pow") and any(_has_sign(part) for part in tree[1:])
+    )
 
 
 def _with_sign(tree: Tree, sign: int) -> Tree:
@@ -272,7 +280,9 @@ def _same_value(gold: Tree, prediction: Tree, precision: int) -> bool:
     first, second = values(gold), values(prediction)
     if first is None or second is None:
         return False
-    if all(abs(one - other) <= CLOSE * max(abs(one), abs(other), 1e-6) for one, other in zip(first, second, strict=True)):
+    if all(
+        abs(one - other) <= CLOSE * max(abs(one), abs(other), 1e-6) for one, other in zip(first, second, strict=True)
+    ):
         return True
     for rounded, exact, is_gold in ((gold, second, True), (prediction, first, False)):
         places = _decimals(rounded)
@@ -280,7 +290,9 @@ def _same_value(gold: Tree, prediction: Tree, precision: int) -> bool:
             if exact[0] != exact[1] or not ((is_gold and places > 1) or places >= precision):
                 continue
             target = (first if is_gold else second)[0].real
-            if not float(exact[0].real).is_integer() and abs(exact[0].real - target) <= 0.5 * 10.0**-places * (1 + 1e-9):
+            if not float(exact[0].real).is_integer() and abs(exact[0].real - target) <= 0.5 * 10.0**-places * (
+                1 + 1e-9
+            ):
                 return True
     return False
 

@@ -68,7 +68,10 @@ def value_at(tree: Tree, point: int) -> Value:
     if head == "div":
         return left / right
     if isinstance(left, Fraction) and isinstance(right, Fraction) and right.denominator == 1:
-        if abs(right) > MAX_POWER or abs(right) * max(left.numerator.bit_length(), left.denominator.bit_length()) > MAX_BITS:
+        if (
+            abs(right) > MAX_POWER
+            or abs(right) * max(left.numerator.bit_length(), left.denominator.bit_length()) > MAX_BITS
+        ):
             raise NoNumber
         return left**right
     if isinstance(left, float | Fraction) and left < 0 and tree[2][0] == "div" and tree[2][2] == ("num", Fraction(3)):
@@ -79,7 +82,11 @@ def value_at(tree: Tree, point: int) -> Value:
 def _call(name: str, arguments: tuple[Any, ...], point: int) -> Value:
     if name == "binom":
         above, below = (value_at(argument, point).real for argument in arguments)
-        return float(math.comb(int(above), int(below))) if 0 <= below <= above <= 500 else _hashed(f"{name}{above}{below}", point)
+        return (
+            float(math.comb(int(above), int(below)))
+            if 0 <= below <= above <= 500
+            else _hashed(f"{name}{above}{below}", point)
+        )
     if name in ("sum", "prod", "int", "lim", "bigcup"):
         return _hashed(name + "".join(_named(argument, point) for argument in arguments), point)
     numbers = [complex(value_at(argument, point)) for argument in arguments]
@@ -91,8 +98,20 @@ def _call(name: str, arguments: tuple[Any, ...], point: int) -> Value:
         return Fraction((math.floor if name == "floor" else math.ceil)(numbers[0].real))
     if name == "lg":
         return cmath.log10(numbers[0])
-    functions = {"ln": cmath.log, "log": cmath.log, "exp": cmath.exp, "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "arcsin": cmath.asin,
-                 "arccos": cmath.acos, "arctan": cmath.atan, "sinh": cmath.sinh, "cosh": cmath.cosh, "tanh": cmath.tanh}  # fmt: skip
+    functions = {
+        "ln": cmath.log,
+        "log": cmath.log,
+        "exp": cmath.exp,
+        "sin": cmath.sin,
+        "cos": cmath.cos,
+        "tan": cmath.tan,
+        "arcsin": cmath.asin,
+        "arccos": cmath.acos,
+        "arctan": cmath.atan,
+        "sinh": cmath.sinh,
+        "cosh": cmath.cosh,
+        "tanh": cmath.tanh,
+    }
     if name in functions and len(numbers) == 1:
         return functions[name](numbers[0])
     if name in ("cot", "sec", "csc") and len(numbers) == 1:

@@ -99,7 +99,12 @@ class _Parser(TokenStream):
             elif self._starts_factor():
                 right = self.power()
                 whole = left[1] if left[0] == "neg" else left
-                if whole[0] == "num" and right[0] == "div" and right[1][0] == right[2][0] == "num" and whole[1].denominator == 1:
+                if (
+                    whole[0] == "num"
+                    and right[0] == "div"
+                    and right[1][0] == right[2][0] == "num"
+                    and whole[1].denominator == 1
+                ):
                     mixed = ("add", whole, right)  # -2 1/2 is -2.5
                     left = ("neg", mixed) if left[0] == "neg" else mixed
                 else:

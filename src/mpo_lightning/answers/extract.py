@@ -48,15 +48,20 @@ REFUSAL = re.compile(
 CONCLUSION = re.compile(
     r"(?:^|(?<=[\s,.;:*]))(?:therefore|thus|hence|so|consequently|in\s+conclusion|in\s+total|finally|as\s+a\s+result|accordingly|this\s+means|overall|to\s+summarize)\b|因此|所以|综上|故|总共|一共",
     re.IGNORECASE,
-)  # fmt: skip
+)
 
-STATED = re.compile(r"(?:\b(?:is|are|was|were|be|equals)\b|[=≈:])\s*(?:approximately|about|around|only|exactly|equal\s+to|\$|:|\\[(\[])*\s*-?[\d.,]+(?:\s?\S{1,12}){0,2}[.)$]*$", re.IGNORECASE)  # fmt: skip
+STATED = re.compile(
+    r"(?:\b(?:is|are|was|were|be|equals)\b|[=≈:])\s*(?:approximately|about|around|only|exactly|equal\s+to|\$|:|\\[(\[])*\s*-?[\d.,]+(?:\s?\S{1,12}){0,2}[.)$]*$",
+    re.IGNORECASE,
+)
 REMAINING = re.compile(
     rf"({WRITTEN})\s+(?:(?!on\b|the\b|to\b|at\b|in\b)[a-z]+\s+){{0,2}}(?:remain(?:s|ing)?|left)\b(?!\s+(?:side|of|hand))|\b(?:leaves|leaving)\b\D{{0,25}}\d",
     re.IGNORECASE,
 )
 """What is left."""
-INVENTED = re.compile(r"\n[ \t]*(?:#+[ \t]*)?(?:Question|Hint|Human|User|Instruction|Problem)\s?\d{0,3}\s?:", re.IGNORECASE)
+INVENTED = re.compile(
+    r"\n[ \t]*(?:#+[ \t]*)?(?:Question|Hint|Human|User|Instruction|Problem)\s?\d{0,3}\s?:", re.IGNORECASE
+)
 """Where a model that does not know its end goes on with a question of its own."""
 
 RUN = re.compile(r"(.{1,8}?)\1{40,}", re.DOTALL)
@@ -78,7 +83,9 @@ def clean(response: str) -> str:
         response = response.rsplit("</think>", 1)[1]
     response = SPECIAL.sub(" ", response)
     if not response.isascii():
-        response = "".join(unicodedata.normalize("NFKC", mark) if "\uff01" <= mark <= "\uff5e" else mark for mark in response)
+        response = "".join(
+            unicodedata.normalize("NFKC", mark) if "\uff01" <= mark <= "\uff5e" else mark for mark in response
+        )
         response = response.replace("’", "'").replace("\u00a0", " ").replace("\u202f", " ").replace("\u2212", "-")
     if "**" in response or "__" in response:
         response = EMPHASIS.sub("", response)
@@ -112,7 +119,10 @@ def announced(text: str) -> Extraction | None:
                 continue
             if rule == "announced" and pattern is ANNOUNCED and _weak(text, match, behind):
                 continue
-            best = match.start(), Extraction(behind, "final answer" if match[0].lower().startswith("final") else rule, 0.95)
+            best = (
+                match.start(),
+                Extraction(behind, "final answer" if match[0].lower().startswith("final") else rule, 0.95),
+            )
     return best[1] if best else None
 
 
@@ -152,7 +162,13 @@ def _weak(text: str, match: re.Match[str], behind: str) -> bool:
     """Announcements of something else: "the answer is not ...", "answer is in the form"; a question repeated from the prompt."""
     if re.search(r"\b(?:could|might|may|can)\b", match[0], re.IGNORECASE):
         return True
-    return bool(re.match(r"(?:not\s+(?:clear|given|provided|possible|among|shown|listed)|in\s+the\s+form|as\s+follows|based\s+on|the\s+question|below\b|obtained|found\s+by)", behind, re.IGNORECASE))  # fmt: skip
+    return bool(
+        re.match(
+            r"(?:not\s+(?:clear|given|provided|possible|among|shown|listed)|in\s+the\s+form|as\s+follows|based\s+on|the\s+question|below\b|obtained|found\s+by)",
+            behind,
+            re.IGNORECASE,
+        )
+    )
 
 
 def is_refusal(text: str) -> bool:

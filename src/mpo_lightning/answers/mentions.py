@@ -8,8 +8,40 @@ from mpo_lightning.answers.qualifiers import is_answer_no, is_denied, without_bo
 from mpo_lightning.answers.yes_no import BUT_YES
 
 EMPTY = frozenset(
-    ["a", "an", "the", "it", "its", "would", "will", "may", "might", "could", "be", "is", "are", "was", "were", "in", "of", "to", "and", "also", "they", "there", "this", "that", "if", "then", "for", "with", "on", "by", "number"]
-)  # fmt: skip
+    [
+        "a",
+        "an",
+        "the",
+        "it",
+        "its",
+        "would",
+        "will",
+        "may",
+        "might",
+        "could",
+        "be",
+        "is",
+        "are",
+        "was",
+        "were",
+        "in",
+        "of",
+        "to",
+        "and",
+        "also",
+        "they",
+        "there",
+        "this",
+        "that",
+        "if",
+        "then",
+        "for",
+        "with",
+        "on",
+        "by",
+        "number",
+    ]
+)
 """Words that tell no option from another."""
 
 
@@ -70,7 +102,11 @@ def mentioned_options(text: str, choices: tuple[str, ...]) -> list[int]:
             if (
                 wanted[-1].isalnum()
                 and wanted[-1].isascii()
-                and ((after.isalnum() and after.isascii()) or after == "_" or (numeric and after in ".,/^√°" and follows.isdigit()))
+                and (
+                    (after.isalnum() and after.isascii())
+                    or after == "_"
+                    or (numeric and after in ".,/^√°" and follows.isdigit())
+                )
             ):
                 continue
             if wanted == "no":
@@ -90,7 +126,9 @@ def mentioned_options(text: str, choices: tuple[str, ...]) -> list[int]:
     inside = [
         one
         for one in spans
-        if not any(other[0] <= one[0] and one[1] <= other[1] and other[1] - other[0] > one[1] - one[0] for other in spans)
+        if not any(
+            other[0] <= one[0] and one[1] <= other[1] and other[1] - other[0] > one[1] - one[0] for other in spans
+        )
     ]
     return sorted({place for _, _, place in inside})
 
@@ -100,7 +138,9 @@ def all_words_option(sentence: str, choices: tuple[str, ...]) -> int | None:
     there = _stems(sentence)
     wanted = [_stems(choice) for choice in choices]
     found = [
-        place for place, stems in enumerate(wanted) if stems <= there and any(len(stem) > 1 and stem.isalpha() for stem in stems)
+        place
+        for place, stems in enumerate(wanted)
+        if stems <= there and any(len(stem) > 1 and stem.isalpha() for stem in stems)
     ]
     found = [place for place in found if not any(wanted[place] < wanted[other] for other in found)]
     return found[0] if len(found) == 1 else None

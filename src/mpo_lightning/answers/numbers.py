@@ -10,12 +10,38 @@ from functools import lru_cache
 
 from mpo_lightning.answers.units import UNIT
 
-UNITS = {word: number for number, word in enumerate(
-    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
-)}  # fmt: skip
+UNITS = {
+    word: number
+    for number, word in enumerate(
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+        ]
+    )
+}
 TENS = {
     word: 10 * number
-    for number, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2)
+    for number, word in enumerate(
+        ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2
+    )
 }
 SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 HAN = {"零": 0, "〇": 0, "一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9}
@@ -32,7 +58,9 @@ PARTS = {
     "fifth": 5,
     "fifths": 5,
 }
-FRACTION_WORDS = re.compile(r"\b(?:(one|two|three|four|a)[ -])?(half|halves|thirds?|quarters?|fourths?|fifths?)\b", re.IGNORECASE)
+FRACTION_WORDS = re.compile(
+    r"\b(?:(one|two|three|four|a)[ -])?(half|halves|thirds?|quarters?|fourths?|fifths?)\b", re.IGNORECASE
+)
 DOZEN = re.compile(r"\b(?P<half>half\s+(?:a\s+)?)?(?:a\s|one\s)?dozen\b", re.IGNORECASE)
 
 SPOKEN_SIGN = re.compile(r"(?:(?<![\w)] )\bminus|\bnegative) $", re.IGNORECASE)
@@ -94,7 +122,11 @@ def find_numbers(text: str) -> list[Number]:
         numbers += _han_numbers(text)
     if LETTERS.search(text):
         words = _word_numbers(text)
-        numbers = [number for number in numbers if not any(word.start <= number.start and word.end > number.end for word in words)]
+        numbers = [
+            number
+            for number in numbers
+            if not any(word.start <= number.start and word.end > number.end for word in words)
+        ]
         numbers += [word for word in words if not any(number.start <= word.start < number.end for number in numbers)]
     return sorted(numbers, key=lambda number: number.start) if len(numbers) > 1 else numbers
 
@@ -186,7 +218,9 @@ def _word_numbers(text: str) -> list[Number]:
             elif word != "and":
                 current += UNITS.get(word, TENS.get(word, 0))
         value = Fraction(total + current)
-        if sign := re.search(r"\b(?:minus|negative)\s$", text[max(0, match.start() - 10) : match.start()], re.IGNORECASE):
+        if sign := re.search(
+            r"\b(?:minus|negative)\s$", text[max(0, match.start() - 10) : match.start()], re.IGNORECASE
+        ):
             found.append(Number(-value, match.start() - len(sign[0]), match.end()))
         else:
             found.append(Number(value, *match.span()))

@@ -38,7 +38,12 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, floa
     if is_listing(text):
         text = LISTED.sub("\n", text).strip()
     first_line, _, rest = text.partition("\n")
-    if rest.strip() and len(first_line) < 120 and (chosen := letter_in(first_line, len(choices))) and chosen[1] == "letter":
+    if (
+        rest.strip()
+        and len(first_line) < 120
+        and (chosen := letter_in(first_line, len(choices)))
+        and chosen[1] == "letter"
+    ):
         return chosen[0], "first line", 0.9
     found = sentences(text)
     concluding = [sentence for sentence in found[:-5:-1] if CONCLUSION.search(sentence)]

@@ -33,7 +33,8 @@ ASIDE = re.compile(
 EITHER = re.compile(r"(?<![A-Za-z])[(（]?[A-H][)）]?\s*(?:or|或者?|/)\s*[(（]?[A-H][)）]?(?![A-Za-z])")
 
 ANSWER_NO = re.compile(
-    r"\W*$|\s*[,.;:!)\"'*—–\n-]|\s+(?:it|there|they|he|she|this|that|these|because|since|we|i|you|not|as)\b", re.IGNORECASE
+    r"\W*$|\s*[,.;:!)\"'*—–\n-]|\s+(?:it|there|they|he|she|this|that|these|because|since|we|i|you|not|as)\b",
+    re.IGNORECASE,
 )
 """Behind a "no" that is an answer; in front of a noun it only counts ("no other bar")."""
 
@@ -55,7 +56,9 @@ def is_answer_no(behind: str) -> bool:
 
 
 _MORE = r"(?:more|less|fewer|greater|higher|lower|larger|smaller|above|below|older|younger)"
-_BOUND = r"(?:more|less|\w{2,12}er)\s+than|at\s+(?:most|least)|up\s+to|over|under|above|below|exceed(?:s|ing)?|not(?:\s+be)?"
+_BOUND = (
+    r"(?:more|less|\w{2,12}er)\s+than|at\s+(?:most|least)|up\s+to|over|under|above|below|exceed(?:s|ing)?|not(?:\s+be)?"
+)
 _HAN = "大于|小于|至少|至多|不超过|超过|不到|少于|多于|最多|最少|高于|低于|不是"
 
 COMPARISON = re.compile(
@@ -93,7 +96,9 @@ def is_bound(text: str, signs: bool = True) -> bool:
         text: the answer.
         signs: whether < and the like count.
     """
-    denied = re.match(r"\W*(?:definitely\s+|clearly\s+|certainly\s+)?(?:not|never|anything\s+but)\b|\W*不是", text, re.IGNORECASE)
+    denied = re.match(
+        r"\W*(?:definitely\s+|clearly\s+|certainly\s+)?(?:not|never|anything\s+but)\b|\W*不是", text, re.IGNORECASE
+    )
     return bool(denied or COMPARISON.search(text) or OPERATED.search(text) or (signs and SIGN.search(text)))
 
 

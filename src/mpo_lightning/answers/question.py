@@ -83,14 +83,18 @@ def question_of(row: dict[str, Any]) -> Question:
     """
     gold = str(row["answer"]).strip()
     listed = row.get("choices")
-    choices = tuple(map(str, listed)) if isinstance(listed, list) and len(listed) > 1 else options_of(str(row["question"]))
+    choices = (
+        tuple(map(str, listed)) if isinstance(listed, list) and len(listed) > 1 else options_of(str(row["question"]))
+    )
     letter = gold.strip("()（）.").upper()
     if choices and (gold in choices or (len(letter) == 1 and letter in "ABCDEFGH"[: len(choices)])):
         return Question(Kind.CHOICE, gold if gold in choices else letter, choices)
     if not choices and len(letter) == 1 and letter in "ABCDE":
         return Question(Kind.CHOICE, letter, tuple("ABCDE"))
     if gold.lower() in ("yes", "no", "true", "false"):
-        return Question(Kind.CHOICE, gold.lower(), ("yes", "no") if gold.lower() in ("yes", "no") else ("true", "false"))
+        return Question(
+            Kind.CHOICE, gold.lower(), ("yes", "no") if gold.lower() in ("yes", "no") else ("true", "false")
+        )
     number = parse_number(gold)
     if number is not None and number.value.denominator == 1 and "." not in gold:
         return Question(Kind.INTEGER, gold)

@@ -58,7 +58,9 @@ REPLACED = (
     (re.compile(r"\\#"), ""),
     (re.compile(r"\*\*"), "^"),
 )
-TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|texttt|operatorname|mathrm|mathbf|mathit|rm|bf)\s*\{([^{}]{0,200})\}")
+TEXT = re.compile(
+    r"\\(?:text|mbox|textbf|textit|textrm|texttt|operatorname|mathrm|mathbf|mathit|rm|bf)\s*\{([^{}]{0,200})\}"
+)
 TOKEN = re.compile(
     r"(?P<number>\d+(?:,\d{3})+(?![\d])(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
     r"|\\begin\s*\{(?P<begin>[a-zA-Z]+\*?)\}(?:\{[clr|]+\})?|\\end\s*\{(?P<end>[a-zA-Z]+\*?)\}"
@@ -69,8 +71,35 @@ TOKEN = re.compile(
     r"|(?P<other>\S)"
 )
 JOINING = {"and", "or", "和", "或", "и"}
-FUNCTIONS = {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln", "lg", "exp", "sqrt", "frac",
-             "binom", "max", "min", "floor", "ceil", "gcd", "lcm", "det", "deg"}  # fmt: skip
+FUNCTIONS = {
+    "sin",
+    "cos",
+    "tan",
+    "cot",
+    "sec",
+    "csc",
+    "arcsin",
+    "arccos",
+    "arctan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "log",
+    "ln",
+    "lg",
+    "exp",
+    "sqrt",
+    "frac",
+    "binom",
+    "max",
+    "min",
+    "floor",
+    "ceil",
+    "gcd",
+    "lcm",
+    "det",
+    "deg",
+}
 WORDS = FUNCTIONS | {
     "pi",
     "infty",
@@ -95,7 +124,9 @@ def tokenize(source: str) -> list[tuple[str, str]] | None:
         return None
     # Two backslashes end a row of a matrix; elsewhere they are one that was escaped.
     source = (
-        re.sub(r"\\\\\s?(?:\[\d+\w+\])?", "\x02", source) if "\\begin" in source else re.sub(r"\\\\(?=[a-zA-Z])", r"\\", source)
+        re.sub(r"\\\\\s?(?:\[\d+\w+\])?", "\x02", source)
+        if "\\begin" in source
+        else re.sub(r"\\\\(?=[a-zA-Z])", r"\\", source)
     )
     for pattern, by in REPLACED:
         source = pattern.sub(by, source)

@@ -30,11 +30,41 @@ PLAIN = re.compile(
     r"^[^A-Za-z\\]*\d[\d.,]*\s*\$?\s*([A-Za-z\u4e00-\u9fff°%²³]{1,20}(?:\s?/\s?[a-z]{1,6})?)(?:\s?\^\s?\{?([23])\}?)?\s*[.$]?\s*$"
 )
 SAME = {
-    "cm": "centimeter", "centimetre": "centimeter", "mm": "millimeter", "km": "kilometer", "kilometre": "kilometer", "m": "meter", "metre": "meter", "kg": "kilogram",
-    "g": "gram", "gm": "gram", "s": "second", "sec": "second", "min": "minute", "h": "hour", "hr": "hour", "l": "liter", "litre": "liter", "ml": "milliliter",
-    "in": "inch", "ft": "foot", "feet": "foot", "yd": "yard", "mi": "mile", "°": "degree", "deg": "degree", "percent": "%", "元": "yuan", "厘米": "centimeter", "米": "meter",
-    "千克": "kilogram", "克": "gram", "度": "degree", "平方厘米": "centimeter2", "平方米": "meter2",
-}  # fmt: skip
+    "cm": "centimeter",
+    "centimetre": "centimeter",
+    "mm": "millimeter",
+    "km": "kilometer",
+    "kilometre": "kilometer",
+    "m": "meter",
+    "metre": "meter",
+    "kg": "kilogram",
+    "g": "gram",
+    "gm": "gram",
+    "s": "second",
+    "sec": "second",
+    "min": "minute",
+    "h": "hour",
+    "hr": "hour",
+    "l": "liter",
+    "litre": "liter",
+    "ml": "milliliter",
+    "in": "inch",
+    "ft": "foot",
+    "feet": "foot",
+    "yd": "yard",
+    "mi": "mile",
+    "°": "degree",
+    "deg": "degree",
+    "percent": "%",
+    "元": "yuan",
+    "厘米": "centimeter",
+    "米": "meter",
+    "千克": "kilogram",
+    "克": "gram",
+    "度": "degree",
+    "平方厘米": "centimeter2",
+    "平方米": "meter2",
+}
 
 
 def unit_of(text: str) -> str | None:

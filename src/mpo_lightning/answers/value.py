@@ -12,7 +12,9 @@ from mpo_lightning.answers.readings import COPULA
 from mpo_lightning.answers.readings import FORMULA as FORMULAS
 from mpo_lightning.answers.units import ATTACHED, UNIT
 
-NONE = re.compile(r"\bthere\s+(?:are|is|were|was)\s+(?:no\b|none\b)|^\W*none\b|^no\s+\w+\s+(?:are|is|were|was)\b", re.IGNORECASE)
+NONE = re.compile(
+    r"\bthere\s+(?:are|is|were|was)\s+(?:no\b|none\b)|^\W*none\b|^no\s+\w+\s+(?:are|is|were|was)\b", re.IGNORECASE
+)
 SPAN = re.compile(r"\d\s*(?:to|or|~|–|-|:)\s*\d[\d.,]*[^\d]{0,30}$")
 """An answer that is a range is no number."""
 SEVERAL = re.compile(r"%\s+of\s+\d|\b[a-z]\s?=[^=]{1,20}[,;]\s*(?:and\s+)?[a-z]\s?=")
@@ -31,7 +33,8 @@ OUT_OF = re.compile(
 )
 """The whole that a count is part of."""
 YEAR = re.compile(
-    r"(?<!is )(?<!was )(?<!were )\b(?:in|since|by|until|from)\s+(?:the\s+year\s+)?(?=(?:1[5-9]|20)\d\d\b(?![,.]\d))", re.IGNORECASE
+    r"(?<!is )(?<!was )(?<!were )\b(?:in|since|by|until|from)\s+(?:the\s+year\s+)?(?=(?:1[5-9]|20)\d\d\b(?![,.]\d))",
+    re.IGNORECASE,
 )
 """When something was counted, unless that is what was asked ("was in 2015")."""
 BEHIND = tuple(
@@ -51,7 +54,9 @@ SUM_BEHIND = re.compile(r"(?<=\d)\s\(\s?\d+(?:\s?[-+*/×]\s?\d+)+\s?\)(?=\W*$)")
 def number_in(text: str) -> Number | None:
     """The number that an answer's words mean: the whole, the value of a formula, the one behind the last "=" or "is", the only one; None of several."""
     whole = parse_number(text)
-    if whole is not None and (text[-1:].isdigit() or not (LETTERED.search(text) or (" or " in text and is_bound(text)))):
+    if whole is not None and (
+        text[-1:].isdigit() or not (LETTERED.search(text) or (" or " in text and is_bound(text)))
+    ):
         return whole
     for _, _, inner in boxes(text)[-1:]:
         return number_in(inner)
@@ -144,4 +149,8 @@ def _without_latex(text: str) -> str:
     text = re.sub(r"\\(?:text|mbox|mathrm)\s*\{([^{}]*)\}", r" \1 ", text)
     text = UNIT_POWER.sub("", text)
     text = re.sub(r"\^\s?\{?\s?(?:\\circ|°)\s?\}?|\\degree", "°", text)
-    return re.sub(r"\\(?:left|right|[()\[\],;!: ])|\$(?!\s?\d)|(?<=\d)\s?\$|[*`{}]", " ", text).replace("\\approx", "≈").strip()
+    return (
+        re.sub(r"\\(?:left|right|[()\[\],;!: ])|\$(?!\s?\d)|(?<=\d)\s?\$|[*`{}]", " ", text)
+        .replace("\\approx", "≈")
+        .strip()
+    )

@@ -26,7 +26,9 @@ DENIED = re.compile(
     r"\b(?:not|no|none|neither|nobody|nothing|nowhere|never|zero|absent|missing|without|lacks?|fails?\s+to|untrue|false|incorrect|wrong|cannot|can't|(?:is|are|do|does|did|has|have|was|were)n't)\b|\bequal\s+to\s+(?:the\s+(?:number|value)|that)",
     re.IGNORECASE,
 )
-NOT_THERE = re.compile(r"(?:there|it|they)\s+(?:is|are)(?:n't|\s+not)\W*$|not\s+(?:in|on|visible|present|there)\b", re.IGNORECASE)
+NOT_THERE = re.compile(
+    r"(?:there|it|they)\s+(?:is|are)(?:n't|\s+not)\W*$|not\s+(?:in|on|visible|present|there)\b", re.IGNORECASE
+)
 BOTH = re.compile(r"\b(?:yes|true)\s+(?:and|or)\s+(?:no|false)\b", re.IGNORECASE)
 TAIL = re.compile(
     r",?\s+(?:as|because|since|while|whereas|so\s+there\s+(?:is|are))\b(?=.*\b(?:no|not|none)\b).*$|,\s*(?:and\s+)?not\s+.*$|\s+and\s+not\s+.*$",

@@ -52,7 +52,9 @@ def shard(
         )
     )
     with progress_bar("pairs", total=len(found.pairs)) as advance:
-        summary = write_shards(found, jobs, Path(output), strict, workers or min(len(jobs), os.cpu_count() or 1), advance)
+        summary = write_shards(
+            found, jobs, Path(output), strict, workers or min(len(jobs), os.cpu_count() or 1), advance
+        )
     for split, pairs in summary.pairs.items():
         if pairs:
             print(f"  {Path(output) / split}: {pairs:,} pairs")
@@ -97,7 +99,12 @@ def check(folder: str, workers: int | None = None) -> None:
 
 
 def show(
-    folder: str, output: str = "pairs.html", pairs: int = 32, model: str | None = None, max_tiles: int = 12, seed: int = 0
+    folder: str,
+    output: str = "pairs.html",
+    pairs: int = 32,
+    model: str | None = None,
+    max_tiles: int = 12,
+    seed: int = 0,
 ) -> None:
     """Writes a self-contained HTML page of pairs: pictures with their tiles, question, answers with their difference, token counts, and how each was made.
 
@@ -121,7 +128,10 @@ def show(
 
         processor = load_processor(model)
         encode = processor.tokenizer.encode
-        options = {"pictures": processor.pictures, "count_tokens": lambda text: len(encode(text, add_special_tokens=False))}
+        options = {
+            "pictures": processor.pictures,
+            "count_tokens": lambda text: len(encode(text, add_special_tokens=False)),
+        }
     count, damaged = write_page(Path(folder), Path(output), pairs, seed, max_tiles, **options)
     print(f"{output}: {count} pairs; open it in a browser")
     if damaged:
@@ -149,8 +159,12 @@ def index(folder: str, on_bad: OnBad = "strict") -> None:
 
 
 def import_pairs(
-    source: str, output: str, images: str | None = None, columns: Literal["auto", "trl", "ms-swift", "rlaif-v"] = "auto", on_bad: OnBad = "strict"
-) -> None:  # fmt: skip
+    source: str,
+    output: str,
+    images: str | None = None,
+    columns: Literal["auto", "trl", "ms-swift", "rlaif-v"] = "auto",
+    on_bad: OnBad = "strict",
+) -> None:
     """Turns preference pairs with the columns of TRL, ms-swift or RLAIF-V into MMPR annotations, for `mpo data shard`.
 
     Args:

@@ -70,8 +70,16 @@ def score(
 
 
 def _judged(
-    benchmark: "Benchmark", rows: list["Row"], mode: str, output: Path, url: str | None, model: str | None, replay: str | None, runs: int, at_once: int
-) -> list["Row"]:  # fmt: skip
+    benchmark: "Benchmark",
+    rows: list["Row"],
+    mode: str,
+    output: Path,
+    url: str | None,
+    model: str | None,
+    replay: str | None,
+    runs: int,
+    at_once: int,
+) -> list["Row"]:
     """Rows with the replies of a judge, or with extractions of a language model, where one is asked or replayed."""
     from mpo_lightning.evals.judges import KeptReplies, ServerChat
     from mpo_lightning.evals.scoring import extracted, judged
@@ -117,11 +125,15 @@ def _print(benchmark: "Benchmark", scored: "Scored", mode: str) -> None:
     console.print(table)
     for name, number in scored.numbers.items():
         unit = {"responses": "", "characters": " a response", "tokens": " a response"}.get(name, " %")
-        console.print(f"{name}: {number:,.1f}{unit}" if name != "responses" else f"{name}: {number:,.0f}", highlight=False)
+        console.print(
+            f"{name}: {number:,.1f}{unit}" if name != "responses" else f"{name}: {number:,.0f}", highlight=False
+        )
     if undecided := sum(score.verdict.correct is None for score in scored.scores) if benchmark.judge is None else 0:
         console.print(f"undecided: {undecided:,} responses, counted as wrong; their lines say why", highlight=False)
     if lines := rows_for(benchmark.name):
-        beside = Table(title=f"{scored.table.headline}, beside what the paper published (arXiv 2411.10442)", title_justify="left")
+        beside = Table(
+            title=f"{scored.table.headline}, beside what the paper published (arXiv 2411.10442)", title_justify="left"
+        )
         for name in ("model", "prompt", "score"):
             beside.add_column(name, justify="right" if name == "score" else "left")
         beside.add_row("this run", "", f"{scored.table.score:.1f}", style="bold")
@@ -198,8 +210,15 @@ def run(
     from mpo_lightning.inference.predict import PredictOptions
     from mpo_lightning.models.sampling import Sampling
 
-    counts = {"samples": samples, "limit": limit, "max_new_tokens": max_new_tokens, "max_tiles": max_tiles, "max_length": max_length,
-              "batch_size": batch_size, "num_nodes": num_nodes}  # fmt: skip
+    counts = {
+        "samples": samples,
+        "limit": limit,
+        "max_new_tokens": max_new_tokens,
+        "max_tiles": max_tiles,
+        "max_length": max_length,
+        "batch_size": batch_size,
+        "num_nodes": num_nodes,
+    }
     for name, value in counts.items():
         if value is not None and value < 1:
             raise InputError(f"--{name} must be at least 1, got {value}")
@@ -216,8 +235,10 @@ def run(
     if responses is None:
         return
     if chosen.judge is not None and judge_url is None and judge_replay is None:
-        print(f"{responses}: {len(problems):,} problems; {chosen.title} needs a judge: mpo eval score --benchmark {benchmark} --responses {responses} "
-              f"--output {Path(output) / 'scores.jsonl'} --judge_url URL")  # fmt: skip
+        print(
+            f"{responses}: {len(problems):,} problems; {chosen.title} needs a judge: mpo eval score --benchmark {benchmark} --responses {responses} "
+            f"--output {Path(output) / 'scores.jsonl'} --judge_url URL"
+        )
         return
     score(
         benchmark,
@@ -235,9 +256,17 @@ def run(
 
 
 def _respond(
-    benchmark: "Benchmark", problems: list["Row"], model: str, images: Path, output: Path, cot: bool, samples: int, options: Any, trainer: dict[str, Any],
+    benchmark: "Benchmark",
+    problems: list["Row"],
+    model: str,
+    images: Path,
+    output: Path,
+    cot: bool,
+    samples: int,
+    options: Any,
+    trainer: dict[str, Any],
     limits: tuple[int, int, str],
-) -> Path | None:  # fmt: skip
+) -> Path | None:
     """The file of responses; None on all processes but the first."""
     from dataclasses import asdict
 
@@ -252,10 +281,24 @@ def _respond(
     prompts: Any = ProblemPrompts(benchmark, problems, images, cot)
     processor = load_processor(model, template)
     asked = fingerprint_of(problems, [benchmark.question(row, cot) for row in problems])
-    settings = {"prompts": asked, "model": model_fingerprint(model), "tokenizer": tokenizer_fingerprint(processor.tokenizer),
-                "images": str(images.resolve()), "template": processor.template.name, "max_tiles": max_tiles, "max_length": max_length}  # fmt: skip
-    shown = settings | {"benchmark": benchmark.name, "checkpoint": model, "cot": cot, "samples": samples, "max_new_tokens": options.max_new_tokens,
-                        "dtype": options.dtype, "sampling": asdict(options.sampling) if options.sampling else None}  # fmt: skip
+    settings = {
+        "prompts": asked,
+        "model": model_fingerprint(model),
+        "tokenizer": tokenizer_fingerprint(processor.tokenizer),
+        "images": str(images.resolve()),
+        "template": processor.template.name,
+        "max_tiles": max_tiles,
+        "max_length": max_length,
+    }
+    shown = settings | {
+        "benchmark": benchmark.name,
+        "checkpoint": model,
+        "cot": cot,
+        "samples": samples,
+        "max_new_tokens": options.max_new_tokens,
+        "dtype": options.dtype,
+        "sampling": asdict(options.sampling) if options.sampling else None,
+    }
     responses = output / "responses.jsonl"
     if is_first():
         begin(output, shown)
@@ -264,9 +307,13 @@ def _respond(
     if samples > 1:
         prompts = Repeated(prompts, samples)
     encoder = processor.encoder(max_tiles, max_length, "set_aside")
-    count, refused = run_predict(model, processor, prompts, responses, settings | {"samples": samples}, encoder, trainer, options)
+    count, refused = run_predict(
+        model, processor, prompts, responses, settings | {"samples": samples}, encoder, trainer, options
+    )
     if refused:
-        print(f"{responses}: {refused:,} of {count:,} problems could not be asked; their lines say why, and they count as wrong")
+        print(
+            f"{responses}: {refused:,} of {count:,} problems could not be asked; their lines say why, and they count as wrong"
+        )
     return responses if count else None
 
 

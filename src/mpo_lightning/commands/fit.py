@@ -50,7 +50,9 @@ def _checkpoint_folders(config: Namespace) -> list[Path]:
     folders = [str(found["dirpath"]) for found in options if found.get("dirpath")]
     for folder in (str(config.trainer.default_root_dir or ""), *folders):
         if "://" in folder:
-            raise InputError(f"{folder}: checkpoints are written to a disk that all machines share, not to a URL; give a folder")
+            raise InputError(
+                f"{folder}: checkpoints are written to a disk that all machines share, not to a URL; give a folder"
+            )
     return [_expanded(folder) for folder in folders]
 
 
@@ -125,17 +127,24 @@ class MPOCLI(LightningCLI):
         config = self.config[self.subcommand]
         others = _checkpoint_folders(config)
         run_folder = config.trainer.default_root_dir = str(_expanded(config.trainer.default_root_dir or "runs"))
-        for name, place in (("trainer.default_root_dir", Path(run_folder)), *(("dirpath", folder) for folder in others)):
+        for name, place in (
+            ("trainer.default_root_dir", Path(run_folder)),
+            *(("dirpath", folder) for folder in others),
+        ):
             if place.exists() and not place.is_dir():
                 raise InputError(f"{name}: {place} is a file; give a folder for the run")
             if place.is_symlink() and not place.exists():
-                raise InputError(f"{name}: {place} is a link to a folder that is not there; mount its disk, or give another")
+                raise InputError(
+                    f"{name}: {place} is a link to a folder that is not there; mount its disk, or give another"
+                )
         asked = str(config.get("ckpt_path") or "")
         if asked in ("auto", "last"):
             _refuse_hidden_checkpoints(config, Path(run_folder))
         fit = self.subcommand == "fit"
         if fit and is_first():
-            self.locks = tuple(RunLock(folder) for folder in sorted({path.resolve() for path in (Path(run_folder), *others)}))
+            self.locks = tuple(
+                RunLock(folder) for folder in sorted({path.resolve() for path in (Path(run_folder), *others)})
+            )
             for lock in self.locks:
                 lock.take()
         elif asked in ("auto", "last") and is_first():

@@ -106,7 +106,9 @@ def _refuse_contradictions(config: Any, nodes: int, gpus: int) -> None:
     """Raises InputError where `mpo fit` would not use these machines, or not go on by itself, which is what the script is for."""
     trainer = config.trainer
     if config.ckpt_path not in (None, "auto", "last"):
-        raise InputError(f"--ckpt_path {config.ckpt_path} has no place in a launch script: it goes on by itself; leave it out")
+        raise InputError(
+            f"--ckpt_path {config.ckpt_path} has no place in a launch script: it goes on by itself; leave it out"
+        )
     for name, option, given, untold in (("num_nodes", "--nodes", nodes, "1"), ("devices", "--gpus", gpus, "auto")):
         if str(trainer[name]) not in (str(given), untold, "-1"):
             raise InputError(

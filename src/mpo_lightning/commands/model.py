@@ -20,7 +20,9 @@ def tiny(output: str, seed: int = 0) -> None:
     print(f"{output}: {write_tiny_model(Path(output), seed):,} parameters")
 
 
-def convert(source: str, output: str, to: Literal["transformers", "opengvlab"] = "transformers", like: str | None = None) -> None:
+def convert(
+    source: str, output: str, to: Literal["transformers", "opengvlab"] = "transformers", like: str | None = None
+) -> None:
     """Rewrites a checkpoint from the original OpenGVLab layout to transformers', or back, exactly: the same numbers under other names.
 
     Runs no remote code, needs memory for one shard of 2 GB, and stops with the name of whatever does not fit. All of InternVL2's language
@@ -53,13 +55,20 @@ def convert(source: str, output: str, to: Literal["transformers", "opengvlab"] =
         if not (target / name).is_file()
     }
     if to == "opengvlab" and (missing or "auto_map" not in config):
-        print("  its Python files are not there; for tools that run them, give --like ORIGINAL with a complete download")
+        print(
+            "  its Python files are not there; for tools that run them, give --like ORIGINAL with a complete download"
+        )
 
 
 def chat(
-    folder: str, question: str, image: list[str] | str | None = None, max_new_tokens: int = 512, max_tiles: int = 12, template: str = "auto",
+    folder: str,
+    question: str,
+    image: list[str] | str | None = None,
+    max_new_tokens: int = 512,
+    max_tiles: int = 12,
+    template: str = "auto",
     device: str = "auto",
-) -> None:  # fmt: skip
+) -> None:
     """Answers one question about pictures, printed as it comes: the quickest proof that a checkpoint works. For example:
     mpo model chat MODEL "What is in the picture?" --image photo.jpg
 
@@ -180,7 +189,9 @@ def plan(
     from mpo_lightning.models.memory import Row, plan_memory
 
     if min(devices, pairs, prompt, chosen, rejected) < 1 or tiles < 0:
-        raise InputError("--devices, --pairs, --prompt, --chosen and --rejected must be at least 1, and --tiles at least 0")
+        raise InputError(
+            "--devices, --pairs, --prompt, --chosen and --rejected must be at least 1, and --tiles at least 0"
+        )
     if pairs * (prompt + chosen + rejected) > 2**17 or keep_logits_gib < 0:
         raise InputError(f"a row may have at most {2**17:,} text tokens here, and --keep_logits_gib must be at least 0")
     if strategy == "single" and devices > 1:
@@ -189,17 +200,31 @@ def plan(
         raise InputError("--reference adapter needs --lora_rank")
     lora = Lora(rank=lora_rank, dropout=0.0) if lora_rank is not None else None
     found = plan_memory(
-        config_of(model), Row(pairs, tiles, prompt, chosen, rejected), reference, freeze or (), lora, gradient_checkpointing, precision,
-        keep_logits_gib, strategy, devices,
-    )  # fmt: skip
-    print(f"{model}: {pairs} pair{'s' * (pairs > 1)} of {tiles} tiles a row, on {devices} device{'s' * (devices > 1)} ({strategy})")
+        config_of(model),
+        Row(pairs, tiles, prompt, chosen, rejected),
+        reference,
+        freeze or (),
+        lora,
+        gradient_checkpointing,
+        precision,
+        keep_logits_gib,
+        strategy,
+        devices,
+    )
+    print(
+        f"{model}: {pairs} pair{'s' * (pairs > 1)} of {tiles} tiles a row, on {devices} device{'s' * (devices > 1)} ({strategy})"
+    )
     for item in fields(found):
         if getattr(found, item.name):
             print(f"  {item.name:<12}{getattr(found, item.name) / 1e9:>9.2f} GB")
-    print(f"  {'together':<12}{found.total / 1e9:>9.2f} GB a device, at the peak of a step; allow a tenth more for the allocator")
+    print(
+        f"  {'together':<12}{found.total / 1e9:>9.2f} GB a device, at the peak of a step; allow a tenth more for the allocator"
+    )
     cards = [card for card in CARDS_GB if found.total * 1.1 < card * 1e9]
     print(
-        f"  fits on cards of {', '.join(map(str, cards))} GB" if cards else f"  fits on none of {', '.join(map(str, CARDS_GB))} GB"
+        f"  fits on cards of {', '.join(map(str, cards))} GB"
+        if cards
+        else f"  fits on none of {', '.join(map(str, CARDS_GB))} GB"
     )
 
 

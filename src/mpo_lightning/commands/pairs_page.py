@@ -146,7 +146,9 @@ def write_page(
         except BadRecord as error:
             damaged += 1
             reason = html.escape(f"{found.where(record)}: {error}")
-            articles.append(f'<article class="damaged"><h2>{html.escape(found.key(record))}</h2><p>{reason}</p></article>')
+            articles.append(
+                f'<article class="damaged"><h2>{html.escape(found.key(record))}</h2><p>{reason}</p></article>'
+            )
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{html.escape(str(folder))}</title><style>{STYLE}</style></head><body><h1>{html.escape(str(folder))}</h1>"
@@ -206,7 +208,9 @@ def marked_difference(chosen: str, rejected: str) -> tuple[str, str]:
     """Both answers as HTML, the words that the other does not have inside `<mark>`."""
     left, right = (re.findall(r"\s+|\w+|[^\w\s]", text) for text in (chosen, rejected))
     sides: tuple[list[str], list[str]] = ([], [])
-    for kind, start, stop, other_start, other_stop in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+    for kind, start, stop, other_start, other_stop in difflib.SequenceMatcher(
+        None, left, right, autojunk=False
+    ).get_opcodes():
         for side, words in zip(sides, (left[start:stop], right[other_start:other_stop]), strict=True):
             text = html.escape("".join(words))
             side.append(text if kind == "equal" or not text else f"<mark>{text}</mark>")

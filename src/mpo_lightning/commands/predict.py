@@ -66,8 +66,15 @@ def predict(
         prompts = ShardQuestions(open_shards(str(shards)))
         asked = prompts.reader.index.fingerprint
     processor = load_processor(model, template)
-    settings = {"prompts": asked, "model": model_fingerprint(model), "tokenizer": tokenizer_fingerprint(processor.tokenizer), "images": images, "template": processor.template.name,
-                "max_tiles": max_tiles, "max_length": max_length}  # fmt: skip
+    settings = {
+        "prompts": asked,
+        "model": model_fingerprint(model),
+        "tokenizer": tokenizer_fingerprint(processor.tokenizer),
+        "images": images,
+        "template": processor.template.name,
+        "max_tiles": max_tiles,
+        "max_length": max_length,
+    }
     options = {"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes}
     encoder = processor.encoder(max_tiles, max_length, "set_aside")
     count, refused = run_predict(

@@ -152,7 +152,9 @@ def sample(
         left_out = rejected.stat().st_size > 0
         if not left_out:
             rejected.unlink()
-        print(f"{output}: {count:,} responses" + (f", {refused:,} of them a reason why there is none" if refused else ""))
+        print(
+            f"{output}: {count:,} responses" + (f", {refused:,} of them a reason why there is none" if refused else "")
+        )
         if refused or left_out:
             raise SystemExit(3)
 
@@ -197,7 +199,9 @@ def pair(
     options = pair_options(pairs_per_question, reuse, difference, balance_length, confidence, filters)
     if not Path(responses).is_file():
         raise InputError(f"{responses}: there is no such file; 'mpo prefs sample' writes one")
-    take_output_folder(target, "pair.json", {"responses": file_digest(Path(responses)), "options": asdict(options)}, "pairs")
+    take_output_folder(
+        target, "pair.json", {"responses": file_digest(Path(responses)), "options": asdict(options)}, "pairs"
+    )
     with progress_bar("pairs", Path(responses).stat().st_size, "bytes") as advance:
         counts = make_pairs(Path(responses), target, options, workers or os.cpu_count() or 1, advance)
     write_json(target / "counts.json", {source: found.as_dict() for source, found in counts.items()})
@@ -205,7 +209,9 @@ def pair(
     for found in counts.values():
         whole.add(found)
     _tell_pairs(whole.as_dict())
-    print(f"{output}: {whole.numbers['pairs']:,} pairs; next: mpo data shard --meta {target / 'meta.json'} --output SHARDS")
+    print(
+        f"{output}: {whole.numbers['pairs']:,} pairs; next: mpo data shard --meta {target / 'meta.json'} --output SHARDS"
+    )
 
 
 def dropout_ntp(
@@ -267,9 +273,13 @@ def dropout_ntp(
         counts: dict[str, Counter[str]] = {}
         offsets, named = offsets_of(chosen, tokenizer)
         settings = {
-            "pairs": {entry.name: file_digest(entry.annotation) for entry in read_meta(Path(pairs))}, "options": asdict(options), "sampling": asdict(drawn),
-            "max_new_tokens": max_new_tokens, "engine": chosen.description(), "tokenizer": named,
-        }  # fmt: skip
+            "pairs": {entry.name: file_digest(entry.annotation) for entry in read_meta(Path(pairs))},
+            "options": asdict(options),
+            "sampling": asdict(drawn),
+            "max_new_tokens": max_new_tokens,
+            "engine": chosen.description(),
+            "tokenizer": named,
+        }
         take_output_folder(target, "dropout_ntp.json", settings, "pairs")
         tidy(answers)
         with whole_file(begun) as file:
@@ -371,10 +381,19 @@ def build(
     check_sources(rules, texts)
     pairing = pair_options(pairs_per_question, reuse, difference, balance_length, confidence, filters)
     options = BuildOptions(
-        samples=samples, sampling=sampling_of(temperature, top_k, top_p, seed), max_new_tokens=max_new_tokens, dropout_tokens=dropout_tokens, pairing=pairing,
-        dropout=DropoutOptions(dropout_ratio, dropout_with_image, pairing.filters), fingerprints=tuple(map(Path, fingerprints or [])), strict=on_bad == "strict",
-        shards=shards, validation=validation, shard_megabytes=shard_megabytes, workers=workers or os.cpu_count() or 1,
-    )  # fmt: skip
+        samples=samples,
+        sampling=sampling_of(temperature, top_k, top_p, seed),
+        max_new_tokens=max_new_tokens,
+        dropout_tokens=dropout_tokens,
+        pairing=pairing,
+        dropout=DropoutOptions(dropout_ratio, dropout_with_image, pairing.filters),
+        fingerprints=tuple(map(Path, fingerprints or [])),
+        strict=on_bad == "strict",
+        shards=shards,
+        validation=validation,
+        shard_megabytes=shard_megabytes,
+        workers=workers or os.cpu_count() or 1,
+    )
     chosen = open_engine(**engine)
     sets = question_sets(Path(prompts), Path(images) if images else None)
     offsets, named = offsets_of(chosen, tokenizer)
@@ -388,7 +407,9 @@ def build(
             f"{where}: {manifest['pairs']:,} pairs; {output}/manifest.json says what came from where, {output}/README.md is the data card"
         )
         if (without := manifest["without_response"])["prompts"]:
-            print(f"  {without['prompts']:,} prompts have a reason instead of a response: {told(Counter(without['reasons']))}")
+            print(
+                f"  {without['prompts']:,} prompts have a reason instead of a response: {told(Counter(without['reasons']))}"
+            )
             raise SystemExit(3)
 
 
@@ -459,7 +480,9 @@ def sampling_of(temperature: float, top_k: int, top_p: float, seed: int) -> "Sam
     return Sampling(temperature, top_k, top_p, seed)
 
 
-def pair_options(most: int, reuse: int, difference: float, balance: bool, confidence: float, filters: list[str] | None) -> Any:
+def pair_options(
+    most: int, reuse: int, difference: float, balance: bool, confidence: float, filters: list[str] | None
+) -> Any:
     """How responses are paired.
 
     Raises:
@@ -497,10 +520,17 @@ def chosen_rows(meta: Path) -> Iterator[dict[str, Any]]:
             seen.add((parsed.question, parsed.pictures))
             root = entry.root.resolve()
             yield {
-                "id": f"{name}-{number:08d}", "source": entry.name, "root": str(entry.root), "image": [str(path.relative_to(root)) for path in parsed.pictures],
-                "question": parsed.question, "prompt": parsed.question, "max_tiles": entry.max_dynamic_patch, "chosen": parsed.chosen,
-                "chosen_meta": parsed.extra.get("chosen_meta"), "answer": parsed.extra.get("answer_gt"),
-            }  # fmt: skip
+                "id": f"{name}-{number:08d}",
+                "source": entry.name,
+                "root": str(entry.root),
+                "image": [str(path.relative_to(root)) for path in parsed.pictures],
+                "question": parsed.question,
+                "prompt": parsed.question,
+                "max_tiles": entry.max_dynamic_patch,
+                "chosen": parsed.chosen,
+                "chosen_meta": parsed.extra.get("chosen_meta"),
+                "answer": parsed.extra.get("answer_gt"),
+            }
 
 
 def offsets_of(engine: "Engine", tokenizer: str | None) -> "tuple[Offsets, str]":

@@ -10,7 +10,13 @@ class progress_bar:
     def __init__(self, label: str, total: int | None = None, unit: str = "") -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+        )
         self._bar = Progress(*columns, disable=not sys.stderr.isatty())
         self._label, self._total = label, total
 

@@ -59,7 +59,9 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     parser.add_function_arguments(function, as_positional="folder" in parameters, skip={"runs"} if several else set())
     if several:
         parser.add_argument(
-            "runs", nargs="+", help="folders of `mpo eval run` or files of `mpo eval score`; the others are compared with the first"
+            "runs",
+            nargs="+",
+            help="folders of `mpo eval run` or files of `mpo eval score`; the others are compared with the first",
         )
     arguments = _named(verb, arguments)
     flags = {f"--{name}" for name, parameter in parameters.items() if parameter.default is False}
@@ -70,7 +72,9 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     try:
         function(**chosen)
     except OSError as error:
-        raise InputError(f"{error.filename or 'the output'}: cannot read or write there ({error.strerror or error})") from None
+        raise InputError(
+            f"{error.filename or 'the output'}: cannot read or write there ({error.strerror or error})"
+        ) from None
 
 
 POSITIONAL = {"model export": ("checkpoint", "output")}

@@ -158,7 +158,9 @@ def refuse_untrainable(batch: PairBatch) -> None:
     for key, weight, (_, chosen, rejected) in zip(batch.keys, batch.weights.tolist(), batch.lengths, strict=True):
         for tokens, side in ((chosen, "chosen"), (rejected, "rejected")):
             if weight and not tokens:
-                raise InputError(f"record '{key}': its {side} answer has no trained token; check max_length and the data")
+                raise InputError(
+                    f"record '{key}': its {side} answer has no trained token; check max_length and the data"
+                )
         answers = batch.targets[start : start + chosen + rejected]
         if weight and torch.equal(answers[:chosen], answers[chosen:]):
             raise InputError(f"record '{key}': chosen and rejected are the same tokens; check the data")

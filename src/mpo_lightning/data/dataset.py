@@ -27,7 +27,12 @@ class PairDataset(Dataset[PairBatch]):
     """
 
     def __init__(
-        self, reader: ShardReader, encoder: PairEncoder, seed: int = 0, augment: bool = False, cache: ReferenceCache | None = None
+        self,
+        reader: ShardReader,
+        encoder: PairEncoder,
+        seed: int = 0,
+        augment: bool = False,
+        cache: ReferenceCache | None = None,
     ) -> None:
         self.reader = reader
         self.encoder = encoder

@@ -19,15 +19,31 @@ MAX_PIXELS = 64_000_000
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 EXTENSIONS = {
-    "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "PPM": "ppm",
-}  # fmt: skip
+    "JPEG": "jpg",
+    "MPO": "jpg",
+    "PNG": "png",
+    "WEBP": "webp",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "TIFF": "tif",
+    "PPM": "ppm",
+}
 
 
 # What Pillow's readers let out on damaged files.
 DAMAGE = (
-    OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
     struct.error,
-)  # fmt: skip
+)
 
 
 def open_picture(data: bytes) -> Image.Image:
@@ -61,7 +77,9 @@ def _header(data: bytes) -> Image.Image:
     except Image.DecompressionBombError:
         raise BadRecord(f"the picture has more than {MAX_PIXELS:,} pixels; shrink it") from None
     except (UnidentifiedImageError, *DAMAGE):
-        raise BadRecord(f"the file is not a picture in a known format ({', '.join(sorted(set(EXTENSIONS.values())))})") from None
+        raise BadRecord(
+            f"the file is not a picture in a known format ({', '.join(sorted(set(EXTENSIONS.values())))})"
+        ) from None
     if image.width * image.height > MAX_PIXELS:
         raise BadRecord(f"the picture has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}; shrink it")
     return image

@@ -143,7 +143,9 @@ class Plan:
         tokens, work = self.tokens(records), self.work(records)
         count = self.world_size * self.micro_batches_per_step
         rows = balance(work, count, self.micro_batch_size)
-        if self.max_row_tokens is not None and any(len(row) > 1 and tokens[row].sum() > self.max_row_tokens for row in rows):
+        if self.max_row_tokens is not None and any(
+            len(row) > 1 and tokens[row].sum() > self.max_row_tokens for row in rows
+        ):
             packed = pack(tokens, self.micro_batch_size, self.max_row_tokens)
             # A step of an epoch beyond `epochs` may need more rows than there are: then the limit gives way, not a pair.
             if len(packed) <= count:
@@ -164,7 +166,9 @@ class Plan:
         if not self.shuffle:
             return order
         rng = np.random.default_rng([self.seed, epoch])
-        starts = np.searchsorted(np.asarray(self.index.records["shard"])[records], np.arange(len(self.index.shards) + 1))
+        starts = np.searchsorted(
+            np.asarray(self.index.records["shard"])[records], np.arange(len(self.index.shards) + 1)
+        )
         shards = rng.permutation(len(self.index.shards))
         windows = []
         for first in range(0, len(shards), self.window):
@@ -202,12 +206,19 @@ class Plan:
 
     def work(self, records: np.ndarray) -> np.ndarray:
         """float64 [records]: what each costs a device, in any unit."""
-        return np.asarray(self.tokens(records) if self.flops is None else self.flops(self.index.records[records]), dtype=np.float64)
+        return np.asarray(
+            self.tokens(records) if self.flops is None else self.flops(self.index.records[records]), dtype=np.float64
+        )
 
     def tokens(self, records: np.ndarray) -> np.ndarray:
         """int64 [records]: tokens that each takes through the language model, the prompt and its pictures once."""
         rows = self.index.records[records]
-        counts = rows["prompt_tokens"] + rows["chosen_tokens"] + rows["rejected_tokens"] + self.tokens_per_tile * rows["tiles"]
+        counts = (
+            rows["prompt_tokens"]
+            + rows["chosen_tokens"]
+            + rows["rejected_tokens"]
+            + self.tokens_per_tile * rows["tiles"]
+        )
         return np.asarray(counts, dtype=np.int64)
 
 

@@ -109,5 +109,7 @@ def _checked_text(name: str, value: object) -> str:
         raise BadRecord(f"'{name}' holds half of a surrogate pair, which is no character")
     for mark in RESERVED_MARKS:
         if mark in value:
-            raise BadRecord(f"'{name}' contains the reserved mark {mark}, which would forge the structure of the prompt")
+            raise BadRecord(
+                f"'{name}' contains the reserved mark {mark}, which would forge the structure of the prompt"
+            )
     return value

@@ -22,7 +22,9 @@ class Slices(DistributedSampler[Any]):
         # The same number of slices on every rank, so that sharded models stay in step; the last ones may be empty.
         count = -(-len(starts) // world_size)
         chunks = [numbers[start : start + size].tolist() for start in starts]
-        self._mine = [chunks[number] if number < len(chunks) else [] for number in range(rank, count * world_size, world_size)]
+        self._mine = [
+            chunks[number] if number < len(chunks) else [] for number in range(rank, count * world_size, world_size)
+        ]
 
     def __len__(self) -> int:
         return len(self._mine)

@@ -9,7 +9,9 @@ from functools import lru_cache
 
 @lru_cache
 def _grids(max_tiles: int) -> tuple[tuple[int, int], ...]:
-    grids = [(cols, rows) for cols in range(1, max_tiles + 1) for rows in range(1, max_tiles + 1) if cols * rows <= max_tiles]
+    grids = [
+        (cols, rows) for cols in range(1, max_tiles + 1) for rows in range(1, max_tiles + 1) if cols * rows <= max_tiles
+    ]
     return tuple(sorted(grids, key=lambda grid: grid[0] * grid[1]))
 
 

@@ -1,7 +1,17 @@
 """The paper's eight benchmarks: problems, prompts, scores and tables; judges; runs and comparisons. Documented in docs/evals.md."""
 
 from mpo_lightning.evals.benchmark import Benchmark, Row, Score, Table, TableRow
-from mpo_lightning.evals.metrics import CRPE, POPE, BenchmarkMetric, LLaVABench, M3CoT, MathVision, MathVista, MMHalBench, MMVet
+from mpo_lightning.evals.metrics import (
+    CRPE,
+    POPE,
+    BenchmarkMetric,
+    LLaVABench,
+    M3CoT,
+    MathVision,
+    MathVista,
+    MMHalBench,
+    MMVet,
+)
 
 __all__ = [
     "CRPE",
@@ -18,4 +28,4 @@ __all__ = [
     "Score",
     "Table",
     "TableRow",
-]  # fmt: skip
+]

@@ -133,7 +133,9 @@ def verdict_score(verdict: Verdict) -> Score:
     return Score(verdict, (float(verdict.correct is True),))
 
 
-def accuracies(rows: Sequence[Row], values: Any, headline: str, groups: dict[str, Callable[[Row], Sequence[str]]]) -> Table:
+def accuracies(
+    rows: Sequence[Row], values: Any, headline: str, groups: dict[str, Callable[[Row], Sequence[str]]]
+) -> Table:
     """A table of percentages, of all rows and of each group's parts; parts by falling accuracy.
 
     Args:
@@ -149,7 +151,10 @@ def accuracies(rows: Sequence[Row], values: Any, headline: str, groups: dict[str
         for row, right in zip(rows, correct, strict=True):
             for part in parts_of(row):
                 counts.setdefault(str(part), []).append(right)
-        parts = [TableRow(group, part, _percent(sum(found), len(found)), sum(found), len(found)) for part, found in counts.items()]
+        parts = [
+            TableRow(group, part, _percent(sum(found), len(found)), sum(found), len(found))
+            for part, found in counts.items()
+        ]
         lines += sorted(parts, key=lambda line: (-line.score, line.name))
     return Table(headline, lines[0].score, tuple(lines))
 

@@ -58,7 +58,9 @@ class EvaluateBenchmark(L.Callback):
         images: str | None = None,
     ) -> None:
         if min(every_n_steps, limit, max_new_tokens, batch_size) < 1:
-            raise InputError("EvaluateBenchmark needs every_n_steps, limit, max_new_tokens and batch_size of at least 1")
+            raise InputError(
+                "EvaluateBenchmark needs every_n_steps, limit, max_new_tokens and batch_size of at least 1"
+            )
         self.benchmark = find_benchmark(benchmark)
         if self.benchmark.judge is not None:
             raise InputError(
@@ -153,7 +155,9 @@ class EvaluateBenchmark(L.Callback):
     def _score(self, number: int, answer: Answer | None) -> Score:
         return self.benchmark.score(self.prompts.problems[number], answer.text if answer else "", self.mode)
 
-    def _write(self, trainer: L.Trainer, step: int, numbers: list[int], answers: list[Answer | None], scores: list[Score]) -> None:
+    def _write(
+        self, trainer: L.Trainer, step: int, numbers: list[int], answers: list[Answer | None], scores: list[Score]
+    ) -> None:
         # Of the logger; trainer.log_dir is a broadcast.
         folder = Path((trainer.logger.log_dir if trainer.logger else None) or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,6 +165,11 @@ class EvaluateBenchmark(L.Callback):
         with (folder / f"responses.{self.benchmark.name}{suffix}.jsonl").open("a", encoding="utf-8") as file:
             for number, answer, score in zip(numbers, answers, scores, strict=True):
                 name = self.prompts.problems[number].get(self.benchmark.id_field)
-                row = {"step": step, self.benchmark.id_field: name, "response": answer.text if answer else None, "correct": score.verdict.correct,
-                       "rule": score.verdict.rule}  # fmt: skip
+                row = {
+                    "step": step,
+                    self.benchmark.id_field: name,
+                    "response": answer.text if answer else None,
+                    "correct": score.verdict.correct,
+                    "rule": score.verdict.rule,
+                }
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -21,9 +21,12 @@ from mpo_lightning.evals.files import read_rows
 Z = 1.959963984540054
 IDS = ("pid", "id", "question_id")
 NUMBERS = {
-    "pope": "accuracy, %", "crpe": "questions with all rotations right, %", "mmvet": "points, 0 to 1", "mmhal": "rating, 0 to 6",
+    "pope": "accuracy, %",
+    "crpe": "questions with all rotations right, %",
+    "mmvet": "points, 0 to 1",
+    "mmhal": "rating, 0 to 6",
     "llava_bench": "the model's points, 1 to 10",
-}  # fmt: skip
+}
 """What is compared, where it is not the share of right answers."""
 
 
@@ -142,7 +145,9 @@ def sign_flip(differences: Sequence[float], draws: int = 10_000) -> float:
     rng = random.Random(0)
     changed = [difference for difference in differences if difference]
     observed = abs(sum(changed))
-    hits = sum(abs(sum(value if rng.random() < 0.5 else -value for value in changed)) >= observed - 1e-12 for _ in range(draws))
+    hits = sum(
+        abs(sum(value if rng.random() < 0.5 else -value for value in changed)) >= observed - 1e-12 for _ in range(draws)
+    )
     return (hits + 1) / (draws + 1)
 
 
@@ -166,7 +171,9 @@ def compare(runs: Sequence[Run]) -> list[Comparison]:
 def _beside(line: Comparison, run: Run, first: Run) -> Comparison:
     common = [name for name in first.right if name in run.right]
     if run.number != first.number:
-        raise InputError(f"{run.name} has {run.number}, and {first.name} has {first.number}; compare runs of the same benchmark")
+        raise InputError(
+            f"{run.name} has {run.number}, and {first.name} has {first.number}; compare runs of the same benchmark"
+        )
     if not common:
         raise InputError(f"{run.name} and {first.name} have no problem in common; compare runs of the same benchmark")
     differences = [run.right[name] - first.right[name] for name in common]
@@ -175,8 +182,19 @@ def _beside(line: Comparison, run: Run, first: Run) -> Comparison:
     unit = 1 if run.judged else 100
     p = mcnemar(gained, lost) if whole else sign_flip(differences)
     return Comparison(
-        line.name, line.problems, line.score, line.low, line.high, line.undecided, len(common), gained, lost, unit * sum(differences) / len(common), p, line.number,
-    )  # fmt: skip
+        line.name,
+        line.problems,
+        line.score,
+        line.low,
+        line.high,
+        line.undecided,
+        len(common),
+        gained,
+        lost,
+        unit * sum(differences) / len(common),
+        p,
+        line.number,
+    )
 
 
 def draw(lines: Sequence[Comparison], path: Path) -> None:
@@ -189,10 +207,17 @@ def draw(lines: Sequence[Comparison], path: Path) -> None:
     axes = figure.subplots()
     for place, line in enumerate(lines):
         axes.errorbar(
-            line.score, place, xerr=[[max(0.0, line.score - line.low)], [max(0.0, line.high - line.score)]], fmt="o", capsize=4, color="C0" if place else "black"
-        )  # fmt: skip
+            line.score,
+            place,
+            xerr=[[max(0.0, line.score - line.low)], [max(0.0, line.high - line.score)]],
+            fmt="o",
+            capsize=4,
+            color="C0" if place else "black",
+        )
         note = f"{line.score:.1f}" + (
-            f"  ({line.difference:+.1f}, p = {line.p:.2g})" if line.p is not None and line.difference is not None else ""
+            f"  ({line.difference:+.1f}, p = {line.p:.2g})"
+            if line.p is not None and line.difference is not None
+            else ""
         )
         axes.annotate(note, (line.score, place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
     axes.axvline(lines[0].score, color="black", linewidth=0.8, linestyle=":")

@@ -44,7 +44,11 @@ def read_rows(path: Path) -> list[Row]:
         rows = whole
     elif isinstance(whole, dict) and whole and all(isinstance(value, dict) for value in whole.values()):
         rows = [{"key": key} | value for key, value in whole.items()]
-    elif isinstance(whole, dict) and path.suffix == ".json" and not all(isinstance(value, str) for value in whole.values()):
+    elif (
+        isinstance(whole, dict)
+        and path.suffix == ".json"
+        and not all(isinstance(value, str) for value in whole.values())
+    ):
         rows = [whole]
     elif isinstance(whole, dict) and path.suffix == ".json":
         rows = [{"key": key, "response": value} for key, value in whole.items()]

@@ -84,7 +84,9 @@ class KeptReplies:
             if lines[-1]:
                 path.write_bytes(b"\n".join(lines[:-1]) + b"\n" if len(lines) > 1 else b"")
 
-    def __call__(self, messages: Messages, temperature: float, max_tokens: int, run: int, read: Callable[[str], object]) -> str:
+    def __call__(
+        self, messages: Messages, temperature: float, max_tokens: int, run: int, read: Callable[[str], object]
+    ) -> str:
         """The reply of a run of the judge. One that `read` makes nothing of is kept for replays, but asked for again by the next run.
 
         Raises:
@@ -103,7 +105,13 @@ class KeptReplies:
             )
 
     def _ask(
-        self, request: str, messages: Messages, temperature: float, max_tokens: int, run: int, read: Callable[[str], object]
+        self,
+        request: str,
+        messages: Messages,
+        temperature: float,
+        max_tokens: int,
+        run: int,
+        read: Callable[[str], object],
     ) -> str:
         if self.chat is None:
             raise InputError(
@@ -111,7 +119,10 @@ class KeptReplies:
             )
         reply = self.chat(messages, temperature, max_tokens)
         readable = read(reply) is not None
-        line = json.dumps({"request": request, "model": self.model, "run": run, "reply": reply, "readable": readable}) + "\n"
+        line = (
+            json.dumps({"request": request, "model": self.model, "run": run, "reply": reply, "readable": readable})
+            + "\n"
+        )
         with self._lock, self.path.open("ab") as file:
             file.write(line.encode())
             self.replies[request] = reply
@@ -136,7 +147,11 @@ def ask(judge: Judge, replies: KeptReplies, row: Row, response: str, run: int) -
     reply = ""
     for tries in range(judge.tries):
         reply = replies(
-            judge.messages(row, response, tries), judge.temperature(tries), judge.max_tokens, run * judge.tries + tries, judge.read
+            judge.messages(row, response, tries),
+            judge.temperature(tries),
+            judge.max_tokens,
+            run * judge.tries + tries,
+            judge.read,
         )
         if judge.read(reply) is not None:
             return Judged(reply, tries + 1)

@@ -39,7 +39,9 @@ class BenchmarkMetric(Metric):
     undecided: list[Tensor]
     benchmark: Benchmark
 
-    def __init__(self, problems: Sequence[Row], mode: Mode = "robust", benchmark: Benchmark | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, problems: Sequence[Row], mode: Mode = "robust", benchmark: Benchmark | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.benchmark = benchmark or self.benchmark
         self.problems, self.mode = list(problems), mode
@@ -65,10 +67,14 @@ class BenchmarkMetric(Metric):
         places = [self.places[str(name)] for name in ids]
         rows = [self.problems[place] | (judged[number] if judged else {}) for number, place in enumerate(places)]
         self.update_scores(
-            [self.benchmark.score(row, response, self.mode) for row, response in zip(rows, responses, strict=True)], places, samples
+            [self.benchmark.score(row, response, self.mode) for row, response in zip(rows, responses, strict=True)],
+            places,
+            samples,
         )
 
-    def update_scores(self, scores: Sequence[Score], places: Sequence[int], samples: Sequence[int] | None = None) -> None:
+    def update_scores(
+        self, scores: Sequence[Score], places: Sequence[int], samples: Sequence[int] | None = None
+    ) -> None:
         """The same with scores that are there.
 
         Args:
@@ -81,7 +87,9 @@ class BenchmarkMetric(Metric):
         # What torchmetrics' wrapper does for `update`: a result computed earlier is not the result any more.
         self._update_count, self._computed = max(1, self._update_count), None
         self.numbers.append(torch.tensor(places, device=self.device))
-        self.samples.append(torch.tensor(list(samples) if samples is not None else [0] * len(scores), device=self.device))
+        self.samples.append(
+            torch.tensor(list(samples) if samples is not None else [0] * len(scores), device=self.device)
+        )
         self.values.append(torch.tensor([score.values for score in scores], dtype=torch.float64, device=self.device))
         self.undecided.append(torch.tensor([score.verdict.correct is None for score in scores], device=self.device))
 

@@ -7,7 +7,9 @@ from typing import Any
 
 def published() -> dict[str, Any]:
     """Source, what each number is, and the rows (model, prompt, a number a benchmark)."""
-    data: dict[str, Any] = json.loads(files("mpo_lightning.evals").joinpath("published.json").read_text(encoding="utf-8"))
+    data: dict[str, Any] = json.loads(
+        files("mpo_lightning.evals").joinpath("published.json").read_text(encoding="utf-8")
+    )
     return data
 
 

@@ -14,7 +14,8 @@ from mpo_lightning.evals.benchmarks.pope import POPE
 from mpo_lightning.evals.benchmarks.questions import QUESTIONS
 
 BENCHMARKS = {
-    one.name: one for one in (MATHVISTA, MATHVISION, M3COT, POPE, CRPE, MMVET, LLAVA_BENCH, MMHAL, EQUIVALENCE, QUESTIONS)
+    one.name: one
+    for one in (MATHVISTA, MATHVISION, M3COT, POPE, CRPE, MMVET, LLAVA_BENCH, MMHAL, EQUIVALENCE, QUESTIONS)
 }
 
 

@@ -27,7 +27,9 @@ def majority(verdicts: Sequence[Verdict]) -> float:
 
     Undecided samples have no vote; without any vote it is 0.
     """
-    votes = Counter(verdict.prediction for verdict in verdicts if verdict.prediction is not None and verdict.correct is not None)
+    votes = Counter(
+        verdict.prediction for verdict in verdicts if verdict.prediction is not None and verdict.correct is not None
+    )
     if not votes:
         return 0.0
     most = max(votes.values())
@@ -46,7 +48,9 @@ def sample_numbers(groups: dict[str, list[Verdict]]) -> dict[str, float]:
     numbers: dict[str, float] = {}
     for k in sorted({*(2**power for power in range(12) if 2**power <= fewest), *([fewest] if fewest else [])}):
         numbers[f"pass@{k}"] = (
-            100 * sum(pass_at_k(sum(v.correct is True for v in found), len(found), k) for found in groups.values()) / len(groups)
+            100
+            * sum(pass_at_k(sum(v.correct is True for v in found), len(found), k) for found in groups.values())
+            / len(groups)
         )
         numbers[f"majority@{k}"] = 100 * sum(majority(found[:k]) for found in groups.values()) / len(groups)
     return numbers

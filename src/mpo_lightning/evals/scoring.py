@@ -61,7 +61,9 @@ def join(benchmark: Benchmark, responses: Sequence[Row], problems: Sequence[Row]
                     f"{where}: row {number} ({benchmark.id_field} {name}) has no '{field}'; give --problems with the benchmark's own file"
                 )
         if (problem := benchmark.problem(row)) is not None:
-            raise InputError(f"{where}: row {number} ({benchmark.id_field} {name}): {problem}; is it a row of {benchmark.title}?")
+            raise InputError(
+                f"{where}: row {number} ({benchmark.id_field} {name}): {problem}; is it a row of {benchmark.title}?"
+            )
         rows.append(row)
     return rows
 
@@ -117,11 +119,18 @@ def summary(benchmark: Benchmark, rows: Sequence[Row], verdicts: Sequence[Verdic
 
 
 def judged(
-    benchmark: Benchmark, rows: Sequence[Row], replies: KeptReplies, runs: int, at_once: int, advance: Callable[[int], None]
+    benchmark: Benchmark,
+    rows: Sequence[Row],
+    replies: KeptReplies,
+    runs: int,
+    at_once: int,
+    advance: Callable[[int], None],
 ) -> list[Row]:
     """Rows with the replies of their judge."""
     assert benchmark.judge is not None
-    found = ask_all(benchmark.judge, replies, rows, [response_of(benchmark, row) for row in rows], runs, at_once, advance)
+    found = ask_all(
+        benchmark.judge, replies, rows, [response_of(benchmark, row) for row in rows], runs, at_once, advance
+    )
     return [row | {"judge_raw": given, "review": given[0]} for row, given in zip(rows, found, strict=True)]
 
 
@@ -136,7 +145,9 @@ def extracted(
         if benchmark.score(row, response_of(benchmark, row), "official").verdict.rule.split("/")[0]
         in ("first trigger", "whole response")
     ]
-    found = ask_all(benchmark.extractor, replies, asked, [response_of(benchmark, row) for row in asked], 1, at_once, advance)
+    found = ask_all(
+        benchmark.extractor, replies, asked, [response_of(benchmark, row) for row in asked], 1, at_once, advance
+    )
     extractions = {id(row): given[0].strip() for row, given in zip(asked, found, strict=True)}
     return [row | {"extraction": extractions[id(row)]} if id(row) in extractions else row for row in rows]
 
@@ -165,10 +176,18 @@ def write(benchmark: Benchmark, scored: Scored, output: Path, mode: Mode, settin
         table,
         json.dumps(
             {
-                "benchmark": benchmark.name, "mode": mode, "version": __version__, **settings, "headline": scored.table.headline, "score": scored.table.score,
-                "numbers": scored.numbers, "rows": [vars(row) for row in scored.table.rows],
+                "benchmark": benchmark.name,
+                "mode": mode,
+                "version": __version__,
+                **settings,
+                "headline": scored.table.headline,
+                "score": scored.table.score,
+                "numbers": scored.numbers,
+                "rows": [vars(row) for row in scored.table.rows],
             },
-            ensure_ascii=False, indent=1,
-        ) + "\n",
-    )  # fmt: skip
+            ensure_ascii=False,
+            indent=1,
+        )
+        + "\n",
+    )
     return table

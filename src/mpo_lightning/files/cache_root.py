@@ -7,4 +7,6 @@ from pathlib import Path
 def cache_root() -> Path:
     """The folder; it may not exist yet."""
     chosen = os.environ.get("MPO_LIGHTNING_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mpo-lightning"
+    return (
+        Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mpo-lightning"
+    )

@@ -73,7 +73,9 @@ def fetch(url: str, target: Path, check: Callable[[Path], Any], limit: int | Non
             if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                 raise
             silences += isinstance(error, (TimeoutError, TooSlow))
-            said = f"no answer for {STALL:g} seconds" if isinstance(error, TimeoutError) else " ".join(str(error).split())
+            said = (
+                f"no answer for {STALL:g} seconds" if isinstance(error, TimeoutError) else " ".join(str(error).split())
+            )
             reason = f"{type(error).__name__}: {said}" if isinstance(error, aiohttp.ClientError) or not said else said
         finally:
             arriving.unlink(missing_ok=True)

@@ -33,6 +33,8 @@ def open_array(path: Path, kind: str, name: str | None = None) -> np.ndarray:
         if "mmap" not in str(error) and "empty" not in str(error):
             raise
         rows = np.load(path, allow_pickle=False)  # without a record there is nothing to map
-    if name != array_name(kind, rows) or (path.stat().st_size != getattr(rows, "offset", 0) + rows.nbytes and len(rows)):
+    if name != array_name(kind, rows) or (
+        path.stat().st_size != getattr(rows, "offset", 0) + rows.nbytes and len(rows)
+    ):
         raise ValueError(f"the bytes of {name} are not those that its name stands for")
     return rows

@@ -22,7 +22,9 @@ def difference_of(earlier: Any, now: Any, name: str = "") -> str | None:
         earlier, now = dict(enumerate(earlier)), dict(enumerate(now))
     if isinstance(earlier, dict) and isinstance(now, dict):
         for part in [*earlier, *(part for part in now if part not in earlier)]:
-            if (found := difference_of(earlier.get(part), now.get(part), f"{name}.{part}" if name else str(part))) is not None:
+            if (
+                found := difference_of(earlier.get(part), now.get(part), f"{name}.{part}" if name else str(part))
+            ) is not None:
                 return found
         return None
     return f"{name} {earlier!s:.60} instead of {now!s:.60}"

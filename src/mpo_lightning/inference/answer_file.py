@@ -43,7 +43,9 @@ def begin(output: Path, settings: dict[str, Any]) -> Path:
         raise InputError(f"{output} exists already; choose another output, or delete it")
     parts = parts_of(output)
     if (different := recorded_difference(parts / "meta.json", settings)) is not None:
-        raise InputError(f"{parts}: an unfinished run was made with {different}; finish it with the same, or delete the folder")
+        raise InputError(
+            f"{parts}: an unfinished run was made with {different}; finish it with the same, or delete the folder"
+        )
     return parts
 
 

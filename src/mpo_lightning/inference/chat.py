@@ -69,7 +69,9 @@ class ChatServer:
         try:
             import openai
         except ModuleNotFoundError:
-            raise InputError(f"{purpose} on a server needs the package openai: pip install 'mpo-lightning[servers]'") from None
+            raise InputError(
+                f"{purpose} on a server needs the package openai: pip install 'mpo-lightning[servers]'"
+            ) from None
         key = os.environ.get(key_variable)
         if not key and url is None:
             raise InputError(
@@ -132,7 +134,9 @@ class ChatServer:
                 f"{self.purpose} at {where} answers with status {status}: {way_out}, and run it again; answers so far are kept"
             )
         said = f"status {status}: {_short(error)}" if status else _short(error)
-        return InputError(f"{self.purpose} at {where} does not answer ({said}); answers so far are kept, run it again to go on")
+        return InputError(
+            f"{self.purpose} at {where} does not answer ({said}); answers so far are kept, run it again to go on"
+        )
 
 
 def _short(error: Exception) -> str:

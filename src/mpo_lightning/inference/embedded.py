@@ -64,4 +64,6 @@ class EmbeddedEngine:
         encoder = self.processor.encoder(self.max_tiles, self.max_length, "set_aside")
         options = PredictOptions(work.max_new_tokens, self.batch_size, self.num_workers, self.dtype, work.sampling)
         settings = self.description() | {"prompts": work.asked}
-        return run_predict(self.model, self.processor, work.prompts, output, settings, encoder, self.trainer or {}, options)
+        return run_predict(
+            self.model, self.processor, work.prompts, output, settings, encoder, self.trainer or {}, options
+        )

@@ -23,7 +23,15 @@ from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference.answer_file import begin, finish, finished_lines, part_line, parts_lock
 from mpo_lightning.models.family import Processor
 from mpo_lightning.models.freeze import freeze
-from mpo_lightning.models.generation import Answer, PromptBatch, encode_prompt, generate, pad_prompts, read_prompts, split_by_rope
+from mpo_lightning.models.generation import (
+    Answer,
+    PromptBatch,
+    encode_prompt,
+    generate,
+    pad_prompts,
+    read_prompts,
+    split_by_rope,
+)
 from mpo_lightning.models.loading import load_model, read_config
 from mpo_lightning.models.pair_rope import rope_limit
 from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids
@@ -57,7 +65,9 @@ class Slice:
 
     def to(self, *args: Any, **kwargs: Any) -> "Slice":
         """On a device; Lightning calls it."""
-        return replace(self, groups=tuple(replace(group, batch=group.batch.to(*args, **kwargs)) for group in self.groups))
+        return replace(
+            self, groups=tuple(replace(group, batch=group.batch.to(*args, **kwargs)) for group in self.groups)
+        )
 
 
 class PromptSlices(Dataset[Slice]):
@@ -137,7 +147,9 @@ class Predictor(L.LightningModule):
         options: with a dtype.
     """
 
-    def __init__(self, folder: str, processor: Processor, slices: PromptSlices, parts: Path, options: PredictOptions) -> None:
+    def __init__(
+        self, folder: str, processor: Processor, slices: PromptSlices, parts: Path, options: PredictOptions
+    ) -> None:
         super().__init__()
         self.folder, self.processor, self.slices, self.parts, self.options = folder, processor, slices, parts, options
         self.model: Any = None
@@ -166,7 +178,9 @@ class Predictor(L.LightningModule):
         )
 
     def predict_step(self, piece: Slice, batch_idx: int) -> None:
-        rows: list[tuple[int, dict[str, Any]]] = [(number, {"response": None, "error": reason}) for number, reason in piece.refused]
+        rows: list[tuple[int, dict[str, Any]]] = [
+            (number, {"response": None, "error": reason}) for number, reason in piece.refused
+        ]
         for group in piece.groups:
             rows += [
                 (number, {"response": answer.text, "response_tokens": answer.tokens, "finished": answer.finished})
@@ -184,7 +198,9 @@ class Predictor(L.LightningModule):
         for start in range(0, len(group.numbers), self.options.batch_size):
             part = slice(start, start + self.options.batch_size)
             draws = Draws(sampling, group.numbers[part], self.forbidden) if sampling else None
-            answers += generate(self.model, self.processor, group.batch, tokens, draws=draws, rows=group.rows[part], read=read)
+            answers += generate(
+                self.model, self.processor, group.batch, tokens, draws=draws, rows=group.rows[part], read=read
+            )
         return answers
 
     def on_predict_epoch_end(self) -> None:
@@ -192,9 +208,15 @@ class Predictor(L.LightningModule):
 
 
 def run_predict(
-    model: str, processor: Processor, prompts: Prompts, output: Path, settings: dict[str, Any], encoder: PairEncoder,
-    trainer_options: dict[str, Any], options: PredictOptions,
-) -> tuple[int, int]:  # fmt: skip
+    model: str,
+    processor: Processor,
+    prompts: Prompts,
+    output: Path,
+    settings: dict[str, Any],
+    encoder: PairEncoder,
+    trainer_options: dict[str, Any],
+    options: PredictOptions,
+) -> tuple[int, int]:
     """Answers what is not answered yet and writes the output. Returns the number of prompts, and how many of them could not be used.
 
     Args:
@@ -217,7 +239,9 @@ def run_predict(
     options = options.on(trainer.strategy.root_device)
     # Which answers are written at once decides the rounding of a draw's probabilities.
     drawn = asdict(options.sampling) | {"batch_size": options.batch_size} if options.sampling else None
-    parts = begin(output, settings | {"max_new_tokens": options.max_new_tokens, "dtype": options.dtype, "sampling": drawn})
+    parts = begin(
+        output, settings | {"max_new_tokens": options.max_new_tokens, "dtype": options.dtype, "sampling": drawn}
+    )
     limit = rope_limit(read_config(model).get_text_config())
     slices = PromptSlices(prompts, encoder, limit, options.max_new_tokens)
     predictor = Predictor(model, processor, slices, parts, options)

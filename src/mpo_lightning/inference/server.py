@@ -74,7 +74,9 @@ class ServerEngine:
 
     def check_begun(self, with_picture: bool) -> None:
         if not with_picture and self.template is None:
-            raise InputError("to go on with an answer the server's engine needs the model's chat template; give --template")
+            raise InputError(
+                "to go on with an answer the server's engine needs the model's chat template; give --template"
+            )
         if not with_picture:
             get_template(str(self.template))
         elif self.kind not in ("vllm", "sglang"):
@@ -89,7 +91,11 @@ class ServerEngine:
             )
         server = ChatServer(self.url, self.model, "the model", self.timeout)
         drawn = asdict(work.sampling) if work.sampling else None
-        settings = self.description() | {"prompts": work.asked, "max_new_tokens": work.max_new_tokens, "sampling": drawn}
+        settings = self.description() | {
+            "prompts": work.asked,
+            "max_new_tokens": work.max_new_tokens,
+            "sampling": drawn,
+        }
         parts = begin(output, settings)
         lock = parts_lock(output)
         try:
@@ -97,7 +103,9 @@ class ServerEngine:
                 self._ask_missing(server, work, parts)
                 counts = finish(parts, work.prompts, output)
         except Timeout:
-            raise InputError(f"{output}: another run is writing it; wait for its end, or choose another output") from None
+            raise InputError(
+                f"{output}: another run is writing it; wait for its end, or choose another output"
+            ) from None
         Path(lock.lock_file).unlink(missing_ok=True)
         return counts
 
@@ -156,11 +164,15 @@ class ServerEngine:
             self.check_begun(False)
             text = get_template(str(self.template)).prompt(prompt.question) + prompt.begun
             return server.complete(text, **request, extra_body=extra)
-        messages: Messages = [{"role": "user", "content": content_of(prompt, tiles if self.kind == "lmdeploy" else None)}]
+        messages: Messages = [
+            {"role": "user", "content": content_of(prompt, tiles if self.kind == "lmdeploy" else None)}
+        ]
         if prompt.begun:
             self.check_begun(True)
             messages.append({"role": "assistant", "content": prompt.begun})
-            extra |= {"continue_final_message": True} | ({"add_generation_prompt": False} if self.kind == "vllm" else {})
+            extra |= {"continue_final_message": True} | (
+                {"add_generation_prompt": False} if self.kind == "vllm" else {}
+            )
         if self.kind == "vllm" and prompt.images:
             extra["mm_processor_kwargs"] = {"max_dynamic_patch": max(1, tiles // len(prompt.images))}
         return server.chat(messages, **request, extra_body=extra)

@@ -76,7 +76,9 @@ class AnswerHead(nn.Linear):
         return token_logps(hidden, self.weight, targets, self.keep_bytes, self.workspace)
 
 
-def token_logps(hidden: Tensor, weight: Tensor, targets: Tensor, keep_bytes: int = 0, workspace: Workspace | None = None) -> Tensor:
+def token_logps(
+    hidden: Tensor, weight: Tensor, targets: Tensor, keep_bytes: int = 0, workspace: Workspace | None = None
+) -> Tensor:
     """log softmax(hidden @ weight.T) at the targets.
 
     Args:
@@ -119,7 +121,9 @@ class _Logits:
         whole: all rows have their own place.
     """
 
-    def __init__(self, whole: bool, count: int, vocabulary: int, dtype: torch.dtype, workspace: Workspace, device: torch.device):
+    def __init__(
+        self, whole: bool, count: int, vocabulary: int, dtype: torch.dtype, workspace: Workspace, device: torch.device
+    ):
         self.whole, self.vocabulary, self.workspace = whole, vocabulary, workspace
         rows = count if whole else max((part.stop - part.start for part in _chunks(count, vocabulary)), default=0)
         self.memory = workspace.take(rows * vocabulary, dtype, device)
@@ -137,7 +141,9 @@ class _TokenLogps(torch.autograd.Function):
     """d logp / d logits = onehot - softmax, applied chunk by chunk."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, keep_bytes: int, workspace: Workspace) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, keep_bytes: int, workspace: Workspace
+    ) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
             low, count, vocabulary = weight.to(hidden.dtype), len(hidden), len(weight)
             wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32

@@ -149,9 +149,17 @@ def generate(
         ids, mask = batch.input_ids[index], batch.attention_mask[index]
         begun = {"past_key_values": _repeated(inner, read or read_prompts(inner, batch), index)}
     made = model.generate(
-        input_ids=ids, attention_mask=mask, **begun, max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end, pad_token_id=end,
-        streamer=streamer, synced_gpus=isinstance(model, PairForward) and model.sharded, logits_processor=LogitsProcessorList([draws] if draws else []),
-    )  # fmt: skip
+        input_ids=ids,
+        attention_mask=mask,
+        **begun,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=end,
+        pad_token_id=end,
+        streamer=streamer,
+        synced_gpus=isinstance(model, PairForward) and model.sharded,
+        logits_processor=LogitsProcessorList([draws] if draws else []),
+    )
     answers = []
     for number, row in zip(range(len(ids)) if rows is None else rows, made[:, ids.shape[1] :].tolist(), strict=True):
         finished = end in row
@@ -180,9 +188,14 @@ def read_prompts(model: Any, batch: PromptBatch) -> DynamicCache:
     places = (batch.attention_mask.cumsum(-1) - 1).clamp(min=0)
     pixels = family.generation_inputs(model, batch.tiles)
     model(
-        input_ids=batch.input_ids[:, :-1], attention_mask=batch.attention_mask[:, :-1], position_ids=places[:, :-1], **pixels, past_key_values=cache,
-        use_cache=True, logits_to_keep=1,
-    )  # fmt: skip
+        input_ids=batch.input_ids[:, :-1],
+        attention_mask=batch.attention_mask[:, :-1],
+        position_ids=places[:, :-1],
+        **pixels,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
     return cache
 
 

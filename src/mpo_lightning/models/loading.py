@@ -32,7 +32,9 @@ def family_of_folder(folder: str | Path) -> tuple[Family, str]:
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: the config cannot be read ({error})") from None
     if (family := family_for(model_type)) is None:
-        known = [f"{one.name} models in {layout} ({name!r})" for one in families() for name, layout in one.layouts.items()]
+        known = [
+            f"{one.name} models in {layout} ({name!r})" for one in families() for name, layout in one.layouts.items()
+        ]
         raise InputError(f"{folder}: model_type is {model_type!r}; this package trains {' or '.join(known)}")
     return family, model_type
 
@@ -96,7 +98,9 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> Any:
     family, _ = family_of_folder(folder)
     config, folder = read_config(folder), native_folder(folder)
     if not any(Path(folder).glob("*.safetensors")):
-        raise InputError(f"{folder}: the checkpoint folder has a config but no weights (*.safetensors); copy them there")
+        raise InputError(
+            f"{folder}: the checkpoint folder has a config but no weights (*.safetensors); copy them there"
+        )
     loaded: Any
     try:
         loaded = family.model_class.from_pretrained(

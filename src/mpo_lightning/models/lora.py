@@ -156,11 +156,15 @@ def merge_adapter(folder: str, adapter: Path, output: Path) -> int:
         names = set(load_file(stored))
         wrapped = peft.PeftModel.from_pretrained(model, str(adapter), local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise InputError(f"{adapter}: the adapter does not fit {folder} ({str(error).strip().splitlines()[0]})") from None
+        raise InputError(
+            f"{adapter}: the adapter does not fit {folder} ({str(error).strip().splitlines()[0]})"
+        ) from None
     expected = set(peft.get_peft_model_state_dict(wrapped))
     if names != expected:
         name = min(names ^ expected)
-        raise InputError(f"{adapter}: the adapter {'has' if name in names else 'lacks'} {name}, so it was not made for {folder}")
+        raise InputError(
+            f"{adapter}: the adapter {'has' if name in names else 'lacks'} {name}, so it was not made for {folder}"
+        )
     layers = [module for module in wrapped.modules() if isinstance(module, peft.tuners.lora.LoraLayer)]
     merged = wrapped.merge_and_unload()
     with whole_folder(output) as partial:

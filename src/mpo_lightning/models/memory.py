@@ -120,7 +120,8 @@ def plan_memory(
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         _on_a_device(model)
         weights, trained = (
-            sum(4.0 * part.numel() for part in model.parameters() if part.requires_grad or not only) for only in (False, True)
+            sum(4.0 * part.numel() for part in model.parameters() if part.requires_grad or not only)
+            for only in (False, True)
         )
         unit = max(sum(4.0 * part.numel() for part in layer.parameters()) for layer in family_of(model).layers(model))
         fake = batch._map(mode.from_tensor)
@@ -138,7 +139,8 @@ def plan_memory(
         optimizer=2 * trained,
         activations=kept + (logits if whole else 0.0),
         working=max(
-            layer if gradient_checkpointing else 0.0, min(logits, float(CHUNK_BYTES)) * (1 if precision == "32-true" else 2)
+            layer if gradient_checkpointing else 0.0,
+            min(logits, float(CHUNK_BYTES)) * (1 if precision == "32-true" else 2),
         ),
     )
     if strategy == "ddp" and devices > 1:
@@ -189,7 +191,10 @@ def _kept(model: Any, batch: PairBatch, precision: Precision) -> tuple[float, fl
         )
     ]
     forward = PairForward(model.train(), "sdpa", keep_logits_bytes=0)
-    with saved_tensors_hooks(save, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16, enabled=precision != "32-true"):
+    with (
+        saved_tensors_hooks(save, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=precision != "32-true"),
+    ):
         forward(batch)
     for hook in hooks:
         hook.remove()

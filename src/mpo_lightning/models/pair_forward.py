@@ -93,7 +93,9 @@ class PairForward(nn.Module):
         """[T, E] hidden states."""
         device = embeddings.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else embeddings.dtype
-        layout = PrefixLayout(batch.lengths, choose_backend(self.backend, embeddings.device, dtype), embeddings.device, dtype)
+        layout = PrefixLayout(
+            batch.lengths, choose_backend(self.backend, embeddings.device, dtype), embeddings.device, dtype
+        )
         language_model = self.family.language_model(self.model)
         language_model.rotary_emb.tokens_of_pairs = tuple(map(sum, batch.lengths))
         output = language_model(

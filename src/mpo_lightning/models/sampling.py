@@ -80,7 +80,9 @@ class Draws(LogitsProcessor):
         """float64 [B], the next number of each generator; they are asked for blocks of numbers."""
         place = self._step % BLOCK
         if place == 0:
-            self._uniform = torch.stack([torch.rand(BLOCK, generator=one, dtype=torch.float64) for one in self.generators])
+            self._uniform = torch.stack(
+                [torch.rand(BLOCK, generator=one, dtype=torch.float64) for one in self.generators]
+            )
         self._step += 1
         return self._uniform[:, place]
 
@@ -93,7 +95,9 @@ def forbidden_ids(tokenizer: PreTrainedTokenizerBase, end: str, vocabulary: int)
         end: the end token's text.
         vocabulary: logits that the model gives.
     """
-    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special} | set(tokenizer.all_special_ids)
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special} | set(
+        tokenizer.all_special_ids
+    )
     vocabulary_of = tokenizer.get_vocab()
     special |= {vocabulary_of[mark] for mark in RESERVED_MARKS if mark in vocabulary_of}
     special |= set(range(max(vocabulary_of.values()) + 1, vocabulary))

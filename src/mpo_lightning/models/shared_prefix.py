@@ -76,7 +76,9 @@ class PrefixLayout:
     @cached_property
     def key_starts(self) -> Tensor:
         """int32 [2P + 1]: where the keys of each sequence start in `keys`."""
-        return self._starts([part for prompt, chosen, rejected in self.lengths for part in (prompt + chosen, prompt + rejected)])
+        return self._starts(
+            [part for prompt, chosen, rejected in self.lengths for part in (prompt + chosen, prompt + rejected)]
+        )
 
     def _starts(self, lengths: list[int]) -> Tensor:
         return torch.tensor([0, *lengths]).cumsum(0).to(self.device, torch.int32)
@@ -102,7 +104,11 @@ def choose_backend(backend: Backend, device: torch.device, dtype: torch.dtype) -
             return cast(Backend, name)
     if backend == "auto":
         return "sdpa"
-    needs = "a CUDA device and bf16 or fp16 arithmetic" if not low else f"a {MODULES[backend]} that aligns causal masks at the end"
+    needs = (
+        "a CUDA device and bf16 or fp16 arithmetic"
+        if not low
+        else f"a {MODULES[backend]} that aligns causal masks at the end"
+    )
     raise InputError(f"the attention back end '{backend}' needs {needs}; 'auto' takes the fastest that works here")
 
 
@@ -115,7 +121,8 @@ def sees_the_prompt(backend: Backend, device: torch.device, dtype: torch.dtype) 
     generator = torch.Generator().manual_seed(0)
     layout = PrefixLayout(((48, 16, 24), (40, 8, 33)), backend, device, dtype)
     query, key, value = (
-        torch.randn(heads, sum(map(sum, layout.lengths)), 64, generator=generator).to(device, dtype) for heads in (4, 2, 2)
+        torch.randn(heads, sum(map(sum, layout.lengths)), 64, generator=generator).to(device, dtype)
+        for heads in (4, 2, 2)
     )
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         try:
@@ -166,7 +173,9 @@ def shared_prefix_attention(
     return output.unsqueeze(0), None
 
 
-def _sdpa(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, scaling: float | None, dropout: float) -> Tensor:
+def _sdpa(
+    query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, scaling: float | None, dropout: float
+) -> Tensor:
     """[H, T, D] and [K, T, D] in, [T, H, D] out; two calls a pair."""
     options: dict[str, Any] = {"scale": scaling, "dropout_p": dropout, "enable_gqa": len(query) != len(key)}
     pieces, start = [], 0
@@ -178,7 +187,9 @@ def _sdpa(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, scali
                 query[None, :, first], key[None, :, first], value[None, :, first], is_causal=True, **options
             )
         )
-        keys, values = (torch.cat([part[None, :, start : start + prompt], part[None, :, own:end]], dim=2) for part in (key, value))
+        keys, values = (
+            torch.cat([part[None, :, start : start + prompt], part[None, :, own:end]], dim=2) for part in (key, value)
+        )
         pieces.append(scaled_dot_product_attention(query[None, :, own:end], keys, values, attn_mask=mask, **options))
         start = end
     return torch.cat(pieces, dim=2)[0].transpose(0, 1)
@@ -193,18 +204,30 @@ def _gathered(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout) -
     return query, key.index_select(0, layout.keys), value.index_select(0, layout.keys)
 
 
-def _flash(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, scaling: float | None, dropout: float) -> Tensor:
+def _flash(
+    query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, scaling: float | None, dropout: float
+) -> Tensor:
     from flash_attn import flash_attn_varlen_func
 
     query, key, value = _gathered(query, key, value, layout)
     # Its causal mask is aligned at the end of keys and queries (since flash-attn 2.1).
     return flash_attn_varlen_func(
-        query, key, value, layout.query_starts, layout.key_starts, layout.longest, layout.longest,
-        dropout_p=dropout, softmax_scale=scaling, causal=True,
-    )  # fmt: skip
+        query,
+        key,
+        value,
+        layout.query_starts,
+        layout.key_starts,
+        layout.longest,
+        layout.longest,
+        dropout_p=dropout,
+        softmax_scale=scaling,
+        causal=True,
+    )
 
 
-def _varlen(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, scaling: float | None, dropout: float) -> Tensor:
+def _varlen(
+    query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, scaling: float | None, dropout: float
+) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     if dropout:
@@ -213,7 +236,9 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, sca
     options: dict[str, Any] = {"scale": scaling, "window_size": (-1, 0)}
     if query.shape[1] != key.shape[1]:
         options["enable_gqa"] = True
-    output: Any = varlen_attn(query, key, value, layout.query_starts, layout.key_starts, layout.longest, layout.longest, **options)
+    output: Any = varlen_attn(
+        query, key, value, layout.query_starts, layout.key_starts, layout.longest, layout.longest, **options
+    )
     return cast(Tensor, output)
 
 

@@ -65,17 +65,23 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
             found[tensor.name] = tensor
     lost = sorted(places.keys() - found.keys())
     if lost:
-        raise InputError(f"{folder}: the index places {lost[0]} in {places[lost[0]]}, which does not have it; copy that file again")
+        raise InputError(
+            f"{folder}: the index places {lost[0]} in {places[lost[0]]}, which does not have it; copy that file again"
+        )
     return found
 
 
 def _weight_files(folder: Path, places: dict[str, str]) -> list[Path]:
     """As transformers chooses: the index's files, or model.safetensors; without either, all there are."""
     if (folder / "model.safetensors").is_file() and places and set(places.values()) != {"model.safetensors"}:
-        raise InputError(f"{folder}: there are model.safetensors and an index that names other files; remove one of the two")
+        raise InputError(
+            f"{folder}: there are model.safetensors and an index that names other files; remove one of the two"
+        )
     missing = sorted(name for name in set(places.values()) if not (folder / name).is_file())
     if missing:
-        raise InputError(f"{folder}: the index names {missing[0]}, which is not there (missing files: {len(missing)}); copy it")
+        raise InputError(
+            f"{folder}: the index names {missing[0]}, which is not there (missing files: {len(missing)}); copy it"
+        )
     if places:
         return [folder / name for name in sorted(set(places.values()))]
     if (folder / "model.safetensors").is_file():
@@ -101,7 +107,9 @@ def _tensors_of(path: Path) -> Iterable[StoredTensor]:
                     raise InputError(f"{path}: the tensor {name} is of dtype {kind}; weights are {', '.join(DTYPES)}")
                 yield StoredTensor(name, path, tuple(part.get_shape()), DTYPES[kind])
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as safetensors, it is cut or damaged ({error}); copy it again") from None
+        raise InputError(
+            f"{path}: cannot be read as safetensors, it is cut or damaged ({error}); copy it again"
+        ) from None
 
 
 def _index(folder: Path) -> dict[str, str]:

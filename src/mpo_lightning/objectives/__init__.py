@@ -20,11 +20,32 @@ from mpo_lightning.objectives.preference import (
     NormalizedDPO,
     PreferenceLoss,
     RobustDPO,
-)  # fmt: skip
+)
 from mpo_lightning.objectives.quality import PreviousSteps, RewardShift, RunningMicroBatches
 
 __all__ = [
-    "AOT", "CDPO", "DPO", "EXO", "IPO", "NCA", "ORPO", "RSO", "SPPO", "TRDPO", "AOTUnpaired", "APODown", "APOZero", "DiscoPOP",
-    "LossTerms", "MPOObjective", "NormalizedDPO", "PreferenceLoss", "PreviousSteps", "RewardShift", "RobustDPO",
-    "RunningMicroBatches", "SequenceLogps", "TermWeights",
-]  # fmt: skip
+    "AOT",
+    "CDPO",
+    "DPO",
+    "EXO",
+    "IPO",
+    "NCA",
+    "ORPO",
+    "RSO",
+    "SPPO",
+    "TRDPO",
+    "AOTUnpaired",
+    "APODown",
+    "APOZero",
+    "DiscoPOP",
+    "LossTerms",
+    "MPOObjective",
+    "NormalizedDPO",
+    "PreferenceLoss",
+    "PreviousSteps",
+    "RewardShift",
+    "RobustDPO",
+    "RunningMicroBatches",
+    "SequenceLogps",
+    "TermWeights",
+]

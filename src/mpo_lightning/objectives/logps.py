@@ -26,7 +26,9 @@ class SequenceLogps:
 
     def select(self, pairs: Tensor) -> "SequenceLogps":
         """The pairs picked by an index or a mask."""
-        return SequenceLogps(self.chosen[pairs], self.rejected[pairs], self.chosen_tokens[pairs], self.rejected_tokens[pairs])
+        return SequenceLogps(
+            self.chosen[pairs], self.rejected[pairs], self.chosen_tokens[pairs], self.rejected_tokens[pairs]
+        )
 
     def detach(self) -> "SequenceLogps":
         """The same numbers without a gradient."""

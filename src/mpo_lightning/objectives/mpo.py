@@ -87,7 +87,11 @@ class MPOObjective:
         0.8 ln 2 + 0.2 * 2 ln 2 = 0.832 for MPO.
         """
         preference = self.preference.at_start(self.beta) if self.weights.preference else 0.0
-        return None if preference is None else self.weights.preference * preference + self.weights.quality * 2 * math.log(2)
+        return (
+            None
+            if preference is None
+            else self.weights.preference * preference + self.weights.quality * 2 * math.log(2)
+        )
 
     def rewards(self, policy: SequenceLogps, reference: SequenceLogps) -> Tensor:
         """[2P] without gradient: beta * (log pi - log ref), chosen first. delta is a mean of these."""

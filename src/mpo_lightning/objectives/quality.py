@@ -82,7 +82,9 @@ class RunningMicroBatches(RewardShift):
     """
 
     def before_loss(self, rewards: Tensor, reduce_sum: ReduceSum, training: bool) -> float:
-        seen = torch.stack([rewards.mean() if len(rewards) else rewards.sum(), rewards.new_tensor(float(len(rewards) > 0))])
+        seen = torch.stack(
+            [rewards.mean() if len(rewards) else rewards.sum(), rewards.new_tensor(float(len(rewards) > 0))]
+        )
         total, count = reduce_sum(seen.double()).tolist()
         self.sum += total
         self.count += int(count)

@@ -78,7 +78,9 @@ class AnnotationWriter:
         self._files[place].write(json.dumps(pair, ensure_ascii=False) + "\n")
         self.lengths[place] += 1
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stack.__exit__(kind, error, trace)
         if kind is not None:
             return
@@ -109,7 +111,8 @@ def joined_meta(folder: Path, metas: Iterable[Path]) -> Path:
     for path in metas:
         for name, entry in json.loads(path.read_text(encoding="utf-8")).items():
             moved = {
-                field: os.path.relpath((path.parent / entry[field]).resolve(), folder.resolve()) for field in ("root", "annotation")
+                field: os.path.relpath((path.parent / entry[field]).resolve(), folder.resolve())
+                for field in ("root", "annotation")
             }
             entries[name] = entry | moved
     return write_json(folder / "meta.json", entries)

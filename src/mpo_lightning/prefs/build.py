@@ -49,7 +49,9 @@ from mpo_lightning.runs.rank import is_first, wait_for
 class Progress(Protocol):
     """Opens a progress bar."""
 
-    def __call__(self, label: str, total: int | None = None, unit: str = "") -> AbstractContextManager[Callable[..., None]]: ...
+    def __call__(
+        self, label: str, total: int | None = None, unit: str = ""
+    ) -> AbstractContextManager[Callable[..., None]]: ...
 
 
 @dataclass(frozen=True)
@@ -149,16 +151,18 @@ class Build:
         decides = asdict(self.options)
         del decides["workers"]
         decides["fingerprints"] = {str(path): file_digest(path) for path in self.options.fingerprints}
-        return json.loads(json.dumps(
-            {
-                "questions": {entry.name: file_digest(entry.annotation) for entry in self.sets},
-                "sources": [source.as_dict() for source in self.sources],
-                "prompts": self.prompts.version,
-                "engine": self.engine.description(),
-                "tokenizer": self.tokenizer,
-                "options": decides,
-            }
-        ))  # fmt: skip
+        return json.loads(
+            json.dumps(
+                {
+                    "questions": {entry.name: file_digest(entry.annotation) for entry in self.sets},
+                    "sources": [source.as_dict() for source in self.sources],
+                    "prompts": self.prompts.version,
+                    "engine": self.engine.description(),
+                    "tokenizer": self.tokenizer,
+                    "options": decides,
+                }
+            )
+        )
 
     def _stage(self, counts: str, work: Callable[[], Any]) -> Any:
         """Runs a stage unless its counts are there: they are written last."""
@@ -176,7 +180,9 @@ class Build:
         overlap = read_fingerprints(options.fingerprints)
         total = sum(entry.annotation.stat().st_size for entry in self.sets)
         with self.progress("questions", total, "bytes") as advance:
-            rows = prepare(self.sets, self.sources, self.prompts, options.sampling.seed, overlap, self.engine.max_tiles, advance)
+            rows = prepare(
+                self.sets, self.sources, self.prompts, options.sampling.seed, overlap, self.engine.max_tiles, advance
+            )
             counts = write_questions(rows, outputs, self.folder / "questions/rejected.jsonl", options.strict)
         totals = sum(counts.values(), Counter())
         if not totals["verified"] + totals["open"]:
@@ -195,7 +201,10 @@ class Build:
         sampling = self.options.sampling.of_stage(stage)
         count, refused = draw(questions, output, self.engine, samples, sampling, tokens, is_first())
         if count:
-            self.say(f"responses, {name}: {count:,}" + (f"; {refused:,} of them a reason why there is none" if refused else ""))
+            self.say(
+                f"responses, {name}: {count:,}"
+                + (f"; {refused:,} of them a reason why there is none" if refused else "")
+            )
 
     def _correctness(self) -> dict[str, dict[str, Any]]:
         responses = self.folder / "responses/verified.jsonl"
@@ -205,7 +214,9 @@ class Build:
             (self.folder / "correctness").mkdir(exist_ok=True)
             return {}
         with self.progress("pairs", responses.stat().st_size, "bytes") as advance:
-            counts = make_pairs(responses, self.folder / "correctness", self.options.pairing, self.options.workers, advance, right)
+            counts = make_pairs(
+                responses, self.folder / "correctness", self.options.pairing, self.options.workers, advance, right
+            )
         self.say(f"pairs of right and wrong: {sum(found.numbers['pairs'] for found in counts.values()):,}")
         return {source: found.as_dict() for source, found in counts.items()}
 
@@ -234,10 +245,16 @@ class Build:
                 numbers["chosen tokens"] += response.get("response_tokens") or 0
                 if not source_of(response["source"], self.sources).dropout_ntp:
                     continue
-                if (failed := no_response(response) or first_failed(response, self.options.dropout.filters)) is not None:
+                if (
+                    failed := no_response(response) or first_failed(response, self.options.dropout.filters)
+                ) is not None:
                     numbers[failed if failed.startswith(FAILED) else f"chosen {failed}"] += 1
                     continue
-                kept = {name: response[name] for name in ("seed", "response_tokens", "finished") if response.get(name) is not None}
+                kept = {
+                    name: response[name]
+                    for name in ("seed", "response_tokens", "finished")
+                    if response.get(name) is not None
+                }
                 yield questions.row(number) | {"chosen": response["response"], "chosen_meta": kept}
 
     def _dropout(self) -> dict[str, Counter[str]]:
@@ -252,7 +269,9 @@ class Build:
     def _end(self) -> None:
         if (self.folder / "manifest.json").is_file():
             return
-        metas = [path for name in ("correctness", "dropout_ntp") if (path := self.folder / name / "meta.json").is_file()]
+        metas = [
+            path for name in ("correctness", "dropout_ntp") if (path := self.folder / name / "meta.json").is_file()
+        ]
         meta = joined_meta(self.folder, metas)
         if not json.loads(meta.read_text(encoding="utf-8")):
             raise InputError(
@@ -260,9 +279,13 @@ class Build:
             )
         counts = {
             name: json.loads((self.folder / file).read_text(encoding="utf-8"))
-            for name, file in {"questions": "questions/counts.json", "correctness": "correctness/counts.json", "begun": "begun.counts.json",
-                               "dropout_ntp": "dropout_ntp/counts.json"}.items()
-        }  # fmt: skip
+            for name, file in {
+                "questions": "questions/counts.json",
+                "correctness": "correctness/counts.json",
+                "begun": "begun.counts.json",
+                "dropout_ntp": "dropout_ntp/counts.json",
+            }.items()
+        }
         runs = {
             path.name.removesuffix(".jsonl.run.json"): json.loads(path.read_text(encoding="utf-8"))
             for path in sorted((self.folder / "responses").glob("*.run.json"))
@@ -291,6 +314,10 @@ class Build:
 def told(counts: Counter[str], without: tuple[str, ...] = ()) -> str:
     """Counts in a line, "nothing" where there are none."""
     return (
-        ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in sorted(counts.items()) if count and name not in without)
+        ", ".join(
+            f"{name.replace('_', ' ')} {count:,}"
+            for name, count in sorted(counts.items())
+            if count and name not in without
+        )
         or "nothing"
     )

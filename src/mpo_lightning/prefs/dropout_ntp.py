@@ -74,7 +74,9 @@ def _between_words(text: str, place: int) -> bool:
     return bool(text[place:].strip()) and not whole and right != "\u200d"
 
 
-def begun_rows(rows: Iterator[Row], options: DropoutOptions, offsets: Offsets, counts: dict[str, Counter[str]]) -> Iterator[Row]:
+def begun_rows(
+    rows: Iterator[Row], options: DropoutOptions, offsets: Offsets, counts: dict[str, Counter[str]]
+) -> Iterator[Row]:
     """Questions with the first half of a good response, to be gone on with: one for each question.
 
     Args:
@@ -137,7 +139,9 @@ def paired(row: Row, options: DropoutOptions, exact: bool, numbers: Counter[str]
     if (failed := no_response(row) or first_failed(answered, options.filters)) is not None:
         numbers[failed] += 1
         return None
-    second, restored = (answered["response"], False) if exact else joined(begun, chosen[len(begun) :], answered["response"])
+    second, restored = (
+        (answered["response"], False) if exact else joined(begun, chosen[len(begun) :], answered["response"])
+    )
     rejected = begun + second
     numbers["boundary restored"] += restored
     if plain_words(rejected) == plain_words(chosen):

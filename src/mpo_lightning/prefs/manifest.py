@@ -12,7 +12,9 @@ PAPER_TOKENS, RLAIFV_TOKENS = 571.2, 992.7
 Counted = dict[str, dict[str, Any]]
 
 
-def manifest_of(settings: dict[str, Any], counts: dict[str, Counted], runs: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+def manifest_of(
+    settings: dict[str, Any], counts: dict[str, Counted], runs: dict[str, Any], meta: dict[str, Any]
+) -> dict[str, Any]:
     """The manifest.
 
     Args:
@@ -57,7 +59,11 @@ def costs(counts: dict[str, Counted]) -> dict[str, Any]:
 def totals(counted: Counted) -> Counter[str]:
     """Numbers summed over sources."""
     return sum(
-        (Counter({name: value for name, value in found.items() if isinstance(value, int)}) for found in counted.values()), Counter()
+        (
+            Counter({name: value for name, value in found.items() if isinstance(value, int)})
+            for found in counted.values()
+        ),
+        Counter(),
     )
 
 
@@ -66,29 +72,57 @@ def data_card(manifest: dict[str, Any]) -> str:
     settings, stages = manifest["settings"], manifest["stages"]
     engine = settings["engine"]
     sampling = settings["options"]["sampling"]
-    model = f"{engine['model']} on {engine['server']}" if "server" in engine else f"{engine['checkpoint']} ({engine['model']})"
+    model = (
+        f"{engine['model']} on {engine['server']}"
+        if "server" in engine
+        else f"{engine['checkpoint']} ({engine['model']})"
+    )
     lines = [
-        "---", "task_categories: [visual-question-answering]", "tags: [preference, dpo, mpo, multimodal]", "license: other", "---", "",
-        f"# {manifest['pairs']:,} preference pairs", "",
-        "Made by `mpo prefs build` of mpo-lightning. Fields: `question`, `image`, `chosen`, `rejected`; `id`, `kind`, `chosen_meta` and `rejected_meta` are a pair's history.", "",
-        "| data set | pairs |", "| --- | --- |",
-        *(f"| {name} | {count:,} |" for name, count in manifest["data_sets"].items()), "",
-        "## How they were made", "",
+        "---",
+        "task_categories: [visual-question-answering]",
+        "tags: [preference, dpo, mpo, multimodal]",
+        "license: other",
+        "---",
+        "",
+        f"# {manifest['pairs']:,} preference pairs",
+        "",
+        "Made by `mpo prefs build` of mpo-lightning. Fields: `question`, `image`, `chosen`, `rejected`; `id`, `kind`, `chosen_meta` and `rejected_meta` are a pair's history.",
+        "",
+        "| data set | pairs |",
+        "| --- | --- |",
+        *(f"| {name} | {count:,} |" for name, count in manifest["data_sets"].items()),
+        "",
+        "## How they were made",
+        "",
         f"- Responses: {model}, temperature {sampling['temperature']:g}, top-k {sampling['top_k']}, top-p {sampling['top_p']:g}, seed {sampling['seed']}, {settings['options']['samples']} to each "
         f"question whose answer can be checked; prompts of version {settings['prompts']}.",
         f"- Right against wrong (`{CORRECTNESS}`) or against no answer in the form that was asked for (`{FORMAT}`), by mpo-lightning's checker, verdicts of a confidence below "
         f"{settings['options']['pairing']['confident']:g} left out; at most {settings['options']['pairing']['rules']['most']} pairs of a question.",
         f"- DropoutNTP: the first {settings['options']['dropout']['ratio']:.0%} of a good response, gone on with {'with' if settings['options']['dropout']['with_image'] else 'without'} the picture.",
-        f"- Filters: {', '.join(settings['options']['pairing']['filters'])}.", "",
-        "## What became of everything", "", "| stage | what | count |", "| --- | --- | --- |",
-        *(f"| {stage} | {name.replace('_', ' ')} | {count:,} |" for stage, counted in stages.items() for name, count in sorted(totals(counted).items())), "",
-        "## Cost and length", "", *cost_lines(manifest["costs"]), "",
-        "## What to know", "",
+        f"- Filters: {', '.join(settings['options']['pairing']['filters'])}.",
+        "",
+        "## What became of everything",
+        "",
+        "| stage | what | count |",
+        "| --- | --- | --- |",
+        *(
+            f"| {stage} | {name.replace('_', ' ')} | {count:,} |"
+            for stage, counted in stages.items()
+            for name, count in sorted(totals(counted).items())
+        ),
+        "",
+        "## Cost and length",
+        "",
+        *cost_lines(manifest["costs"]),
+        "",
+        "## What to know",
+        "",
         "- Verdicts are those of rules, without a reader: of confident ones somewhat less than 1 % are wrong (docs/prefs.md).",
         "- Licences of pictures and questions are those of their sources; fill in `license` above.",
         "- Benchmarks were looked for by words and pictures only where lists of fingerprints were given: "
-        f"{len(settings['options']['fingerprints'])} lists.", "",
-    ]  # fmt: skip
+        f"{len(settings['options']['fingerprints'])} lists.",
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -149,7 +149,9 @@ def write_fingerprints(
         for identity, question, paths in problems:
             pictures = [found for path in paths if (found := picture_fingerprint(path.read_bytes())) is not None]
             file.write(
-                json.dumps({"benchmark": benchmark, "id": identity, "text": text_fingerprint(question), "pictures": pictures})
+                json.dumps(
+                    {"benchmark": benchmark, "id": identity, "text": text_fingerprint(question), "pictures": pictures}
+                )
                 + "\n"
             )
             count, seen = count + 1, seen + len(pictures)

@@ -63,7 +63,10 @@ class Counts:
 
     def precision(self) -> dict[str, float]:
         """How often a used verdict agrees with the known one, as a share: of `right`, `wrong` and `no_form`, and of `rejected`, which is the last two together."""
-        agree = {outcome: (self.known[outcome, True], self.known[outcome, False]) for outcome in ("right", "wrong", "no_form")}
+        agree = {
+            outcome: (self.known[outcome, True], self.known[outcome, False])
+            for outcome in ("right", "wrong", "no_form")
+        }
         agree["rejected"] = agree["wrong"][0] + agree["no_form"][0], agree["wrong"][1] + agree["no_form"][1]
         return {outcome: yes / (yes + no) for outcome, (yes, no) in agree.items() if yes + no}
 
@@ -127,7 +130,9 @@ def make_pairs(
             advance(stop - start)
         numbers = np.frombuffer(questions, dtype=np.uint64) if questions else np.empty(0, np.uint64)
         if len(np.unique(numbers)) < len(numbers):
-            raise InputError(f"{responses}: the responses to one question do not stand together; sort the lines by 'id'")
+            raise InputError(
+                f"{responses}: the responses to one question do not stand together; sort the lines by 'id'"
+            )
     return counts
 
 
@@ -180,9 +185,14 @@ def pair_question(rows: Sequence[Row], options: PairOptions, found: Piece) -> No
     if not right or not (wrong or unformed):
         without = all(row.get("error") for row in rows)
         numbers[
-            "questions all right" if right else "questions all wrong" if wrong or unformed else
-            "questions without a response" if without else "questions undecided"
-        ] += 1  # fmt: skip
+            "questions all right"
+            if right
+            else "questions all wrong"
+            if wrong or unformed
+            else "questions without a response"
+            if without
+            else "questions undecided"
+        ] += 1
         return
     pairs, alike = choose_pairs(first["id"], right, [*wrong, *unformed], options.rules)
     numbers["too alike"] += alike

@@ -71,7 +71,9 @@ def choose_pairs(
     words = {("good", one.sample): word_counts(one.text) for one in right} | {
         ("bad", one.sample): word_counts(one.text) for one in wrong
     }
-    usable = [(good, bad) for good in right for bad in wrong if good.prediction is None or good.prediction != bad.prediction]
+    usable = [
+        (good, bad) for good in right for bad in wrong if good.prediction is None or good.prediction != bad.prediction
+    ]
     alike = len(right) * len(wrong) - len(usable)
     # A single wrong response would stand in every pair.
     most = 1 if len({bad.sample for _, bad in usable}) == 1 else rules.most

@@ -56,7 +56,9 @@ def question_sets(path: Path, images: Path | None) -> list[AnnotationSet]:
         return read_meta(path)
     root = images or path.parent
     if not path.is_file() or not root.is_dir():
-        raise InputError(f"{path if not path.is_file() else root}: there is no such {'file' if not path.is_file() else 'folder'}")
+        raise InputError(
+            f"{path if not path.is_file() else root}: there is no such {'file' if not path.is_file() else 'folder'}"
+        )
     return [AnnotationSet(path.stem, root, path)]
 
 
@@ -91,7 +93,9 @@ def prepare(
             except BadRecord as error:
                 yield Rejection(entry.name, where, "unusable", str(error))
                 continue
-            row = _row(fields, entry, f"{name}-{number:08d}", source, prompts, seed) | {"max_tiles": source.tiles or max_tiles}
+            row = _row(fields, entry, f"{name}-{number:08d}", source, prompts, seed) | {
+                "max_tiles": source.tiles or max_tiles
+            }
             if (rejection := _refused(row, pictures, where, seen, seen_in_evals)) is not None:
                 yield rejection
             else:
@@ -119,12 +123,16 @@ def _parsed(line: bytes, root: Path) -> tuple[dict[str, Any], list[Path]]:
         raise BadRecord(f"'answer' is a {type(answer).__name__}; it must be a text or a number")
     fields["question"] = checked_question(fields["question"], len(names))
     choices = fields.get("choices")
-    if choices not in (None, []) and not (isinstance(choices, list) and all(isinstance(one, str | int | float) for one in choices)):
+    if choices not in (None, []) and not (
+        isinstance(choices, list) and all(isinstance(one, str | int | float) for one in choices)
+    ):
         raise BadRecord(f"'choices' is {choices!r:.60}; it must be a list of texts, or absent")
     for what, text, marks in (("question", fields["question"], STRUCTURE), ("answer", str(answer), MARKS)):
         for mark in marks:
             if mark in text:
-                raise BadRecord(f"the {what} contains the special token {mark}, which would forge the structure of the prompt")
+                raise BadRecord(
+                    f"the {what} contains the special token {mark}, which would forge the structure of the prompt"
+                )
     # One name for one picture, so that "./a.png" asks about the same as "a.png".
     fields["image"] = [str(PurePosixPath(name)) for name in names]
     return fields, [picture_path(root, name) for name in names]
@@ -141,10 +149,17 @@ def _row(
     if "id" in fields:
         rest["source_id"] = fields["id"]
     return {
-        "id": identity, "source": entry.name, "purpose": "verified" if verified else "open", "root": str(entry.root), "image": fields["image"],
-        "question": fields["question"], "answer": answer, "kind": kind, "prompt": worded(with_choices(fields), kind, prompts),
+        "id": identity,
+        "source": entry.name,
+        "purpose": "verified" if verified else "open",
+        "root": str(entry.root),
+        "image": fields["image"],
+        "question": fields["question"],
+        "answer": answer,
+        "kind": kind,
+        "prompt": worded(with_choices(fields), kind, prompts),
         **rest,
-    }  # fmt: skip
+    }
 
 
 def with_choices(fields: dict[str, Any]) -> str:
@@ -173,7 +188,11 @@ def says_its_answer(question: str, answer: str) -> str | None:
     for announced in ANNOUNCED.finditer(question) if wanted else ():
         said = plain_words(SENTENCE_END.split(announced[1])[0])
         behind = said.removeprefix(f"{wanted} ").split(" ")
-        begins = said.startswith(f"{wanted} ") and not (len(wanted) == 1 and wanted.isalpha()) and not set(behind) & set(OPEN)
+        begins = (
+            said.startswith(f"{wanted} ")
+            and not (len(wanted) == 1 and wanted.isalpha())
+            and not set(behind) & set(OPEN)
+        )
         if said == wanted or begins:
             return announced[0] + announced[1]
     return None
@@ -187,14 +206,25 @@ def worded(question: str, kind: str, prompts: PromptFiles) -> str:
 
 
 def _refused(
-    row: dict[str, Any], pictures: list[Path], where: str, seen: set[bytes], seen_in_evals: Callable[[str, list[Path]], str | None]
+    row: dict[str, Any],
+    pictures: list[Path],
+    where: str,
+    seen: set[bytes],
+    seen_in_evals: Callable[[str, list[Path]], str | None],
 ) -> Rejection | None:
     if (said := says_its_answer(row["question"], row["answer"])) is not None:
         return Rejection(row["source"], where, "leaked_answer", f"the question says its answer ({said!r:.60})")
-    asked = [plain_words(row["question"]), row["root"], row["image"], [str(choice) for choice in row.get("choices") or []]]
+    asked = [
+        plain_words(row["question"]),
+        row["root"],
+        row["image"],
+        [str(choice) for choice in row.get("choices") or []],
+    ]
     key = hashlib.blake2b(repr(asked).encode(), digest_size=10).digest()
     if key in seen:
-        return Rejection(row["source"], where, "duplicate_question", "the same question about the same pictures came before")
+        return Rejection(
+            row["source"], where, "duplicate_question", "the same question about the same pictures came before"
+        )
     seen.add(key)
     if (benchmark := seen_in_evals(row["question"], pictures)) is not None:
         return Rejection(row["source"], where, "eval_overlap", f"the question or its picture is in {benchmark}")
@@ -220,7 +250,9 @@ def write_questions(
         for row in rows:
             if isinstance(row, Rejection):
                 if strict and row.rule == "unusable":
-                    raise InputError(f"{row.where}: {row.reason} (or set such questions aside with --on_bad quarantine)")
+                    raise InputError(
+                        f"{row.where}: {row.reason} (or set such questions aside with --on_bad quarantine)"
+                    )
                 counts.setdefault(row.source, Counter())[row.rule] += 1
                 aside.write(json.dumps(vars(row), ensure_ascii=False) + "\n")
                 continue
@@ -238,7 +270,9 @@ class PreparedQuestions(QuestionFile):
         names = row["image"] if with_picture else []
         images = tuple(picture_path(Path(row["root"]), name).read_bytes() for name in names)
         prompt = row["prompt"] if with_picture else re.sub(r"<image>\n?", "", row["prompt"])
-        return Prompt(checked_question(prompt, len(images)), images, row["max_tiles"], self.fields(number), row.get("begun", ""))
+        return Prompt(
+            checked_question(prompt, len(images)), images, row["max_tiles"], self.fields(number), row.get("begun", "")
+        )
 
     def row(self, number: int) -> dict[str, Any]:
         """A prepared question."""

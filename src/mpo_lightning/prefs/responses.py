@@ -79,12 +79,19 @@ def parsed(line: bytes, path: Path, where: str) -> Row:
         raise InputError(f"{path}: the response with the id '{row['id']}' has no 'question'")
     images = row["image"] = [row["image"]] if isinstance(row.get("image"), str) else row.get("image") or []
     rules = {name: (isinstance(row.get(name), str), "a text") for name in TEXTS}
-    rules |= {name: (_is_whole(row.get(name), least), f"a whole number of at least {least}") for name, least in LEAST.items()}
+    rules |= {
+        name: (_is_whole(row.get(name), least), f"a whole number of at least {least}") for name, least in LEAST.items()
+    }
     rules["answer"] = isinstance(row.get("answer"), str | int | float), "a text or a number"
-    rules["image"] = isinstance(images, list) and all(isinstance(name, str) for name in images), "a path or a list of paths"
+    rules["image"] = (
+        isinstance(images, list) and all(isinstance(name, str) for name in images),
+        "a path or a list of paths",
+    )
     for name, (usable, words) in rules.items():
         if row.get(name) is not None and not usable:
-            raise InputError(f"{path}: the response with the id '{row['id']}' has the {name} {row[name]!r:.40}; it must be {words}")
+            raise InputError(
+                f"{path}: the response with the id '{row['id']}' has the {name} {row[name]!r:.40}; it must be {words}"
+            )
     return row
 
 

@@ -22,7 +22,13 @@ def record_of(output: Path) -> Path:
 
 
 def draw(
-    questions: Path, output: Path, engine: Engine, samples: int, sampling: Sampling | None, max_new_tokens: int, first: bool
+    questions: Path,
+    output: Path,
+    engine: Engine,
+    samples: int,
+    sampling: Sampling | None,
+    max_new_tokens: int,
+    first: bool,
 ) -> tuple[int, int]:
     """Responses to prepared questions. Returns how many, and how many have a reason instead.
 
@@ -48,7 +54,9 @@ def draw(
     return engine.answer(work, output)
 
 
-def run_record(engine: Engine, questions: str, samples: int, sampling: Sampling | None, max_new_tokens: int) -> dict[str, Any]:
+def run_record(
+    engine: Engine, questions: str, samples: int, sampling: Sampling | None, max_new_tokens: int
+) -> dict[str, Any]:
     """How responses were made."""
     return {
         "engine": engine.description(),

@@ -45,7 +45,9 @@ def source_of(name: str, sources: Sequence[Source]) -> Source:
     for source in sources:
         if any(fnmatch(name.lower(), pattern.lower()) for pattern in source.match):
             return source
-    raise InputError(f"no source matches the data set '{name}'; add one to `sources`, for example with match: ['*'] at the end")
+    raise InputError(
+        f"no source matches the data set '{name}'; add one to `sources`, for example with match: ['*'] at the end"
+    )
 
 
 def check_sources(sources: Sequence[Source], prompts: PromptFiles) -> None:
@@ -59,4 +61,6 @@ def check_sources(sources: Sequence[Source], prompts: PromptFiles) -> None:
             )
         for kind in source.kinds:
             if kind not in prompts.kinds:
-                raise InputError(f"the source {source.match} has the kind of prompt '{kind}'; known are {', '.join(prompts.kinds)}")
+                raise InputError(
+                    f"the source {source.match} has the kind of prompt '{kind}'; known are {', '.join(prompts.kinds)}"
+                )

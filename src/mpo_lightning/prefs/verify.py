@@ -95,7 +95,9 @@ def mentions(text: str, question: Question) -> bool:
         if re.search(rf"(?<![A-Za-z]){letter}(?![A-Za-z])", text):
             return True
         wanted = [question.choices[ord(letter) - ord("A")]]
-    elif gold in question.choices and re.search(rf"(?<![A-Za-z]){chr(ord('A') + question.choices.index(gold))}(?![A-Za-z])", text):
+    elif gold in question.choices and re.search(
+        rf"(?<![A-Za-z]){chr(ord('A') + question.choices.index(gold))}(?![A-Za-z])", text
+    ):
         return True
     number = parse_number(wanted[0])
     if number is not None and any(found.value == number.value for found in find_numbers(text)):

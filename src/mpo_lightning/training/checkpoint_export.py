@@ -50,14 +50,22 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int
         if source.get("lora"):
             add_adapters(model, Lora(**source["lora"]))
         if whole:
-            state = {name.removeprefix(PREFIX): value for name, value in content["state_dict"].items() if name.startswith(PREFIX)}
+            state = {
+                name.removeprefix(PREFIX): value
+                for name, value in content["state_dict"].items()
+                if name.startswith(PREFIX)
+            }
             model.load_state_dict(state, strict=True)
         else:
             # In place, piece by piece, so that there is one copy in memory.
-            load_sharded({"state_dict": {PREFIX + name: value for name, value in model.state_dict().items()}}, checkpoint)
+            load_sharded(
+                {"state_dict": {PREFIX + name: value for name, value in model.state_dict().items()}}, checkpoint
+            )
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise InputError(f"{checkpoint}: it does not fit {folder} ({reason:.200}); give the model it was trained from") from None
+        raise InputError(
+            f"{checkpoint}: it does not fit {folder} ({reason:.200}); give the model it was trained from"
+        ) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{checkpoint}: not a checkpoint of 'mpo fit' ({type(error).__name__}: {error})") from None
     _refuse_nonfinite(checkpoint, model)

@@ -93,7 +93,9 @@ class MMPRDataModule(L.LightningDataModule):
         ):
             if value is not None and value < least:
                 raise InputError(f"data.{name} must be at least {least}, got {value}")
-        for folder in filter(is_remote, [*([train] if isinstance(train, str) else train or ()), validation or "", test or ""]):
+        for folder in filter(
+            is_remote, [*([train] if isinstance(train, str) else train or ()), validation or "", test or ""]
+        ):
             refuse_secrets(folder)  # before config.yaml is written
         if not cache_gib > 0:
             raise InputError(f"data.cache_gib must be above 0, got {cache_gib}")
@@ -144,13 +146,17 @@ class MMPRDataModule(L.LightningDataModule):
         if stage != "fit":
             return
         if self.trainer.overfit_batches:  # type: ignore[attr-defined]
-            raise InputError("trainer.overfit_batches would replace the order; use trainer.limit_train_batches with several epochs")
+            raise InputError(
+                "trainer.overfit_batches would replace the order; use trainer.limit_train_batches with several epochs"
+            )
         if not self.trainer.limit_train_batches:
             raise InputError("trainer.limit_train_batches is 0, so nothing would be trained; leave it out or raise it")
         self.train_plan = self._limited(self._plan("train"))
         # Folders of the same name on several machines, or a URL whose shards are being replaced.
         same = len(set(gather(self.train_plan.index.fingerprint))) == 1
-        stop_together(None if same else f"{self.folders['train']}: not every rank finds the same shards there; copy them again")
+        stop_together(
+            None if same else f"{self.folders['train']}: not every rank finds the same shards there; copy them again"
+        )
         self._done_steps = 0
         wanted = self.train_plan.micro_batches_per_step
         if self.trainer.accumulate_grad_batches not in (1, wanted):
@@ -186,7 +192,9 @@ class MMPRDataModule(L.LightningDataModule):
     def _plan(self, split: str) -> Plan:
         folder = self.folders[split]
         if folder is None:
-            raise InputError(f"no shards to {'train on' if split == 'train' else 'evaluate'}; give --data.{split} FOLDER")
+            raise InputError(
+                f"no shards to {'train on' if split == 'train' else 'evaluate'}; give --data.{split} FOLDER"
+            )
         index = open_shards(folder, self.cache_bytes)
         if not len(index):
             raise InputError(f"{folder}: the shards hold no usable record")
@@ -200,9 +208,17 @@ class MMPRDataModule(L.LightningDataModule):
         size = self.global_batch_size if train else world * self.micro_batch_size
         epochs = max(1, (self.trainer.max_epochs if train and self.trainer else 1) or 1)
         return Plan(
-            index, self.seed, size, self.micro_batch_size, world, train, max_row_tokens=self.max_row_tokens,
-            tokens_per_tile=self.encoder.tokens_per_tile, epochs=epochs, flops=self._flops,
-        )  # fmt: skip
+            index,
+            self.seed,
+            size,
+            self.micro_batch_size,
+            world,
+            train,
+            max_row_tokens=self.max_row_tokens,
+            tokens_per_tile=self.encoder.tokens_per_tile,
+            epochs=epochs,
+            flops=self._flops,
+        )
 
     def _flops(self, rows: np.ndarray) -> np.ndarray:
         """Work of each of some rows of an index."""
@@ -292,9 +308,7 @@ class MMPRDataModule(L.LightningDataModule):
             if name not in state_dict:
                 continue  # a checkpoint of an earlier version
             if name == "records" and state_dict[name] != value:
-                problem = (
-                    f"the checkpoint was made on other pairs than those of {self.folders['train']}; a resumed run must keep them"
-                )
+                problem = f"the checkpoint was made on other pairs than those of {self.folders['train']}; a resumed run must keep them"
                 break
             if state_dict[name] != value:
                 problem = f"the checkpoint was made with {what.get(name, f'data.{name}')} {state_dict[name]}, not {value}; a resumed run must keep it"

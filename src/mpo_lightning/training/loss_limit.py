@@ -52,7 +52,9 @@ class LossWatch:
     @property
     def most(self) -> float | None:
         """Nats that a loss may have now; None before the first step and without a limit."""
-        return self.limit.factor * max(median(self.sound), FLOOR) if self.limit.factor is not None and self.sound else None
+        return (
+            self.limit.factor * max(median(self.sound), FLOOR) if self.limit.factor is not None and self.sound else None
+        )
 
     def take(self, loss: float) -> str | None:
         """Takes in a step's mean loss; in words what is wrong if it is the one at which the run has to stop."""

@@ -34,7 +34,7 @@ from mpo_lightning.objectives import (
     RunningMicroBatches,
     SequenceLogps,
     TermWeights,
-)  # fmt: skip
+)
 from mpo_lightning.objectives.generation import GenerationMean
 from mpo_lightning.runs.identity import RunIdentity
 from mpo_lightning.runs.resume import Resume
@@ -96,13 +96,28 @@ class MPOModule(PolicyAndReference):
     ) -> None:
         objective = MPOObjective(preference, weights, beta, generation_mean)
         super().__init__(
-            policy, reference, reference_source, objective.needs_reference, isinstance(preference, TRDPO) and weights.preference > 0, freeze, drop_path,
-            lora, gradient_checkpointing, attention, keep_logits_gib,
-        )  # fmt: skip
+            policy,
+            reference,
+            reference_source,
+            objective.needs_reference,
+            isinstance(preference, TRDPO) and weights.preference > 0,
+            freeze,
+            drop_path,
+            lora,
+            gradient_checkpointing,
+            attention,
+            keep_logits_gib,
+        )
         self.objective = objective
         self.shift = SHIFTS[reward_shift]()
-        folders = {"model.policy": policy} | ({"model.reference": reference or policy} if objective.needs_reference else {})
-        kept = {"model.drop_path": drop_path, "model.freeze": sorted(freeze), "model.lora": asdict(lora) if lora else None}
+        folders = {"model.policy": policy} | (
+            {"model.reference": reference or policy} if objective.needs_reference else {}
+        )
+        kept = {
+            "model.drop_path": drop_path,
+            "model.freeze": sorted(freeze),
+            "model.lora": asdict(lora) if lora else None,
+        }
         options = describe(objective, reward_shift) | kept | describe_optimizer(optimizer)
         self._resume = Resume(RunIdentity(options, folders, native_folder))
         self.make_optimizer = optimizer
@@ -259,7 +274,9 @@ class MPOModule(PolicyAndReference):
         if self.needs_reference:
             means["delta"] = self.shift.mean
         # Already reduced over ranks, so that ranks with fewer pairs do not weigh more.
-        self.log_dict({f"{stage}/{name}": value for name, value in means.items()}, rank_zero_only=False, sync_dist=False)
+        self.log_dict(
+            {f"{stage}/{name}": value for name, value in means.items()}, rank_zero_only=False, sync_dist=False
+        )
 
     def _reduce_sum(self, values: Tensor) -> Tensor:
         return cast(Tensor, self.trainer.strategy.reduce(values, reduce_op="sum"))

@@ -29,7 +29,10 @@ def make_optimizer(model: nn.Module, make: OptimizerCallable, precision: str) ->
     Raises:
         InputError: weights below float32 (updates of 5e-6 vanish in them), or an option that the optimizer refuses.
     """
-    low = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad} - {torch.float32, torch.float64}
+    low = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad} - {
+        torch.float32,
+        torch.float64,
+    }
     if low:
         raise InputError(
             f"trainer.precision {precision} keeps the weights in {low.pop()}, where updates of 5e-6 vanish; "
@@ -58,7 +61,9 @@ def warmup_cosine(optimizer: Optimizer, steps: float, warmup_ratio: float) -> LR
         InputError: a run without an end.
     """
     if steps == float("inf") or steps < 1:
-        raise InputError("the run has no end, so the cosine has none either; set trainer.max_epochs or trainer.max_steps")
+        raise InputError(
+            "the run has no end, so the cosine has none either; set trainer.max_epochs or trainer.max_steps"
+        )
     warmup = -(-int(steps * warmup_ratio * 1_000_000) // 1_000_000)
     return get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=warmup, num_training_steps=int(steps))
 

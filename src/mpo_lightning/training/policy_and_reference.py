@@ -82,7 +82,9 @@ class PolicyAndReference(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Raises InputError for a device that has no float64, and for a strategy that this package does not train with."""
         if self.trainer.strategy.root_device.type == "mps":
-            raise InputError("log-probs are summed in float64, which Apple's GPU does not have; add --trainer.accelerator cpu")
+            raise InputError(
+                "log-probs are summed in float64, which Apple's GPU does not have; add --trainer.accelerator cpu"
+            )
 
         strategy = self.trainer.strategy
         if isinstance(strategy, DeepSpeedStrategy):
@@ -165,7 +167,9 @@ class PolicyAndReference(L.LightningModule):
         policy, features = self.policy(batch)
         if not self.needs_reference:
             return policy.select(real), None
-        return policy.select(real), self._reference_logps(batch, policy, features if self.shares_features else None).select(real)
+        return policy.select(real), self._reference_logps(
+            batch, policy, features if self.shares_features else None
+        ).select(real)
 
     @torch.no_grad()
     def _reference_logps(self, batch: PairBatch, policy: SequenceLogps, features: Tensor | None) -> SequenceLogps:
@@ -176,7 +180,9 @@ class PolicyAndReference(L.LightningModule):
             with adapters_off(self.policy.model):
                 return cast(SequenceLogps, self.policy(batch, features)[0])
         if batch.reference is None:
-            raise InputError("reference_source cache needs batches with cached log-probs; use MMPRDataModule with cached_reference")
+            raise InputError(
+                "reference_source cache needs batches with cached log-probs; use MMPRDataModule with cached_reference"
+            )
         return SequenceLogps(batch.reference[:, 0], batch.reference[:, 1], policy.chosen_tokens, policy.rejected_tokens)
 
     @property
@@ -195,7 +201,9 @@ class PolicyAndReference(L.LightningModule):
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The policy; the reference only where it moves, since otherwise its folder has it."""
         state = super().state_dict(*args, **kwargs)
-        return {name: value for name, value in state.items() if self.reference_moves or not name.startswith("reference.")}
+        return {
+            name: value for name, value in state.items() if self.reference_moves or not name.startswith("reference.")
+        }
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         """Loads a checkpoint of `state_dict`; everything but an unmoving reference must be in it, and nothing else."""

@@ -63,7 +63,10 @@ class Quarantine:
 
     def state_dict(self) -> list[str]:
         """Names of the records that were set aside so far, over all ranks and before a resume too; every rank calls this."""
-        mine = [hashlib.blake2b(where.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest() for where in self.reasons]
+        mine = [
+            hashlib.blake2b(where.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+            for where in self.reasons
+        ]
         return sorted(self._earlier.union(*gather(mine)))
 
     def load_state_dict(self, names: list[str]) -> None:

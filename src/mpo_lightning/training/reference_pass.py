@@ -89,9 +89,16 @@ class ReferencePass(L.LightningModule):
     """
 
     def __init__(
-        self, model: str, index: ShardIndex, encoder: PairEncoder, meta: dict[str, Any], quarantine: Quarantine, micro_batch_size: int, num_workers: int,
+        self,
+        model: str,
+        index: ShardIndex,
+        encoder: PairEncoder,
+        meta: dict[str, Any],
+        quarantine: Quarantine,
+        micro_batch_size: int,
+        num_workers: int,
         attention: Backend,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.model_folder, self.index, self.encoder, self.quarantine = model, index, encoder, quarantine
         self.micro_batch_size, self.num_workers, self.attention = micro_batch_size, num_workers, attention
@@ -125,7 +132,9 @@ class ReferencePass(L.LightningModule):
         missing = () if self.quarantine.strict else piece.missing
         rows = np.zeros(real + len(missing), ROW)
         rows["record"] = [*piece.records, *missing]
-        rows["chosen"][:real], rows["rejected"][:real] = (side[:real].cpu().numpy() for side in (logps.chosen, logps.rejected))
+        rows["chosen"][:real], rows["rejected"][:real] = (
+            side[:real].cpu().numpy() for side in (logps.chosen, logps.rejected)
+        )
         rows["digest"] = [*piece.digests, *[MISSING] * len(missing)]
         self._part.write(part_bytes(rows))
 
@@ -135,9 +144,15 @@ class ReferencePass(L.LightningModule):
 
 
 def run_reference_pass(
-    folder: Path, model: str, encoder: PairEncoder, trainer_options: dict[str, Any], strict: bool, micro_batch_size: int, num_workers: int,
+    folder: Path,
+    model: str,
+    encoder: PairEncoder,
+    trainer_options: dict[str, Any],
+    strict: bool,
+    micro_batch_size: int,
+    num_workers: int,
     attention: Backend,
-) -> tuple[Path, int, int]:  # fmt: skip
+) -> tuple[Path, int, int]:
     """Computes what is missing and finishes the cache. Returns its folder, the number of records, and how many of them have no log-probs.
 
     Raises:

@@ -12,14 +12,22 @@ from mpo_lightning.objectives import MPOObjective
 def describe(objective: MPOObjective, reward_shift: str) -> dict[str, Any]:
     """The objective in plain values, by the names of their options."""
     rule = objective.preference
-    weights = {f"model.weights.{name}": getattr(objective.weights, name) for name in ("preference", "quality", "generation")}
-    options = {f"model.preference.{name}": value for name, value in vars(rule).items() if isinstance(value, int | float | str)}
-    return weights | {
-        "model.beta": objective.beta,
-        "model.preference": type(rule).__name__,
-        "model.generation_mean": objective.generation_mean,
-        "model.reward_shift": reward_shift,
-    } | options  # fmt: skip
+    weights = {
+        f"model.weights.{name}": getattr(objective.weights, name) for name in ("preference", "quality", "generation")
+    }
+    options = {
+        f"model.preference.{name}": value for name, value in vars(rule).items() if isinstance(value, int | float | str)
+    }
+    return (
+        weights
+        | {
+            "model.beta": objective.beta,
+            "model.preference": type(rule).__name__,
+            "model.generation_mean": objective.generation_mean,
+            "model.reward_shift": reward_shift,
+        }
+        | options
+    )
 
 
 FREE = ("lr", "foreach", "fused", "capturable", "differentiable")

@@ -49,7 +49,11 @@ class StepGuard:
             # Strings, since JSON has no NaN.
             records = [row | {"loss": f"{row['loss']:.6g}"} for row in rows]
             write_json(path, {"step": step, "what": problem, "bad": bad, "records": records})
-        named = f"record '{bad[0]}'" + (f" and {len(bad) - 1} more" if len(bad) > 1 else "") if bad else "no record stands out"
+        named = (
+            f"record '{bad[0]}'" + (f" and {len(bad) - 1} more" if len(bad) > 1 else "")
+            if bad
+            else "no record stands out"
+        )
         stop_together(
             f"{problem} in step {step} ({named}; the step's records are in {path}) and the step was not taken; look at the records, lower "
             "the learning rate, or go on from an earlier checkpoint"

@@ -13,9 +13,19 @@ from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.objectives import LossTerms, MPOObjective, SequenceLogps
 
 MEANS = (
-    "loss", "loss_preference", "loss_quality", "loss_generation", "rewards_chosen", "rewards_rejected", "margin", "accuracy",
-    "logps_chosen", "logps_rejected", "tokens_chosen", "tokens_rejected",
-)  # fmt: skip
+    "loss",
+    "loss_preference",
+    "loss_quality",
+    "loss_generation",
+    "rewards_chosen",
+    "rewards_rejected",
+    "margin",
+    "accuracy",
+    "logps_chosen",
+    "logps_rejected",
+    "tokens_chosen",
+    "tokens_rejected",
+)
 COUNTS = ("pairs", "tokens", "tiles", "set_aside", "cut_answers")
 NAMES = MEANS + COUNTS
 
@@ -30,7 +40,9 @@ def step_sums(terms: LossTerms, policy: SequenceLogps, batch: PairBatch) -> Tens
     """
 
     def total(values: Tensor | None) -> Tensor:
-        return values.detach().double().sum() if values is not None else policy.chosen.new_zeros((), dtype=torch.float64)
+        return (
+            values.detach().double().sum() if values is not None else policy.chosen.new_zeros((), dtype=torch.float64)
+        )
 
     margin = accuracy = None
     if terms.rewards_chosen is not None and terms.rewards_rejected is not None:
@@ -38,9 +50,22 @@ def step_sums(terms: LossTerms, policy: SequenceLogps, batch: PairBatch) -> Tens
         accuracy = margin > 0
     count = policy.chosen.new_tensor
     tokens = sum(sum(lengths) for key, lengths in zip(batch.keys, batch.lengths, strict=True) if key)
-    sums = [terms.total, terms.preference, terms.quality, terms.generation, terms.rewards_chosen, terms.rewards_rejected]
+    sums = [
+        terms.total,
+        terms.preference,
+        terms.quality,
+        terms.generation,
+        terms.rewards_chosen,
+        terms.rewards_rejected,
+    ]
     sums += [margin, accuracy, policy.chosen, policy.rejected, policy.chosen_tokens, policy.rejected_tokens]
-    counts = [batch.weights.sum(), count(tokens), count(len(batch.tiles)), count(len(batch.set_aside)), count(batch.cut_answers)]
+    counts = [
+        batch.weights.sum(),
+        count(tokens),
+        count(len(batch.tiles)),
+        count(len(batch.set_aside)),
+        count(batch.cut_answers),
+    ]
     return torch.stack([total(value) for value in sums] + [value.double() for value in counts])
 
 
@@ -100,4 +125,6 @@ def pair_rows(batch: PairBatch, terms: LossTerms, policy: SequenceLogps) -> list
     if terms.rewards_chosen is not None and terms.rewards_rejected is not None:
         columns |= {"reward_chosen": terms.rewards_chosen, "reward_rejected": terms.rewards_rejected}
     keys = [key for key in batch.keys if key]
-    return [{"key": key} | {name: column[pair].item() for name, column in columns.items()} for pair, key in enumerate(keys)]
+    return [
+        {"key": key} | {name: column[pair].item() for name, column in columns.items()} for pair, key in enumerate(keys)
+    ]

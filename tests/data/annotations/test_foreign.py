@@ -50,7 +50,13 @@ def annotations(folder: Path) -> list[dict]:
 def test_trls_columns(folder: Path, capsys: pytest.CaptureFixture) -> None:
     import_pairs(written(folder / "trl.jsonl", TRL), str(folder / "out"))
     rows = annotations(folder / "out")
-    assert rows[0] == {"score": 3, "image": "a.png", "question": "<image>\nWhat is it?", "chosen": "A cat.", "rejected": "A dog."}
+    assert rows[0] == {
+        "score": 3,
+        "image": "a.png",
+        "question": "<image>\nWhat is it?",
+        "chosen": "A cat.",
+        "rejected": "A dog.",
+    }
     assert rows[1]["question"] == "<image>\nWhat is it?" and rows[1]["rejected"] == "A dog!"
     assert rows[2] == {"question": "Hello?", "chosen": "Hi.", "rejected": "Go."}
     assert "3 pairs from the columns of trl" in capsys.readouterr().out
@@ -62,7 +68,11 @@ def test_ms_swifts_columns(folder: Path) -> None:
     import_pairs(written(folder / "swift.jsonl", SWIFT), str(folder / "out"))
     one, two = annotations(folder / "out")
     assert one["question"] == "<image>What is it?" and one["rejected"] == "A dog." and one["image"] == "a.png"
-    assert two["question"] == "<image>\n<image>\nWhich?" and two["rejected"] == "Right." and two["image"] == ["a.png", "b.png"]
+    assert (
+        two["question"] == "<image>\n<image>\nWhich?"
+        and two["rejected"] == "Right."
+        and two["image"] == ["a.png", "b.png"]
+    )
 
 
 def test_rlaif_vs_parquet_with_pictures_as_bytes(folder: Path) -> None:
@@ -81,7 +91,11 @@ def test_rlaif_vs_parquet_with_pictures_as_bytes(folder: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), folder / "r.parquet")
     import_pairs(str(folder / "r.parquet"), str(folder / "out"))
     found = annotations(folder / "out")
-    assert len({row["image"] for row in found}) == 1 and found[2]["idx"] == 2 and found[0]["question"] == "<image>\nWhat 0?"
+    assert (
+        len({row["image"] for row in found}) == 1
+        and found[2]["idx"] == 2
+        and found[0]["question"] == "<image>\nWhat 0?"
+    )
     shard(str(folder / "out" / "meta.json"), str(folder / "shards"), workers=1)
     record = ShardReader(open_index(folder / "shards" / "train")).read(0)
     assert Image.open(io.BytesIO(record.images[0])).getpixel((0, 0)) == (255, 0, 0)

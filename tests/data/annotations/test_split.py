@@ -12,7 +12,9 @@ def test_groups_equal_brute_force_reachability() -> None:
         reach = [{number} for number in range(15)]
         for _ in range(15):
             reach = [
-                set().union(*(reach[other] | {other} for other in range(15) if keys[other] & keys[n] or other in reach[n]))
+                set().union(
+                    *(reach[other] | {other} for other in range(15) if keys[other] & keys[n] or other in reach[n])
+                )
                 for n in range(15)
             ]
         assert connected_groups(keys) == [min(members) for members in reach]

@@ -22,7 +22,8 @@ def test_every_damaged_input_gets_its_sentence(tmp_path: Path, shards: Path, roo
         shutil.copy(path, source / path.name)
     (source / "loop.png").symlink_to(source / "loop.png")
     rows = [
-        {"image": path.name, "question": f"What is {n}?", "chosen": "right", "rejected": "wrong"} for n, path in enumerate(pictures)
+        {"image": path.name, "question": f"What is {n}?", "chosen": "right", "rejected": "wrong"}
+        for n, path in enumerate(pictures)
     ]
     (source / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (source / "meta.json").write_text(json.dumps({"set": {"root": ".", "annotation": "pairs.jsonl"}}))

@@ -108,7 +108,8 @@ def test_a_fault_that_stays_is_named(server: tuple[str, Faults], fault: str, wor
     for number in (0, 1, 0):
         assert index.records[number]["shard"] == 0
         with pytest.raises(
-            LostShard, match=rf"its shard cannot be fetched \({url}.*{name}: {attempts} attempts, the last one: .*({words})"
+            LostShard,
+            match=rf"its shard cannot be fetched \({url}.*{name}: {attempts} attempts, the last one: .*({words})",
         ):
             reader.read(number)
     # Another reader of the same run, as in a second loader process, takes the answer that the first one got.
@@ -201,7 +202,9 @@ def test_an_index_that_lies_is_named_with_its_url(to_spoil: Path, change: str, w
     assert url in str(raised.value) and "mpo data index" not in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_records_that_point_nowhere_are_named_with_the_url(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_that_point_nowhere_are_named_with_the_url(
+    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
     shutil.copytree(shards / "train", tmp_path / "served")
     path = tmp_path / "served" / "index" / "index.json"
@@ -212,15 +215,17 @@ def test_records_that_point_nowhere_are_named_with_the_url(tmp_path: Path, shard
     path.write_text(json.dumps(summary))
     with served(tmp_path / "served") as (url, _), pytest.raises(InputError) as raised:
         open_shards(url, PLENTY)
-    assert str(raised.value).startswith(f"{url}: the index there cannot be used (a record names a shard") and "mpo data" not in str(
-        raised.value
-    )
+    assert str(raised.value).startswith(
+        f"{url}: the index there cannot be used (a record names a shard"
+    ) and "mpo data" not in str(raised.value)
 
 
 @pytest.mark.parametrize("verb", ["check", "show", "index"])
 def test_verbs_that_read_a_folder_say_so_of_a_url(tmp_path: Path, verb: str) -> None:
     more = ["--output", str(tmp_path / "page.html")] if verb == "show" else []
-    with pytest.raises(InputError, match=r"^http://127.0.0.1:9/train: this command reads shards on this machine, not at a URL"):
+    with pytest.raises(
+        InputError, match=r"^http://127.0.0.1:9/train: this command reads shards on this machine, not at a URL"
+    ):
         commands.run(f"data {verb}", ["http://127.0.0.1:9/train", *more])
 
 
@@ -229,7 +234,9 @@ def test_what_is_not_there_is_named_at_once(server: tuple[str, Faults]) -> None:
     with pytest.raises(InputError, match=r"the shards' index cannot be fetched \(.*index.json: no such file\)"):
         open_shards(f"{url}/elsewhere", PLENTY)
     assert faults.requests["index.json"] == 1
-    with pytest.raises(InputError, match=r"bogus://x.*the shards' index cannot be fetched .*there is nothing that reads bogus:"):
+    with pytest.raises(
+        InputError, match=r"bogus://x.*the shards' index cannot be fetched .*there is nothing that reads bogus:"
+    ):
         open_shards("bogus://x", PLENTY)
     with pytest.raises(InputError, match=r"a shard has .* raise data.cache_gib"):
         open_shards(f"{url}/train", 1000)
@@ -259,7 +266,9 @@ def test_shards_come_ahead_of_need_and_stay(server: tuple[str, Faults], tmp_path
     end = time.monotonic() + 20
     while len(tars(tmp_path)) < 4 and time.monotonic() < end:
         time.sleep(0.01)
-    assert {path.name.partition("-")[2] for path in tars(tmp_path)} == {index.shards[shard].name for shard in first.ahead}
+    assert {path.name.partition("-")[2] for path in tars(tmp_path)} == {
+        index.shards[shard].name for shard in first.ahead
+    }
     before = Counter(faults.requests)
     reader.read(int(plan.epoch_order(0)[0, 0]))
     assert faults.requests == before
@@ -285,7 +294,9 @@ def test_processes_of_a_machine_fetch_once(server: tuple[str, Faults], shards: P
     assert len(set(found)) == 1 and all(faults.requests[shard.name] == 1 for shard in local.shards)
 
 
-def test_shards_that_were_made_anew_are_fetched_anew(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_that_were_made_anew_are_fetched_anew(
+    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MPO_LIGHTNING_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "served"
     shutil.copytree(shards / "train", folder)
@@ -311,7 +322,9 @@ def test_a_reader_in_another_process_keeps_to_the_index_it_was_made_with(
         assert pickle.loads(pickle.dumps(reader)).read(0) == first  # noqa: S301
 
 
-def test_a_copy_that_was_damaged_or_dropped_is_fetched_again(server: tuple[str, Faults], shards: Path, tmp_path: Path) -> None:
+def test_a_copy_that_was_damaged_or_dropped_is_fetched_again(
+    server: tuple[str, Faults], shards: Path, tmp_path: Path
+) -> None:
     url, faults = server
     index = open_shards(f"{url}/train", PLENTY)
     truth = ShardReader(open_index(shards / "train")).read(0)
@@ -332,7 +345,10 @@ def test_an_index_cannot_lead_out_of_the_cache(to_spoil: Path, sha256: object) -
     summary = json.loads(to_spoil.read_text())
     summary["shards"][0]["sha256"] = sha256
     to_spoil.write_text(json.dumps(summary))
-    with served(to_spoil.parents[1]) as (url, _), pytest.raises(InputError, match=r"the sha256 of mmpr-000000.tar is none"):
+    with (
+        served(to_spoil.parents[1]) as (url, _),
+        pytest.raises(InputError, match=r"the sha256 of mmpr-000000.tar is none"),
+    ):
         open_shards(url, PLENTY)
 
 
@@ -367,7 +383,10 @@ def test_several_processes_stay_within_one_bound(server: tuple[str, Faults], sha
     bound = sum(sorted(shard.bytes for shard in open_index(shards / "train").shards)[-2:])
     context = multiprocessing.get_context("fork")
     largest = context.Queue()
-    workers = [context.Process(target=fill, args=(f"{url}/train", bound, tmp_path / "cache", largest, seed)) for seed in range(4)]
+    workers = [
+        context.Process(target=fill, args=(f"{url}/train", bound, tmp_path / "cache", largest, seed))
+        for seed in range(4)
+    ]
     for worker in workers:
         worker.start()
     found = [largest.get(timeout=120) for _ in workers]
@@ -432,7 +451,9 @@ def test_a_url_holds_no_signature_and_no_password(server: tuple[str, Faults]) ->
     known = plain.replace("://", "://someone:secret@")
     for url in (f"{plain}?sig=secret", f"{plain}#secret", known, f"{known}?sig=secret", f"simplecache::{known}", plain.replace("://", "://secret@"),
                 plain.replace("://", "://me:s3#secret@")):  # fmt: skip
-        with pytest.raises(InputError, match=r"^http://\.\.\.: a URL of shards may hold no password .*~/\.netrc") as refused:
+        with pytest.raises(
+            InputError, match=r"^http://\.\.\.: a URL of shards may hold no password .*~/\.netrc"
+        ) as refused:
             open_shards(url, PLENTY)
         assert "secret" not in str(refused.value)
     with pytest.raises(InputError, match="no URL"):
@@ -440,7 +461,11 @@ def test_a_url_holds_no_signature_and_no_password(server: tuple[str, Faults]) ->
 
 
 def test_a_secret_is_refused_before_the_options_are_written(tiny_folder: Path, shards: Path) -> None:
-    for options in ({"validation": "https://a:b@host/x"}, {"test": "https://a:b@host/x"}, {"train": {"https://a:b@host/x": 1.0}}):
+    for options in (
+        {"validation": "https://a:b@host/x"},
+        {"test": "https://a:b@host/x"},
+        {"train": {"https://a:b@host/x": 1.0}},
+    ):
         with pytest.raises(InputError, match="may hold no password"):
             MMPRDataModule(str(tiny_folder), **{"train": str(shards / "train")} | options)
 
@@ -469,7 +494,9 @@ def test_an_answer_that_is_none_is_named(server: tuple[str, Faults], fault: str,
 def test_a_folder_by_two_names_is_no_mixture(shards: Path, server: tuple[str, Faults], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(shards / "train")
     for folders in ((str(shards / "train"), f"{shards}/train/"), (str(shards / "train"), str(tmp_path / "link")), (f"{server[0]}/train", f"{server[0]}/train/")):  # fmt: skip
-        with pytest.raises(InputError, match=f"{re.escape(folders[0])} and {re.escape(folders[1])} are one folder; name it once"):
+        with pytest.raises(
+            InputError, match=f"{re.escape(folders[0])} and {re.escape(folders[1])} are one folder; name it once"
+        ):
             open_shards(dict.fromkeys(folders, 1.0), PLENTY)
 
 
@@ -482,5 +509,7 @@ def test_a_joined_run_trains_on_all_of_its_folders(shards: Path, tiny_folder: Pa
     trainer, model, module = make_run(tmp_path, tiny_folder, Path("x"), data={"global_batch_size": 16})
     module.folders["train"] = {str(shards / "train"): 1, str(shards / "validation"): 2}
     trainer.fit(model, module)
-    counts = [json.loads((shards / name / "index/index.json").read_text())["records"] for name in ("train", "validation")]
+    counts = [
+        json.loads((shards / name / "index/index.json").read_text())["records"] for name in ("train", "validation")
+    ]
     assert sum(logged(tmp_path, "train/pairs")) == counts[0] + 2 * counts[1]

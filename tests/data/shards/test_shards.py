@@ -111,7 +111,9 @@ def test_strict_stops_at_a_picture_that_cannot_be_decoded(tmp_path: Path) -> Non
         commands.shard(str(meta), str(tmp_path / "out"), workers=1)
 
 
-def test_quarantine_writes_each_reason_counts_it_and_tells_by_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_quarantine_writes_each_reason_counts_it_and_tells_by_the_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     bad = [
         "{",
         pair(3, image="missing.png"),
@@ -126,7 +128,10 @@ def test_quarantine_writes_each_reason_counts_it_and_tells_by_the_exit_code(tmp_
     rows = [json.loads(line) for line in (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()]
     assert sorted(row["where"].rsplit(":", 1)[1] for row in rows) == ["2", "3", "4", "5", "6"]
     assert "set aside: 5 pairs" in capsys.readouterr().out
-    assert [open_index(tmp_path / "out" / "train").key(number) for number in range(2)] == ["set-00000001", "set-00000007"]
+    assert [open_index(tmp_path / "out" / "train").key(number) for number in range(2)] == [
+        "set-00000001",
+        "set-00000007",
+    ]
 
 
 def test_a_killed_run_continues_with_the_tars_that_are_missing(tmp_path: Path) -> None:
@@ -165,7 +170,9 @@ def test_a_run_killed_at_its_edges_continues(tmp_path: Path, moment: str) -> Non
     found = survey(meta, strict=False)
     output = tmp_path / "out"
     jobs = plan_shards(found, output, 0.0, 0, 20_000)
-    whole = write_shards(found, plan_shards(found, tmp_path / "whole", 0.0, 0, 20_000), tmp_path / "whole", strict=False, workers=1)
+    whole = write_shards(
+        found, plan_shards(found, tmp_path / "whole", 0.0, 0, 20_000), tmp_path / "whole", strict=False, workers=1
+    )
     (output / ".work").mkdir(parents=True)
     if moment != "before the plan":
         (output / ".work" / "plan").write_text(plan_fingerprint(found, jobs))
@@ -296,14 +303,18 @@ def test_indexing_again_refuses_to_lose_repeat_time(tmp_path: Path, capsys: pyte
     commands.shard(str(meta), str(tmp_path / "out"), workers=1)
     folder = tmp_path / "out" / "train"
     (folder / "index" / "index.json").write_text("{")
-    with pytest.raises(InputError, match=r"repeat_time of its data sets would be lost; put index\.json back, or delete"):
+    with pytest.raises(
+        InputError, match=r"repeat_time of its data sets would be lost; put index\.json back, or delete"
+    ):
         index_folder(folder, True, lambda *_: None)
     shutil.rmtree(folder / "index")
     commands.index(str(folder))
     assert "data set set: repeat_time 1\n" in capsys.readouterr().out
 
 
-def test_a_writer_killed_before_the_last_move_leaves_the_old_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_killed_before_the_last_move_leaves_the_old_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     foreign(tmp_path / "x.tar", [("a.json", json.dumps(pair(1)).encode())])
     index_folder(tmp_path, True, lambda *_: None)
     foreign(tmp_path / "y.tar", [("b.json", json.dumps(pair(2)).encode())])
@@ -342,7 +353,11 @@ def test_the_scan_holds_one_sample_at_a_time(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "PNG")
-    members = [item for n in range(20) for item in ((f"{n}.json", json.dumps(pair(n)).encode()), (f"{n}.png", buffer.getvalue()))]
+    members = [
+        item
+        for n in range(20)
+        for item in ((f"{n}.json", json.dumps(pair(n)).encode()), (f"{n}.png", buffer.getvalue()))
+    ]
     path = foreign(tmp_path / "x.tar", members)
     scan_shard(path)
     tracemalloc.start()
@@ -433,7 +448,10 @@ def test_foreign_records_that_break_a_rule_are_named(tmp_path: Path, members: li
     report = index_folder(tmp_path, False, lambda *_: None)
     assert (report.records, report.refused) == (1, 1) and (tmp_path / "index" / "quarantine.jsonl").exists()
     (tmp_path / "x.tar").unlink()
-    assert index_folder(tmp_path, False, lambda *_: None).refused == 0 and not (tmp_path / "index" / "quarantine.jsonl").exists()
+    assert (
+        index_folder(tmp_path, False, lambda *_: None).refused == 0
+        and not (tmp_path / "index" / "quarantine.jsonl").exists()
+    )
 
 
 @pytest.mark.parametrize(("members", "words"), [
@@ -479,7 +497,9 @@ def test_an_index_that_points_beyond_itself_is_refused(copied: Path, column: str
     rows[column][3] = value
     summary["arrays"]["records"] = save_array(path.parent, "records", rows)
     path.write_text(json.dumps(summary))
-    with pytest.raises(InputError, match=r"a record names a shard or a data set that is not there|do not name every member once"):
+    with pytest.raises(
+        InputError, match=r"a record names a shard or a data set that is not there|do not name every member once"
+    ):
         open_index(copied)
 
 

@@ -47,7 +47,11 @@ def test_lengths_are_compared_where_answers_ended_at_the_start(start: tuple, now
     ("start", "now", "words"),
     [
         # One wholly degenerate answer among four, whose mean is a quarter.
-        ([0, 0, 0, 0], [0, 0.97, 0, 0], "97% of the sampled answer to '1' is repetition (0% at the start), and 0 of the 3 others"),
+        (
+            [0, 0, 0, 0],
+            [0, 0.97, 0, 0],
+            "97% of the sampled answer to '1' is repetition (0% at the start), and 0 of the 3 others",
+        ),
         (
             [0, 0.1, 0, 0],
             [0, 0.97, 0.6, 0.5],
@@ -67,7 +71,14 @@ def lines(folder: Path, name: str) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def run(folder: Path, tiny_folder: Path, shards: Path, alarms: Alarms, callbacks: tuple[L.Callback, ...] = (), **module: object):
+def run(
+    folder: Path,
+    tiny_folder: Path,
+    shards: Path,
+    alarms: Alarms,
+    callbacks: tuple[L.Callback, ...] = (),
+    **module: object,
+):
     trainer, model, data = make_run(
         folder, tiny_folder, shards / "train", data={"global_batch_size": 8, "validation": str(shards / "validation")},
         trainer={"callbacks": [alarms, *callbacks]}, **module,
@@ -77,7 +88,9 @@ def run(folder: Path, tiny_folder: Path, shards: Path, alarms: Alarms, callbacks
 
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=4)], ids=["all weights", "adapters"])
-def test_samples_are_what_the_policy_answers(tmp_path: Path, tiny_folder: Path, shards: Path, lora: Lora | None) -> None:
+def test_samples_are_what_the_policy_answers(
+    tmp_path: Path, tiny_folder: Path, shards: Path, lora: Lora | None
+) -> None:
     options = {"lora": lora, "reference_source": "adapter"} if lora else {}
     model, data = run(tmp_path, tiny_folder, shards, Alarms(samples=3, max_new_tokens=10), **options)
     samples = lines(tmp_path, "samples.jsonl")
@@ -98,7 +111,9 @@ def test_samples_are_what_the_policy_answers(tmp_path: Path, tiny_folder: Path, 
 
 def test_training_is_the_same_with_and_without_samples(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     weights = [
-        run(tmp_path / str(samples), tiny_folder, shards, Alarms(samples=samples, max_new_tokens=5))[0].policy.state_dict()
+        run(tmp_path / str(samples), tiny_folder, shards, Alarms(samples=samples, max_new_tokens=5))[
+            0
+        ].policy.state_dict()
         for samples in (0, 2)
     ]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
@@ -106,8 +121,13 @@ def test_training_is_the_same_with_and_without_samples(tmp_path: Path, tiny_fold
 
 
 def test_chosen_answers_that_become_less_likely_are_told(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
-    downhill = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=0.05, maximize=True), "weights": TermWeights(0.01, 0, 1)}
-    with pytest.warns(UserWarning, match=r"alarm at step \d: over the last 2 steps chosen answers are .* nats a token less likely"):
+    downhill = {
+        "optimizer": lambda groups: torch.optim.SGD(groups, lr=0.05, maximize=True),
+        "weights": TermWeights(0.01, 0, 1),
+    }
+    with pytest.warns(
+        UserWarning, match=r"alarm at step \d: over the last 2 steps chosen answers are .* nats a token less likely"
+    ):
         run(tmp_path, tiny_folder, shards, Alarms(samples=0, window=2), **downhill)
     assert {line["alarm"] for line in lines(tmp_path, "alarms.jsonl")} == {"chosen_falls"}
 
@@ -116,7 +136,10 @@ def test_chosen_answers_that_become_less_likely_are_told(tmp_path: Path, tiny_fo
 def test_without_a_reference_they_are_compared_with_the_start(
     tmp_path: Path, tiny_folder: Path, shards: Path, uphill: bool, alarms: set[str]
 ) -> None:
-    sft = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=0.05, maximize=not uphill), "weights": TermWeights(0, 0, 1)}
+    sft = {
+        "optimizer": lambda groups: torch.optim.SGD(groups, lr=0.05, maximize=not uphill),
+        "weights": TermWeights(0, 0, 1),
+    }
     run(tmp_path, tiny_folder, shards, Alarms(samples=0, window=2, chosen_drop=0.02), **sft)
     assert {line["alarm"] for line in lines(tmp_path, "alarms.jsonl")} == alarms
 
@@ -126,7 +149,9 @@ def test_training_that_works_raises_none(tmp_path: Path, tiny_folder: Path, shar
     assert not lines(tmp_path, "alarms.jsonl")
 
 
-def test_samples_are_compared_with_those_of_the_start_through_a_checkpoint(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+def test_samples_are_compared_with_those_of_the_start_through_a_checkpoint(
+    tmp_path: Path, tiny_folder: Path, shards: Path
+) -> None:
     """The tiny model repeats itself until it is cut; its start is taken for one that did not."""
     alarms = Alarms(samples=2, max_new_tokens=40)
     alarms.load_state_dict({"falls": [], "at_start": {"tokens": 100.0, "finished": 1.0, "repeated": {}}})

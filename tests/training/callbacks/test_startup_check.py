@@ -25,7 +25,13 @@ class Spy(StartupCheck):
 
 
 def fit(
-    folder: Path, tiny: Path, shards: Path, spy: Spy, trainer: dict | None = None, break_it: bool = False, **module: object
+    folder: Path,
+    tiny: Path,
+    shards: Path,
+    spy: Spy,
+    trainer: dict | None = None,
+    break_it: bool = False,
+    **module: object,
 ) -> None:
     limits = {"max_steps": 1, "max_epochs": None, "callbacks": [spy]} | (trainer or {})
     built, model, data = make_run(folder, tiny, shards / "train", drop_path=0.5, trainer=limits, **module)

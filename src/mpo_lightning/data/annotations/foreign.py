@@ -71,7 +71,9 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, Row | BadRecord]]:
         import pyarrow
         from pyarrow.parquet import ParquetFile
     except ModuleNotFoundError:
-        raise InputError(f"{path}: reading parquet needs the package pyarrow: pip install 'mpo-lightning[parquet]'") from None
+        raise InputError(
+            f"{path}: reading parquet needs the package pyarrow: pip install 'mpo-lightning[parquet]'"
+        ) from None
     number = 0
     try:
         for batch in ParquetFile(path).iter_batches(batch_size=64):
@@ -125,7 +127,11 @@ def _trl(row: Row) -> tuple[Any, Any, Any, set[str]]:
         if len(heads) != 2 or heads[0] != heads[1]:
             raise BadRecord("there is no prompt, and chosen and rejected do not begin with the same turns")
         prompt, sides = heads[0], [side[-1:] for side in sides]
-    return _one_turn(prompt, "user"), *(_one_turn(side, "assistant") for side in sides), {"prompt", "chosen", "rejected"}  # type: ignore[return-value]
+    return (
+        _one_turn(prompt, "user"),
+        *(_one_turn(side, "assistant") for side in sides),
+        {"prompt", "chosen", "rejected"},
+    )  # type: ignore[return-value]
 
 
 def _swift(row: Row) -> tuple[Any, Any, Any, set[str]]:
@@ -133,7 +139,9 @@ def _swift(row: Row) -> tuple[Any, Any, Any, set[str]]:
     if not isinstance(messages, list) or not messages:
         raise BadRecord("'messages' is no list of turns")
     if row.get("rejected_images"):
-        raise BadRecord("'rejected_images' gives the rejected side other pictures; both sides of a pair answer the same question")
+        raise BadRecord(
+            "'rejected_images' gives the rejected side other pictures; both sides of a pair answer the same question"
+        )
     rejected, turns = row.get("rejected_response"), row.get("rejected_messages")
     if rejected is None:
         if not isinstance(turns, list) or not turns:
@@ -169,13 +177,17 @@ def _one_turn(turns: Any, role: str) -> str:
         )
     spoken = [turn for turn in turns if turn.get("role") != "system"]
     if len(spoken) != 1 or spoken[0].get("role") != role:
-        raise BadRecord(f"there are {len(spoken)} turns where one of the {role} belongs; only single-turn pairs are taken")
+        raise BadRecord(
+            f"there are {len(spoken)} turns where one of the {role} belongs; only single-turn pairs are taken"
+        )
     content = spoken[0].get("content")
     if not isinstance(content, list):
         return content
     if not all(isinstance(part, dict) for part in content):
         raise BadRecord("a turn's content holds something else than parts of text and pictures")
-    return "".join(IMAGE_MARK + "\n" if part.get("type") == "image" else str(part.get("text") or "") for part in content)
+    return "".join(
+        IMAGE_MARK + "\n" if part.get("type") == "image" else str(part.get("text") or "") for part in content
+    )
 
 
 def _pictures(row: Row) -> tuple[str | bytes, ...]:
@@ -241,7 +253,8 @@ def import_pairs(
                 if len(kinds) > 1:
                     raise InputError(f"{where}: some pictures of the file are bytes and some are paths; split the file")
                 names = [
-                    _kept(picture, output) if isinstance(picture, bytes) else _found(picture, root) for picture in pair.pictures
+                    _kept(picture, output) if isinstance(picture, bytes) else _found(picture, root)
+                    for picture in pair.pictures
                 ]
             except (BadRecord, KeyError) as error:
                 reason = f"the column {error} is missing" if isinstance(error, KeyError) else str(error)
@@ -260,7 +273,14 @@ def import_pairs(
         aside.unlink()
     place = "images" if bytes in kinds else os.path.relpath(root, output.resolve())
     (output / "images").mkdir(exist_ok=True)
-    meta = {source.stem: {"root": place, "annotation": f"annotations/{source.stem}.jsonl", "repeat_time": 1, "length": written}}
+    meta = {
+        source.stem: {
+            "root": place,
+            "annotation": f"annotations/{source.stem}.jsonl",
+            "repeat_time": 1,
+            "length": written,
+        }
+    }
     write_json(output / "meta.json", meta)
     return written, refused, columns
 

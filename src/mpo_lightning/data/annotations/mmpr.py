@@ -52,7 +52,9 @@ def read_meta(path: Path) -> list[AnnotationSet]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path}: cannot read the meta file ({error.strerror}); give the path of an MMPR meta.json") from None
+        raise InputError(
+            f"{path}: cannot read the meta file ({error.strerror}); give the path of an MMPR meta.json"
+        ) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: the meta file is not UTF-8 text ({error})") from None
     try:
@@ -89,7 +91,9 @@ def _annotation_set(meta_path: Path, name: str, entry: object) -> AnnotationSet:
     if annotation.suffix != ".jsonl":
         raise InputError(f"{where}: the annotation {entry['annotation']!r} must be a .jsonl file, one pair a line")
     if not annotation.is_file():
-        raise InputError(f"{where}: the annotation {annotation} does not exist; paths are relative to {meta_path.parent}")
+        raise InputError(
+            f"{where}: the annotation {annotation} does not exist; paths are relative to {meta_path.parent}"
+        )
     root = _resolve(meta_path, entry["root"])
     if not root.is_dir():
         raise InputError(f"{where}: the picture folder {root} does not exist; paths are relative to {meta_path.parent}")

@@ -55,7 +55,9 @@ class Survey:
     def groups(self) -> list[int]:
         """The group of each pair: pairs that share a question, or a picture's bytes under whatever name, must not be separated."""
         first = same_pictures(self.pictures, self.picture_sizes)
-        return connected_groups([(question, *(first[number] for number in pictures)) for question, pictures in self.keys])
+        return connected_groups(
+            [(question, *(first[number] for number in pictures)) for question, pictures in self.keys]
+        )
 
 
 def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda done: None) -> Survey:

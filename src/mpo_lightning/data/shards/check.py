@@ -66,7 +66,9 @@ def _check_shard(job: tuple[Path, int]) -> tuple[list[str], int]:
     problems: list[str] = []
     with path.open("rb") as file:
         if file_digest(file, "sha256").hexdigest() != entry.sha256:
-            problems.append(f"{path}: its sha256 differs from the index; the file changed after it was indexed, copy it again")
+            problems.append(
+                f"{path}: its sha256 differs from the index; the file changed after it was indexed, copy it again"
+            )
     reader = ShardReader(index)
     pictures = 0
     for record in range(int(index.first_records[shard]), int(index.first_records[shard + 1])):

@@ -201,7 +201,9 @@ def open_index(folder: Path, tars: bool = True, url: str | None = None) -> Shard
         summary = read_summary(path)
         shards = tuple(ShardEntry(**entry) for entry in summary["shards"])
         datasets = tuple(DatasetEntry(**entry) for entry in summary["datasets"])
-        records, members = (open_array(path.with_name(summary["arrays"][name]), name) for name in ("records", "members"))
+        records, members = (
+            open_array(path.with_name(summary["arrays"][name]), name) for name in ("records", "members")
+        )
         key_bytes = records.dtype["key"].itemsize if "key" in (records.dtype.names or ()) else 0
         counts = {len(records), summary["records"], sum(shard.records for shard in shards)}
         if records.dtype != record_dtype(key_bytes) or members.dtype != MEMBER or len(counts) > 1:
@@ -209,13 +211,19 @@ def open_index(folder: Path, tars: bool = True, url: str | None = None) -> Shard
         check_places(records, len(members), shards, len(datasets))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if url is not None:
-            raise InputError(f"{url}: the index there cannot be used ({error}); make it anew where the shards come from") from None
-        raise InputError(f"{path.parent}: the index cannot be read ({error}); run 'mpo data index {folder}' again") from None
+            raise InputError(
+                f"{url}: the index there cannot be used ({error}); make it anew where the shards come from"
+            ) from None
+        raise InputError(
+            f"{path.parent}: the index cannot be read ({error}); run 'mpo data index {folder}' again"
+        ) from None
     for shard in shards if tars else ():
         tar = folder / shard.name
         size = tar.stat().st_size if tar.is_file() else None
         if size is None:
-            raise InputError(f"{tar}: the shard named by the index is missing; copy it again or run 'mpo data index {folder}'")
+            raise InputError(
+                f"{tar}: the shard named by the index is missing; copy it again or run 'mpo data index {folder}'"
+            )
         if size != shard.bytes:
             raise InputError(f"{tar}: the shard has {size:,} bytes where the index says {shard.bytes:,}; copy it again")
     return ShardIndex(folder, shards, datasets, records, members)
@@ -237,7 +245,9 @@ def read_member(file: io.FileIO, offset: int, size: int, crc32: int) -> bytes:
         BadRecord: short read or another checksum: the shard changed or was damaged after it was indexed.
     """
     if size > MAX_PICTURE_BYTES:
-        raise BadRecord(f"a member of it has {size:,} bytes, more than {MAX_PICTURE_BYTES:,}; make it smaller or leave it out")
+        raise BadRecord(
+            f"a member of it has {size:,} bytes, more than {MAX_PICTURE_BYTES:,}; make it smaller or leave it out"
+        )
     try:
         data = os.pread(file.fileno(), size, offset)
     except (OSError, OverflowError) as error:

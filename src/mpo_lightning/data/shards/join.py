@@ -38,10 +38,14 @@ def open_shards(folders: str | Mapping[str, float], cache_bytes: int = 64 * 2**3
     for folder, weight in folders.items():
         place = folder.rstrip("/") if is_remote(folder) else str(Path(folder).resolve())
         if place in places:
-            raise InputError(f"data.train: {places[place]} and {folder} are one folder; name it once, with the sum of the weights")
+            raise InputError(
+                f"data.train: {places[place]} and {folder} are one folder; name it once, with the sum of the weights"
+            )
         places[place] = folder
         if not is_repeat_time(weight):
-            raise InputError(f"data.train: the weight of {folder} is {weight!r}; give a number above 0 and up to {MOST_REPEATS}")
+            raise InputError(
+                f"data.train: the weight of {folder} is {weight!r}; give a number above 0 and up to {MOST_REPEATS}"
+            )
     return join([open_shards(folder, cache_bytes) for folder in folders], list(folders.values()))
 
 
@@ -64,7 +68,9 @@ def join(parts: Sequence[ShardIndex], weights: Sequence[float]) -> ShardIndex:
     )
     source = JoinedSource(tuple(parts), tuple(weights))
     every_shard = tuple(shard for part in parts for shard in part.shards)
-    return ShardIndex(parts[0].folder, every_shard, entries, records, np.concatenate([part.members for part in parts]), source)
+    return ShardIndex(
+        parts[0].folder, every_shard, entries, records, np.concatenate([part.members for part in parts]), source
+    )
 
 
 class JoinedSource:

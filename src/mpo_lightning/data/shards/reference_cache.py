@@ -64,7 +64,9 @@ class ReferenceCache:
                 "again"
             )
         if bytes(row["digest"]) != pair_digest(pair):
-            raise StaleCache("the reference cache holds log-probs of other tokens or pixels for it; run 'mpo data reference' again")
+            raise StaleCache(
+                "the reference cache holds log-probs of other tokens or pixels for it; run 'mpo data reference' again"
+            )
         return float(row["chosen"]), float(row["rejected"])
 
 
@@ -85,7 +87,9 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
 
 def cache_meta(index: ShardIndex, encoder: PairEncoder, model_fingerprint: str, precision: str) -> dict[str, Any]:
     """What a cache is made with; see `reference_cache`. `model_fingerprint` is `weights_fingerprint` of the reference's folder."""
-    settings = {name: getattr(encoder, name) for name in ("tile_size", "tokens_per_tile", "max_tiles", "max_length", "overlong")}
+    settings = {
+        name: getattr(encoder, name) for name in ("tile_size", "tokens_per_tile", "max_tiles", "max_length", "overlong")
+    }
     return {
         "format": 3,
         "shards": index.fingerprint,
@@ -121,7 +125,9 @@ def open_cache(index: ShardIndex, meta: dict[str, Any]) -> ReferenceCache:
             f"{folder}: the reference cache cannot be read ({error}); delete it and run 'mpo data reference' again"
         ) from None
     if rows.dtype != ROW or len(rows) != len(index):
-        raise InputError(f"{folder}: the reference cache does not fit the index; delete it and run 'mpo data reference' again")
+        raise InputError(
+            f"{folder}: the reference cache does not fit the index; delete it and run 'mpo data reference' again"
+        )
     return ReferenceCache(rows)
 
 
@@ -135,7 +141,11 @@ def _what_is_there(shards: Path, meta: dict[str, Any]) -> str:
         except (OSError, ValueError):
             continue
         differences.append(
-            [f"{name} {other.get(name)!s:.24} instead of {meta[name]!s:.24}" for name in meta if other.get(name) != meta[name]]
+            [
+                f"{name} {other.get(name)!s:.24} instead of {meta[name]!s:.24}"
+                for name in meta
+                if other.get(name) != meta[name]
+            ]
         )
     if not differences:
         return "there is no reference cache"
@@ -174,7 +184,9 @@ def finish_cache(folder: Path, meta: dict[str, Any], records: int) -> None:
     """
     rows = finished_rows(folder)
     if len(rows) != records:
-        raise InputError(f"{folder}: {records - len(rows):,} of {records:,} records are not finished; run the same command again")
+        raise InputError(
+            f"{folder}: {records - len(rows):,} of {records:,} records are not finished; run the same command again"
+        )
     with whole_file(folder / "logps.npy", "wb") as file:
         np.save(file, rows)
     write_json(folder / "meta.json", meta | {CHECKSUM: file_digest(folder / "logps.npy")})

@@ -171,7 +171,9 @@ class RemoteSource:
         except CannotFetch as error:
             raise LostShard(f"its shard cannot be fetched ({error}); go on with --ckpt_path auto when it can") from None
         except OSError as error:
-            raise LostShard(f"its shard cannot be kept in {self.folder} ({error.strerror or error}); make room there") from None
+            raise LostShard(
+                f"its shard cannot be kept in {self.folder} ({error.strerror or error}); make room there"
+            ) from None
 
     def forget(self, shard: int) -> bool:
         """Drops the copy, so that the next `open` fetches it."""

@@ -86,7 +86,9 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
                     if key is not None:
                         yield key, parts
                     if member_key in keys:
-                        raise InputError(f"{path}: the sample '{member_key}' is split or comes twice; make the shard again")
+                        raise InputError(
+                            f"{path}: the sample '{member_key}' is split or comes twice; make the shard again"
+                        )
                     key, parts = member_key, {}
                     keys.add(key)
                 if extension in parts:
@@ -117,7 +119,9 @@ def limit_of(extension: str) -> int:
 def refuse_large(extension: str, size: int) -> None:
     """Raises BadRecord for a member of more bytes than its kind may have."""
     if size > limit_of(extension):
-        raise BadRecord(f"the member .{extension} has more than {limit_of(extension):,} bytes; make it smaller or leave it out")
+        raise BadRecord(
+            f"the member .{extension} has more than {limit_of(extension):,} bytes; make it smaller or leave it out"
+        )
 
 
 def _key_and_extension(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:

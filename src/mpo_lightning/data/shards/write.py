@@ -139,7 +139,9 @@ def write_shards(
     with process_map(_write_shard, jobs, workers) as results:
         for job, (scanned, rejected) in zip(jobs, results, strict=True):
             if strict and rejected:
-                raise InputError(f"{rejected[0].where}: {rejected[0].reason} (or set such pairs aside with --on_bad quarantine)")
+                raise InputError(
+                    f"{rejected[0].where}: {rejected[0].reason} (or set such pairs aside with --on_bad quarantine)"
+                )
             finished.append((job, scanned, rejected))
             progress(len(job.pairs))
     all_rejected = found.rejected + [item for *_, rejected in finished for item in rejected]
@@ -149,7 +151,10 @@ def write_shards(
         if scans:
             write_index(output / split, scans, datasets)
     summary = ShardSummary(
-        pairs={split: sum(scan.entry.records for job, scan, _ in finished if job.path.parent.name == split) for split in SPLITS},
+        pairs={
+            split: sum(scan.entry.records for job, scan, _ in finished if job.path.parent.name == split)
+            for split in SPLITS
+        },
         datasets=dict(sum((Counter(_dataset_counts(scan)) for _, scan, _ in finished), Counter())),
         rejected=all_rejected,
     )
@@ -202,7 +207,9 @@ def _prepare_folder(plan: str, jobs: list[ShardJob], output: Path) -> None:
     elif output.exists() and not output.is_dir():
         raise InputError(f"{output}: this is a file; choose a new folder")
     elif output.exists() and any(path.name != ".work" for path in output.iterdir()):
-        raise InputError(f"{output}: the folder is not empty; choose a new one, so that no shard is mixed with older ones")
+        raise InputError(
+            f"{output}: the folder is not empty; choose a new one, so that no shard is mixed with older ones"
+        )
     try:
         # The marker first: a folder with anything else in it and without a marker is not ours.
         marker.parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +221,9 @@ def _prepare_folder(plan: str, jobs: list[ShardJob], output: Path) -> None:
         raise InputError(f"{output}: cannot write there ({error.strerror})") from None
     missing = sum(BLOCK + sum(pair.bytes for pair in job.pairs) for job in jobs if not job.path.exists())
     if missing > free:
-        raise InputError(f"{output}: the shards need {missing / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; choose a larger disk")
+        raise InputError(
+            f"{output}: the shards need {missing / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; choose a larger disk"
+        )
 
 
 def _write_shard(job: ShardJob) -> tuple[ScannedShard, list[Rejected]]:

@@ -31,7 +31,9 @@ def load(folder: Path) -> list[Row]:
         else [path for name in ("crpe_relation.jsonl", "crpe_exist.jsonl") if (path := folder / name).is_file()]
     )
     if not files:
-        raise InputError(f"{folder}: holds neither crpe_relation.jsonl nor crpe_exist.jsonl; get the benchmark from {WHERE}")
+        raise InputError(
+            f"{folder}: holds neither crpe_relation.jsonl nor crpe_exist.jsonl; get the benchmark from {WHERE}"
+        )
     rows = []
     for path in files:
         found = read_rows(path)
@@ -40,7 +42,8 @@ def load(folder: Path) -> list[Row]:
                 f"{path}: has {len(found)} rows, which are not whole groups of {ROTATIONS} rotations; get it again from {WHERE}"
             )
         rows += [
-            row | {"group": f"{path.stem}/{place // ROTATIONS}", "id": f"{path.stem}/{place}"} for place, row in enumerate(found)
+            row | {"group": f"{path.stem}/{place // ROTATIONS}", "id": f"{path.stem}/{place}"}
+            for place, row in enumerate(found)
         ]
     return rows
 
@@ -62,7 +65,9 @@ def score(row: Row, response: str, mode: Mode) -> Score:
     if mode == "official":
         found = FINAL.search(response)
         letter = (found[1] if found else response).strip()
-        return verdict_score(Verdict(letter == gold, letter[:80], letter if len(letter) == 1 else None, "official", 1.0))
+        return verdict_score(
+            Verdict(letter == gold, letter[:80], letter if len(letter) == 1 else None, "official", 1.0)
+        )
     choices = choices_in(str(row.get("text", ""))) or tuple("ABCD")
     return verdict_score(check(response, Question(Kind.CHOICE, gold, choices)))
 
@@ -86,9 +91,13 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     lines = [TableRow("", "relation mean", mean, None, len(total))]
     if total:
         lines.append(TableRow("", "relation total", 100 * sum(total) / len(total), sum(total), len(total)))
-    lines += [TableRow("split", split, score, sum(by_split[split]), len(by_split[split])) for split, score in scores.items()]
+    lines += [
+        TableRow("split", split, score, sum(by_split[split]), len(by_split[split])) for split, score in scores.items()
+    ]
     single = [right for found in groups.values() for right in found]
-    lines.append(TableRow("", "single rotations", 100 * sum(single) / len(single) if single else 0.0, sum(single), len(single)))
+    lines.append(
+        TableRow("", "single rotations", 100 * sum(single) / len(single) if single else 0.0, sum(single), len(single))
+    )
     return Table("relation mean", mean, tuple(lines))
 
 
@@ -102,5 +111,15 @@ def problem(row: Row) -> str | None:
 
 
 CRPE = Benchmark(
-    "crpe", "CRPE", "id", load, question, score, table, (100, 4096), WHERE, ("correct_option", "category"), problem=problem
+    "crpe",
+    "CRPE",
+    "id",
+    load,
+    question,
+    score,
+    table,
+    (100, 4096),
+    WHERE,
+    ("correct_option", "category"),
+    problem=problem,
 )

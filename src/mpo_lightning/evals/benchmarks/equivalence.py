@@ -44,4 +44,6 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     return Table(found.headline, found.score, (found.rows[0], agreement, *found.rows[1:]))
 
 
-EQUIVALENCE = Benchmark("equivalence", "Answer equality", "id", load, question, score, table, (1, 1), "your own file", ("gold",))
+EQUIVALENCE = Benchmark(
+    "equivalence", "Answer equality", "id", load, question, score, table, (1, 1), "your own file", ("gold",)
+)

@@ -35,7 +35,9 @@ def load(folder: Path) -> list[Row]:
     if folder.is_file():
         return rows
     context = {row["image"]: row["caption"] for row in read_rows(find_file(folder, ("context.jsonl",), WHERE))}
-    reference = {row["question_id"]: row["text"] for row in read_rows(find_file(folder, ("answers_gpt4.jsonl",), WHERE))}
+    reference = {
+        row["question_id"]: row["text"] for row in read_rows(find_file(folder, ("answers_gpt4.jsonl",), WHERE))
+    }
     try:
         return [
             row
@@ -86,7 +88,9 @@ def read(reply: str) -> tuple[float, float] | None:
 
 def score(row: Row, response: str, mode: Mode) -> Score:
     """From the review that the row carries."""
-    return judged_score(JUDGE, replies_of(row, ("review", "judge_raw", "judge"), f"row {row.get('question_id')}")[:1], 2)
+    return judged_score(
+        JUDGE, replies_of(row, ("review", "judge_raw", "judge"), f"row {row.get('question_id')}")[:1], 2
+    )
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
@@ -103,7 +107,9 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     for name, pairs in parts.items():
         total = len(pairs)
         # The original rounds the means to three decimals before it divides them.
-        reference, model = (10 * round(sum(pair[side] for pair in pairs) / total, 3) if total else 0.0 for side in (0, 1))
+        reference, model = (
+            10 * round(sum(pair[side] for pair in pairs) / total, 3) if total else 0.0 for side in (0, 1)
+        )
         relative = 100 * model / reference if reference else 0.0
         group = "" if name == "all" else name
         lines += [
@@ -116,5 +122,16 @@ def table(rows: Sequence[Row], values: Any) -> Table:
 
 JUDGE = Judge(messages, read, lambda tries: 0.2, 1024, 1, (-1.0, -1.0), "gpt-4-0613")
 LLAVA_BENCH = Benchmark(
-    "llava_bench", "LLaVA-Bench", "question_id", load, question, score, table, (1000, 4096), WHERE, (), JUDGE, decimals=1
+    "llava_bench",
+    "LLaVA-Bench",
+    "question_id",
+    load,
+    question,
+    score,
+    table,
+    (1000, 4096),
+    WHERE,
+    (),
+    JUDGE,
+    decimals=1,
 )

@@ -20,7 +20,10 @@ LETTERS = "ABCDEF"
 def load(folder: Path) -> list[Row]:
     """The problems of test.jsonl, of the data set's own form or of ScienceQA's (an answer by number, a hint)."""
     rows = read_rows(find_file(folder, ("test.jsonl", "data/test.jsonl", "m3cot_test.jsonl"), WHERE))
-    return [row | {"answer": gold_letter(row), "id": row.get("id", row.get("image", number))} for number, row in enumerate(rows)]
+    return [
+        row | {"answer": gold_letter(row), "id": row.get("id", row.get("image", number))}
+        for number, row in enumerate(rows)
+    ]
 
 
 def gold_letter(row: Row) -> str:
@@ -79,4 +82,6 @@ def problem(row: Row) -> str | None:
     return None if gold_letter(row) in tuple(LETTERS[: len(row["choices"])]) else f"answer {answer!r} names no option"
 
 
-M3COT = Benchmark("m3cot", "M3CoT", "id", load, question, score, table, (100, 4096), WHERE, ("answer", "choices"), problem=problem)
+M3COT = Benchmark(
+    "m3cot", "M3CoT", "id", load, question, score, table, (100, 4096), WHERE, ("answer", "choices"), problem=problem
+)

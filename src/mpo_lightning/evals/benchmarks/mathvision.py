@@ -28,7 +28,9 @@ PLAIN = re.compile(r"-?\d+(?:\.\d+)?")
 
 def load(folder: Path) -> list[Row]:
     """The problems of testmini.jsonl or test.jsonl."""
-    return read_rows(find_file(folder, ("testmini.jsonl", "data/testmini.jsonl", "test.jsonl", "data/test.jsonl"), WHERE))
+    return read_rows(
+        find_file(folder, ("testmini.jsonl", "data/testmini.jsonl", "test.jsonl", "data/test.jsonl"), WHERE)
+    )
 
 
 def question(row: Row, cot: bool) -> str:
@@ -74,13 +76,17 @@ def _free_form(response: str, gold: str) -> Verdict:
 def table(rows: Sequence[Row], values: Any) -> Table:
     """Accuracy of all, of levels, of subjects and of both together."""
     return accuracies(
-        rows, values, "accuracy",
+        rows,
+        values,
+        "accuracy",
         {
             "level": lambda row: [f"level{row['level']}"] if "level" in row else [],
             "subject": lambda row: [row["subject"]] if "subject" in row else [],
-            "subject_level": lambda row: [f"{row['subject']}_level{row['level']}"] if "subject" in row and "level" in row else [],
+            "subject_level": lambda row: (
+                [f"{row['subject']}_level{row['level']}"] if "subject" in row and "level" in row else []
+            ),
         },
-    )  # fmt: skip
+    )
 
 
 def problem(row: Row) -> str | None:

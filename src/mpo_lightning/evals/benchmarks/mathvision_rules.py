@@ -10,7 +10,21 @@ from mpo_lightning.answers.evaluate import values
 from mpo_lightning.answers.expressions import Tree, parse
 
 PHRASES = ("the final answer is", "the answer is", "the correct answer is", "the answer should be")
-REMOVED = ("\\text", "\\mbox", "\\left", "\\right", "$", "^{\\circ}", "^\\circ", "{m}^3", "m^3", "{units}", "units", "{km}", "km")
+REMOVED = (
+    "\\text",
+    "\\mbox",
+    "\\left",
+    "\\right",
+    "$",
+    "^{\\circ}",
+    "^\\circ",
+    "{m}^3",
+    "m^3",
+    "{units}",
+    "units",
+    "{km}",
+    "km",
+)
 
 
 def official_answer(response: str) -> str:
@@ -41,7 +55,9 @@ def official_answer(response: str) -> str:
 
 def official_correct(answer: str, gold: str, options: list[str]) -> bool:
     """Whether an answer is the gold letter, or the value of the gold option."""
-    value = options[ord(gold) - ord("A")] if options and len(gold) == 1 and 0 <= ord(gold) - ord("A") < len(options) else ""
+    value = (
+        options[ord(gold) - ord("A")] if options and len(gold) == 1 and 0 <= ord(gold) - ord("A") < len(options) else ""
+    )
     return official_equal(gold, answer) or official_equal(value, answer)
 
 
@@ -102,7 +118,12 @@ def _plain_latex(text: str) -> str:
     text = _braced_fractions(text)
     text = "\\frac{1}{2}" if text == "0.5" else text
     top, slash, bottom = text.partition("/")
-    if slash and re.fullmatch(r"[+-]?\d+", top) and re.fullmatch(r"[+-]?\d+", bottom) and text == f"{int(top)}/{int(bottom)}":
+    if (
+        slash
+        and re.fullmatch(r"[+-]?\d+", top)
+        and re.fullmatch(r"[+-]?\d+", bottom)
+        and text == f"{int(top)}/{int(bottom)}"
+    ):
         return f"\\frac{{{top}}}{{{bottom}}}"
     return text
 
@@ -132,7 +153,9 @@ def _rounded_tuple(text: str) -> str:
         return text
     return (
         text[0]
-        + ",".join(number if isinstance(number, str) else str(round(number, 2)) for number in numbers if number is not None)
+        + ",".join(
+            number if isinstance(number, str) else str(round(number, 2)) for number in numbers if number is not None
+        )
         + text[-1]
     )
 

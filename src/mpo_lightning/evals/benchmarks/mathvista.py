@@ -21,9 +21,7 @@ from mpo_lightning.evals.benchmarks.mathvista_extraction import EXTRACTOR
 from mpo_lightning.evals.benchmarks.prompts import lettered, with_reasoning
 from mpo_lightning.evals.files import find_file, read_rows
 
-WHERE = (
-    "https://huggingface.co/datasets/AI4Math/MathVista or https://github.com/lupantech/MathVista (data/testmini.json and images/)"
-)
+WHERE = "https://huggingface.co/datasets/AI4Math/MathVista or https://github.com/lupantech/MathVista (data/testmini.json and images/)"
 BREAKDOWNS = ("question_type", "answer_type", "language", "source", "category", "task", "context", "grade", "skills")
 KINDS = {"text": Kind.CHOICE, "integer": Kind.INTEGER, "float": Kind.FLOAT, "list": Kind.LIST}
 HINTS = {
@@ -146,9 +144,13 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     """Accuracy of all and of every breakdown that the rows have; a problem counts in each of its skills."""
 
     def parts(name: str) -> Any:
-        return lambda row: row[name] if isinstance(row.get(name), list) else [row[name]] if row.get(name) is not None else []
+        return lambda row: (
+            row[name] if isinstance(row.get(name), list) else [row[name]] if row.get(name) is not None else []
+        )
 
-    return accuracies(rows, values, "accuracy", {name: parts(name) for name in BREAKDOWNS if any(name in row for row in rows)})
+    return accuracies(
+        rows, values, "accuracy", {name: parts(name) for name in BREAKDOWNS if any(name in row for row in rows)}
+    )
 
 
 def flat(row: Row) -> Row:
@@ -174,4 +176,17 @@ def problem(row: Row) -> str | None:
 
 
 MATHVISTA = Benchmark(
-    "mathvista", "MathVista", "pid", load, question, score, table, (4096, 4096), WHERE, ("answer", "question_type", "answer_type"), extractor=EXTRACTOR, problem=problem, named=flat)  # fmt: skip
+    "mathvista",
+    "MathVista",
+    "pid",
+    load,
+    question,
+    score,
+    table,
+    (4096, 4096),
+    WHERE,
+    ("answer", "question_type", "answer_type"),
+    extractor=EXTRACTOR,
+    problem=problem,
+    named=flat,
+)

@@ -112,7 +112,9 @@ def messages(row: Row, response: str, tries: int) -> list[dict[str, str]]:
         "Standard Human-Generated Answer": row["gt_answer"],
         "LMM Response to Evaluate": response,
     }
-    return [{"role": "user", "content": INSTRUCTION + "".join(f"\n### {name}\n{text}\n" for name, text in parts.items())}]
+    return [
+        {"role": "user", "content": INSTRUCTION + "".join(f"\n### {name}\n{text}\n" for name, text in parts.items())}
+    ]
 
 
 def read(reply: str) -> tuple[float] | None:
@@ -144,4 +146,6 @@ def table(rows: Sequence[Row], values: Any) -> Table:
 
 
 JUDGE = Judge(messages, read, lambda tries: 0.0, 1024, 1, (0.0,), "gpt-4o")
-MMHAL = Benchmark("mmhal", "MMHal-Bench", "id", load, question, score, table, (1024, 4096), WHERE, (), JUDGE, decimals=2)
+MMHAL = Benchmark(
+    "mmhal", "MMHal-Bench", "id", load, question, score, table, (1024, 4096), WHERE, (), JUDGE, decimals=2
+)

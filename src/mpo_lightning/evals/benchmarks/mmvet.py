@@ -40,7 +40,10 @@ def load(folder: Path) -> list[Row]:
     """The questions of mm-vet.json."""
     rows = read_rows(find_file(folder, ("mm-vet.json", "mmvet.json", "mmvet.jsonl"), WHERE))
     return [
-        {"id": row.get("id", row.get("key")), "image": f"images/{row['imagename']}" if "imagename" in row else row.get("image")}
+        {
+            "id": row.get("id", row.get("key")),
+            "image": f"images/{row['imagename']}" if "imagename" in row else row.get("image"),
+        }
         | {name: value for name, value in row.items() if name != "key"}
         for row in rows
     ]
@@ -77,7 +80,11 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     parts: dict[tuple[str, str], list[Sequence[float]]] = {}
     for row, runs in zip(rows, values, strict=True):
         capabilities = sorted(row.get("capability") or [])
-        for key in [("", "total"), *(("capability", name) for name in capabilities), ("integration", "_".join(capabilities))]:
+        for key in [
+            ("", "total"),
+            *(("capability", name) for name in capabilities),
+            ("integration", "_".join(capabilities)),
+        ]:
             parts.setdefault(key, []).append(runs)
 
     def runs_of(found: list[Sequence[float]]) -> list[float]:

@@ -41,7 +41,9 @@ def load(folder: Path) -> list[Row]:
     if not files:
         files = [find_file(folder, ("pope.jsonl", "llava_pope_test.jsonl"), WHERE)]
     rows = [
-        {"category": path.stem.rpartition("_")[2] if len(files) > 1 else None} | row for path in files for row in read_rows(path)
+        {"category": path.stem.rpartition("_")[2] if len(files) > 1 else None} | row
+        for path in files
+        for row in read_rows(path)
     ]
     return [_named(row) for row in rows]
 
@@ -90,7 +92,9 @@ def robust_word(response: str, asked: str = "") -> tuple[str | None, str, float]
     said = announced(text)
     for part, rule in ((said.text if said else "", "announced"), (_about(text, asked), "prose")):
         found = choice_of_prose(part, ("yes", "no")) if part else None
-        if found is not None and not (rule == "prose" and is_refusal(text) and found[1] == "statement" and not UNSEEN.search(text)):
+        if found is not None and not (
+            rule == "prose" and is_refusal(text) and found[1] == "statement" and not UNSEEN.search(text)
+        ):
             return ("yes", "no")[found[0]], f"{rule}/{found[1]}", found[2]
     return None, "neither", 0.5
 
@@ -110,12 +114,17 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     """Accuracy, precision, recall, F1 and share of yes in percent, of each split and pooled."""
     splits: dict[str, list[tuple[bool, float]]] = {}
     for row, value in zip(rows, values, strict=True):
-        splits.setdefault(str(row.get("category") or "all"), []).append((str(row["label"]).lower() == "yes", float(value[0])))
+        splits.setdefault(str(row.get("category") or "all"), []).append(
+            (str(row["label"]).lower() == "yes", float(value[0]))
+        )
     pooled = [pair for pairs in splits.values() for pair in pairs]
     by_split = {name: counts(pairs) for name, pairs in splits.items()}
     mean = sum(found["F1"] for found in by_split.values()) / len(by_split) if by_split else 0.0
     everything = counts(pooled)
-    lines = [TableRow("", "mean F1", mean, None, len(pooled)), TableRow("", "pooled F1", everything["F1"], None, len(pooled))]
+    lines = [
+        TableRow("", "mean F1", mean, None, len(pooled)),
+        TableRow("", "pooled F1", everything["F1"], None, len(pooled)),
+    ]
     lines += [TableRow("pooled", name, number, None, len(pooled)) for name, number in everything.items()]
     for split, found in by_split.items():
         lines += [TableRow(split, name, number, None, len(splits[split])) for name, number in found.items()]
@@ -129,7 +138,13 @@ def counts(pairs: Sequence[tuple[bool, float]]) -> dict[str, float]:
     fn, total = sum(label and not yes for label, yes in said), len(said)
     precision, recall = tp / (tp + fp) if tp + fp else 0.0, tp / (tp + fn) if tp + fn else 0.0
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-    numbers = {"accuracy": (total - fp - fn) / total, "precision": precision, "recall": recall, "F1": f1, "yes": (tp + fp) / total}
+    numbers = {
+        "accuracy": (total - fp - fn) / total,
+        "precision": precision,
+        "recall": recall,
+        "F1": f1,
+        "yes": (tp + fp) / total,
+    }
     counted = {"TP": float(tp), "FP": float(fp), "TN": float(total - tp - fp - fn), "FN": float(fn)}
     return {name: 100 * number for name, number in numbers.items()} | counted
 
@@ -139,4 +154,6 @@ def problem(row: Row) -> str | None:
     return None if str(row["label"]).lower() in ("yes", "no") else f"label is {row['label']!r}, not yes or no"
 
 
-POPE = Benchmark("pope", "POPE", "id", load, question, score, table, (100, 4096), WHERE, ("label",), problem=problem, named=_named)
+POPE = Benchmark(
+    "pope", "POPE", "id", load, question, score, table, (100, 4096), WHERE, ("label",), problem=problem, named=_named
+)

@@ -51,7 +51,11 @@ def score(row: Row, response: str, mode: Mode) -> Score:
 
 def table(rows: Sequence[Row], values: Any) -> Table:
     """Accuracy of all, and by category."""
-    return accuracies(rows, values, "accuracy", {"category": lambda row: [str(row["category"])] if row.get("category") else []})
+    return accuracies(
+        rows, values, "accuracy", {"category": lambda row: [str(row["category"])] if row.get("category") else []}
+    )
 
 
-QUESTIONS = Benchmark("questions", "Own questions", "id", load, question, score, table, (100, 4096), WHERE, ("question", "answer"))
+QUESTIONS = Benchmark(
+    "questions", "Own questions", "id", load, question, score, table, (100, 4096), WHERE, ("question", "answer")
+)

@@ -46,7 +46,9 @@ class InternVL(Family):
         side, patch = config.vision_config.image_size[0], config.vision_config.patch_size[0]
         pictures = InternVLPictures(side, int(side // patch * config.downsample_ratio) ** 2)
         original = folder / ORIGINAL
-        return Processor(tokenizer, _template(folder, config, template), pictures, original if original.is_dir() else None)
+        return Processor(
+            tokenizer, _template(folder, config, template), pictures, original if original.is_dir() else None
+        )
 
     def save_processor(self, processor: Processor, output: Path) -> None:
         save_processor(processor, output)
@@ -57,7 +59,11 @@ class InternVL(Family):
     def convert(self, source: Path, output: Path, layout: str, like: Path | None, advance: Callable[..., None]) -> int:
         from mpo_lightning.models.internvl.opengvlab.convert import to_opengvlab, to_transformers
 
-        return to_transformers(source, output, advance) if layout == "transformers" else to_opengvlab(source, output, like, advance)
+        return (
+            to_transformers(source, output, advance)
+            if layout == "transformers"
+            else to_opengvlab(source, output, like, advance)
+        )
 
     def parts(self, model: Any) -> dict[Part, list[nn.Module]]:
         return {
@@ -73,13 +79,19 @@ class InternVL(Family):
         return [*model.model.vision_tower.encoder.layer, *model.model.language_model.layers]
 
     def shard_units(self, model: Any) -> list[nn.Module]:
-        return [*model.model.vision_tower.encoder.layer, model.model.multi_modal_projector, *model.model.language_model.layers]
+        return [
+            *model.model.vision_tower.encoder.layer,
+            model.model.multi_modal_projector,
+            *model.model.language_model.layers,
+        ]
 
     def picture_shape(self, config: Any) -> PictureShape:
         return PictureShape(config.vision_config.image_size[0], config.image_seq_length, config.image_token_id)
 
     def encode_pictures(self, model: Any, tiles: Tensor) -> Tensor:
-        features: Tensor = model.model.get_image_features(pixel_values=normalize_tiles(tiles), return_dict=True).pooler_output
+        features: Tensor = model.model.get_image_features(
+            pixel_values=normalize_tiles(tiles), return_dict=True
+        ).pooler_output
         return features
 
     def generation_inputs(self, model: Any, tiles: Tensor) -> dict[str, Tensor]:
@@ -107,7 +119,9 @@ class InternVL(Family):
 
 def _template(folder: Path, config: Any, name: str) -> ChatTemplate:
     found = (
-        name if name != "auto" else getattr(config, "template", None) or TEMPLATE_OF_TEXT_MODEL.get(config.text_config.model_type)
+        name
+        if name != "auto"
+        else getattr(config, "template", None) or TEMPLATE_OF_TEXT_MODEL.get(config.text_config.model_type)
     )
     if found is None:
         raise InputError(

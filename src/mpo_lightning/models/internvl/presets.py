@@ -69,10 +69,15 @@ TOWERS: dict[Tower, InternVLVisionConfig] = {
         hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096, attention_bias=True
     ),
     "6B": InternVLVisionConfig(
-        hidden_size=3200, num_hidden_layers=45, num_attention_heads=25, intermediate_size=12800, attention_bias=False, use_qk_norm=True,
+        hidden_size=3200,
+        num_hidden_layers=45,
+        num_attention_heads=25,
+        intermediate_size=12800,
+        attention_bias=False,
+        use_qk_norm=True,
         norm_type="rms_norm",
     ),
-}  # fmt: skip
+}
 
 PRESETS = {
     "1b": Preset("300M", Qwen2Config, 896, 24, 14, 2, 4864, 151655, "Hermes-2"),

@@ -172,7 +172,7 @@ def _any_checkpoint(folders: Sequence[Path]) -> str | None:
 TRACES = (
     "metrics.csv", "curves.png", "alarms.jsonl", "export", ".export.*", "responses.*.jsonl", "quarantine-*.jsonl", "nonfinite-*.json", "exploding-*.json",
     "scores-*.jsonl", "*.ckpt", "*.ckpt.json", "wandb",
-)  # fmt: skip
+)
 """What a run leaves once it takes steps, or has taken them. Before, it leaves config.yaml, hparams.yaml, empty folders, and the three below."""
 
 FIRST = f".epoch=0-step=0.ckpt{NEW}"

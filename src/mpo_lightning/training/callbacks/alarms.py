@@ -221,7 +221,10 @@ def length_drift(start: dict[str, Any], now: dict[str, Any]) -> str | None:
 def _zero_parameters(module: L.LightningModule) -> set[str]:
     """Parameters of which this rank's part is all zero."""
     assert isinstance(module, MPOModule) and module.policy is not None
-    parts = {name: getattr(value, "to_local", lambda value=value: value)() for name, value in module.policy.named_parameters()}
+    parts = {
+        name: getattr(value, "to_local", lambda value=value: value)()
+        for name, value in module.policy.named_parameters()
+    }
     return {name for name, part in parts.items() if part.numel() and not part.any()}
 
 

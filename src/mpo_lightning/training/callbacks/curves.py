@@ -57,7 +57,11 @@ def read_curves(path: Path) -> dict[str, Curve]:
 
 def summary_table(curves: dict[str, Curve], rows: int = 6) -> str:
     """Means over equal stretches of the run, one a line."""
-    columns = [name for name in ("loss", "margin", "accuracy", "rewards_chosen", "rewards_rejected") if f"train/{name}" in curves]
+    columns = [
+        name
+        for name in ("loss", "margin", "accuracy", "rewards_chosen", "rewards_rejected")
+        if f"train/{name}" in curves
+    ]
     if not columns:
         return "no training step was logged"
     steps = curves[f"train/{columns[0]}"][0]

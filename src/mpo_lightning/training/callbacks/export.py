@@ -29,7 +29,9 @@ class ExportPolicy(L.Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         datamodule = getattr(trainer, "datamodule", None)
-        assert isinstance(pl_module, MPOModule) and isinstance(datamodule, MMPRDataModule) and pl_module.policy is not None
+        assert (
+            isinstance(pl_module, MPOModule) and isinstance(datamodule, MMPRDataModule) and pl_module.policy is not None
+        )
         output = Path(self.folder) if self.folder else Path(trainer.log_dir or trainer.default_root_dir) / "export"
         # Gathers the weights wherever they are sharded; every rank takes part.
         weights: dict[str, Any] = get_model_state_dict(
@@ -52,7 +54,9 @@ def model_card(trainer: L.Trainer, module: MPOModule, datamodule: MMPRDataModule
     """The exported folder's README.md: what was trained from what, on what, and how."""
     objective, weights = module.objective, module.objective.weights
     metrics = {
-        name: float(value) for name, value in sorted(trainer.callback_metrics.items()) if name.startswith(("train/", "val/"))
+        name: float(value)
+        for name, value in sorted(trainer.callback_metrics.items())
+        if name.startswith(("train/", "val/"))
     }
     rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in metrics.items())
     data = {name: folder for name, folder in datamodule.folders.items() if folder and name != "test"}

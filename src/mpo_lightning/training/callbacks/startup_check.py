@@ -27,7 +27,9 @@ class StartupCheck(L.Callback):
     Skipped when a run resumes, when the reference is another folder than the policy, and when the objective has no reference.
     """
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.fit_loop.epoch_loop.total_batch_idx > 0 or trainer.ckpt_path is not None:
             return
         assert isinstance(pl_module, MPOModule) and isinstance(batch, PairBatch)
@@ -71,7 +73,9 @@ class StartupCheck(L.Callback):
         margin = float((measured.rewards_chosen - measured.rewards_rejected).abs().max())
         total = float(measured.total.mean())
         generation = (
-            module.objective.weights.generation * float(measured.generation.mean()) if measured.generation is not None else 0.0
+            module.objective.weights.generation * float(measured.generation.mean())
+            if measured.generation is not None
+            else 0.0
         )
         start = module.objective.at_start()
         tolerance = TOLERANCE["float32" if str(trainer.precision).startswith("32") else "reduced"]

@@ -56,7 +56,9 @@ def test_plain_transformers_gives_the_original_codes_logits_and_words(golden: Pa
         )  # fmt: skip
         attended = expected["attention_mask"].bool()
         torch.testing.assert_close(logits[attended], expected["logits"][attended], rtol=0, atol=1e-5)
-        torch.testing.assert_close(features.view_as(expected["vit_features"]), expected["vit_features"], rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            features.view_as(expected["vit_features"]), expected["vit_features"], rtol=0, atol=1e-5
+        )
         assert new[0, -8:].tolist() == expected["gen_new_ids"].tolist()
         if "long_input_ids" in expected:
             long = load()(input_ids=expected["long_input_ids"]).logits
@@ -66,7 +68,10 @@ def test_plain_transformers_gives_the_original_codes_logits_and_words(golden: Pa
 @pytest.mark.parametrize("name", NAMES)
 def test_the_towers_keys_bias_is_the_middle_third(golden: Path, converted: Path, name: str) -> None:
     """No output shows it: the softmax does not see a constant added to all scores."""
-    original, native = original_tensors(golden / "checkpoints" / name), load_file(converted / name / "model.safetensors")
+    original, native = (
+        original_tensors(golden / "checkpoints" / name),
+        load_file(converted / name / "model.safetensors"),
+    )
     found = 0
     for layer in range(2):
         bias = original.get(f"vision_model.encoder.layers.{layer}.attn.qkv.bias")
@@ -97,7 +102,9 @@ def test_a_round_trip_gives_back_every_bit_and_an_equivalent_config(
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (source, tmp_path / "back"))
     for part in ("llm_config", "vision_config"):
         shared = before[part].keys() & after[part].keys() - {"auto_map", "attn_implementation", "torch_dtype"}
-        assert len(shared) > 10 and {key: before[part][key] for key in shared} == {key: after[part][key] for key in shared}
+        assert len(shared) > 10 and {key: before[part][key] for key in shared} == {
+            key: after[part][key] for key in shared
+        }
     convert(str(tmp_path / "back"), str(tmp_path / "again"))
     assert_same_model(tmp_path / "again", converted / name)
 
@@ -177,7 +184,9 @@ def test_a_tied_head_is_the_embedding(golden: Path, tmp_path: Path, name: str, t
     assert head not in original_tensors(tmp_path / "back")
 
 
-def test_shards_are_cut_at_their_size_and_indexed(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_are_cut_at_their_size_and_indexed(
+    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(conversion, "SHARD_BYTES", 200_000)
     source = golden / "checkpoints" / "internlm2_gqa"
     convert(str(source), str(tmp_path / "native"))
@@ -281,7 +290,9 @@ def test_a_full_disk_leaves_no_folder(golden: Path, tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_conversion_is_not_taken_for_a_whole_one(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_conversion_is_not_taken_for_a_whole_one(
+    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The folder has another name until it is whole; a later run starts over."""
     monkeypatch.setattr(whole.shutil, "rmtree", lambda *_, **__: None)
     monkeypatch.setattr(conversion, "save_processor", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -306,7 +317,9 @@ def test_folders_that_do_not_fit_the_question_are_refused(golden: Path, converte
         convert(str(tmp_path / "nothing"), str(tmp_path / "out"))
     with pytest.raises(InputError, match="--like is for --to opengvlab"):
         convert(str(original), str(tmp_path / "out"), like=str(original))
-    with pytest.raises(InputError, match=r"its text_config.vocab_size is 623, but .* has 632; give the original of the same model"):
+    with pytest.raises(
+        InputError, match=r"its text_config.vocab_size is 623, but .* has 632; give the original of the same model"
+    ):
         convert(str(native), str(tmp_path / "out"), to="opengvlab", like=str(golden / "checkpoints" / "llama_vit6b"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()

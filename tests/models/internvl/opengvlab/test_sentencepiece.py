@@ -16,7 +16,9 @@ MARK = "<|user|>"
 
 def trained(root: Path, path: Path, **options: object) -> "sentencepiece.SentencePieceProcessor":
     """A model of this project's own documents, of the kind that Llama and InternLM2 have."""
-    lines = [line for page in sorted((root / "docs").glob("*.md")) for line in page.read_text().splitlines() if line.strip()]
+    lines = [
+        line for page in sorted((root / "docs").glob("*.md")) for line in page.read_text().splitlines() if line.strip()
+    ]
     settings = {"vocab_size": 900, "model_type": "bpe", "byte_fallback": True, "remove_extra_whitespaces": False,
                 "normalization_rule_name": "identity", "user_defined_symbols": [MARK], "minloglevel": 2} | options  # fmt: skip
     model = io.BytesIO()

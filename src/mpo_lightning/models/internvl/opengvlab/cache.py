@@ -37,7 +37,10 @@ def native_folder(folder: str | Path) -> Path:
             if not _is_whole(target):
                 from mpo_lightning.models.internvl.opengvlab.convert import to_transformers
 
-                print(f"mpo: {folder} is in the original OpenGVLab layout; converting it once, to {target}", file=sys.stderr)
+                print(
+                    f"mpo: {folder} is in the original OpenGVLab layout; converting it once, to {target}",
+                    file=sys.stderr,
+                )
                 shutil.rmtree(target, ignore_errors=True)
                 to_transformers(folder, target, lambda done, total: None)
                 write_json(target.with_name(f"{target.name}.json"), _files(target))

@@ -22,11 +22,32 @@ FAMILIES: dict[str, Any] = {
 """Class of the original language model, and of the native one's config."""
 
 TEXT_KEYS = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
-    "max_position_embeddings", "rms_norm_eps", "hidden_act", "initializer_range", "attention_dropout", "attention_bias", "mlp_bias",
-    "sliding_window", "use_sliding_window", "max_window_layers", "original_max_position_embeddings", "partial_rotary_factor", "resid_pdrop",
-    "embd_pdrop", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache",
-)  # fmt: skip
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "hidden_act",
+    "initializer_range",
+    "attention_dropout",
+    "attention_bias",
+    "mlp_bias",
+    "sliding_window",
+    "use_sliding_window",
+    "max_window_layers",
+    "original_max_position_embeddings",
+    "partial_rotary_factor",
+    "resid_pdrop",
+    "embd_pdrop",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "use_cache",
+)
 """Same name and meaning in both."""
 
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -53,15 +74,35 @@ VISION_KEYS = {
 ORIGINAL_DEFAULTS: dict[str, dict[str, Any]] = {
     "chat": {"ps_version": "v1", "select_layer": -1, "downsample_ratio": 0.5},
     "vision": {
-        "num_channels": 3, "patch_size": 14, "image_size": 224, "qkv_bias": False, "hidden_size": 3200, "num_attention_heads": 25,
-        "intermediate_size": 12800, "qk_normalization": True, "num_hidden_layers": 48, "hidden_act": "gelu", "norm_type": "rms_norm",
-        "layer_norm_eps": 1e-6, "dropout": 0.0, "attention_dropout": 0.0, "initializer_range": 0.02,
+        "num_channels": 3,
+        "patch_size": 14,
+        "image_size": 224,
+        "qkv_bias": False,
+        "hidden_size": 3200,
+        "num_attention_heads": 25,
+        "intermediate_size": 12800,
+        "qk_normalization": True,
+        "num_hidden_layers": 48,
+        "hidden_act": "gelu",
+        "norm_type": "rms_norm",
+        "layer_norm_eps": 1e-6,
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
     },
     "InternLM2ForCausalLM": {
-        "vocab_size": 103168, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
-        "hidden_act": "silu", "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "bias": True, "rope_theta": 10000,
+        "vocab_size": 103168,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "hidden_act": "silu",
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-6,
+        "bias": True,
+        "rope_theta": 10000,
     },
-}  # fmt: skip
+}
 """What the original classes take where config.json is silent. Source: InternVL's configuration_intern_vit.py, configuration_internvl_chat.py
 and configuration_internlm2.py."""
 
@@ -140,9 +181,13 @@ def _refuse_unknown_arithmetic(original: dict[str, Any], vision: dict[str, Any],
     expected = {"ps_version": ("v2", "the other pixel shuffle"), "select_layer": (-1, "features of an inner layer")}
     for key, (value, what) in expected.items():
         if original[key] != value:
-            raise InputError(f"{where}: {key} is {original[key]!r}, and transformers' InternVL knows only {value!r} ({what})")
+            raise InputError(
+                f"{where}: {key} is {original[key]!r}, and transformers' InternVL knows only {value!r} ({what})"
+            )
     if vision.get("qk_normalization") and vision["layer_norm_eps"] != 1e-6:
-        raise InputError(f"{where}: layer_norm_eps is {vision['layer_norm_eps']}, and transformers' q/k norm knows only 1e-06")
+        raise InputError(
+            f"{where}: layer_norm_eps is {vision['layer_norm_eps']}, and transformers' q/k norm knows only 1e-06"
+        )
     side = original.get("force_image_size") or vision.get("image_size")
     if side != vision.get("image_size"):
         raise InputError(
@@ -207,7 +252,12 @@ def original_config(native: Any) -> dict[str, Any]:
     """
     text, vision = native.text_config, native.vision_config
     architecture = getattr(native, "original_architecture", None) or next(
-        (name for name, kind in FAMILIES.items() if kind.model_type == text.model_type and name != "InternLM2ForCausalLM"), None
+        (
+            name
+            for name, kind in FAMILIES.items()
+            if kind.model_type == text.model_type and name != "InternLM2ForCausalLM"
+        ),
+        None,
     )
     if architecture is None:
         raise InputError(f"the language model is a {text.model_type}; the original layout has {', '.join(FAMILIES)}")

@@ -151,12 +151,16 @@ def _maps(config: Any, shapes: dict[str, tuple[int, ...]]) -> list[TensorMap]:
 def _processor(source: Path, original: dict[str, Any], config: Any) -> Processor:
     name = original.get("template")
     if not isinstance(name, str):
-        raise InputError(f"{source / 'config.json'}: template is {name!r}; it names the chat template, such as 'internlm2-chat'")
+        raise InputError(
+            f"{source / 'config.json'}: template is {name!r}; it names the chat template, such as 'internlm2-chat'"
+        )
     template = get_template(name)
     tokenizer = original_tokenizer(source)
     missing = [token for token in ("<img>", "</img>", IMAGE_TOKEN, template.end) if token not in tokenizer.get_vocab()]
     if missing:
-        raise InputError(f"{source}: the tokenizer has no {missing[0]}, which the template {name} needs; are its files complete?")
+        raise InputError(
+            f"{source}: the tokenizer has no {missing[0]}, which the template {name} needs; are its files complete?"
+        )
     probe = "What is 12 + 7?"
     if str(tokenizer.decode(tokenizer(probe, add_special_tokens=False).input_ids)).strip() != probe:
         raise InputError(
@@ -209,7 +213,9 @@ def _original_settings(config: Any, files: Path | None, source: Path) -> dict[st
     theirs = native_config(original, config.image_token_id, str(files))
     for name in differing_settings(config, theirs):
         ours, other = (_setting(one, name) for one in (config, theirs))
-        raise InputError(f"{files}: its {name} is {other}, but {source} has {ours}; give the original of the same model")
+        raise InputError(
+            f"{files}: its {name} is {other}, but {source} has {ours}; give the original of the same model"
+        )
     dtype = str(config.dtype).removeprefix("torch.")
     original["torch_dtype"] = original["llm_config"]["torch_dtype"] = original["vision_config"]["torch_dtype"] = dtype
     return original
@@ -229,7 +235,9 @@ def keep_original_files(source: Path, target: Path) -> None:
             shutil.copyfile(path, target / path.name)
 
 
-def _write(tensors: Iterator[tuple[str, Tensor]], folder: Path, stored: dict[str, StoredTensor], progress: Progress) -> None:
+def _write(
+    tensors: Iterator[tuple[str, Tensor]], folder: Path, stored: dict[str, StoredTensor], progress: Progress
+) -> None:
     total = sum(tensor.bytes for tensor in stored.values())
     writer = ShardWriter(folder, total, SHARD_BYTES)
     try:

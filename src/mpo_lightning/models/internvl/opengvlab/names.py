@@ -110,8 +110,15 @@ def tensor_maps(architecture: str, layers: int, native: set[str]) -> list[Tensor
         native: disk names of all the native model's tensors; rules for tensors that it does not have are left out.
     """
     internlm2 = architecture == "InternLM2ForCausalLM"
-    maps = [TensorMap(old, (new,)) for old, new in _filled(VISION + (INTERNLM2 if internlm2 else SAME), layers) if new in native]
-    packed: list[tuple[tuple[str, str], Packing]] = [(VISION_QKV, "thirds"), *([(INTERNLM2_QKV, "groups")] if internlm2 else [])]  # type: ignore[list-item]
+    maps = [
+        TensorMap(old, (new,))
+        for old, new in _filled(VISION + (INTERNLM2 if internlm2 else SAME), layers)
+        if new in native
+    ]
+    packed: list[tuple[tuple[str, str], Packing]] = [
+        (VISION_QKV, "thirds"),
+        *([(INTERNLM2_QKV, "groups")] if internlm2 else []),
+    ]  # type: ignore[list-item]
     for rule, packing in packed:
         for old, new in _filled((rule,), layers):
             parts = tuple(new.replace("{p}", part) for part in "qkv")

@@ -54,7 +54,9 @@ def read_piece_model(path: Path) -> PieceModel:
     try:
         fields = list(_fields(path.read_bytes()))
         pieces = tuple(_piece(value) for number, value in fields if number == 1 and isinstance(value, bytes))
-        settings = {number: dict(_fields(value)) for number, value in fields if number in (2, 3) and isinstance(value, bytes)}
+        settings = {
+            number: dict(_fields(value)) for number, value in fields if number in (2, 3) and isinstance(value, bytes)
+        }
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, IndexError, struct.error):
@@ -65,7 +67,9 @@ def read_piece_model(path: Path) -> PieceModel:
     if not pieces or trainer.get(3, 1) != 2:
         raise InputError(f"{path}: not a SentencePiece model of byte pairs, as InternLM2's is")
     if normalizer.get(4, 1) or normalizer.get(1, b"identity") not in (b"identity", b""):
-        raise InputError(f"{path}: it normalizes text, which InternLM2's does not; this tokenizer cannot be carried over")
+        raise InputError(
+            f"{path}: it normalizes text, which InternLM2's does not; this tokenizer cannot be carried over"
+        )
     return PieceModel(pieces, bool(normalizer.get(3, 1)))
 
 

@@ -80,7 +80,9 @@ def _from_pieces(folder: Path) -> PreTrainedTokenizerBase:
     try:
         added = {int(number): _added_token(entry) for number, entry in settings["added_tokens_decoder"].items()}
         named = {
-            role: _content(settings[role]) for role in ("bos_token", "eos_token", "pad_token", "unk_token") if settings.get(role)
+            role: _content(settings[role])
+            for role in ("bos_token", "eos_token", "pad_token", "unk_token")
+            if settings.get(role)
         }
         special = [_content(token) for token in settings.get("additional_special_tokens") or []]
         length = int(settings.get("model_max_length", 10**30))
@@ -106,7 +108,9 @@ def _content(token: Any) -> str:
 
 
 def _added_token(entry: dict[str, Any]) -> AddedToken:
-    flags = {flag: bool(entry.get(flag, False)) for flag in ("single_word", "lstrip", "rstrip", "normalized", "special")}
+    flags = {
+        flag: bool(entry.get(flag, False)) for flag in ("single_word", "lstrip", "rstrip", "normalized", "special")
+    }
     return AddedToken(str(entry["content"]), **flags)
 
 
@@ -129,18 +133,25 @@ def build_tokenizer(
     vocabulary = _vocabulary(model, added, where)
     for token in (start, end):
         if token is not None and token not in vocabulary:
-            raise InputError(f"{where}: the token {token!r} is to be put around every text, but it is not in the vocabulary")
+            raise InputError(
+                f"{where}: the token {token!r} is to be put around every text, but it is not in the vocabulary"
+            )
     mergeable = {
-        piece.text: piece.score for number, piece in enumerate(model.pieces) if piece.kind == NORMAL and number not in added
+        piece.text: piece.score
+        for number, piece in enumerate(model.pieces)
+        if piece.kind == NORMAL and number not in added
     }
     unknown = next((number for number, piece in enumerate(model.pieces) if piece.kind == UNKNOWN), None)
     names = list(vocabulary)
     tokenizer = Tokenizer(
         BPE(
-            vocab=vocabulary, merges=_merges(mergeable), unk_token=None if unknown is None else names[unknown], fuse_unk=True,
+            vocab=vocabulary,
+            merges=_merges(mergeable),
+            unk_token=None if unknown is None else names[unknown],
+            fuse_unk=True,
             byte_fallback=any(piece.kind == BYTE for piece in model.pieces),
         )
-    )  # fmt: skip
+    )
     marked = normalizers.Replace(" ", SPACE)
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), marked]) if prefix == "each" else marked
     if prefix == "first":
