@@ -2,15 +2,19 @@
 
     python benchmarks/answers.py [--seconds 3] [--mathvista RESPONSES.jsonl] [--equality PAIRS.jsonl] [--json FILE]
 
-Speed: short answers of the plain types (an option, a whole number, a decimal), generated with a fixed seed, all different, one core. Agreement: with
---mathvista, responses in the format of docs/evals.md whose rows also have `official_true_false`, the published verdict; rows whose verdict was snapped to the
-nearest choice, and empty responses, are left out: they are noise.
+Speed: short answers of the plain types (an option, a whole number, a decimal), generated with a fixed seed, all
+different, one core. Agreement: with --mathvista, responses in the format of docs/evals.md whose rows also have
+`official_true_false`, the published verdict; rows whose verdict was snapped to the nearest choice, and empty responses,
+are left out: they are noise.
 
-Equality, with --equality: pairs of other projects' tests, each with the decision that its suite wants; what math-verify parses is the text as it stands.
+Equality, with --equality: pairs of other projects' tests, each with the decision that its suite wants; what math-verify
+parses is the text as it stands.
 
-Peers: "MMPR's rule", what built the data set; "prefetch", what VLMEvalKit does before it asks a language model; math-verify (pip install "math-verify[antlr4_13_2]"), whose `parse` and `verify` get the gold answer or its letter; and "quick rule", what InternVL's
-evaluation does for reasoned responses without a language model: the text behind the first "Final answer:" or "Answer:", one line, then an option's
-letter as the first character, or a number (internvl_chat/eval/mathvista/extract_answer.py, scienceqa/evaluate_scienceqa.py).
+Peers: "MMPR's rule", what built the data set; "prefetch", what VLMEvalKit does before it asks a language model;
+math-verify (pip install "math-verify[antlr4_13_2]"), whose `parse` and `verify` get the gold answer or its letter; and
+"quick rule", what InternVL's evaluation does for reasoned responses without a language model: the text behind the first
+"Final answer:" or "Answer:", one line, then an option's letter as the first character, or a number
+(internvl_chat/eval/mathvista/extract_answer.py, scienceqa/evaluate_scienceqa.py).
 """
 
 import argparse
@@ -79,8 +83,9 @@ def quick_rule(response: str, question: Question) -> bool:
 
 
 def prefetch_rule(response: str, question: Question) -> bool:
-    """VLMEvalKit's rule before it asks a language model (utils/matching_util.py, utils/mathvista.py), written anew: the only letter that stands alone, else the
-    only option that is contained; else int() or float() of the whole."""
+    """VLMEvalKit's rule before it asks a language model (utils/matching_util.py, utils/mathvista.py), written anew: the
+    only letter that stands alone, else the only option that is contained; else int() or float() of the whole.
+    """
     if not question.choices:
         try:
             return float(response) == float(question.gold)
@@ -98,8 +103,10 @@ def prefetch_rule(response: str, question: Question) -> bool:
 
 
 def mmpr_rule(response: str, question: Question) -> bool:
-    """What built MMPR, where a file's name speaks of geometry, written anew: a reasoned response, at most two triggers, one line behind the last; equal in letters
-    or, as numbers, within 5 % (tools/reasoning_data_pipeline/utils/accuracy_reward.py). Without its call of math-verify, which stands beside it."""
+    """What built MMPR, where a file's name speaks of geometry, written anew: a reasoned response, at most two triggers,
+    one line behind the last; equal in letters or, as numbers, within 5 %
+    (tools/reasoning_data_pipeline/utils/accuracy_reward.py). Without its call of math-verify, which stands beside it.
+    """
     trigger = next((trigger for trigger in ("Final answer:", "Final Answer:", "答案:") if trigger in response), None)
     if trigger is None or response.count(trigger) > 2 or response.count("\n") < 2:
         return False

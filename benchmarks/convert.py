@@ -1,9 +1,11 @@
-"""Does converting need memory for a shard, or for the model? Peak memory over checkpoints of growing size, shards alike.
+"""Does converting need memory for a shard, or for the model? Peak memory over checkpoints of growing size, shards
+alike.
 
     python benchmarks/convert.py [--layers 4 8 16 32] [--json FILE]
 
-Random InternLM2 checkpoints in the original layout, bf16, in shards of a quarter of a gigabyte; each is converted in a process of its own,
-to shards of the same size. The figure is the highest resident set beyond what the process had before it began, file pages counted.
+Random InternLM2 checkpoints in the original layout, bf16, in shards of a quarter of a gigabyte; each is converted in a
+process of its own, to shards of the same size. The figure is the highest resident set beyond what the process had
+before it began, file pages counted.
 """
 
 import argparse
@@ -24,7 +26,10 @@ HIDDEN, HEADS, KV_HEADS, MLP = 2048, 16, 8, 8192
 
 
 def write_checkpoint(golden: Path, folder: Path, layers: int) -> int:
-    """A checkpoint of so many layers, with the small tower, tokenizer and settings of a golden folder. Returns its bytes."""
+    """A checkpoint of so many layers, with the small tower, tokenizer and settings of a golden folder.
+
+    Returns its bytes.
+    """
     folder.mkdir(parents=True)
     for path in golden.iterdir():
         if not path.name.startswith("golden") and ".safetensors" not in path.name:

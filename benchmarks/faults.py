@@ -1,16 +1,18 @@
-"""Does a run that is killed again and again end as if nothing had been? kill -9 at random moments, resumed with --ckpt_path auto.
+"""Does a run that is killed again and again end as if nothing had been? kill -9 at random moments, resumed with
+--ckpt_path auto.
 
     python benchmarks/faults.py [--kills 100] [--setups single ddp fsdp2] [--json FILE]
 
-A tiny model is trained on the sample pairs for 28 steps by each setup (one process, two that train together, two that hold half of each
-weight), once undisturbed and then under kills: of all processes, at a moment drawn over the run (model loading, steps, checkpoint writes
-after every step, validation, the epoch's end), with 0, 2 or 3 loader workers in turn. Every step writes down its records and its loss,
-every validation its loss. Compared is all that was ever computed, replays too, and the final weights, with the undisturbed run of the same setup. In a setup
-that ends in -last, last.ckpt is the only checkpoint and is written over itself.
+A tiny model is trained on the sample pairs for 28 steps by each setup (one process, two that train together, two that
+hold half of each weight), once undisturbed and then under kills: of all processes, at a moment drawn over the run
+(model loading, steps, checkpoint writes after every step, validation, the epoch's end), with 0, 2 or 3 loader workers
+in turn. Every step writes down its records and its loss, every validation its loss. Compared is all that was ever
+computed, replays too, and the final weights, with the undisturbed run of the same setup. In a setup that ends in -last,
+last.ckpt is the only checkpoint and is written over itself.
 
     kills            how many there were
     lost, repeated   records that the killed runs missed, or took in twice, against the undisturbed run
-    differing_steps  steps and validations, replays counted, whose records or loss were not the same bits, or that never came
+    differing_steps  steps and validations, replays counted, whose records or loss differ in a bit, or that never came
     bit_identical    whether all final weights are the same bits and no step differed
 """
 
@@ -43,24 +45,50 @@ def callbacks(run: Path, setup: str) -> list[str]:
     """A checkpoint after every step beside those of base.yaml, or instead of them; and the record of the steps."""
     training = "mpo_lightning.training"
     if not setup.endswith("-last"):
-        return ["--trainer.callbacks+=recorder.Recorder", f"--trainer.callbacks.path={run / 'steps.jsonl'}",
-                f"--trainer.callbacks+={training}.StepCheckpoint", "--trainer.callbacks.every_n_train_steps=1", "--trainer.callbacks.save_top_k=2",
-                "--trainer.callbacks.monitor=step", "--trainer.callbacks.mode=max"]  # fmt: skip
+        return [
+            "--trainer.callbacks+=recorder.Recorder",
+            f"--trainer.callbacks.path={run / 'steps.jsonl'}",
+            f"--trainer.callbacks+={training}.StepCheckpoint",
+            "--trainer.callbacks.every_n_train_steps=1",
+            "--trainer.callbacks.save_top_k=2",
+            "--trainer.callbacks.monitor=step",
+            "--trainer.callbacks.mode=max",
+        ]
     last = {"every_n_train_steps": 1, "save_last": True, "save_top_k": 0}
-    chosen = [{"class_path": "recorder.Recorder", "init_args": {"path": str(run / "steps.jsonl")}},
-              {"class_path": f"{training}.StepCheckpoint", "init_args": last}, {"class_path": f"{training}.ExportPolicy"}]  # fmt: skip
+    chosen = [
+        {"class_path": "recorder.Recorder", "init_args": {"path": str(run / "steps.jsonl")}},
+        {"class_path": f"{training}.StepCheckpoint", "init_args": last},
+        {"class_path": f"{training}.ExportPolicy"},
+    ]
     return [f"--trainer.callbacks={json.dumps(chosen)}"]
 
 
 def command(work: Path, run: Path, setup: str, workers: int) -> list[str]:
     overlays = ["base", "recipe/mpo", f"strategy/{SETUPS[setup]}"]
     words = [part for name in overlays for part in ("--config", str(ROOT / "configs" / f"{name}.yaml"))]
-    return [sys.executable, "-m", "mpo_lightning", "fit", *words, "--trainer.accelerator=cpu",
-            "--trainer.precision=32-true", f"--trainer.max_epochs={EPOCHS}", f"--trainer.default_root_dir={run}", "--trainer.enable_progress_bar=false",
-            *callbacks(run, setup),
-            f"--model.policy={work / 'model'}", "--model.gradient_checkpointing=false", "--model.optimizer.lr=1e-3",
-            f"--data.train={work / 'shards/train'}", f"--data.validation={work / 'shards/validation'}", "--data.global_batch_size=4",
-            "--data.micro_batch_size=2", f"--data.num_workers={workers}", "--data.max_length=1024", "--ckpt_path=auto"]  # fmt: skip
+    return [
+        sys.executable,
+        "-m",
+        "mpo_lightning",
+        "fit",
+        *words,
+        "--trainer.accelerator=cpu",
+        "--trainer.precision=32-true",
+        f"--trainer.max_epochs={EPOCHS}",
+        f"--trainer.default_root_dir={run}",
+        "--trainer.enable_progress_bar=false",
+        *callbacks(run, setup),
+        f"--model.policy={work / 'model'}",
+        "--model.gradient_checkpointing=false",
+        "--model.optimizer.lr=1e-3",
+        f"--data.train={work / 'shards/train'}",
+        f"--data.validation={work / 'shards/validation'}",
+        "--data.global_batch_size=4",
+        "--data.micro_batch_size=2",
+        f"--data.num_workers={workers}",
+        "--data.max_length=1024",
+        "--ckpt_path=auto",
+    ]
 
 
 def start(work: Path, run: Path, setup: str, workers: int) -> subprocess.Popen[str]:
@@ -71,9 +99,15 @@ def start(work: Path, run: Path, setup: str, workers: int) -> subprocess.Popen[s
         "PYTHONWARNINGS": "ignore",
     }
     return subprocess.Popen(
-        command(work, run, setup, workers), cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=(run / "out.log").open("a"),
-        stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
+        command(work, run, setup, workers),
+        cwd=work,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=(run / "out.log").open("a"),
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
@@ -104,7 +138,8 @@ def ended(process: subprocess.Popen[str], run: Path) -> int:
     except subprocess.TimeoutExpired:
         kill(process)
         sys.exit(
-            f"a process of the run did not end within {LIMIT:.0f} seconds; its last words are\n{(run / 'out.log').read_text()[-2000:]}"
+            f"a process of the run did not end within {LIMIT:.0f} seconds; its last words "
+            f"are\n{(run / 'out.log').read_text()[-2000:]}"
         )
 
 
@@ -138,7 +173,8 @@ def disturbed_run(setup: str, work: Path, run: Path, rng: random.Random, seconds
             return kills
         else:
             sys.exit(
-                f"the run ended with {process.returncode}; {run / 'out.log'} ends with\n{(run / 'out.log').read_text()[-2000:]}"
+                f"the run ended with {process.returncode}; {run / 'out.log'} ends "
+                f"with\n{(run / 'out.log').read_text()[-2000:]}"
             )
 
 
@@ -169,7 +205,10 @@ def torment(setup: str, work: Path, rng: random.Random, kills: int) -> dict[str,
         report["repeated"] += sum((taken - planned).values())
         same = all(torch.equal(value, truth[name]) for name, value in weights(run).items())
         report["bit_identical"] = bool(report["bit_identical"] and same and not report["differing_steps"])
-        progress = f"{setup}, run {report['runs']}: {len(found)} steps computed for {len(expected)}; so far {json.dumps(report)}"
+        progress = (
+            f"{setup}, run {report['runs']}: {len(found)} steps computed for {len(expected)}; so far "
+            f"{json.dumps(report)}"
+        )
         print(progress, file=sys.stderr, flush=True)
     return report
 

@@ -2,9 +2,10 @@
 
     python benchmarks/index.py [--records 1000000 3000000 10000000] [--json FILE]
 
-Indexes are generated (two members a record, 5,000 records a shard; tars are files of the right size without blocks on the disk). Each is
-opened in a process of its own, whose memory is what it takes beyond what is imported. The peer is what the reference code does: it reads every
-annotation line into a list (`LazySupervisedDataset`, `self.raw_data = f.readlines()`), here lines of 800 bytes, for the smallest set only.
+Indexes are generated (two members a record, 5,000 records a shard; tars are files of the right size without blocks on
+the disk). Each is opened in a process of its own, whose memory is what it takes beyond what is imported. The peer is
+what the reference code does: it reads every annotation line into a list (`LazySupervisedDataset`, `self.raw_data =
+f.readlines()`), here lines of 800 bytes, for the smallest set only.
 
     open      seconds to the opened index, every byte of it compared with its hash
     order     seconds to the order of an epoch, all its repeats and shuffling done
@@ -131,13 +132,15 @@ def main() -> None:
             ours = measured("ours", folder)
             report["sets"].append({"records": records} | ours)
             print(
-                f"{records:>12,} {ours['open']:>8.2f} {ours['order']:>8.2f} {ours['first']:>8.2f} {ours['memory']:>10.1f} "
+                f"{records:>12,} {ours['open']:>8.2f} {ours['order']:>8.2f} {ours['first']:>8.2f} "
+                f"{ours['memory']:>10.1f} "
                 f"{ours['memory_with_order']:>11.1f}"
             )
     ours = report["sets"][0]
     report |= {"peer": peer, "open_ratio": peer["open"] / ours["open"], "memory_ratio": ours["memory"] / peer["memory"]}
     print(
-        f"readlines of {smallest:,} annotations: {peer['open']:.2f} s, {peer['memory']:.0f} MB; the index opens {report['open_ratio']:.1f}x "
+        f"readlines of {smallest:,} annotations: {peer['open']:.2f} s, {peer['memory']:.0f} MB; the index opens "
+        f"{report['open_ratio']:.1f}x "
         f"faster and takes {report['memory_ratio']:.3f}x the memory"
     )
     if arguments.json:

@@ -2,13 +2,14 @@
 
     .venv/bin/python benchmarks/loader.py
 
-The peer does what InternVL's training code does with torchvision (dynamic_preprocess, then per tile: convert, resize, to float,
-normalise), written with Pillow and torch because no CPU wheel of torchvision exists. Pixels are compared first and must be equal.
+The peer does what InternVL's training code does with torchvision (dynamic_preprocess, then per tile: convert, resize,
+to float, normalise), written with Pillow and torch because no CPU wheel of torchvision exists. Pixels are compared
+first and must be equal.
 
-Two ratios. `loader`: a DataLoader with one worker hands tiles to the training process, both held on one core; wall seconds a
-picture, so the copy between processes counts, as it does in training. `decode + tile`: the worker's function alone, process CPU
-seconds; nearly all of it is Pillow's bicubic resize, which both paths share to keep the pixels equal. Paths take turns; medians.
-Normalisation is in the peer's time and not in ours, which does it on the device.
+Two ratios. `loader`: a DataLoader with one worker hands tiles to the training process, both held on one core; wall
+seconds a picture, so the copy between processes counts, as it does in training. `decode + tile`: the worker's function
+alone, process CPU seconds; nearly all of it is Pillow's bicubic resize, which both paths share to keep the pixels
+equal. Paths take turns; medians. Normalisation is in the peer's time and not in ours, which does it on the device.
 """
 
 import argparse
@@ -117,11 +118,13 @@ def main() -> None:
                     )
             medians = {key: 1000 * statistics.median(values) for key, values in times.items()}
             columns = [
-                f"{medians[kind, 'peer']:8.1f}{medians[kind, 'ours']:8.1f}{medians[kind, 'peer'] / medians[kind, 'ours']:8.2f}"
+                f"{medians[kind, 'peer']:8.1f}{medians[kind, 'ours']:8.1f}"
+                f"{medians[kind, 'peer'] / medians[kind, 'ours']:8.2f}"
                 for kind in ("loader", "alone")
             ]
             print(
-                f"{width:>4} x {height:<4} {len(ours(data, max_tiles)):>5} {'  '.join(columns)}   {'equal' if equal else 'DIFFERENT'}"
+                f"{width:>4} x {height:<4} {len(ours(data, max_tiles)):>5} {'  '.join(columns)}   "
+                f"{'equal' if equal else 'DIFFERENT'}"
             )
 
 

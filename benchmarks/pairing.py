@@ -2,8 +2,9 @@
 
     python benchmarks/pairing.py [--responses 1000000] [--samples 32] [--workers 2] [--json FILE]
 
-Each question has --samples responses of 40 to 120 words with a step for each number, an answer in the form that was asked for, and, as a model's do, a share of wrong answers,
-missing forms, cut ends and repetition. A tenth of --responses is paired first, then all. Seconds are of the clock; "CPU s" is what all processes worked, which other
+Each question has --samples responses of 40 to 120 words with a step for each number, an answer in the form that was
+asked for, and, as a model's do, a share of wrong answers, missing forms, cut ends and repetition. A tenth of
+--responses is paired first, then all. Seconds are of the clock; "CPU s" is what all processes worked, which other
 programs on the machine change little. Peak memory is the largest resident size of this process, and of each worker.
 Expected: minutes for a million on two cores, memory that does not grow with the file (20 bytes a question apart).
 """
@@ -61,8 +62,17 @@ def write_responses(path: Path, count: int, samples: int) -> None:
     with path.open("w", encoding="utf-8") as file:
         for question in range(count // samples):
             answer = rng.randrange(1000)
-            first = {"id": f"chart-{question:08d}", "source": f"chart{question % 5}", "root": str(path.parent), "image": [], "question": f"What is the sum in chart {question}?",
-                     "answer": str(answer), "prompt": f"Give step by step reasoning. What is the sum in chart {question}?", "kind": "plain", "max_tiles": 12}  # fmt: skip
+            first = {
+                "id": f"chart-{question:08d}",
+                "source": f"chart{question % 5}",
+                "root": str(path.parent),
+                "image": [],
+                "question": (f"What is the sum in chart {question}?"),
+                "answer": str(answer),
+                "prompt": (f"Give step by step reasoning. What is the sum in chart {question}?"),
+                "kind": "plain",
+                "max_tiles": 12,
+            }
             for sample in range(samples):
                 steps = " ".join(
                     f"{rng.choice(WORDS)} {rng.choice(WORDS)} {rng.randrange(100)}."
@@ -105,7 +115,8 @@ def measured(folder: Path, count: int, options: argparse.Namespace) -> dict[str,
     memory = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
     pairs = sum(found.numbers["pairs"] for found in counts.values())
     print(
-        f"{count:>10,}{path.stat().st_size / 1e6:>10.0f}{seconds:>10.1f}{worked:>10.1f}{count / seconds:>12,.0f}{memory:>12.0f}{pairs:>12,}",
+        f"{count:>10,}{path.stat().st_size / 1e6:>10.0f}{seconds:>10.1f}{worked:>10.1f}"
+        f"{count / seconds:>12,.0f}{memory:>12.0f}{pairs:>12,}",
         flush=True,
     )
     shutil.rmtree(output)

@@ -9,7 +9,8 @@ import torch.distributed as dist
 
 
 class Recorder(L.Callback):
-    """Appends a line a step: its number, its records over all ranks, its loss in hexadecimal, so that every bit is compared; and one a validation.
+    """Appends a line a step: its number, its records over all ranks, its loss in hexadecimal, so that every bit is
+    compared; and one a validation.
 
     Args:
         path: of the file.

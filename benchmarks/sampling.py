@@ -1,19 +1,25 @@
-"""How fast several answers to a prompt are drawn, beside plain `generate()` with num_return_sequences, in one run on the same model.
+"""How fast several answers to a prompt are drawn, beside plain `generate()` with num_return_sequences, in one run on
+the same model.
 
-    python benchmarks/sampling.py [--samples 8] [--tokens 64] [--prompts 4] [--engine_prompts N] [--rounds 3] [--json FILE]
+    python benchmarks/sampling.py [--samples 8] [--tokens 64] [--prompts 4] [--engine_prompts N] [--rounds 3] [--json
+    FILE]
 
-Two models with random weights, float32, on the CPU: "tiny" (`mpo model tiny`: tiles of 112 pixels, 16 tokens each) and "small" (tiles of 448 pixels, 256 tokens
-each, as a real InternVL2 has; 33 M parameters). Each prompt has a picture of 4 tiles and a thumbnail. Both sides draw at temperature 1.0 among the 50
-likeliest tokens, exactly --tokens of them. Columns:
+Two models with random weights, float32, on the CPU: "tiny" (`mpo model tiny`: tiles of 112 pixels, 16 tokens each) and
+"small" (tiles of 448 pixels, 256 tokens each, as a real InternVL2 has; 33 M parameters). Each prompt has a picture of 4
+tiles and a thumbnail. Both sides draw at temperature 1.0 among the 50 likeliest tokens, exactly --tokens of them.
+Columns:
 
     plain        `generate()`, a prompt at a time, since prompts with pictures do not batch in it; prepared tensors
     ours         the function that the embedded engine calls for a batch, with --prompts at once; prepared tensors
     one by one   the same with one prompt at once: the share of the gain that comes from reading a prompt once
-    engine       `EmbeddedEngine.answer`, as `mpo prefs sample` runs it: weights loaded, pictures read from disk, Lightning's predict loop, lines written, the file put in
-                 order; --engine_prompts prompts (128 and 16), once, so that its start weighs as little as in a run of minutes. It may end an answer early, so its rate is that of tokens, given as answers of --tokens
+    engine       `EmbeddedEngine.answer`, as `mpo prefs sample` runs it: weights loaded, pictures read from disk,
+                 Lightning's predict loop, lines written, the file put in
+                 order; --engine_prompts prompts (128 and 16), once, so that its start weighs as little as in a run of
+                 minutes. It may end an answer early, so its rate is that of tokens, given as answers of --tokens
 
-Expected gain: plain generation encodes the picture and reads the prompt --samples times, ours once, so the ratio grows with the length of the prompt; the
-tokens after it cost the same, but a small model's cost is mostly that of starting each step, which prompts in a batch share.
+Expected gain: plain generation encodes the picture and reads the prompt --samples times, ours once, so the ratio grows
+with the length of the prompt; the tokens after it cost the same, but a small model's cost is mostly that of starting
+each step, which prompts in a batch share.
 """
 
 import argparse
@@ -135,9 +141,18 @@ def compare(
     def plain() -> None:
         for prompt in prompts:
             made = model.generate(
-                input_ids=prompt.ids[None], attention_mask=torch.ones_like(prompt.ids)[None], pixel_values=normalize_tiles(prompt.tiles), do_sample=True, temperature=1.0,
-                top_k=50, num_return_sequences=options.samples, max_new_tokens=options.tokens, suppress_tokens=forbidden, eos_token_id=None, pad_token_id=end,
-            )  # fmt: skip
+                input_ids=prompt.ids[None],
+                attention_mask=torch.ones_like(prompt.ids)[None],
+                pixel_values=normalize_tiles(prompt.tiles),
+                do_sample=True,
+                temperature=1.0,
+                top_k=50,
+                num_return_sequences=options.samples,
+                max_new_tokens=options.tokens,
+                suppress_tokens=forbidden,
+                eos_token_id=None,
+                pad_token_id=end,
+            )
             assert made.shape == (options.samples, len(prompt.ids) + options.tokens)
 
     def ours(at_once: int) -> None:
@@ -161,7 +176,8 @@ def compare(
     rates["engine"] = engine_rate(model, processor, options, options.engine_prompts or ENGINE_PROMPTS[name])
     ratios["engine"] = rates["engine"] / rates["plain"]
     print(
-        f"{name:<6}{len(prompts[0].ids):>8}{rates['plain']:>10.2f}{rates['ours']:>10.2f}{ratios['ours']:>8.2f}{ratios['one by one']:>14.2f}{rates['engine']:>10.2f}{ratios['engine']:>8.2f}"
+        f"{name:<6}{len(prompts[0].ids):>8}{rates['plain']:>10.2f}{rates['ours']:>10.2f}{ratios['ours']:>8.2f}"
+        f"{ratios['one by one']:>14.2f}{rates['engine']:>10.2f}{ratios['engine']:>8.2f}"
     )
     return {
         "model": name,
@@ -184,7 +200,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print(
-        f"responses a second, {options.samples} a prompt, {options.tokens} tokens each, {torch.get_num_threads()} threads"
+        f"responses a second, {options.samples} a prompt, {options.tokens} tokens each, {torch.get_num_threads()} "
+        "threads"
     )
     print(f"{'model':<6}{'prompt':>8}{'plain':>10}{'ours':>10}{'ratio':>8}{'one by one':>14}{'engine':>10}{'ratio':>8}")
     made = {"tiny": lambda: tiny_model(0), "small": small_model}

@@ -2,15 +2,17 @@
 
     python benchmarks/verdicts.py --mathvista FOLDER [--m3cot FOLDER] [--mathvision FOLDER] [--json FILE]
 
-A folder holds BENCHMARK_responses.jsonl, and BENCHMARK_testmini_problems.jsonl where there are the questions' texts. The rows go through `mpo prefs pair` itself: type of
-question read off answer and options, all filters, verdict, outcome; the published verdict (`official_true_false` or `official_correct`) rides along as `known_verdict`.
-"chosen is right": of the responses with the outcome `right`, the share that is published as right. "rejected is wrong": of those with the outcome `wrong` or `no_form`, the
-share that is published as wrong; then of each of the two.
+A folder holds BENCHMARK_responses.jsonl, and BENCHMARK_testmini_problems.jsonl where there are the questions' texts.
+The rows go through `mpo prefs pair` itself: type of question read off answer and options, all filters, verdict,
+outcome; the published verdict (`official_true_false` or `official_correct`) rides along as `known_verdict`. "chosen is
+right": of the responses with the outcome `right`, the share that is published as right. "rejected is wrong": of those
+with the outcome `wrong` or `no_form`, the share that is published as wrong; then of each of the two.
 
-Left out: verdicts that the benchmark snapped to the nearest choice, labels marked as suspect. M3CoT's recordings end with "</s>", which is the recorder's and not the
-model's answer; it is cut off, since the filter for special tokens would set every such row aside. The prompts of these recordings did not ask for "Final answer: ..", so
-`no_form` is far more frequent than in the pipeline. MATH-Vision's own rule refuses right answers with units or with an option's text ("20 \\text{ m}"), so its "chosen is
-right" is a lower bound.
+Left out: verdicts that the benchmark snapped to the nearest choice, labels marked as suspect. M3CoT's recordings end
+with "</s>", which is the recorder's and not the model's answer; it is cut off, since the filter for special tokens
+would set every such row aside. The prompts of these recordings did not ask for "Final answer: ..", so `no_form` is far
+more frequent than in the pipeline. MATH-Vision's own rule refuses right answers with units or with an option's text
+("20 \\text{ m}"), so its "chosen is right" is a lower bound.
 """
 
 import argparse
@@ -48,11 +50,20 @@ def prepared(name: str, folder: Path) -> list[dict[str, Any]]:
         known = row.get("official_true_false", row.get("official_correct"))
         if not isinstance(known, bool) or row.get("nearest_choice_fallback") or row.get("label_suspect"):
             continue
-        rows.append({
-            "id": f"{name}-{number:08d}", "source": name, "question": texts.get(str(row.get("pid", row.get("id"))), ""), "answer": row["answer"],
-            "choices": row.get("choices") or row.get("options"), "precision": row.get("precision"), "kind": "plain", "known_verdict": known,
-            "response": (row["response"] or "").removesuffix("</s>").rstrip(), "finished": True,
-        })  # fmt: skip
+        rows.append(
+            {
+                "id": f"{name}-{number:08d}",
+                "source": name,
+                "question": texts.get(str(row.get("pid", row.get("id"))), ""),
+                "answer": row["answer"],
+                "choices": row.get("choices") or row.get("options"),
+                "precision": row.get("precision"),
+                "kind": "plain",
+                "known_verdict": known,
+                "response": (row["response"] or "").removesuffix("</s>").rstrip(),
+                "finished": True,
+            }
+        )
     return rows
 
 

@@ -1,4 +1,5 @@
-"""Writes examples/mmpr_prompts: the questions and answers of the sample pairs, as MMPR publishes its prompts, for `mpo prefs`.
+"""Writes examples/mmpr_prompts: the questions and answers of the sample pairs, as MMPR publishes its prompts, for `mpo
+prefs`.
 
 python examples/make_prompts.py examples/mmpr_sample examples/mmpr_prompts
 """

@@ -14,7 +14,8 @@ from filelock import FileLock
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Idle threads sleep instead of spinning; on a machine that is busy with something else, spinning makes a test take minutes.
+# Idle threads sleep instead of spinning; on a machine that is busy with something else, spinning makes a test take
+# minutes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -115,7 +116,9 @@ def undisturbed_pair(tmp_path_factory: pytest.TempPathFactory, root: Path, shard
 
 @pytest.fixture
 def two_networks() -> Iterator[list[str] | None]:
-    """Two network namespaces, joined by a cable with the addresses 10.77.0.1 and 10.77.0.2 on `veth0`; None where a machine forbids it."""
+    """Two network namespaces, joined by a cable with the addresses 10.77.0.1 and 10.77.0.2 on `veth0`; None where a
+    machine forbids it.
+    """
     names = [f"mpo-test-{os.getpid()}-{number}" for number in (1, 2)]
 
     def ip(*words: str) -> int:

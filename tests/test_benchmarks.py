@@ -1,4 +1,6 @@
-"""The benchmarks run as their pages say and find the same loss on both sides; how fast they are is not a test's business."""
+"""The benchmarks run as their pages say and find the same loss on both sides; how fast they are is not a test's
+business.
+"""
 
 import json
 import subprocess

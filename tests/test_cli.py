@@ -37,7 +37,10 @@ def mpo(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProc
 
 
 def test_help_is_quick_imports_no_torch_and_lists_every_verb() -> None:
-    probe = "import sys; from mpo_lightning.cli import run; run(['--help']); assert not {'torch', 'lightning', 'transformers'} & set(sys.modules)"
+    probe = (
+        "import sys; from mpo_lightning.cli import run; run(['--help']); assert not {'torch', 'lightning', "
+        "'transformers'} & set(sys.modules)"
+    )
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -81,9 +84,24 @@ def test_a_users_own_loss_lies_in_the_working_folder(
         "from mpo_lightning.objectives import PreferenceLoss\n\n\nclass Mine(PreferenceLoss):\n"
         "    def __call__(self, policy, reference, beta):\n        return (policy.rejected - policy.chosen) * 0\n"
     )
-    command = [str(Path(sys.executable).with_name("mpo")), "fit", "--config", str(root / "configs/base.yaml"), "--config", str(root / "configs/recipe/mpo.yaml"),
-               "--config", str(root / "configs/model/tiny.yaml"), "--model.policy", str(tiny_folder), "--data.train", str(shards / "train"),
-               "--trainer.max_steps=1", "--data.global_batch_size=4", "--data.num_workers=0", "--model.preference=own.Mine"]  # fmt: skip
+    command = [
+        str(Path(sys.executable).with_name("mpo")),
+        "fit",
+        "--config",
+        str(root / "configs/base.yaml"),
+        "--config",
+        str(root / "configs/recipe/mpo.yaml"),
+        "--config",
+        str(root / "configs/model/tiny.yaml"),
+        "--model.policy",
+        str(tiny_folder),
+        "--data.train",
+        str(shards / "train"),
+        "--trainer.max_steps=1",
+        "--data.global_batch_size=4",
+        "--data.num_workers=0",
+        "--model.preference=own.Mine",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     assert "no prediction; largest margin 0" in done.stdout + done.stderr
@@ -108,9 +126,17 @@ def fit_arguments(root: Path, shards: Path, tiny_folder: Path, tmp_path: Path) -
         for name in ("base", "recipe/mpo", "model/tiny", "data/sample")
         for argument in ("--config", str(root / f"configs/{name}.yaml"))
     ]
-    return [*configs, f"--trainer.default_root_dir={tmp_path / 'run'}", "--trainer.accelerator=cpu", "--trainer.max_steps=2",
-            f"--model.policy={tiny_folder}", f"--data.train={shards / 'train'}", f"--data.validation={shards / 'validation'}", "--data.num_workers=0",
-            "--model.optimizer.lr=0.001"]  # fmt: skip
+    return [
+        *configs,
+        f"--trainer.default_root_dir={tmp_path / 'run'}",
+        "--trainer.accelerator=cpu",
+        "--trainer.max_steps=2",
+        f"--model.policy={tiny_folder}",
+        f"--data.train={shards / 'train'}",
+        f"--data.validation={shards / 'validation'}",
+        "--data.num_workers=0",
+        "--model.optimizer.lr=0.001",
+    ]
 
 
 def test_fit_runs_again_in_the_same_folder_and_from_its_own_saved_config(
@@ -219,12 +245,22 @@ def test_print_config_shows_overlays_in_order(
     assert values["data"]["global_batch_size"] == 8 and values["data"]["max_tiles"] == 12
 
 
-@pytest.mark.parametrize(("argument", "words"), [
-    ("--model.betta=0.1", "^unrecognized arguments: --model.betta=0.1; 'mpo fit --help' explains every option$"), ("--data.tilez=3", "tilez"),
-    ("--model.beta=small", "model.beta"), ("--model.freeze=[eyes]", "freeze"), ("--data.processor=x", "model.policy"),
-    ("--data.num_workers=-1", "^data.num_workers must be at least 0, got -1$"), ("--data.seed=-5", "^data.seed must be at least 0, got -5$"),
-    ("--trainer.callbacks+=mpo_lightning.training.Alarms", "^trainer.callbacks: .*more than one stateful callback of type"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--model.betta=0.1", "^unrecognized arguments: --model.betta=0.1; 'mpo fit --help' explains every option$"),
+        ("--data.tilez=3", "tilez"),
+        ("--model.beta=small", "model.beta"),
+        ("--model.freeze=[eyes]", "freeze"),
+        ("--data.processor=x", "model.policy"),
+        ("--data.num_workers=-1", "^data.num_workers must be at least 0, got -1$"),
+        ("--data.seed=-5", ("^data.seed must be at least 0, got -5$")),
+        (
+            "--trainer.callbacks+=mpo_lightning.training.Alarms",
+            ("^trainer.callbacks: .*more than one stateful callback of type"),
+        ),
+    ],
+)
 def test_an_unknown_key_or_value_is_named(fit_arguments: list[str], argument: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         training_cli.run(["fit", *fit_arguments, argument])
@@ -299,25 +335,34 @@ def test_a_users_own_loss_is_named_by_class_path(
     assert logged(tmp_path / "run", "train/loss")[0] == pytest.approx(0.8 * 4, rel=1e-3)  # drop path is on
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--model.preference=EXO", "--model.preference.label_smoothing=0"], "EXO needs a label_smoothing"),
-    (["--ckpt_path=nowhere.ckpt"], "no such checkpoint"),
-    (["--ckpt_path=/tmp"], "the folder is not a checkpoint"),
-    (["--trainer.precision=bf16-true"], "bf16-true is not supported"),
-    (["--trainer.precision=64-true"], "64-true is not supported"),
-    (["--trainer.limit_train_batches=0"], "nothing would be trained"),
-    (["--ckpt_path=last"], "leave --ckpt_path out to start a new run"),
-    (["--model.weights.quality=.nan"], "weights must be numbers"),
-    (["--model.warmup_ratio=.nan"], "warmup_ratio must be between 0 and 1"),
-    (["--model.optimizer.lr=-1"], "model.optimizer: Invalid learning rate"),
-    (["--trainer.max_epochs=-1", "--trainer.max_steps=-1"], "the run has no end"),
-    (["--data.micro_batch_size=0"], "micro_batch_size must be at least 1"),
-    (["--data.template=chatml"], "unknown chat template"),
-    (["--trainer.val_check_interval=100"], r"`val_check_interval` \(100\) must be less than or equal to"),
-    (["--trainer.default_root_dir=s3://bucket/run"], "s3://bucket/run: checkpoints are written to a disk"),
-    (["--trainer.logger=lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir=elsewhere", "--ckpt_path=auto"],
-     "the first logger's save_dir elsewhere is where Lightning puts checkpoints too"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model.preference=EXO", "--model.preference.label_smoothing=0"], "EXO needs a label_smoothing"),
+        (["--ckpt_path=nowhere.ckpt"], "no such checkpoint"),
+        (["--ckpt_path=/tmp"], "the folder is not a checkpoint"),
+        (["--trainer.precision=bf16-true"], "bf16-true is not supported"),
+        (["--trainer.precision=64-true"], "64-true is not supported"),
+        (["--trainer.limit_train_batches=0"], "nothing would be trained"),
+        (["--ckpt_path=last"], "leave --ckpt_path out to start a new run"),
+        (["--model.weights.quality=.nan"], "weights must be numbers"),
+        (["--model.warmup_ratio=.nan"], "warmup_ratio must be between 0 and 1"),
+        (["--model.optimizer.lr=-1"], "model.optimizer: Invalid learning rate"),
+        (["--trainer.max_epochs=-1", "--trainer.max_steps=-1"], "the run has no end"),
+        (["--data.micro_batch_size=0"], "micro_batch_size must be at least 1"),
+        (["--data.template=chatml"], "unknown chat template"),
+        (["--trainer.val_check_interval=100"], r"`val_check_interval` \(100\) must be less than or equal to"),
+        (["--trainer.default_root_dir=s3://bucket/run"], "s3://bucket/run: checkpoints are written to a disk"),
+        (
+            [
+                "--trainer.logger=lightning.pytorch.loggers.CSVLogger",
+                "--trainer.logger.save_dir=elsewhere",
+                "--ckpt_path=auto",
+            ],
+            "the first logger's save_dir elsewhere is where Lightning puts checkpoints too",
+        ),
+    ],
+)
 def test_an_impossible_setting_is_one_sentence(fit_arguments: list[str], arguments: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         training_cli.run(["fit", *fit_arguments, *arguments])
@@ -508,8 +553,13 @@ def test_launch_prints_a_script_that_a_shell_understands(
         and "--ckpt_path last" in script
         and "auto" not in script
     )
-    for words, message in (([], ""), (["--nodes", "x", "--gpus", "1", "a"], "--nodes has to be a whole number"), (["--nodes"], "needs a value"),
-                           (["--nodes", "1", "--gpus", "1"], "nothing to run"), (["--nodes=1", "--gpus=1", "--scheduler=k8s", "a"], "slurm or torchrun")):  # fmt: skip
+    for words, message in (
+        ([], ""),
+        (["--nodes", "x", "--gpus", "1", "a"], "--nodes has to be a whole number"),
+        (["--nodes"], "needs a value"),
+        (["--nodes", "1", "--gpus", "1"], "nothing to run"),
+        (["--nodes=1", "--gpus=1", "--scheduler=k8s", "a"], "slurm or torchrun"),
+    ):
         if words:
             with pytest.raises(InputError, match=message):
                 cli.run(["launch", *words])
@@ -520,20 +570,44 @@ def test_launch_prints_a_script_that_a_shell_understands(
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [(["--config", "nope.yaml"], "File does not exist: .*nope.yaml"), (["--ckpt_path", "x.ckpt"], "it goes on by itself"),
-     (["--trainer.num_nodes", "4"], "trainer.num_nodes is 4, and --nodes 2"), (["--trainer.devices=2"], "trainer.devices is 2, and --gpus 8"),
-     (["--time", "1 day; rm"], "goes into the script"), (["--job_name", "a b"], "goes into the script"), (["--time", "-:-"], "goes into the script"),
-     (["--job_name", "--"], "goes into the script"), (["a"], "unrecognized arguments: a; 'mpo fit --help'"),
-     (["--node", "3"], "unrecognized arguments: --node 3"), (["--optimiser.lr", "1"], "unrecognized arguments"), (["--data.trian=x"], "unrecognized arguments: --data.trian=x"),
-     (["--config", "configs/base.yaml", "--config", "configs/strategy/single.yaml"], "trainer.devices is 1, and --gpus 8"),
-     (["--config", "configs/strategy/ddp_cpu.yaml"], "trainer.devices is 2"), (["--nodes=²"], "has to be a whole number"),
-     (["--gpus=٣"], "has to be a whole number"), (["--port", "99999"], "there are ports up to 65535"), (["-c", "x.yaml"], "File does not exist: .*x.yaml"),
-     (["--config", "configs/strategy/deepspeed.yaml"], "DeepSpeed's checkpoints have no manifest"),
-     (["--config", "configs/base.yaml", "--trainer.strategy", "deepspeed_stage_2"], "^trainer.strategy: DeepSpeed's"),
-     (["--trainer", '{"strategy": "deepspeed"}'], "^trainer.strategy: DeepSpeed's"), (["--data.max_tiles", "many"], "data.max_tiles"), (["--ckpt_path", "pyproject.toml"], "it goes on by itself"),
-     (["--print_config"], "has no place in a launch script"), (["--trainer.default_root_dir=s3://b/run"], "not to a URL"),
-     (["--trainer.strategy.class_path=lightning.pytorch.strategies.DeepSpeedStrategy"], "DeepSpeed's checkpoints have no manifest")],
-)  # fmt: skip
+    [
+        (["--config", "nope.yaml"], "File does not exist: .*nope.yaml"),
+        (["--ckpt_path", "x.ckpt"], "it goes on by itself"),
+        (["--trainer.num_nodes", "4"], "trainer.num_nodes is 4, and --nodes 2"),
+        (["--trainer.devices=2"], ("trainer.devices is 2, and --gpus 8")),
+        (["--time", "1 day; rm"], "goes into the script"),
+        (["--job_name", "a b"], "goes into the script"),
+        (["--time", "-:-"], "goes into the script"),
+        (["--job_name", "--"], "goes into the script"),
+        (["a"], "unrecognized arguments: a; 'mpo fit --help'"),
+        (["--node", "3"], "unrecognized arguments: --node 3"),
+        (["--optimiser.lr", "1"], "unrecognized arguments"),
+        (["--data.trian=x"], ("unrecognized arguments: --data.trian=x")),
+        (
+            ["--config", "configs/base.yaml", "--config", "configs/strategy/single.yaml"],
+            ("trainer.devices is 1, and --gpus 8"),
+        ),
+        (["--config", "configs/strategy/ddp_cpu.yaml"], "trainer.devices is 2"),
+        (["--nodes=²"], "has to be a whole number"),
+        (["--gpus=٣"], "has to be a whole number"),
+        (["--port", "99999"], "there are ports up to 65535"),
+        (["-c", "x.yaml"], ("File does not exist: .*x.yaml")),
+        (["--config", "configs/strategy/deepspeed.yaml"], "DeepSpeed's checkpoints have no manifest"),
+        (
+            ["--config", "configs/base.yaml", "--trainer.strategy", "deepspeed_stage_2"],
+            "^trainer.strategy: DeepSpeed's",
+        ),
+        (["--trainer", '{"strategy": "deepspeed"}'], "^trainer.strategy: DeepSpeed's"),
+        (["--data.max_tiles", "many"], "data.max_tiles"),
+        (["--ckpt_path", "pyproject.toml"], "it goes on by itself"),
+        (["--print_config"], "has no place in a launch script"),
+        (["--trainer.default_root_dir=s3://b/run"], "not to a URL"),
+        (
+            ["--trainer.strategy.class_path=lightning.pytorch.strategies.DeepSpeedStrategy"],
+            ("DeepSpeed's checkpoints have no manifest"),
+        ),
+    ],
+)
 def test_launch_refuses_what_its_script_would_contradict(
     given: list[str], words: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -567,9 +641,18 @@ def test_the_torchrun_script_trains_on_two_processes_and_goes_on(
         for name in ("base", "recipe/mpo", "strategy/ddp_cpu")
         for part in ("--config", str(root / f"configs/{name}.yaml"))
     ]
-    fit = [*overlays, f"--model.policy={tiny_folder}", f"--data.train={shards / 'train'}", "--data.global_batch_size=8", "--data.micro_batch_size=2",
-           "--data.num_workers=0", "--data.max_length=1024", "--trainer.precision=32-true", f"--trainer.default_root_dir={tmp_path / 'run'}",
-           "--model.gradient_checkpointing=false"]  # fmt: skip
+    fit = [
+        *overlays,
+        f"--model.policy={tiny_folder}",
+        f"--data.train={shards / 'train'}",
+        "--data.global_batch_size=8",
+        "--data.micro_batch_size=2",
+        "--data.num_workers=0",
+        "--data.max_length=1024",
+        "--trainer.precision=32-true",
+        f"--trainer.default_root_dir={tmp_path / 'run'}",
+        "--model.gradient_checkpointing=false",
+    ]
     for steps in ("2", "4"):
         words = [
             "launch",

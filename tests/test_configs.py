@@ -83,7 +83,9 @@ def test_the_pipeline_has_the_papers_values(root: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in CONFIGS if "ablation" in path.parts], ids=lambda path: path.stem)
 def test_an_ablation_overlay_leaves_nothing_of_an_earlier_one(path: Path) -> None:
-    """jsonargparse keeps options of the same name when a later overlay changes the class, so each overlay names all it has."""
+    """jsonargparse keeps options of the same name when a later overlay changes the class, so each overlay names all it
+    has.
+    """
     model = yaml.safe_load(path.read_text())["model"]
     module, _, name = model["preference"]["class_path"].rpartition(".")
     parameters = set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)

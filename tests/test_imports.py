@@ -33,7 +33,10 @@ def test_what_is_loaded_is_left_out_and_the_collector_goes_on(tmp_path: Path) ->
 
 def test_training_leaves_its_imports_out(root: Path) -> None:
     """The only check that can be made from outside is how many objects a command left out."""
-    program = "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count())); sys.argv = ['mpo', 'fit', '--help']\n"
+    program = (
+        "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count())); sys.argv = ['mpo', "
+        "'fit', '--help']\n"
+    )
     program += "from mpo_lightning.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=120)
     assert int(done.stdout.splitlines()[-1]) > 300_000, done.stdout[-500:] + done.stderr

@@ -1,4 +1,6 @@
-"""The world of benchmarks/miniature: its pictures show its numbers, its solutions are right step by step, and a wrong step is found."""
+"""The world of benchmarks/miniature: its pictures show its numbers, its solutions are right step by step, and a wrong
+step is found.
+"""
 
 import contextlib
 import io
@@ -33,7 +35,10 @@ def test_every_kind_of_solution_is_sound_and_ends_with_the_answer() -> None:
         wanted = problem.upper + problem.lower if problem.operation == "+" else problem.upper - problem.lower
         for work in WORKINGS:
             for read in READINGS:
-                text = f"{read('upper', problem.upper)}\n{read('lower', problem.lower)}\n{work(problem)}\nFinal answer: {wanted}"
+                text = (
+                    f"{read('upper', problem.upper)}\n{read('lower', problem.lower)}\n{work(problem)}\nFinal "
+                    f"answer: {wanted}"
+                )
                 assert check_steps(text, problem).sound, text
                 assert works_hard(text) == (work in list(WORKINGS)[2:])
         assert solution(problem, random.Random(0)).endswith(f"Final answer: {wanted}")
@@ -60,23 +65,62 @@ def test_a_wrong_digit_in_a_step_is_found() -> None:
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("The upper number is red blue, 27.\nThe lower number is brown black, 10.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\nFinal answer: 36", "upper"),
-        ("The upper number is red blue, 26.\nThe lower number is brown brown, 10.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\nFinal answer: 36", "lower"),
-        ("green means 2 and blue means 6, so the upper number is 26.\nlower: brown 1, black 0.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\nFinal answer: 36", "upper"),
+        (
+            (
+                "The upper number is red blue, 27.\nThe lower number is brown black, 10.\nUnits: 6 + 0 = 6. Tens: 2 "
+                "+ 1 = "
+                "3.\nFinal answer: 36"
+            ),
+            "upper",
+        ),
+        (
+            (
+                "The upper number is red blue, 26.\nThe lower number is brown brown, 10.\nUnits: 6 + 0 = 6. Tens: 2 "
+                "+ 1 = "
+                "3.\nFinal answer: 36"
+            ),
+            "lower",
+        ),
+        (
+            (
+                "green means 2 and blue means 6, so the upper number is 26.\nlower: brown 1, black 0.\nUnits: 6 + 0 "
+                "= 6. "
+                "Tens: 2 + 1 = 3.\nFinal answer: 36"
+            ),
+            "upper",
+        ),
         ("upper: red 2, blue 6.\nupper: red 2, blue 6.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\nFinal answer: 36", "lower"),
-        ("upper: red 2, blue 6.\nlower: brown 1, black 0.\nUnits: 6 + 0 = 6, write 6 and carry 1. Tens: 2 + 1 = 3.\nFinal answer: 36", "worked"),
+        (
+            (
+                "upper: red 2, blue 6.\nlower: brown 1, black 0.\nUnits: 6 + 0 = 6, write 6 and carry 1. Tens: 2 + 1 = "
+                "3.\nFinal answer: 36"
+            ),
+            "worked",
+        ),
         ("upper: red 2, blue 6.\nlower: brown 1, black 0.\n1 + 1 = 2\nFinal answer: 36", "worked"),
-        ("upper: red 2, blue 6.\nlower: brown 1, black 0.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\nFinal answer: 37", "answered"),
-        ("upper: red 2, blue 6.\nlower: brown 1, black 0.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\n1 + 1 = 3\nFinal answer: 36", "alone"),
+        (
+            "upper: red 2, blue 6.\nlower: brown 1, black 0.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\nFinal answer: 37",
+            "answered",
+        ),
+        (
+            (
+                "upper: red 2, blue 6.\nlower: brown 1, black 0.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\n1 + 1 = 3\nFinal "
+                "answer: 36"
+            ),
+            "alone",
+        ),
     ],
-)  # fmt: skip
+)
 def test_one_wrong_step_is_named(text: str, wrong: str) -> None:
     steps = check_steps(text, Problem(0, 26, 10, "+", "?"))
     assert not steps.sound and [name for name, right in vars(steps).items() if not right] == [wrong]
 
 
 def test_wordings_may_be_mixed() -> None:
-    text = "upper: red 2, blue 6.\nThe lower number is brown black, 10.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\nFinal answer: 36\n"
+    text = (
+        "upper: red 2, blue 6.\nThe lower number is brown black, 10.\nUnits: 6 + 0 = 6. Tens: 2 + 1 = 3.\nFinal "
+        "answer: 36\n"
+    )
     assert check_steps(text, Problem(0, 26, 10, "+", "?")).sound
 
 
@@ -170,7 +214,8 @@ def test_a_killed_study_leaves_no_command_running(tmp_path: Path) -> None:
     script = (
         "from pathlib import Path\nfrom miniature.commands import Command, run_all\nif __name__ == '__main__':\n"
         f"    here = Path({str(tmp_path)!r})\n"
-        "    run_all(here, [Command('waits', ['data', 'shard', '--meta', here / 'meta.json', '--output', here / 'shards'], 'never')], 'waiting')\n"
+        "    run_all(here, [Command('waits', ['data', 'shard', '--meta', here / 'meta.json', '--output', here / "
+        "'shards'], 'never')], 'waiting')\n"
     )
     (tmp_path / "study.py").write_text(script)
     environment = os.environ | {"PYTHONPATH": str(ROOT / "benchmarks")}

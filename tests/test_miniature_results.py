@@ -1,4 +1,4 @@
-"""What benchmarks/miniature makes of scores: against hand arithmetic, and that nothing is chosen on the test problems."""
+"""What benchmarks/miniature makes of scores, by hand arithmetic; nothing is chosen on the test problems."""
 
 import json
 import os
@@ -93,7 +93,8 @@ def test_differences_over_cells_by_hand() -> None:
     second = {name: Run(name, base, 0.0) for name in first}
     rows = {row["name"]: row for row in summary([first, second])}
     assert rows["base"] == {"name": "base", "score": 50.0}
-    # Of SFT over base: 25 points in one cell and 0 in the other; a problem's mean is 50, 0, 0, 0, so the deviation is 25, and 1.96 * 25 / 2 = 24.5.
+    # Of SFT over base: 25 points in one cell and 0 in the other; a problem's mean is 50, 0, 0, 0, so the deviation is
+    # 25, and 1.96 * 25 / 2 = 24.5.
     found = rows["SFT"]["over_base"]
     assert (found["mean"], found["least"], found["most"]) == (12.5, 0.0, 25.0)
     assert (found["low"], found["high"]) == (pytest.approx(12.5 - 24.5, abs=0.01), pytest.approx(12.5 + 24.5, abs=0.01))

@@ -1,7 +1,9 @@
-"""The model before it has learned anything: the real InternVL2 architecture with random weights, and a tokenizer for this world.
+"""The model before it has learned anything: the real InternVL2 architecture with random weights, and a tokenizer for
+this world.
 
-The tokenizer is a byte-level BPE over the world's own texts, a digit always a token of its own, so that sums can be learned. The system message and the prompt for
-reasoning, the same in every example, are a token each: a laptop spends its time on what varies.
+The tokenizer is a byte-level BPE over the world's own texts, a digit always a token of its own, so that sums can be
+learned. The system message and the prompt for reasoning, the same in every example, are a token each: a laptop spends
+its time on what varies.
 """
 
 import random
@@ -62,13 +64,28 @@ def write_untrained(output: Path, seed: int) -> int:
     """Writes the checkpoint folder and returns its number of parameters."""
     tokenizer = world_tokenizer()
     vision = InternVLVisionConfig(
-        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, image_size=[56, 56], patch_size=[14, 14],
-        attention_bias=True, layer_scale_init_value=1.0,
-    )  # fmt: skip
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        image_size=[56, 56],
+        patch_size=[14, 14],
+        attention_bias=True,
+        layer_scale_init_value=1.0,
+    )
     text = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=128, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=320,
-        max_position_embeddings=1024, tie_word_embeddings=False, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=320,
+        max_position_embeddings=1024,
+        tie_word_embeddings=False,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
     image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     assert isinstance(image_token, int)
     config = InternVLConfig(

@@ -10,7 +10,8 @@ class Base:
 
     Attributes:
         number: also its seed.
-        even: it was taught every way of working equally often, the hard ones too, so that it has reliable ways and unreliable ones; it takes twice the steps to learn.
+        even: it was taught every way of working equally often, the hard ones too, so that it has reliable ways and
+            unreliable ones; it takes twice the steps to learn.
     """
 
     number: int
@@ -34,7 +35,8 @@ class Condition:
     Attributes:
         said: what is otherwise, in words.
         pairs: which pairs of the responses are trained on.
-        control: the condition that it is compared with; "" is the study's own way. Numbers of pairs, and so of steps, may differ.
+        control: the condition that it is compared with; "" is the study's own way. Numbers of pairs, and so of steps,
+            may differ.
         temperature: at which responses are drawn.
         epochs: how often the pairs are seen.
         even: the base is the one that was taught evenly.
@@ -49,20 +51,26 @@ class Condition:
 
     @property
     def own_responses(self) -> bool:
-        """Whether it has responses of its own, and with them a sweep of its own, over a part of the study's; the others take those of base 0 and pair set 0."""
+        """Whether it has responses of its own, and with them a sweep of its own, over a part of the study's; the others
+        take those of base 0 and pair set 0.
+        """
         return self.even or self.temperature != 1.0
 
 
 CONDITIONS = {
-    "cool": Condition("responses drawn at temperature 0.5, so that the wrong ones are nearer to what the base says greedily", temperature=0.5),
-    "close": Condition("of all pairs of right and wrong of a question the two at most whose sides differ least, no DropoutNTP", "close", "correctness"),
-    "far": Condition("of all pairs of right and wrong of a question the two at most whose sides differ most, no DropoutNTP", "far", "close"),
+    "cool": Condition(("responses drawn at temperature 0.5, so that the wrong ones are nearer to what the base says "
+                      "greedily"), temperature=0.5),
+    "close": Condition(("of all pairs of right and wrong of a question the two at most whose sides differ least, no "
+                       "DropoutNTP"), "close", "correctness"),
+    "far": Condition(("of all pairs of right and wrong of a question the two at most whose sides differ most, no "
+                     "DropoutNTP"), "far", "close"),
     "correctness": Condition("pairs of right and wrong alone, no DropoutNTP", "correctness"),
     "dropout": Condition("DropoutNTP pairs alone", "dropout_ntp"),
     "sound": Condition("pairs whose chosen side is right in every step", "sound"),
     "lucky": Condition("pairs whose chosen side has the right answer and is not right in every step", "lucky", "sound"),
     "epochs": Condition("three epochs over the pairs", epochs=3),
-    "even": Condition("a base that was taught every way of working equally often, the hard ones too, in twice the steps", even=True),
+    "even": Condition(("a base that was taught every way of working equally often, the hard ones too, in twice the "
+                      "steps"), even=True),
 }  # fmt: skip
 
 

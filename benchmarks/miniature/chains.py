@@ -1,7 +1,8 @@
-"""Right solutions of a problem, in many words and orders: how the colours are read, which number comes first, how the sum is worked out.
+"""Right solutions of a problem, in many words and orders: how the colours are read, which number comes first, how the
+sum is worked out.
 
-Four ways of working, two orders and three wordings of reading make 24 solutions of every problem, so that a model which has seen them all answers differently each
-time it is asked, and pairs differ in more than one digit.
+Four ways of working, two orders and three wordings of reading make 24 solutions of every problem, so that a model which
+has seen them all answers differently each time it is asked, and pairs differ in more than one digit.
 """
 
 import random
@@ -59,18 +60,27 @@ def _tens_first(problem: Problem) -> str:
     """The upper number with the lower one's tens, then its units."""
     (c, d), sign = divmod(problem.lower, 10), problem.operation
     middle = problem.upper + 10 * c if sign == "+" else problem.upper - 10 * c
-    return f"First the tens: {problem.upper} {sign} {10 * c} = {middle}. Then the units: {middle} {sign} {d} = {problem.answer}."
+    return (
+        f"First the tens: {problem.upper} {sign} {10 * c} = {middle}. Then the units: {middle} {sign} {d} = "
+        f"{problem.answer}."
+    )
 
 
 def _units_first(problem: Problem) -> str:
     """The upper number with the lower one's units, then its tens."""
     (c, d), sign = divmod(problem.lower, 10), problem.operation
     middle = problem.upper + d if sign == "+" else problem.upper - d
-    return f"First the units: {problem.upper} {sign} {d} = {middle}. Then the tens: {middle} {sign} {10 * c} = {problem.answer}."
+    return (
+        f"First the units: {problem.upper} {sign} {d} = {middle}. Then the tens: {middle} {sign} {10 * c} = "
+        f"{problem.answer}."
+    )
 
 
 WORKINGS: dict[Callable[[Problem], str], int] = {_columns: 3, _by_parts: 3, _tens_first: 1, _units_first: 1}
-"""Ways of working and how often each is taught. The last two need a sum of two-digit numbers in one step, which a small model finds hard."""
+"""Ways of working and how often each is taught.
+
+The last two need a sum of two-digit numbers in one step, which a small model finds hard.
+"""
 HARD = "First the "
 """How the hard ways begin."""
 

@@ -1,6 +1,8 @@
-"""Runs `mpo` commands: each in a process of its own, some at a time, its output in a log, and none again whose result is there.
+"""Runs `mpo` commands: each in a process of its own, some at a time, its output in a log, and none again whose result
+is there.
 
-Processes come from a fork server that has imported the libraries once, which saves ten seconds a command; otherwise it is the command `mpo` itself.
+Processes come from a fork server that has imported the libraries once, which saves ten seconds a command; otherwise it
+is the command `mpo` itself.
 """
 
 import multiprocessing
@@ -76,7 +78,10 @@ def _run(folder: Path, command: Command, bar: tqdm) -> str | None:
     seconds = time.monotonic() - started
     if process.exitcode != 0 or not done(folder, command):
         tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        return f"mpo {' '.join(words)} ended with code {process.exitcode} ({''.join(tail)[-300:]}); {log} has more, and another start goes on from here"
+        return (
+            f"mpo {' '.join(words)} ended with code {process.exitcode} ({''.join(tail)[-300:]}); {log} has more, "
+            "and another start goes on from here"
+        )
     with (folder / "commands.log").open("a", encoding="utf-8") as file:
         file.write(f"{seconds:8.1f} s  OMP_NUM_THREADS={command.threads} mpo {' '.join(words)}\n")
     bar.update()
@@ -84,7 +89,9 @@ def _run(folder: Path, command: Command, bar: tqdm) -> str | None:
 
 
 def _end_with_parent() -> None:
-    """Ends this process when the one that asked for it has died, so that another start does not meet a command that still runs."""
+    """Ends this process when the one that asked for it has died, so that another start does not meet a command that
+    still runs.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -95,7 +102,8 @@ def _mpo(words: list[str], log: str, threads: int) -> None:
     """What the child does: `mpo` with its output in a file."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Loader workers start as they do under `mpo` itself, and end with it; a fork server of their own would outlive a kill.
+    # Loader workers start as they do under `mpo` itself, and end with it; a fork server of their own would outlive a
+    # kill.
     multiprocessing.set_start_method(None, force=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):

@@ -1,7 +1,8 @@
-"""The world as files: examples for a base model in MMPR's form, questions for `mpo prefs build` as MMPR's prompts, problems for `mpo eval run`.
+"""The world as files: examples for a base model in MMPR's form, questions for `mpo prefs build` as MMPR's prompts,
+problems for `mpo eval run`.
 
-Splits are seeds of their own: no picture of one is in another. Pairs of numbers are: there are some 12,000 of them with what is asked, and a base learns from 18,000
-examples. Every file is whole or not there.
+Splits are seeds of their own: no picture of one is in another. Pairs of numbers are: there are some 12,000 of them with
+what is asked, and a base learns from 18,000 examples. Every file is whole or not there.
 """
 
 import json
@@ -57,12 +58,21 @@ def write_questions(folder: Path, questions: int, seed: int) -> None:
 
 
 def write_problems(folder: Path, problems: int, seed: int) -> None:
-    """Problems with their answers for `mpo eval run --benchmark questions`, by operation; the seed stands in each, for checking steps."""
+    """Problems with their answers for `mpo eval run --benchmark questions`, by operation; the seed stands in each, for
+    checking steps.
+    """
     names = {"+": "addition", "-": "subtraction"}
     rows = [
-        {"id": problem.number, "world_seed": seed, "image": _name(problem), "question": problem.question, "answer": str(problem.answer), "category": names[problem.operation]}
+        {
+            "id": problem.number,
+            "world_seed": seed,
+            "image": _name(problem),
+            "question": problem.question,
+            "answer": str(problem.answer),
+            "category": names[problem.operation],
+        }
         for problem in _pictured(folder, seed, problems)
-    ]  # fmt: skip
+    ]
     write_lines(folder / "problems.jsonl", rows)
 
 
@@ -98,8 +108,13 @@ def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def write_meta(folder: Path, name: str, length: int, root: str = ".") -> None:
     """Writes the meta.json of a folder with one annotation, which comes last: what it names is whole."""
     entry = {
-        "root": root, "annotation": f"{name}.jsonl", "data_augment": False, "repeat_time": 1, "length": length, "max_dynamic_patch": 1,
-    }  # fmt: skip
+        "root": root,
+        "annotation": f"{name}.jsonl",
+        "data_augment": False,
+        "repeat_time": 1,
+        "length": length,
+        "max_dynamic_patch": 1,
+    }
     write_whole(folder / "meta.json", json.dumps({name: entry}, indent=1) + "\n")
 
 

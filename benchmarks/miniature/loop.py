@@ -1,6 +1,7 @@
 """The loop of the paper from end to end: a base, its responses, pairs, training by every method, evaluation.
 
-A kill costs the command that was running at most, and mostly less: each of them goes on by itself, and one whose result is there is not run again.
+A kill costs the command that was running at most, and mostly less: each of them goes on by itself, and one whose result
+is there is not run again.
 """
 
 import json
@@ -119,7 +120,9 @@ class Study:
             self._all([shards_command(self.folder, cell)], f"shards, {cell.name}")
 
     def _train(self, cell: Cell) -> None:
-        """Trains by every method, with the settings that were chosen, or by the whole sweep where none were yet, which are chosen then."""
+        """Trains by every method, with the settings that were chosen, or by the whole sweep where none were yet, which
+        are chosen then.
+        """
         if chosen := chosen_settings(self.folder, cell):
             self._train_by(cell, list(chosen.values()))
             return

@@ -7,13 +7,15 @@ from miniature.cells import CONDITIONS, Base, Cell, condition_cells
 from miniature.loop import Study
 from miniature.study import REDUCED, Size
 
-DESCRIPTION = """The paper in miniature: trains a base, builds pairs with it, trains on them by each loss, and says with intervals what each did.
+DESCRIPTION = """The paper in miniature: trains a base, builds pairs with it, trains on them by each loss,
+and says with intervals what each did.
 
   python benchmarks/miniature.py                                         half an hour: `make miniature`
   python benchmarks/miniature.py --bases 2 --pair-sets 3 --conditions    two to three hours more: `make miniature-grid`
   python benchmarks/miniature.py --reduced --output runs/reduced         two minutes, to try the machinery
 
-Started again it goes on where it was. OUTPUT/report.html is the result, OUTPUT/commands.log has every `mpo` command as it ran."""
+Started again it goes on where it was. OUTPUT/report.html is the result,
+OUTPUT/commands.log has every `mpo` command as it ran."""
 
 
 def main() -> None:

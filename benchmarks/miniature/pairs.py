@@ -32,7 +32,8 @@ def difference(chosen: str, rejected: str) -> float:
 
 
 def by_difference(most: int, far: bool) -> Callable[[list[Row]], list[Row]]:
-    """Of each question's pairs, up to half of them, those whose sides differ most, or least; so that both choices are about the same questions and of one size.
+    """Of each question's pairs, up to half of them, those whose sides differ most, or least; so that both choices are
+    about the same questions and of one size.
 
     Args:
         most: pairs of a question.
@@ -79,8 +80,8 @@ def write_chosen(places: list[Path], folder: Path, choose: Callable[[list[Row]],
 
 
 def pair_statistics(places: list[Path], seed: int) -> Row:
-    """By kind: how many pairs there are, in how many of a hundred words their sides differ, how many sides are right in every step, and in how many without the picture
-    a colour is named after the cut.
+    """By kind: how many pairs there are, in how many of a hundred words their sides differ, how many sides are right in
+    every step, and in how many without the picture a colour is named after the cut.
 
     Args:
         places: folders with pairs in MMPR's form.

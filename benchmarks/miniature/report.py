@@ -1,4 +1,6 @@
-"""The report of a study: a table for each cell, one over all cells, a picture, examples before and after; as report.md, report.png and report.html."""
+"""The report of a study: a table for each cell, one over all cells, a picture, examples before and after; as report.md,
+report.png and report.html.
+"""
 
 import base64
 import html
@@ -31,9 +33,13 @@ COMPARED = (
 MEASURED = ("sampled", "pass@k", "direct", "chosen", "rejected")
 """Columns of every table, and those of a cell that was measured in full."""
 LEGEND = (
-    "greedy: test problems that are right with reasoning, greedy, and a 95 % interval; over base, over SFT: the difference on the same problems, and the p-value of "
-    "McNemar's exact test; format: responses that announce an answer, %; tokens: mean length; misread: responses that read the picture wrongly, %; sound: right ones whose "
-    "every step is right, %; hard: responses that work in a hard way, %; sampled: right at temperature 1; pass@k: at least one of k; direct: right without reasoning; chosen, rejected: how far the log-probs of the base's own right and wrong responses to test problems "
+    "greedy: test problems that are right with reasoning, greedy, and a 95 % interval; over base, over SFT: the "
+    "difference on the same problems, and the p-value of "
+    "McNemar's exact test; format: responses that announce an answer, %; tokens: mean length; misread: responses "
+    "that read the picture wrongly, %; sound: right ones whose "
+    "every step is right, %; hard: responses that work in a hard way, %; sampled: right at temperature 1; pass@k: at "
+    "least one of k; direct: right without reasoning; chosen, rejected: how far the log-probs of the base's own "
+    "right and wrong responses to test problems "
     "moved, in nats. Intervals are over problems, for these bases and pair sets: others would differ by more."
 )
 
@@ -73,7 +79,8 @@ def machine(results: Row) -> str:
     """Where and how long, by the stages that ended or failed; what a kill cut short is not in it."""
     seconds = sum(row["seconds"] for row in results["stages"])
     return (
-        f"`{results['command']}`: {seconds / 60:.0f} minutes of commands on {os.cpu_count()} CPU cores ({processor()}), torch {torch.__version__}, "
+        f"`{results['command']}`: {seconds / 60:.0f} minutes of commands on {os.cpu_count()} CPU cores "
+        f"({processor()}), torch {torch.__version__}, "
         f"Python {platform.python_version()}."
     )
 
@@ -104,7 +111,10 @@ def sweep_table(found: Row) -> str:
         for row in rows
     }
     lines = [[method, *(told.get((method, *pair), "") for pair in tried)] for method in METHODS]
-    said = f"Settings of {found['cell']}, chosen on the validation problems, of which the base has {found['base']:.1f} % right (SFT has no beta):"
+    said = (
+        f"Settings of {found['cell']}, chosen on the validation problems, of which the base has "
+        f"{found['base']:.1f} % right (SFT has no beta):"
+    )
     return f"{said}\n\n{table(head, lines)}"
 
 
@@ -112,7 +122,8 @@ def told_pairs(cell: Row) -> str:
     """How many pairs, of which kinds, how different, how sound."""
     kinds = {"correctness": "of right and wrong", "dropout_ntp": "without the picture"}
     found = [
-        f"{row['pairs']:,} pairs {kinds[kind]} (sides differ in {row['difference']:.0f} % of their words; {row['chosen_sound']:.0f} % of the chosen and "
+        f"{row['pairs']:,} pairs {kinds[kind]} (sides differ in {row['difference']:.0f} % of their words; "
+        f"{row['chosen_sound']:.0f} % of the chosen and "
         f"{row['rejected_sound']:.0f} % of the rejected are right in every step"
         + (f"; {row['seen_after_cut']} name a colour after the cut)" if "seen_after_cut" in row else ")")
         for kind, row in cell["pair_statistics"].items()
@@ -131,9 +142,15 @@ def cell_line(row: Row, full: bool) -> list[str]:
     beside = [f"{row['over_base']:+.1f}", f"{row['p_base']:.2g}"] if row["p_base"] is not None else ["", ""]
     beside += [f"{row['over_sft']:+.1f}", f"{row['p_sft']:.2g}"] if "over_sft" in row else ["", ""]
     found = [
-        row["name"], f"{row['greedy']:.1f} ({row['low']:.1f} to {row['high']:.1f})", *beside, f"{row['format']:.1f}", f"{row['tokens']:.0f}", f"{row['misread']:.1f}", f"{row['sound']:.1f}",
+        row["name"],
+        f"{row['greedy']:.1f} ({row['low']:.1f} to {row['high']:.1f})",
+        *beside,
+        f"{row['format']:.1f}",
+        f"{row['tokens']:.0f}",
+        f"{row['misread']:.1f}",
+        f"{row['sound']:.1f}",
         f"{row['hard']:.0f}",
-    ]  # fmt: skip
+    ]
     if full:
         moved = [f"{row['shift_chosen']:+.2f}", f"{row['shift_rejected']:+.2f}"] if "shift_chosen" in row else ["", ""]
         found += [f"{row['sampled']:.1f}", f"{row['pass']:.1f} (k = {row['k']})", f"{row['direct']:.1f}", *moved]
@@ -152,7 +169,8 @@ def summary_table(rows: list[Row]) -> str:
         for key in ("over_base", "over_sft"):
             found = row.get(key)
             line += ["", "", *([""] if tested else [])] if found is None else [
-                f"{found['mean']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f})", f"{found['least']:+.1f} to {found['most']:+.1f}",
+                f"{found['mean']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f})", (f"{found['least']:+.1f} to "
+                                                                                       f"{found['most']:+.1f}"),
                 *([f"{found['above']} up, {found['below']} down"] if tested else []),
             ]  # fmt: skip
         lines.append(line)
@@ -194,13 +212,17 @@ def page(results: Row, parts: list[str], picture: bytes) -> str:
     body = "\n".join(html_of(part) for part in parts)
     shown = "\n".join(example(row) for cell in results["cells"][:1] for row in cell["examples"])
     style = (
-        "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:1200px}table{border-collapse:collapse;font-size:13px}td,th{border:1px solid #ccc;padding:.3em .6em;"
+        "body{font:15px/1.5 sans-serif;margin:2em "
+        "auto;max-width:1200px}table{border-collapse:collapse;font-size:13px}td,th{border:1px solid "
+        "#ccc;padding:.3em .6em;"
         "text-align:right}td:first-child,th:first-child{text-align:left}pre{white-space:pre-wrap;background:#f6f6f6;padding:.6em;margin:0}.pair{display:grid;"
         "grid-template-columns:1fr 1fr;gap:1em;margin-bottom:1.5em}"
     )
     return (
-        f"<!doctype html><meta charset='utf-8'><title>MPO in miniature</title><style>{style}</style><h1>MPO in miniature</h1>"
-        f"<img style='max-width:100%' src='data:image/png;base64,{image}' alt='accuracy by method; margins and log-probs during training'>{body}"
+        f"<!doctype html><meta charset='utf-8'><title>MPO in miniature</title><style>{style}</style><h1>MPO in "
+        "miniature</h1>"
+        f"<img style='max-width:100%' src='data:image/png;base64,{image}' alt='accuracy by method; margins and "
+        f"log-probs during training'>{body}"
         f"<h2>Before and after</h2>{shown}\n"
     )
 

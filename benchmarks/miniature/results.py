@@ -1,4 +1,6 @@
-"""Reads what the commands left and sums it up: accuracies with intervals, paired tests, sound reasoning, shifts of log-probs, curves, examples."""
+"""Reads what the commands left and sums it up: accuracies with intervals, paired tests, sound reasoning, shifts of
+log-probs, curves, examples.
+"""
 
 import csv
 import json
@@ -83,18 +85,28 @@ def cell_results(folder: Path, cell: Cell, size: Size) -> Row:
     for row in rows[1:]:
         row |= shifts(homes[row["name"]] / "shift") | {"setting": vars(chosen[row["name"]])}
     return {
-        "base": cell.base.number, "pair_set": cell.pair_set, "rows": rows, "pair_statistics": told_of_pairs(folder, cell, size),
-        "curves": {name: curve(home) for name, home in homes.items() if name != "base"}, "examples": examples(homes),
-    }  # fmt: skip
+        "base": cell.base.number,
+        "pair_set": cell.pair_set,
+        "rows": rows,
+        "pair_statistics": told_of_pairs(folder, cell, size),
+        "curves": {name: curve(home) for name, home in homes.items() if name != "base"},
+        "examples": examples(homes),
+    }
 
 
 def condition_results(folder: Path, cell: Cell, size: Size) -> Row:
-    """The base and every method under another condition, by greedy responses to the test problems; MPO also beside MPO under the condition's control."""
+    """The base and every method under another condition, by greedy responses to the test problems; MPO also beside MPO
+    under the condition's control.
+    """
     control = Cell(Base(0), cell.pair_set, cell.condition.control)
     found = {
-        "condition": cell.name_of_condition + (f", set {cell.pair_set}" if cell.condition.even else ""), "said": cell.condition.said, "rows": compared(folder, cell), "pair_statistics": told_of_pairs(folder, cell, size),
-        "steps": len(curve(_homes(folder, cell)["MPO"])["chosen"]), "control": cell.condition.control or "as above",
-    }  # fmt: skip
+        "condition": cell.name_of_condition + (f", set {cell.pair_set}" if cell.condition.even else ""),
+        "said": cell.condition.said,
+        "rows": compared(folder, cell),
+        "pair_statistics": told_of_pairs(folder, cell, size),
+        "steps": len(curve(_homes(folder, cell)["MPO"])["chosen"]),
+        "control": cell.condition.control or "as above",
+    }
     if not cell.condition.even and finished(folder, control, size):
         found["beside_control"] = beside_control(
             runs_of(folder, control, "greedy")["MPO"], runs_of(folder, cell, "greedy")["MPO"]
@@ -130,9 +142,13 @@ def measured(name: str, home: Path) -> Row:
     steps = [(check_steps(response, problem), correct) for response, problem, correct in found]
     right = [one for one, correct in steps if correct]
     return {
-        "name": name, "format": numbers["format rate"], "tokens": numbers["tokens"], "misread": 100 * mean(not one.read for one, _ in steps),
-        "sound": 100 * mean(one.sound for one in right) if right else 0.0, "hard": 100 * mean(works_hard(response) for response, _, _ in found),
-    }  # fmt: skip
+        "name": name,
+        "format": numbers["format rate"],
+        "tokens": numbers["tokens"],
+        "misread": 100 * mean(not one.read for one, _ in steps),
+        "sound": 100 * mean(one.sound for one in right) if right else 0.0,
+        "hard": 100 * mean(works_hard(response) for response, _, _ in found),
+    }
 
 
 def drawn_and_direct(home: Path) -> Row:
@@ -155,7 +171,9 @@ def responses(run: Path) -> Iterator[tuple[str, Problem, bool]]:
 
 
 def problem_of(row: Row) -> Problem:
-    """The problem behind a row of problems.jsonl; its numbers are drawn again from the split's seed, which the row names."""
+    """The problem behind a row of problems.jsonl; its numbers are drawn again from the split's seed, which the row
+    names.
+    """
     problem = draw_problem(row["world_seed"], row["id"])
     assert str(problem.answer) == row["answer"]
     return problem
@@ -170,7 +188,9 @@ def shifts(folder: Path) -> Row:
 
 
 def curve(run: Path) -> dict[str, list[float]]:
-    """Margins and log-probs of chosen answers, a step a number, as `mpo fit` logged them; of a step that was taken twice the last."""
+    """Margins and log-probs of chosen answers, a step a number, as `mpo fit` logged them; of a step that was taken
+    twice the last.
+    """
     names = {"margin": "train/margin", "chosen": "train/logps_chosen"}
     found: dict[str, dict[int, float]] = {name: {} for name in names}
     for path in versions(run, "metrics.csv"):
@@ -183,7 +203,9 @@ def curve(run: Path) -> dict[str, list[float]]:
 
 
 def examples(homes: dict[str, Path], count: int = 4) -> list[Row]:
-    """Test problems that MPO or else the last method turned right or wrong, two of each, with the responses of the base and of it."""
+    """Test problems that MPO or else the last method turned right or wrong, two of each, with the responses of the base
+    and of it.
+    """
     method = list(homes)[-1]
     before, after = list(responses(homes["base"] / "greedy")), list(responses(homes[method] / "greedy"))
     found: list[Row] = []
@@ -192,9 +214,17 @@ def examples(homes: dict[str, Path], count: int = 4) -> list[Row]:
             (old, new) for old, new in zip(before, after, strict=True) if new[2] is wanted and old[2] is not wanted
         ]
         found += [
-            {"question": old[1].question, "number": old[1].number, "answer": old[1].answer, "before": old[0], "after": new[0], "method": method, "right_after": wanted}
+            {
+                "question": old[1].question,
+                "number": old[1].number,
+                "answer": old[1].answer,
+                "before": old[0],
+                "after": new[0],
+                "method": method,
+                "right_after": wanted,
+            }
             for old, new in changed[: count // 2]
-        ]  # fmt: skip
+        ]
     return found
 
 

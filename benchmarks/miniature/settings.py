@@ -1,4 +1,6 @@
-"""Learning rate and beta of each method: chosen on the validation problems, never on the test problems, and kept in sweep.json of the cell that they were chosen with."""
+"""Learning rate and beta of each method: chosen on the validation problems, never on the test problems, and kept in
+sweep.json of the cell that they were chosen with.
+"""
 
 import json
 from dataclasses import replace
@@ -23,7 +25,9 @@ def chosen_settings(folder: Path, cell: Cell) -> dict[str, Setting]:
 
 
 def best_of(folder: Path, cell: Cell, settings: list[Setting]) -> list[Setting]:
-    """The best setting of each method on the validation problems; of equals the one with the smaller learning rate, then the larger beta."""
+    """The best setting of each method on the validation problems; of equals the one with the smaller learning rate,
+    then the larger beta.
+    """
     return [
         max(
             (setting for setting in settings if setting.method == method),
@@ -34,8 +38,9 @@ def best_of(folder: Path, cell: Cell, settings: list[Setting]) -> list[Setting]:
 
 
 def beyond(tried: list[Setting], best: list[Setting]) -> list[Setting]:
-    """What to try next where the best setting of a method lies at an edge of what was tried: a third or three times its learning rate, a tenth or
-    ten times its beta. Nothing in a study that tries one learning rate only."""
+    """What to try next where the best setting of a method lies at an edge of what was tried: a third or three times its
+    learning rate, a tenth or ten times its beta. Nothing in a study that tries one learning rate only.
+    """
     found = []
     for one in best:
         rates = [other.rate for other in tried if (other.method, other.beta) == (one.method, one.beta)]

@@ -1,4 +1,5 @@
-"""What is run: sizes, methods, settings, and the commands of each stage. Nothing here trains or measures by itself; all of it is done by `mpo`.
+"""What is run: sizes, methods, settings, and the commands of each stage. Nothing here trains or measures by itself; all
+of it is done by `mpo`.
 
 world/              pictures, questions, problems
 base-B/             a base model: its examples, shards, training, scores
@@ -37,7 +38,8 @@ class Size:
         base_epochs: how often it sees them.
         base_lr: its learning rate.
         base_batch: solutions a step.
-        heart: problems that all of a reduced study is about, learned by heart, so that its numbers mean nothing; None draws fresh ones for everything.
+        heart: problems that all of a reduced study is about, learned by heart, so that its numbers mean nothing; None
+            draws fresh ones for everything.
         questions: fresh questions with answers, for pairs.
         samples: responses to each.
         pairs_per_question: most pairs of one question.
@@ -68,9 +70,21 @@ class Size:
 
 
 REDUCED = Size(
-    base_examples=480, base_epochs=8, base_lr=4e-3, base_batch=24, heart=8, questions=8, samples=16, pairs_per_question=4, batch=8, rates=(1e-4,),
-    betas=(0.1,), test=8, validation=8, drawn=2,
-)  # fmt: skip
+    base_examples=480,
+    base_epochs=8,
+    base_lr=4e-3,
+    base_batch=24,
+    heart=8,
+    questions=8,
+    samples=16,
+    pairs_per_question=4,
+    batch=8,
+    rates=(1e-4,),
+    betas=(0.1,),
+    test=8,
+    validation=8,
+    drawn=2,
+)
 
 
 @dataclass(frozen=True)
@@ -114,10 +128,27 @@ def base_command(folder: Path, base: Base, size: Size) -> Command:
     """The training of a base model."""
     home = folder / base.name
     words = [
-        "fit", *_configs("base.yaml", "recipe/mpo.yaml", "recipe/miniature_base.yaml"), "--model.policy", home / "untrained", "--data.train", home / "shards/train",
-        "--trainer.default_root_dir", home / "fit", "--trainer.max_epochs", size.base_epochs * (2 if base.even else 1), "--model.optimizer.init_args.lr", size.base_lr,
-        "--data.global_batch_size", size.base_batch, "--data.micro_batch_size", size.base_batch, "--seed_everything", base.number, "--ckpt_path", "auto",
-    ]  # fmt: skip
+        "fit",
+        *_configs("base.yaml", "recipe/mpo.yaml", "recipe/miniature_base.yaml"),
+        "--model.policy",
+        home / "untrained",
+        "--data.train",
+        home / "shards/train",
+        "--trainer.default_root_dir",
+        home / "fit",
+        "--trainer.max_epochs",
+        size.base_epochs * (2 if base.even else 1),
+        "--model.optimizer.init_args.lr",
+        size.base_lr,
+        "--data.global_batch_size",
+        size.base_batch,
+        "--data.micro_batch_size",
+        size.base_batch,
+        "--seed_everything",
+        base.number,
+        "--ckpt_path",
+        "auto",
+    ]
     return Command(f"{base.name}-fit", words, f"{base.name}/fit/version_*/export/model.safetensors", BASE_THREADS)
 
 
@@ -134,35 +165,72 @@ def exported(run: Path) -> Path:
 def build_command(folder: Path, cell: Cell, size: Size) -> Command:
     """The pair set, by the pipeline."""
     words = [
-        *_build(folder, cell.base, folder / f"world/questions-{cell.pair_set}/meta.json", folder / cell.responses / "build", cell.base.seed + cell.pair_set),
-        "--samples", size.samples, "--pairs_per_question", size.pairs_per_question, "--temperature", cell.condition.temperature,
-    ]  # fmt: skip
+        *_build(
+            folder,
+            cell.base,
+            folder / f"world/questions-{cell.pair_set}/meta.json",
+            folder / cell.responses / "build",
+            cell.base.seed + cell.pair_set,
+        ),
+        "--samples",
+        size.samples,
+        "--pairs_per_question",
+        size.pairs_per_question,
+        "--temperature",
+        cell.condition.temperature,
+    ]
     return Command(f"{cell.responses}-build", words, f"{cell.responses}/build/manifest.json")
 
 
 def held_out_command(folder: Path, base: Base, size: Size) -> Command:
-    """Right and wrong responses of a base to the test problems, a pair each, whose log-probs are measured before and after."""
+    """Right and wrong responses of a base to the test problems, a pair each, whose log-probs are measured before and
+    after.
+    """
     home = f"{base.name}/test-pairs"
     words = [
-        *_build(folder, base, folder / "world/test/problems.jsonl", folder / home, base.seed + 49), "--samples", size.drawn, "--pairs_per_question", 1,
-    ]  # fmt: skip
+        *_build(folder, base, folder / "world/test/problems.jsonl", folder / home, base.seed + 49),
+        "--samples",
+        size.drawn,
+        "--pairs_per_question",
+        1,
+    ]
     return Command(f"{base.name}-test-pairs", words, f"{home}/manifest.json")
 
 
 def _build(folder: Path, base: Base, prompts: Path, output: Path, seed: int) -> list[object]:
     return [
-        "prefs", "build", "--config", CONFIGS / "prefs/miniature.yaml", "--prompts", prompts, "--model", exported(folder / base.name / "fit"), "--output", output,
-        "--seed", seed,
-    ]  # fmt: skip
+        "prefs",
+        "build",
+        "--config",
+        CONFIGS / "prefs/miniature.yaml",
+        "--prompts",
+        prompts,
+        "--model",
+        exported(folder / base.name / "fit"),
+        "--output",
+        output,
+        "--seed",
+        seed,
+    ]
 
 
 def all_pairs_command(folder: Path, cell: Cell) -> Command:
     """All pairs of right and wrong that a cell's responses give, to choose from."""
     home = f"{cell.responses}/all-pairs"
     words = [
-        "prefs", "pair", "--responses", folder / cell.responses / "build/responses/verified.jsonl", "--output", folder / home, "--pairs_per_question", 1000,
-        "--reuse", 1000, "--workers", 1,
-    ]  # fmt: skip
+        "prefs",
+        "pair",
+        "--responses",
+        folder / cell.responses / "build/responses/verified.jsonl",
+        "--output",
+        folder / home,
+        "--pairs_per_question",
+        1000,
+        "--reuse",
+        1000,
+        "--workers",
+        1,
+    ]
     return Command(f"{cell.responses}-all-pairs", words, f"{home}/meta.json")
 
 
@@ -192,10 +260,28 @@ def tune_command(folder: Path, cell: Cell, setting: Setting, size: Size) -> Comm
     overlays = [f"recipe/ablation/{word}" for word in METHODS[setting.method] if word.endswith(".yaml")]
     options = [word for word in METHODS[setting.method] if not word.endswith(".yaml")]
     words = [
-        "fit", *_configs("base.yaml", "recipe/mpo.yaml", *overlays, "recipe/miniature.yaml"), *options, "--model.policy", exported(folder / cell.base.name / "fit"),
-        "--data.train", shards(folder, cell), "--trainer.default_root_dir", run, "--trainer.max_epochs", cell.condition.epochs, "--model.optimizer.init_args.lr", setting.rate,
-        "--model.beta", setting.beta, "--data.global_batch_size", size.batch, "--data.micro_batch_size", size.batch, "--ckpt_path", "auto",
-    ]  # fmt: skip
+        "fit",
+        *_configs("base.yaml", "recipe/mpo.yaml", *overlays, "recipe/miniature.yaml"),
+        *options,
+        "--model.policy",
+        exported(folder / cell.base.name / "fit"),
+        "--data.train",
+        shards(folder, cell),
+        "--trainer.default_root_dir",
+        run,
+        "--trainer.max_epochs",
+        cell.condition.epochs,
+        "--model.optimizer.init_args.lr",
+        setting.rate,
+        "--model.beta",
+        setting.beta,
+        "--data.global_batch_size",
+        size.batch,
+        "--data.micro_batch_size",
+        size.batch,
+        "--ckpt_path",
+        "auto",
+    ]
     return Command(
         f"{cell.name}-{setting.name}", words, f"{run.relative_to(folder)}/version_*/export/model.safetensors"
     )
@@ -210,10 +296,25 @@ def shift_command(folder: Path, cell: Cell, setting: Setting, size: Size) -> Com
     """Log-probs of pairs of the test problems under a trained policy and its base."""
     run = folder / home_of(cell, setting)
     words = [
-        "test", *_configs("base.yaml", "recipe/mpo.yaml", "recipe/miniature.yaml"), "--model.policy", exported(run), "--model.reference", exported(folder / cell.base.name / "fit"),
-        "--data.train", shards(folder, cell), "--data.validation", folder / cell.base.name / "test-pairs/shards/train", "--data.global_batch_size", size.batch,
-        "--data.micro_batch_size", size.batch, "--model.beta", SHIFT_BETA, "--trainer.default_root_dir", run / "shift",
-    ]  # fmt: skip
+        "test",
+        *_configs("base.yaml", "recipe/mpo.yaml", "recipe/miniature.yaml"),
+        "--model.policy",
+        exported(run),
+        "--model.reference",
+        exported(folder / cell.base.name / "fit"),
+        "--data.train",
+        shards(folder, cell),
+        "--data.validation",
+        folder / cell.base.name / "test-pairs/shards/train",
+        "--data.global_batch_size",
+        size.batch,
+        "--data.micro_batch_size",
+        size.batch,
+        "--model.beta",
+        SHIFT_BETA,
+        "--trainer.default_root_dir",
+        run / "shift",
+    ]
     return Command(
         f"{cell.name}-{setting.name}-shift", words, f"{run.relative_to(folder)}/shift/version_*/scores-0.jsonl"
     )
@@ -231,10 +332,31 @@ def eval_command(folder: Path, home: str, model: Path, kind: str, size: Size) ->
     """
     split = "validation" if kind == "validation" else "test"
     words = [
-        "eval", "run", "--model", model, "--benchmark", "questions", "--data", folder / f"world/{split}", "--output", folder / home / kind, "--max_new_tokens", 96,
-        "--max_tiles", 1, "--batch_size", 250, "--accelerator", "cpu", "--devices", 1, "--num_workers", 0, *([] if kind == "direct" else ["--cot"]),
+        "eval",
+        "run",
+        "--model",
+        model,
+        "--benchmark",
+        "questions",
+        "--data",
+        folder / f"world/{split}",
+        "--output",
+        folder / home / kind,
+        "--max_new_tokens",
+        96,
+        "--max_tiles",
+        1,
+        "--batch_size",
+        250,
+        "--accelerator",
+        "cpu",
+        "--devices",
+        1,
+        "--num_workers",
+        0,
+        *([] if kind == "direct" else ["--cot"]),
         *(["--samples", size.drawn] if kind == "sampled" else []),
-    ]  # fmt: skip
+    ]
     return Command(f"{home.replace('/', '-')}-{kind}", words, f"{home}/{kind}/scores.table.json")
 
 

@@ -23,10 +23,12 @@ def beside_control(control: Run, run: Run) -> Row:
 
 
 def summary(cells: list[dict[str, Run]], tested: bool = True) -> list[Row]:
-    """Every method over all cells, all on the same problems: mean accuracy, and mean difference from the base and from SFT.
+    """Every method over all cells, all on the same problems: mean accuracy, and mean difference from the base and from
+    SFT.
 
-    A difference has a 95 % interval over problems (for these bases and pair sets: each problem's mean over the cells is one observation), its smallest and largest value
-    in a cell, and the number of cells in which it is above and below zero with p < 0.05.
+    A difference has a 95 % interval over problems (for these bases and pair sets: each problem's mean over the cells is
+    one observation), its smallest and largest value in a cell, and the number of cells in which it is above and below
+    zero with p < 0.05.
 
     Args:
         cells: of each the runs by method, the base among them.

@@ -1,10 +1,12 @@
 """A small world of visual-reasoning problems: two numbers in colours, to be added or subtracted.
 
-A picture of 56 x 56 pixels shows four patches, two above two. A patch's colour is a digit, as on electrical resistors (black 0, brown 1, ... white 9), so that the
-upper patches are a number of two digits and the lower ones another. Light, places, sizes and colours of patches vary, and every pixel has noise.
+A picture of 56 x 56 pixels shows four patches, two above two. A patch's colour is a digit, as on electrical resistors
+(black 0, brown 1, ... white 9), so that the upper patches are a number of two digits and the lower ones another. Light,
+places, sizes and colours of patches vary, and every pixel has noise.
 
-Why this world: the picture has to be seen and its colours known; an answer is one of about 200, so that a guess is right once in fifty to a hundred times; and every
-step of a solution can be checked by itself (`steps.py`). Problem `n` of a seed is the same on every machine.
+Why this world: the picture has to be seen and its colours known; an answer is one of about 200, so that a guess is
+right once in fifty to a hundred times; and every step of a solution can be checked by itself (`steps.py`). Problem `n`
+of a seed is the same on every machine.
 """
 
 import io
@@ -17,9 +19,17 @@ from PIL import Image
 
 SIDE = 56
 COLOURS = {
-    "black": (22, 22, 22), "brown": (115, 70, 35), "red": (205, 40, 40), "orange": (245, 135, 30), "yellow": (240, 220, 50),
-    "green": (45, 155, 65), "blue": (45, 75, 205), "violet": (140, 65, 180), "grey": (135, 135, 135), "white": (240, 240, 240),
-}  # fmt: skip
+    "black": (22, 22, 22),
+    "brown": (115, 70, 35),
+    "red": (205, 40, 40),
+    "orange": (245, 135, 30),
+    "yellow": (240, 220, 50),
+    "green": (45, 155, 65),
+    "blue": (45, 75, 205),
+    "violet": (140, 65, 180),
+    "grey": (135, 135, 135),
+    "white": (240, 240, 240),
+}
 NAMES = tuple(COLOURS)
 """Colours by digit."""
 

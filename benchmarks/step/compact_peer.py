@@ -1,4 +1,5 @@
-"""Runs the peer's script with its head scoring response positions only, as it does on a GPU with Triton and not on a CPU.
+"""Runs the peer's script with its head scoring response positions only, as it does on a GPU with Triton and not on a
+CPU.
 
     PEER_PYTHON compact_peer.py TRL_PEER_SCRIPT [its arguments]
 

@@ -2,10 +2,11 @@
 
     python benchmarks/step.py [--assets ASSETS] [--peer-python P --peer-script trl_peer.py] [--json FILE]
 
-ASSETS holds model/, data_image/ and data_text/, as TRL's side reads them; with a peer and without assets, make_assets.py beside the peer's
-script makes them. Without both, a random model and synthetic pairs of the same shapes take their place. Every variant runs in a process of its own on one thread, all
-take turns, and the figure is process CPU seconds of a step (forward of policy and reference, loss, backward, clipping, AdamW), the
-median over steps and rounds. Memory is the highest resident set beyond what was there before the first step.
+ASSETS holds model/, data_image/ and data_text/, as TRL's side reads them; with a peer and without assets,
+make_assets.py beside the peer's script makes them. Without both, a random model and synthetic pairs of the same shapes
+take their place. Every variant runs in a process of its own on one thread, all take turns, and the figure is process
+CPU seconds of a step (forward of policy and reference, loss, backward, clipping, AdamW), the median over steps and
+rounds. Memory is the highest resident set beyond what was there before the first step.
 """
 
 import argparse
@@ -52,9 +53,25 @@ def run_ours(arguments: argparse.Namespace, kind: str, variant: str) -> dict[str
 def run_peer(arguments: argparse.Namespace, kind: str, compact: bool) -> dict[str, Any]:
     """TRL's best setting: it refuses a reference cache for pictures; for text it has one."""
     wrapper = [str(Path(__file__).with_name("compact_peer.py"))] if compact else []
-    command = [arguments.peer_python, *wrapper, arguments.peer_script, "--model", str(arguments.assets / "model"), "--data", str(arguments.assets / f"data_{kind}"),
-               "--steps", str(arguments.steps), "--warmup", "1", "--batch-size", str(arguments.batch_size), "--threads", "1", "--json",
-               *(["--precompute-ref"] if kind == "text" else [])]  # fmt: skip
+    command = [
+        arguments.peer_python,
+        *wrapper,
+        arguments.peer_script,
+        "--model",
+        str(arguments.assets / "model"),
+        "--data",
+        str(arguments.assets / f"data_{kind}"),
+        "--steps",
+        str(arguments.steps),
+        "--warmup",
+        "1",
+        "--batch-size",
+        str(arguments.batch_size),
+        "--threads",
+        "1",
+        "--json",
+        *(["--precompute-ref"] if kind == "text" else []),
+    ]
     found = run_json(command)
     extra = (found["peak_rss_gb"] - found["rss_before_train_gb"]) * 2**30
     return {"cpu_s": found["cpus"][1:], "loss": found["loss"][0], "extra_bytes": extra}
@@ -88,7 +105,8 @@ def table(kind: str, results: dict[str, dict[str, Any]], gflop: dict[bool, float
             f"{gflop[name not in ('ours', 'cached')] / found['cpu_s'] / peak:>15.2f}" if "TRL" not in name else " " * 15
         )
         lines.append(
-            f"{name:<20}{found['cpu_s']:>14.2f}{first['cpu_s'] / found['cpu_s']:>8.2f}{found['extra_gb']:>10.2f}{share}{found['loss']:>14.5f}"
+            f"{name:<20}{found['cpu_s']:>14.2f}{first['cpu_s'] / found['cpu_s']:>8.2f}"
+            f"{found['extra_gb']:>10.2f}{share}{found['loss']:>14.5f}"
         )
     return "\n".join(lines)
 
@@ -164,7 +182,8 @@ def main() -> None:
         gflop = {live: step_flops(config, pairs, live) / arguments.steps / 1e9 for live in (True, False)}
         results = measure(arguments, kind)
         print(
-            f"\n{table(kind, results, gflop, peak)}\ndistinct work: {gflop[True]:.0f} GFLOP a step with a live reference, {gflop[False]:.0f} without"
+            f"\n{table(kind, results, gflop, peak)}\ndistinct work: {gflop[True]:.0f} GFLOP a step with a live "
+            f"reference, {gflop[False]:.0f} without"
         )
         report[kind] = ratios(results) | {
             "results": results,

@@ -1,7 +1,9 @@
-"""What is measured: the peer's samples as our pairs (the same token ids and pixels that TRL trains on), or synthetic ones.
+"""What is measured: the peer's samples as our pairs (the same token ids and pixels that TRL trains on), or synthetic
+ones.
 
-A folder holds data.jsonl with {"prompt", "chosen", "rejected"[, "images": [paths]]}; the model folder is in the transformers layout with a
-chat template. TRL trains everything behind the generation prompt, the newline after the end token included.
+A folder holds data.jsonl with {"prompt", "chosen", "rejected"[, "images": [paths]]}; the model folder is in the
+transformers layout with a chat template. TRL trains everything behind the generation prompt, the newline after the end
+token included.
 """
 
 import json
@@ -58,7 +60,7 @@ def read_pairs(model: Path, data: Path, count: int) -> list[EncodedPair]:
 
 
 def pairs_of(assets: Path | None, kind: str, count: int) -> tuple[Any, list[EncodedPair]]:
-    """The model's config and pairs of a kind, image or text: of the peer's assets, or synthetic ones for the toy model."""
+    """The model's config and its pairs, with images or text alone: the peer's, or synthetic ones for the toy model."""
     if assets is None:
         config = config_of("toy")
         return config, synthetic_pairs(count, 4 if kind == "image" else 0, config.text_config.vocab_size)
@@ -75,9 +77,18 @@ def config_of(preset: str) -> Any:
         hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=768, attention_bias=True
     )
     text = Qwen2Config(
-        hidden_size=256, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=2, intermediate_size=1024, vocab_size=32768,
-        max_position_embeddings=32768, tie_word_embeddings=False, pad_token_id=None, bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
+        hidden_size=256,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=1024,
+        vocab_size=32768,
+        max_position_embeddings=32768,
+        tie_word_embeddings=False,
+        pad_token_id=None,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
     return InternVLConfig(vision_config=vision, text_config=text, image_token_id=32767, tie_word_embeddings=False)
 
 
@@ -92,11 +103,14 @@ def synthetic_pairs(
 
     return [
         EncodedPair(
-            str(number), torch.cat([torch.full((256 * tiles,), vocabulary - 1), tokens(prompt)]), tokens(chosen), tokens(rejected),
+            str(number),
+            torch.cat([torch.full((256 * tiles,), vocabulary - 1), tokens(prompt)]),
+            tokens(chosen),
+            tokens(rejected),
             torch.randint(0, 256, (tiles, 3, 448, 448), generator=generator, dtype=torch.uint8),
         )
         for number in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def token_counts(pairs: Sequence[EncodedPair]) -> list[tuple[int, int, int]]:
@@ -105,7 +119,9 @@ def token_counts(pairs: Sequence[EncodedPair]) -> list[tuple[int, int, int]]:
 
 
 def step_flops(config: Any, pairs: Sequence[EncodedPair], live_reference: bool) -> float:
-    """Distinct work of a step, all parameters trained: three forwards of the policy and, without a cache, one of the reference."""
+    """Distinct work of a step, all parameters trained: three forwards of the policy and, without a cache, one of the
+    reference.
+    """
     forwards = 4 if live_reference else 3
     return sum(
         forwards * pair_flops(config, len(pair.tiles), *counts)

@@ -1,10 +1,12 @@
-"""The step at real sizes on one device: random weights, synthetic pairs; pairs and tokens per second, MFU, peak memory, beside the oracle.
+"""The step at real sizes on one device: random weights, synthetic pairs; pairs and tokens per second, MFU, peak memory,
+beside the oracle.
 
     python benchmarks/step.py --preset internvl2-2b [--device cuda] [--tiles 7] [--pairs 1] [--lora] [--json FILE]
 
-Each line is measured with gradient checkpointing off and on; one that does not fit the device's memory says so. MFU counts distinct work
-only (`models/flops.py`): what is computed again or twice does not count, so the oracle's is low by what it repeats. Weights are float32
-under bf16 autocast, as in training; `--weights bfloat16` measures a shape whose float32 weights do not fit.
+Each line is measured with gradient checkpointing off and on; one that does not fit the device's memory says so. MFU
+counts distinct work only (`models/flops.py`): what is computed again or twice does not count, so the oracle's is low by
+what it repeats. Weights are float32 under bf16 autocast, as in training; `--weights bfloat16` measures a shape whose
+float32 weights do not fit.
 """
 
 import argparse
@@ -128,8 +130,11 @@ def main() -> None:
     tokens = sum(map(sum, token_counts(pairs)))
     device = torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu"
     peak = next((value for key, value in PEAK_TFLOPS.items() if key in device), None)
-    print(f"{device}; {arguments.preset}, {arguments.pairs} pairs of {arguments.tiles} tiles, {tokens:,} distinct tokens; weights {arguments.weights}, "
-          f"{'adapters' if arguments.lora else 'all weights'} trained by {arguments.optimizer}")  # fmt: skip
+    print(
+        f"{device}; {arguments.preset}, {arguments.pairs} pairs of {arguments.tiles} tiles, {tokens:,} distinct "
+        f"tokens; weights {arguments.weights}, "
+        f"{'adapters' if arguments.lora else 'all weights'} trained by {arguments.optimizer}"
+    )
     print(f"{'':<14}{'checkpointing':>14}{'pairs/s':>10}{'tokens/s':>12}{'MFU':>8}{'peak GB':>10}")
     lines = []
     for checkpointing in (False, True):

@@ -1,7 +1,8 @@
 """The command `mpo`: routes a verb to Lightning or to a plain function.
 
-Nothing heavy is imported here, so that `mpo --help` answers at once. `fit`, `validate` and `test` are LightningCLI; every
-other verb is a function of `commands`, whose arguments and help jsonargparse reads off its signature and docstring.
+Nothing heavy is imported here, so that `mpo --help` answers at once. `fit`, `validate` and `test` are LightningCLI;
+every other verb is a function of `commands`, whose arguments and help jsonargparse reads off its signature and
+docstring.
 """
 
 import importlib
@@ -36,7 +37,9 @@ GROUPS = {
         "build": "from questions to shards of pairs: all of what follows, and a data card",
         "sample": "draw several responses to each question, from a model here or on a server",
         "pair": "verify responses and pair right ones with wrong ones",
-        "dropout-ntp": "pairs for questions without a checkable answer: half of a response, the rest written without the picture",
+        "dropout-ntp": (
+            "pairs for questions without a checkable answer: half of a response, the rest written without the picture"
+        ),
         "fingerprint": "a benchmark's problems, so that training data can be kept free of them",
     },
     "eval": {
@@ -127,7 +130,8 @@ def run(arguments: Sequence[str]) -> None:
         print(f"mpo-lightning {__version__}")
     elif verb in TRAINER_VERBS and len(arguments) == 1:
         raise InputError(
-            f"'mpo {verb}' needs a model and shards: mpo {verb} --config configs/base.yaml --config configs/recipe/mpo.yaml --model.policy MODEL "
+            f"'mpo {verb}' needs a model and shards: mpo {verb} --config configs/base.yaml --config "
+            "configs/recipe/mpo.yaml --model.policy MODEL "
             f"--data.train SHARDS/train; 'mpo {verb} --help' explains every option"
         )
     elif verb in TRAINER_VERBS:

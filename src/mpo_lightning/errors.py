@@ -1,4 +1,6 @@
-"""What ends a command with one sentence: bad input, of a command or of a single record, and a run that lost one of its processes."""
+"""What ends a command with one sentence: bad input, of a command or of a single record, and a run that lost one of its
+processes.
+"""
 
 
 class InputError(Exception):

@@ -14,14 +14,35 @@ def choice(gold: str, *choices: str) -> Question:
 @pytest.mark.parametrize(
     ("response", "letter"),
     [
-        ("B", "B"), ("(B)", "B"), ("b.", "B"), ("B. blue", "B"), ("blue", "B"), ("The answer is B.", "B"), ("**Final answer:** B", "B"), ("Final answer:\nB", "B"),
-        ("Final answer: (B) blue", "B"), ("\\boxed{B}", "B"), ("$\\boxed{\\text{(B)}}$", "B"), ("The answer is \\boxed{\\text{blue}}.", "B"), ("答案是B。", "B"), ("答案：B", "B"),
-        ("故选B", "B"), ("所以选项B是正确答案。", "B"), ("Answer: A? No, that is not it.\nFinal answer: B", "B"), ("Based on the picture, it is blue.", "B"),
-        ("The sky is dark green today.", "D"), ("A dog stands there, and the ball is blue.", "B"), ("So the correct option is (B).", "B"), ("It could be red. Therefore, it is blue.", "B"),
-        ("B\n\nThe sky is blue because red light is scattered less.", "B"), ("<think>maybe A</think>\nB</s>", "B"), ("The answer is B, not C.", "B"),
-        ("The answer is (B) blue.\n\nQuestion: What is red?\nAnswer: (A)", "B"), ("I first thought the answer is A. The answer is B.", "B"),
+        ("B", "B"),
+        ("(B)", "B"),
+        ("b.", "B"),
+        ("B. blue", "B"),
+        ("blue", "B"),
+        ("The answer is B.", "B"),
+        ("**Final answer:** B", "B"),
+        ("Final answer:\nB", "B"),
+        ("Final answer: (B) blue", "B"),
+        ("\\boxed{B}", "B"),
+        ("$\\boxed{\\text{(B)}}$", "B"),
+        (("The answer is \\boxed{\\text{blue}}."), "B"),
+        ("答案是B。", "B"),
+        ("答案：B", "B"),
+        ("故选B", "B"),
+        ("所以选项B是正确答案。", "B"),
+        ("Answer: A? No, that is not it.\nFinal answer: B", "B"),
+        (("Based on the picture, it is blue."), "B"),
+        ("The sky is dark green today.", "D"),
+        ("A dog stands there, and the ball is blue.", "B"),
+        (("So the correct option is (B)."), "B"),
+        (("It could be red. Therefore, it is blue."), "B"),
+        ("B\n\nThe sky is blue because red light is scattered less.", "B"),
+        ("<think>maybe A</think>\nB</s>", "B"),
+        ("The answer is B, not C.", "B"),
+        ("The answer is (B) blue.\n\nQuestion: What is red?\nAnswer: (A)", "B"),
+        (("I first thought the answer is A. The answer is B."), "B"),
     ],
-)  # fmt: skip
+)
 def test_the_option_that_is_meant(response: str, letter: str) -> None:
     verdict = check(response, choice("blue"))
     assert verdict.prediction == letter, verdict
@@ -52,14 +73,29 @@ def test_yes_and_no_in_statements() -> None:
 @pytest.mark.parametrize(
     ("response", "gold", "right"),
     [
-        ("3", "3", True), ("3.0", "3", True), ("three", "3", True), ("The answer is 3.", "3", True), ("-3", "3", False), ("13", "3", False), ("3.5", "3", False),
-        ("So 1 + 2 = 3 squares", "3", True), ("Final answer: $1,234", "1234", True), ("There are 3 cats and 5 dogs.\nFinal answer: 8", "8", True),
-        ("Between 2010 and 2014 it rose by 12 %.\nTherefore, the answer is 12.", "12", True), ("Final answer: \\boxed{45^\\circ}", "45", True), ("答案是三十五", "35", True),
-        ("The final answer is: 7 apples", "7", True), ("\\boxed{3} is wrong. The answer is 4.", "4", True), ("The number of bars larger than 30 is 4.", "4", True),
-        ("a = 5\nb = 7\nTherefore, the sum is 5 + 7 = 12 cm.", "12", True), ("1. Count the cats\n2. Count the dogs\n\nThe result is 6", "6", True),
-        ("The age gap is 8 years. The woman was born in 1970", "8", True), ("**Answer:** 5", "5", True), ("Answer: \n\n5", "5", True),
+        ("3", "3", True),
+        ("3.0", "3", True),
+        ("three", "3", True),
+        ("The answer is 3.", "3", True),
+        ("-3", "3", False),
+        ("13", "3", False),
+        ("3.5", "3", False),
+        ("So 1 + 2 = 3 squares", "3", True),
+        ("Final answer: $1,234", "1234", True),
+        (("There are 3 cats and 5 dogs.\nFinal answer: 8"), "8", True),
+        ("Between 2010 and 2014 it rose by 12 %.\nTherefore, the answer is 12.", "12", True),
+        (("Final answer: \\boxed{45^\\circ}"), "45", True),
+        ("答案是三十五", "35", True),
+        ("The final answer is: 7 apples", "7", True),
+        ("\\boxed{3} is wrong. The answer is 4.", "4", True),
+        (("The number of bars larger than 30 is 4."), "4", True),
+        ("a = 5\nb = 7\nTherefore, the sum is 5 + 7 = 12 cm.", "12", True),
+        (("1. Count the cats\n2. Count the dogs\n\nThe result is 6"), "6", True),
+        ("The age gap is 8 years. The woman was born in 1970", "8", True),
+        ("**Answer:** 5", "5", True),
+        ("Answer: \n\n5", "5", True),
     ],
-)  # fmt: skip
+)
 def test_whole_numbers(response: str, gold: str, right: bool) -> None:
     assert check(response, Question(Kind.INTEGER, gold)).correct is right
 

@@ -1,5 +1,6 @@
-"""What holds a number or an option without saying it: formulas, denials, bounds, alternatives, corrections, other units. A false "right" would become a chosen
-wrong answer."""
+"""What holds a number or an option without saying it: formulas, denials, bounds, alternatives, corrections, other
+units. A false "right" would become a chosen wrong answer.
+"""
 
 import pytest
 
@@ -13,12 +14,35 @@ SIDES = ("Yes", "No")
 @pytest.mark.parametrize(
     ("said", "held"),
     [
-        ("4\\pi", "4"), ("4π", "4"), ("\\sqrt{16}", "16"), ("$4\\sqrt{3}$", "3"), ("$\\dfrac{\\sqrt3}{2}$", "2"), ("2a+3", "3"), ("2x", "2"), ("$2^{3}$", "3"), ("$5!$", "5"),
-        ("\\log_{2} 8", "8"), ("$\\frac{10}{\\pi}$", "10"), ("not 5", "5"), ("definitely not 5", "5"), ("less than 5", "5"), ("at most 5", "5"), ("5 or more", "5"), ("y > 5", "5"),
-        ("10-12", "12"), ("3:4", "4"), ("(3, 5)", "5"), ("x = 1, y = 2", "2"), ("3 and 4", "4"), ("5 hours 30 minutes", "30"), ("8 (4 on each side)", "4"),
-        ("12 (3 rows of 4)", "4"), ("50% of 80", "80"), ("5, not 6.", "6"),
+        ("4\\pi", "4"),
+        ("4π", "4"),
+        ("\\sqrt{16}", "16"),
+        ("$4\\sqrt{3}$", "3"),
+        ("$\\dfrac{\\sqrt3}{2}$", "2"),
+        ("2a+3", "3"),
+        ("2x", "2"),
+        ("$2^{3}$", "3"),
+        ("$5!$", "5"),
+        ("\\log_{2} 8", "8"),
+        ("$\\frac{10}{\\pi}$", "10"),
+        ("not 5", "5"),
+        ("definitely not 5", "5"),
+        ("less than 5", "5"),
+        ("at most 5", "5"),
+        ("5 or more", "5"),
+        ("y > 5", "5"),
+        ("10-12", "12"),
+        ("3:4", "4"),
+        ("(3, 5)", "5"),
+        ("x = 1, y = 2", "2"),
+        ("3 and 4", "4"),
+        ("5 hours 30 minutes", "30"),
+        ("8 (4 on each side)", "4"),
+        ("12 (3 rows of 4)", "4"),
+        ("50% of 80", "80"),
+        ("5, not 6.", "6"),
     ],
-)  # fmt: skip
+)
 def test_a_number_that_an_answer_only_holds_is_not_its_value(said: str, held: str) -> None:
     assert check(f"Final answer: {said}", Question(Kind.INTEGER, held)).correct is not True
 
@@ -26,10 +50,24 @@ def test_a_number_that_an_answer_only_holds_is_not_its_value(said: str, held: st
 @pytest.mark.parametrize(
     ("said", "value"),
     [
-        ("\\sqrt{16}", "4"), ("$2^{3}$", "8"), ("5!", "120"), ("5, not 6.", "5"), ("8 (4 on each side)", "8"), ("12 (3 rows of 4)", "12"), ("20 (out of 80)", "20"), ("1,000", "1000"),
-        ("-3", "-3"), ("3 apples", "3"), ("5 cm^2", "5"), ("2 \\times 10^5", "200000"), ("a dozen", "12"), ("1.5M", "1500000"), ("3 + 4 = 7", "7"), ("\\(36\\text{ cm}^2\\)", "36"),
+        ("\\sqrt{16}", "4"),
+        ("$2^{3}$", "8"),
+        ("5!", "120"),
+        ("5, not 6.", "5"),
+        ("8 (4 on each side)", "8"),
+        ("12 (3 rows of 4)", "12"),
+        ("20 (out of 80)", "20"),
+        ("1,000", "1000"),
+        ("-3", "-3"),
+        ("3 apples", "3"),
+        ("5 cm^2", "5"),
+        ("2 \\times 10^5", "200000"),
+        ("a dozen", "12"),
+        ("1.5M", "1500000"),
+        ("3 + 4 = 7", "7"),
+        ("\\(36\\text{ cm}^2\\)", "36"),
     ],
-)  # fmt: skip
+)
 def test_its_value_is(said: str, value: str) -> None:
     assert check(f"Final answer: {said}", Question(Kind.INTEGER, value)).correct is True
 
@@ -37,16 +75,35 @@ def test_its_value_is(said: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("response", "gold", "choices"),
     [
-        ("Option D is wrong.", "D", OPTIONS), ("(B) is false.", "B", OPTIONS), ("Choice C can be ruled out.", "C", OPTIONS), ("Option A is incorrect. Option B is correct.", "A", OPTIONS),
-        ("答案不是B", "B", OPTIONS), ("C 不对", "C", OPTIONS), ("It's either A or B.", "B", OPTIONS), ("因此答案为 A 或 B", "A", OPTIONS), ("I'd go with B over A", "A", OPTIONS),
-        ("The answer is A. Wait, that is wrong. It should be C.", "A", OPTIONS), ("The answer: A. No wait, C.", "A", OPTIONS),
-        ("It doesn't look like a circle.", "B", SHAPES), ("It could never be a circle.", "B", SHAPES), ("It is anything but a circle", "B", SHAPES), ("It is unlike a circle", "B", SHAPES),
-        ("nothing to do with gravity", "B", ("wind", "gravity")), ("no evidence for gravity", "B", ("wind", "gravity")),
-        ("The answer is not yes.", "Yes", SIDES), ("No doubt there is a dog", "No", SIDES), ("Not only is there a dog, there is a cat", "No", SIDES), ("There are zero dogs", "Yes", SIDES),
-        ("Nobody is in the picture", "Yes", SIDES), ("The dog is absent", "Yes", SIDES), ("The image fails to show a dog", "Yes", SIDES), ("The statement is untrue", "Yes", SIDES),
-        ("This is a picture without a dog", "Yes", SIDES), ("It would be wrong to say yes.", "Yes", SIDES),
+        ("Option D is wrong.", "D", OPTIONS),
+        ("(B) is false.", "B", OPTIONS),
+        ("Choice C can be ruled out.", "C", OPTIONS),
+        (("Option A is incorrect. Option B is correct."), "A", OPTIONS),
+        ("答案不是B", "B", OPTIONS),
+        ("C 不对", "C", OPTIONS),
+        ("It's either A or B.", "B", OPTIONS),
+        ("因此答案为 A 或 B", "A", OPTIONS),
+        ("I'd go with B over A", "A", OPTIONS),
+        ("The answer is A. Wait, that is wrong. It should be C.", "A", OPTIONS),
+        ("The answer: A. No wait, C.", "A", OPTIONS),
+        ("It doesn't look like a circle.", "B", SHAPES),
+        ("It could never be a circle.", "B", SHAPES),
+        ("It is anything but a circle", "B", SHAPES),
+        ("It is unlike a circle", "B", SHAPES),
+        ("nothing to do with gravity", "B", ("wind", "gravity")),
+        ("no evidence for gravity", "B", ("wind", "gravity")),
+        ("The answer is not yes.", "Yes", SIDES),
+        ("No doubt there is a dog", "No", SIDES),
+        (("Not only is there a dog, there is a cat"), "No", SIDES),
+        ("There are zero dogs", "Yes", SIDES),
+        ("Nobody is in the picture", "Yes", SIDES),
+        ("The dog is absent", "Yes", SIDES),
+        (("The image fails to show a dog"), "Yes", SIDES),
+        ("The statement is untrue", "Yes", SIDES),
+        ("This is a picture without a dog", "Yes", SIDES),
+        ("It would be wrong to say yes.", "Yes", SIDES),
     ],
-)  # fmt: skip
+)
 def test_what_is_denied_or_taken_back_is_not_the_answer(response: str, gold: str, choices: tuple[str, ...]) -> None:
     assert check(response, Question(Kind.CHOICE, gold, choices)).correct is not True
 
@@ -54,10 +111,15 @@ def test_what_is_denied_or_taken_back_is_not_the_answer(response: str, gold: str
 @pytest.mark.parametrize(
     ("response", "gold", "choices"),
     [
-        ("Option A is incorrect. Option B is correct.", "B", OPTIONS), ('{"answer": "B"}', "B", OPTIONS), ("<answer>B</answer>", "B", OPTIONS), ("I can't see a dog.", "No", SIDES),
-        ("I don't see any dog", "No", SIDES), ("The answer is not B. It is D.", "D", OPTIONS), ("It is a square, not a circle.", "A", SHAPES),
+        ("Option A is incorrect. Option B is correct.", "B", OPTIONS),
+        ('{"answer": "B"}', "B", OPTIONS),
+        ("<answer>B</answer>", "B", OPTIONS),
+        ("I can't see a dog.", "No", SIDES),
+        ("I don't see any dog", "No", SIDES),
+        ("The answer is not B. It is D.", "D", OPTIONS),
+        (("It is a square, not a circle."), "A", SHAPES),
     ],
-)  # fmt: skip
+)
 def test_what_is_left_is(response: str, gold: str, choices: tuple[str, ...]) -> None:
     assert check(response, Question(Kind.CHOICE, gold, choices)).correct is True
 
@@ -70,10 +132,18 @@ def test_a_correction_counts() -> None:
 @pytest.mark.parametrize(
     ("said", "gold"),
     [
-        ("\\sqrt{x^2}", "x"), ("|x|", "x"), ("\\max(x,0)", "x"), ("\\arcsin(\\sin x)", "x"), ("\\text{less than } 5", "5"), ("\\text{not } 5", "5"), ("5\\text{ or more}", "5"),
-        ("6\\text{ m}", "6\\text{ km}"), ("5\\text{ cm}", "5\\text{ m}"), ("6\\text{ hours}", "6\\text{ minutes}"),
+        ("\\sqrt{x^2}", "x"),
+        ("|x|", "x"),
+        ("\\max(x,0)", "x"),
+        ("\\arcsin(\\sin x)", "x"),
+        ("\\text{less than } 5", "5"),
+        ("\\text{not } 5", "5"),
+        ("5\\text{ or more}", "5"),
+        ("6\\text{ m}", "6\\text{ km}"),
+        ("5\\text{ cm}", "5\\text{ m}"),
+        ("6\\text{ hours}", "6\\text{ minutes}"),
     ],
-)  # fmt: skip
+)
 def test_expressions_that_only_look_equal(said: str, gold: str) -> None:
     assert check(f"\\boxed{{{said}}}", Question(Kind.EXPRESSION, gold)).correct is not True
 

@@ -15,8 +15,13 @@ def decision(response: str, gold: str, choices: tuple[str, ...]) -> bool | None:
 
 @pytest.mark.parametrize(
     "response",
-    ["The line is tangent to the circle at B.", "It runs through point B.", "A chord joins A and B.", "The centre of the circle is O, and it goes from B."],
-)  # fmt: skip
+    [
+        "The line is tangent to the circle at B.",
+        "It runs through point B.",
+        "A chord joins A and B.",
+        ("The centre of the circle is O, and it goes from B."),
+    ],
+)
 def test_letters_of_a_drawing_are_no_options(response: str) -> None:
     assert decision(response, "12", LENGTHS) is not True
 
@@ -26,12 +31,16 @@ def test_letters_of_a_drawing_are_no_options(response: str) -> None:
     [
         ("PQ touches the circle at points B and C, and so its length is 18.", "18", LENGTHS),
         ("The sides meet at D. Option (C) is correct, since they are equal at A.", "15", LENGTHS),
-        ("Together they have 9 + 6 = 15.", "15", LENGTHS), ("PR = \\sqrt{9^2 + 12^2} = 15", "15", LENGTHS), ("If PQ = 9 and QR = 12, the hypotenuse is 15.", "15", LENGTHS), ("Not 9 but 15.", "15", LENGTHS),
-        ("The stage that comes after the sprout is the flower.", "flower", STAGES), ("The flower is formed first, followed by the fruit and the seed.", "flower", STAGES),
+        ("Together they have 9 + 6 = 15.", "15", LENGTHS),
+        ("PR = \\sqrt{9^2 + 12^2} = 15", "15", LENGTHS),
+        (("If PQ = 9 and QR = 12, the hypotenuse is 15."), "15", LENGTHS),
+        ("Not 9 but 15.", "15", LENGTHS),
+        ("The stage that comes after the sprout is the flower.", "flower", STAGES),
+        (("The flower is formed first, followed by the fruit and the seed."), "flower", STAGES),
         ("The fruit would suffer because the flower and the seed need less water.", "fruit", STAGES),
         ("Liquid B is denser than liquid A.", "liquid B", LIQUIDS),
     ],
-)  # fmt: skip
+)
 def test_of_several_options_the_one_that_is_said(response: str, gold: str, choices: tuple[str, ...]) -> None:
     assert decision(response, gold, choices) is True
 
@@ -39,11 +48,18 @@ def test_of_several_options_the_one_that_is_said(response: str, gold: str, choic
 @pytest.mark.parametrize(
     "response",
     [
-        "A. seed – incorrect\nB. sprout – correct\nC. flower – incorrect\nD. fruit – incorrect", "A：种子，错误。\nB：芽，正确。\nC：花，错误。", "A seed is wrong.\n✅ B. sprout",
-        "| A | wrong |\n| B | right |\n| C | wrong |", "A. seed: it is too early.\nB. sprout: this is correct.", "选项A错误，选项B正确。", "So B is right.", "Of all these only B fits.",
-        "A、C、D都错误，B选项正确", "A. seed - wrong\nC. flower - wrong\nD. fruit - wrong",
+        "A. seed – incorrect\nB. sprout – correct\nC. flower – incorrect\nD. fruit – incorrect",
+        "A：种子，错误。\nB：芽，正确。\nC：花，错误。",
+        ("A seed is wrong.\n✅ B. sprout"),
+        "| A | wrong |\n| B | right |\n| C | wrong |",
+        "A. seed: it is too early.\nB. sprout: this is correct.",
+        "选项A错误，选项B正确。",
+        "So B is right.",
+        "Of all these only B fits.",
+        "A、C、D都错误，B选项正确",
+        "A. seed - wrong\nC. flower - wrong\nD. fruit - wrong",
     ],
-)  # fmt: skip
+)
 def test_the_option_that_is_marked_right(response: str) -> None:
     assert decision(response, "sprout", STAGES) is True
     assert decision(response, "seed", STAGES) is False
@@ -88,10 +104,17 @@ def test_a_letter_against_its_own_text_has_little_confidence() -> None:
 @pytest.mark.parametrize(
     ("response", "word"),
     [
-        ("Navy Blue is the tallest. There are no taller bars.", "yes"), ("Teal is larger than gold, as no other slice exceeds it.", "yes"), ("It is the smallest, not Teal.", "yes"),
-        ("Gold is the highest, while Teal is not.", "yes"), ("Gold has 40, so it is not the highest.", "no"), ("No, Teal is.", "no"), ("There is no such bar.", "no"), ("Nope.", "no"), ("Yeah", "yes"),
+        ("Navy Blue is the tallest. There are no taller bars.", "yes"),
+        (("Teal is larger than gold, as no other slice exceeds it."), "yes"),
+        (("It is the smallest, not Teal."), "yes"),
+        ("Gold is the highest, while Teal is not.", "yes"),
+        ("Gold has 40, so it is not the highest.", "no"),
+        ("No, Teal is.", "no"),
+        ("There is no such bar.", "no"),
+        ("Nope.", "no"),
+        ("Yeah", "yes"),
     ],
-)  # fmt: skip
+)
 def test_a_no_in_front_of_a_noun_is_no_answer(response: str, word: str) -> None:
     assert decision(response, word, ("yes", "no")) is True
     assert decision(response, {"yes": "no", "no": "yes"}[word], ("yes", "no")) is False

@@ -81,7 +81,8 @@ def test_golden_label_masks_are_reproduced(golden: Path, tokenizers: dict) -> No
             differences.append((case["template"], case["tokenizer"], case["case"]))
     assert compared == 34
     # Two turns of phi3-chat: the reference's fixed length corrections mask every label; ours are in place.
-    # White space in front of an answer: `<|assistant|>` swallows it when prompt and answer are tokenized together; a model never
+    # White space in front of an answer: `<|assistant|>` swallows it when prompt and answer are tokenized together; a
+    # model never
     # generates behind such a prompt, and ours keeps the answer as it is.
     assert differences == [
         ("phi3-chat", "phi3_fused", "two_turns_one_image"),
@@ -89,7 +90,17 @@ def test_golden_label_masks_are_reproduced(golden: Path, tokenizers: dict) -> No
     ]
 
 
-@pytest.mark.parametrize(("template", "name"), [("internlm2-chat", "internlm2_gqa"), ("internvl2_5", "internlm2_gqa"), ("Hermes-2", "qwen2_bias"), ("Hermes-2", "llama_vit6b"), ("phi3-chat", "phi3_fused"), ("internvl2_5", "qwen2_bias")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        ("internlm2-chat", "internlm2_gqa"),
+        ("internvl2_5", "internlm2_gqa"),
+        ("Hermes-2", "qwen2_bias"),
+        ("Hermes-2", "llama_vit6b"),
+        ("phi3-chat", "phi3_fused"),
+        ("internvl2_5", "qwen2_bias"),
+    ],
+)
 def test_golden_preference_items_are_reproduced(golden: Path, tokenizers: dict, template: str, name: str) -> None:
     items = json.loads((golden / "prompts" / "preference_items.json").read_text())[f"{template}|{name}"]
     pixels = load_file(golden / "prompts" / "preference_pixels_56.safetensors")

@@ -90,7 +90,10 @@ def test_repeat_time_counts_whole_occurrences_and_one_fixed_subset() -> None:
 def test_a_repeat_time_that_selects_nothing_is_refused() -> None:
     with pytest.raises(
         InputError,
-        match=r"a repeat_time \(times the folder's weight\) of 0.01 selects none of the 30 records of the data set 'set1'; raise it to at least 0.033",
+        match=(
+            r"a repeat_time \(times the folder's weight\) of 0.01 selects none of the 30 records of the data set "
+            r"'set1'; raise it to at least 0.033"
+        ),
     ):
         Plan(index_of([60], repeats=(1.0, 0.01)), 0, 8, 2)
 

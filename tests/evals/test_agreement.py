@@ -59,7 +59,10 @@ def test_mathvista_official_given_the_published_extraction(outputs: Path) -> Non
 
 
 def test_mathvistas_table_has_the_published_shape(outputs: Path) -> None:
-    """By counts; of the latest published table, since skills were annotated anew after the earlier ones. What is now "not applicable" was "daily life"."""
+    """By counts; of the latest published table, since skills were annotated anew after the earlier ones.
+
+    What is now "not applicable" was "daily life".
+    """
     published = json.loads((outputs / "mathvista/official_scores.json").read_text())["llavar"]
     problems = BENCHMARKS["mathvista"].load(outputs / "mathvista/mathvista_testmini_problems.jsonl")
     rows = [

@@ -82,7 +82,9 @@ def write_rows(path: Path, benchmark: str, rows: list[dict]) -> str:
 
 
 def test_a_judges_points_are_paired(tmp_path: Path) -> None:
-    """Of LLaVA-Bench the model's own, the last of the pair; with 12 changes in one direction no flip of signs is as far but the two extremes."""
+    """Of LLaVA-Bench the model's own, the last of the pair; with 12 changes in one direction no flip of signs is as far
+    but the two extremes.
+    """
     for name, model in (("base", 5.0), ("mpo", 6.0)):
         write_rows(
             tmp_path / f"{name}.jsonl", "llava_bench",

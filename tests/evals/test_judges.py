@@ -94,7 +94,10 @@ def test_a_reply_that_cannot_be_read_is_asked_for_again_warmer_and_then_counts_n
 
 
 def test_a_run_that_stopped_goes_on_where_it_was(responses: Path, tmp_path: Path) -> None:
-    """The server refuses the second response; started again, only that one is asked for. A line that a kill cut off does not count."""
+    """The server refuses the second response; started again, only that one is asked for.
+
+    A line that a kill cut off does not count.
+    """
     with (
         chat_server(lambda request: 400 if "blue" in request["messages"][0]["content"] else "1.0") as (url, _),
         pytest.raises(InputError, match=r"does not answer .* replies so far are kept"),

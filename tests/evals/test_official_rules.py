@@ -47,11 +47,19 @@ def test_edit_distance_by_hand() -> None:
 @pytest.mark.parametrize(
     ("response", "answer"),
     [
-        ("So we choose B.", "b"), ("(C)\nbecause", "c"), ("The sum is 12.", "12"), ("the answer is 3. It was easy", "3"), ("The answer is: x=7", "7"),
-        ("\\boxed{2} then \\boxed{\\frac{3}{4}}", "\\frac{3}{4}"), ("It is \\boxed{1/2}", "\\frac{1}{2}"), ("\\boxed{60^{\\circ}}", "60"), ("0.5", "\\frac{1}{2}"), ("\\boxed{\\text{(D)}}", "d"),
+        ("So we choose B.", "b"),
+        ("(C)\nbecause", "c"),
+        ("The sum is 12.", "12"),
+        ("the answer is 3. It was easy", "3"),
+        ("The answer is: x=7", "7"),
+        ("\\boxed{2} then \\boxed{\\frac{3}{4}}", "\\frac{3}{4}"),
+        ("It is \\boxed{1/2}", "\\frac{1}{2}"),
+        ("\\boxed{60^{\\circ}}", "60"),
+        ("0.5", "\\frac{1}{2}"),
+        ("\\boxed{\\text{(D)}}", "d"),
         ("\\boxed{\\sqrt3}", "\\sqrt{3}"),
     ],
-)  # fmt: skip
+)
 def test_mathvisions_answer(response: str, answer: str) -> None:
     assert official_answer(response) == answer
 
@@ -82,7 +90,18 @@ def test_m3cots_letter(response: str, letter: str | None) -> None:
     assert official_letter(response, ["cat", "dog", "a horse"]) == letter
 
 
-@pytest.mark.parametrize(("response", "word"), [("No", "no"), ("Yes, no doubt", "no"), ("", "yes"), ("No\n", "yes"), ("NO", "yes"), ("There is not. Yes", "no"), ("No, there is", "no")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("response", "word"),
+    [
+        ("No", "no"),
+        ("Yes, no doubt", "no"),
+        ("", "yes"),
+        ("No\n", "yes"),
+        ("NO", "yes"),
+        ("There is not. Yes", "no"),
+        ("No, there is", "no"),
+    ],
+)
 def test_popes_word(response: str, word: str) -> None:
     assert official_word(response)[0] == word
 
@@ -90,7 +109,10 @@ def test_popes_word(response: str, word: str) -> None:
 def test_popes_robust_word_differs_where_the_official_rule_is_at_fault() -> None:
     score = BENCHMARKS["pope"].score
     row = {"label": "no", "id": "1"}
-    assert [score(row, text, "robust").verdict.correct for text in ("No\n", "NO!", "", "banana?", "Yes.", "There is no dog.")] == [True, True, None, None, False, True]  # fmt: skip
+    assert [
+        score(row, text, "robust").verdict.correct
+        for text in ("No\n", "NO!", "", "banana?", "Yes.", "There is no dog.")
+    ] == [True, True, None, None, False, True]
 
 
 @pytest.mark.parametrize(("gold", "kind", "said"), [(7, "integer", "7"), (1.5, "float", "1.52")])
@@ -109,18 +131,30 @@ def test_mathvista_rows_that_contradict_themselves_are_named() -> None:
 
 def test_mathvisions_plain_golds_are_looked_for_among_words() -> None:
     row = {"answer": "9", "options": []}
-    response = "First 4 squares are cut off and then 5 others, and I count all that is left over. So he keeps 9 squares out of 18."
+    response = (
+        "First 4 squares are cut off and then 5 others, and I count all that is left over. So he keeps 9 "
+        "squares out of 18."
+    )
     assert BENCHMARKS["mathvision"].score(row, response, "robust").verdict.correct is True
 
 
 @pytest.mark.parametrize(
     ("response", "asked", "word"),
     [
-        ("I can't see a kite in this picture.", "kite", "no"), ("The picture features a kite.", "kite", "yes"), ("There's a kite.", "kite", "yes"), ("There isn't.", "kite", "no"), ("Nope", "kite", "no"),
-        ("Yeah", "kite", "yes"), ("The picture shows a bird, not a kite.", "kite", "no"), ("The picture shows a bird, not a kite.", "bird", "yes"), ("I see a kite. There are no birds.", "kite", "yes"),
-        ("I see a kite. There are no birds.", "bird", "no"), ("It depicts two kites and a dog without a leash.", "kite", "yes"), ("Not in the picture.", "kite", "no"),
+        ("I can't see a kite in this picture.", "kite", "no"),
+        ("The picture features a kite.", "kite", "yes"),
+        ("There's a kite.", "kite", "yes"),
+        ("There isn't.", "kite", "no"),
+        ("Nope", "kite", "no"),
+        ("Yeah", "kite", "yes"),
+        ("The picture shows a bird, not a kite.", "kite", "no"),
+        (("The picture shows a bird, not a kite."), "bird", "yes"),
+        (("I see a kite. There are no birds."), "kite", "yes"),
+        ("I see a kite. There are no birds.", "bird", "no"),
+        ("It depicts two kites and a dog without a leash.", "kite", "yes"),
+        ("Not in the picture.", "kite", "no"),
     ],
-)  # fmt: skip
+)
 def test_pope_reads_statements_about_what_was_asked_for(response: str, asked: str, word: str) -> None:
     row = {"text": f"Is there a {asked} in the image?", "label": word, "category": "random"}
     assert BENCHMARKS["pope"].score(row, response, "robust").verdict.prediction == word

@@ -27,7 +27,8 @@ def test_options_are_listed_unless_the_question_lists_them() -> None:
 
 def test_answers_are_judged_by_their_kind(tmp_path: Path) -> None:
     (tmp_path / "problems.jsonl").write_text(
-        '{"question": "How many?", "answer": 6, "category": "counting"}\n{"question": "Which?", "answer": "B", "choices": ["red", "green"]}\n'
+        '{"question": "How many?", "answer": 6, "category": "counting"}\n{"question": "Which?", "answer": "B", '
+        '"choices": ["red", "green"]}\n'
         '{"id": "own", "question": "How long?", "answer": "2.5", "category": "counting"}\n'
     )
     rows = load(tmp_path)

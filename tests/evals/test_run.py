@@ -1,4 +1,6 @@
-"""`mpo eval run` and the callback, with a real model on a made benchmark: what it says is what the model says, and nothing is lost or repeated."""
+"""`mpo eval run` and the callback, with a real model on a made benchmark: what it says is what the model says, and
+nothing is lost or repeated.
+"""
 
 import json
 import shutil
@@ -41,9 +43,16 @@ def mathvista(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         photo = photos[number % len(photos)]
         shutil.copyfile(photo, folder / "images" / f"{number}{photo.suffix}")
         problems[str(number)] = {
-            "question": f"How many things are there? ({number})", "image": f"images/{number}{photo.suffix}", "choices": None, "unit": None, "precision": None,
-            "answer": "3", "question_type": "free_form", "answer_type": "integer", "metadata": {"task": "vqa"},
-        }  # fmt: skip
+            "question": f"How many things are there? ({number})",
+            "image": f"images/{number}{photo.suffix}",
+            "choices": None,
+            "unit": None,
+            "precision": None,
+            "answer": "3",
+            "question_type": "free_form",
+            "answer_type": "integer",
+            "metadata": {"task": "vqa"},
+        }
     (folder / "testmini.json").write_text(json.dumps(problems))
     return folder
 
@@ -53,8 +62,27 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def command(model: Path, data: Path, output: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "mpo_lightning", "eval", "run", "--model", str(model), "--benchmark", "mathvista", "--data", str(data), "--output", str(output),
-            "--accelerator=cpu", "--num_workers=0", "--max_new_tokens=8", "--max_tiles=1", "--batch_size=2", *more]  # fmt: skip
+    return [
+        sys.executable,
+        "-m",
+        "mpo_lightning",
+        "eval",
+        "run",
+        "--model",
+        str(model),
+        "--benchmark",
+        "mathvista",
+        "--data",
+        str(data),
+        "--output",
+        str(output),
+        "--accelerator=cpu",
+        "--num_workers=0",
+        "--max_new_tokens=8",
+        "--max_tiles=1",
+        "--batch_size=2",
+        *more,
+    ]
 
 
 def test_responses_are_the_models_and_are_scored(
@@ -63,8 +91,12 @@ def test_responses_are_the_models_and_are_scored(
     run(str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / "run"), cot=True, **OPTIONS)
     rows = rows_of(tmp_path / "run/responses.jsonl")
     questions = tmp_path / "questions.jsonl"
-    prompt = 'Your task is to answer the question below. Give step by step reasoning before you answer, and when you\'re ready to answer, please use the format "Final answer: .."\n\nQuestion:\n\n'  # fmt: skip
-    hint = "Hint: Please answer the question requiring an integer answer and provide the final value, e.g., 1, 2, 3, at the end.\nQuestion: "
+    prompt = ('Your task is to answer the question below. Give step by step reasoning before you answer, and when '
+        'you\'re ready to answer, please use the format "Final answer: .."\n\nQuestion:\n\n')  # fmt: skip
+    hint = (
+        "Hint: Please answer the question requiring an integer answer and provide the final value, e.g., 1, 2, 3, "
+        "at the end.\nQuestion: "
+    )
     asked = [{"question": prompt + hint + row["question"], "image": row["image"]} for row in rows]
     questions.write_text("".join(json.dumps(row) + "\n" for row in asked))
     predict(str(tiny_folder), str(tmp_path / "predicted"), questions=str(questions), images=str(mathvista), **OPTIONS)
@@ -246,7 +278,13 @@ def test_a_benchmark_during_fit_on_two_processes(
     from support.long_runs import fit_arguments
     from support.processes import torchrun
 
-    more = [f"--trainer.callbacks+={{'class_path': 'mpo_lightning.evals.callback.EvaluateBenchmark', 'init_args': {{'benchmark': 'mathvista', 'data': '{mathvista}', 'limit': 3, 'max_new_tokens': 6}}}}", "--trainer.max_steps=1"]  # fmt: skip
+    more = [
+        (
+            f"--trainer.callbacks+={{'class_path': 'mpo_lightning.evals.callback.EvaluateBenchmark', 'init_args': "
+            f"{{'benchmark': 'mathvista', 'data': '{mathvista}', 'limit': 3, 'max_new_tokens': 6}}}}"
+        ),
+        "--trainer.max_steps=1",
+    ]
     torchrun(2, *fit_arguments(tmp_path / "run", root, shards, tiny_folder, strategy, *more))
     files = sorted((tmp_path / "run/version_0").glob("responses.mathvista.*.jsonl"))
     assert len(files) == 2
@@ -257,14 +295,22 @@ def test_a_benchmark_during_fit_on_two_processes(
 @pytest.mark.parametrize(
     ("name", "row", "sentence"),
     [
-        ("mathvista", {"pid": "1", "answer": "3", "question_type": "free_form", "answer_type": "number"}, "answer_type is 'number'"),
-        ("mathvista", {"pid": "1", "answer": "3", "question_type": "free_form", "answer_type": "float", "precision": "two"}, "precision"),
+        (
+            "mathvista",
+            {"pid": "1", "answer": "3", "question_type": "free_form", "answer_type": "number"},
+            "answer_type is 'number'",
+        ),
+        (
+            "mathvista",
+            {"pid": "1", "answer": "3", "question_type": "free_form", "answer_type": "float", "precision": "two"},
+            "precision",
+        ),
         ("mathvision", {"id": "1", "answer": "F", "options": ["a", "b"]}, "names no option"),
         ("m3cot", {"id": "1", "answer": 4, "choices": ["a", "b"]}, "answer 4 names no option"),
         ("pope", {"id": "1", "label": "maybe"}, "label is 'maybe', not yes or no"),
         ("crpe", {"id": "1", "correct_option": "yes", "category": "subject"}, "not a letter"),
     ],
-)  # fmt: skip
+)
 def test_a_row_of_something_else_is_named(name: str, row: dict, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text(json.dumps(row | {"response": "3"}) + "\n")
     with pytest.raises(InputError, match=f"row 1 .*{sentence}"):

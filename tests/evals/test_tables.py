@@ -31,7 +31,10 @@ def test_mathvision_by_subject_and_level() -> None:
 
 
 def test_pope_means_of_splits_and_pooled() -> None:
-    """Random: TP 1, FN 1, FP 0, TN 2 (F1 2/3). Popular: TP 2, FP 1, TN 0, FN 0 (F1 4/5). Pooled: TP 3, FP 1, FN 1 (F1 3/4)."""
+    """Random: TP 1, FN 1, FP 0, TN 2 (F1 2/3).
+
+    Popular: TP 2, FP 1, TN 0, FN 0 (F1 4/5). Pooled: TP 3, FP 1, FN 1 (F1 3/4).
+    """
     rows = [{"category": "random", "label": label} for label in ("yes", "yes", "no", "no")]
     rows += [{"category": "popular", "label": label} for label in ("yes", "yes", "no")]
     found = table("pope", rows, [[1.0], [0.0], [0.0], [0.0], [1.0], [1.0], [1.0]])
@@ -121,21 +124,25 @@ def test_the_prompts_are_exact() -> None:
     row = {"question": "How many?", "unit": "cm", "choices": None, "answer_type": "float", "precision": 1.0}
     direct = BENCHMARKS["mathvista"].question(row, False)
     assert direct == (
-        "Hint: Please answer the question requiring a floating-point number with one decimal place and provide the final value, e.g., 1.2, 1.3, 1.4, at the end.\n"
+        "Hint: Please answer the question requiring a floating-point number with one decimal place and provide the "
+        "final value, e.g., 1.2, 1.3, 1.4, at the end.\n"
         "Question: How many? (Unit: cm)"
     )
     assert BENCHMARKS["mathvista"].question(row, True) == (
-        "Your task is to answer the question below. Give step by step reasoning before you answer, and when you're ready to answer, please use the format "
+        "Your task is to answer the question below. Give step by step reasoning before you answer, and when you're "
+        "ready to answer, please use the format "
         f'"Final answer: .."\n\nQuestion:\n\n{direct}'
     )
     choices = {"question": "Which?", "unit": None, "choices": ["x", "y"], "answer_type": "text"}
     assert BENCHMARKS["mathvista"].question(choices, False) == (
-        "Hint: Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the end.\nQuestion: Which?\nChoices:\n(A) x\n(B) y"
+        "Hint: Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the "
+        "end.\nQuestion: Which?\nChoices:\n(A) x\n(B) y"
     )
     assert BENCHMARKS["mathvista"].question({"query": "as it is"}, False) == "as it is"
     vision = {"question": "<image1>\nHow large?", "options": []}
     assert BENCHMARKS["mathvision"].question(vision, False) == (
-        'Please solve the problem step by step and put your answer in one "\\boxed{}". If it is a multiple choice question, only one letter is allowed in the '
+        'Please solve the problem step by step and put your answer in one "\\boxed{}". If it is a multiple choice '
+        "question, only one letter is allowed in the "
         '"\\boxed{}".\nHow large?'
     )
     assert BENCHMARKS["m3cot"].question({"question": "Q?", "choices": ["a", "b"], "context": ""}, False) == (
@@ -182,8 +189,11 @@ def test_official_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "crpe_relation.jsonl").write_text(json.dumps(relation[0]) + "\n")
     with pytest.raises(InputError, match="not whole groups of 4 rotations"):
         BENCHMARKS["crpe"].load(tmp_path)
-    bench = {"questions": [{"question_id": 0, "image": "1.jpg", "text": "Q", "category": "conv"}], "context": [{"image": "1.jpg", "caption": "C"}],
-             "answers_gpt4": [{"question_id": 0, "text": "R"}]}  # fmt: skip
+    bench = {
+        "questions": [{"question_id": 0, "image": "1.jpg", "text": "Q", "category": "conv"}],
+        "context": [{"image": "1.jpg", "caption": "C"}],
+        "answers_gpt4": [{"question_id": 0, "text": "R"}],
+    }
     for name, rows in bench.items():
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (row,) = BENCHMARKS["llava_bench"].load(tmp_path)

@@ -81,9 +81,24 @@ def test_batches_answer_as_plain_generation_does_one_by_one(questions: Path, tin
 def test_the_cut_into_batches_and_devices_changes_nothing(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
     for name, options in {"one": {"batch_size": 1}, "many": {"batch_size": 3, "num_workers": 1}}.items():
         predict(str(tiny_folder), str(tmp_path / name), questions=str(questions), **(OPTIONS | options))
-    command = [sys.executable, "-m", "mpo_lightning", "predict", "--model", tiny_folder, "--questions", questions, "--output", tmp_path / "two",
-               "--accelerator=cpu", "--devices=2", "--num_workers=0", "--max_new_tokens=12", "--max_tiles=2",
-               "--batch_size=2"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "mpo_lightning",
+        "predict",
+        "--model",
+        tiny_folder,
+        "--questions",
+        questions,
+        "--output",
+        tmp_path / "two",
+        "--accelerator=cpu",
+        "--devices=2",
+        "--num_workers=0",
+        "--max_new_tokens=12",
+        "--max_tiles=2",
+        "--batch_size=2",
+    ]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert f"{tmp_path / 'two'}: 7 answers" in done.stdout
@@ -103,7 +118,8 @@ def test_questions_of_shards_and_a_bad_prompt_is_a_line_with_its_reason(
     assert len(rows) == 8 and all({"id", "question", "chosen", "rejected", "response"} <= row.keys() for row in rows)
     bad = tmp_path / "bad.jsonl"
     bad.write_text(
-        '{"question": "Hello?"}\nno json\n{"question": "<image>", "image": "../secret.png"}\n{"image": "a.png", "id": 9}\n{"question": "x", "response": "mine"}\n'
+        '{"question": "Hello?"}\nno json\n{"question": "<image>", "image": "../secret.png"}\n{"image": "a.png", '
+        '"id": 9}\n{"question": "x", "response": "mine"}\n'
     )
     with pytest.raises(SystemExit) as stopped:
         predict(str(tiny_folder), str(tmp_path / "bad_out.jsonl"), questions=str(bad), **OPTIONS)
@@ -144,9 +160,24 @@ def test_what_cannot_be_asked_is_refused(questions: Path, tiny_folder: Path, tmp
 def test_a_killed_run_goes_on_and_ends_the_same(shards: Path, tiny_folder: Path, tmp_path: Path) -> None:
     train = str(shards / "train")
     predict(str(tiny_folder), str(tmp_path / "whole"), shards=train, batch_size=2, **OPTIONS)
-    command = [sys.executable, "-m", "mpo_lightning", "predict", "--model", str(tiny_folder), "--shards", train, "--output", str(tmp_path / "out"),
-               "--accelerator=cpu", "--devices=1", "--num_workers=0", "--max_new_tokens=12", "--max_tiles=2",
-               "--batch_size=2"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "mpo_lightning",
+        "predict",
+        "--model",
+        str(tiny_folder),
+        "--shards",
+        train,
+        "--output",
+        str(tmp_path / "out"),
+        "--accelerator=cpu",
+        "--devices=1",
+        "--num_workers=0",
+        "--max_new_tokens=12",
+        "--max_tiles=2",
+        "--batch_size=2",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     parts, deadline = tmp_path / "out.parts", time.monotonic() + 120
     while time.monotonic() < deadline and bytes_below(parts, "part-*") < 500:

@@ -1,4 +1,4 @@
-"""The engine on a server: a real model behind a real one, that is made to fail; nothing is lost, nothing asked twice."""
+"""The engine on a server that is made to fail, with a real model behind it: nothing is lost, nothing asked twice."""
 
 import json
 import subprocess
@@ -156,7 +156,9 @@ def test_a_server_that_talks_nonsense_stops_the_run(
 def test_replies_that_cannot_be_read_are_asked_for_again_when_all_else_is_answered(
     questions: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nonsense for the first two rounds of attempts about one question; what was read before a stop is kept, what was not is asked for again."""
+    """Nonsense for the first two rounds of attempts about one question; what was read before a stop is kept, what was
+    not is asked for again.
+    """
     monkeypatch.setattr(ChatServer.__init__, "__defaults__", (180.0, 2, "OPENAI_API_KEY"))
     spoilt = {"left": 3}
 
@@ -224,7 +226,14 @@ def test_half_of_a_surrogate_pair_is_replaced() -> None:
     assert text == "so \ufffd, \U0001f600 and \U0001f600" and text.encode()
 
 
-@pytest.mark.parametrize(("status", "words"), [(401, "status 401: the key is missing or wrong; set the environment variable"), (404, "status 404: there is no model 'm'"), (503, "status 503")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (401, ("status 401: the key is missing or wrong; set the environment variable")),
+        (404, ("status 404: there is no model 'm'")),
+        (503, "status 503"),
+    ],
+)
 def test_a_status_is_named_with_what_to_do(status: int, words: str) -> None:
     with failing_server(status) as url, pytest.raises(InputError, match=words):
         ChatServer(url, "m", "the model", attempts=1).chat([{"role": "user", "content": "x"}])
@@ -232,7 +241,11 @@ def test_a_status_is_named_with_what_to_do(status: int, words: str) -> None:
 
 def test_a_build_that_could_not_go_on_with_begun_answers_stops_before_it_begins(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text(json.dumps({"question": "What is 1 + 1?", "answer": "2"}) + "\n")
-    for options, words in (({}, "give --template"), ({"template": "nonsense"}, "nonsense"), ({"template": "Hermes-2", "dropout_with_image": True, "server": "lmdeploy"}, "cannot go on")):  # fmt: skip
+    for options, words in (
+        ({}, "give --template"),
+        ({"template": "nonsense"}, "nonsense"),
+        ({"template": "Hermes-2", "dropout_with_image": True, "server": "lmdeploy"}, "cannot go on"),
+    ):
         with pytest.raises(InputError, match=words):
             build(
                 str(tmp_path / "q.jsonl"),
@@ -294,8 +307,16 @@ def test_a_build_on_a_server_whose_answers_are_recorded_survives_kills(
     lines = (root / "examples/mmpr_prompts/diagrams.jsonl").read_text().splitlines()[:9]
     (tmp_path / "diagrams.jsonl").write_text("\n".join(lines) + "\n")
     prompts = str(tmp_path / "diagrams.jsonl")
-    options: dict[str, Any] = {"images": str(root / "examples/mmpr_sample/images/diagrams"), "samples": 4, "max_new_tokens": 40, "dropout_tokens": 12, "shards": False, "workers": 1,
-                               "sources": [Source(tiles=1, kinds=["as_asked"])], "confidence": 0.5}  # fmt: skip
+    options: dict[str, Any] = {
+        "images": str(root / "examples/mmpr_sample/images/diagrams"),
+        "samples": 4,
+        "max_new_tokens": 40,
+        "dropout_tokens": 12,
+        "shards": False,
+        "workers": 1,
+        "sources": [Source(tiles=1, kinds=["as_asked"])],
+        "confidence": 0.5,
+    }
     with model_server(taught_folder) as (url, requests):
         engine: dict[str, Any] = {"model": "taught", "engine": "openai", "url": url, "template": "Hermes-2"}
         build(prompts, str(tmp_path / "whole"), **options, **engine)
@@ -359,9 +380,11 @@ def test_engines_that_cannot_be_opened_say_why(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     for options, words in (
-        ({"model": "m", "engine": "openai"}, "needs --url"), ({"model": str(tiny_folder), "url": "http://x"}, "--url is for --engine openai"),
-        ({"model": "m", "batch_size": 0}, "--batch_size must be at least 1"), ({"model": "m", "timeout": 0.0}, "--timeout above 0"),
-    ):  # fmt: skip
+        ({"model": "m", "engine": "openai"}, "needs --url"),
+        ({"model": str(tiny_folder), "url": "http://x"}, "--url is for --engine openai"),
+        ({"model": "m", "batch_size": 0}, "--batch_size must be at least 1"),
+        ({"model": "m", "timeout": 0.0}, "--timeout above 0"),
+    ):
         with pytest.raises(InputError, match=words):
             open_engine(**options)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no top_k, and it is 50"):

@@ -1,4 +1,6 @@
-"""Drawn tokens: from the right distribution, by their own generator, and the same where the prompt is read once for several answers."""
+"""Drawn tokens: from the right distribution, by their own generator, and the same where the prompt is read once for
+several answers.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""A second family, LLaVA, goes the whole way: shards, two steps of training, answers. It has other marks, other pixels, one tile a picture and no thumbnail."""
+"""A second family, LLaVA, goes the whole way: shards, two steps of training, answers.
+
+It has other marks, other pixels, one tile a picture and no thumbnail.
+"""
 
 import json
 from collections.abc import Iterator
@@ -117,8 +120,17 @@ def llava(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
         image_size=SIDE,
         patch_size=PATCH,
     )
-    text = LlamaConfig(vocab_size=len(tokenizer), hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-                       num_key_value_heads=2, bos_token_id=None, eos_token_id=None, tie_word_embeddings=False)  # fmt: skip
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        bos_token_id=None,
+        eos_token_id=None,
+        tie_word_embeddings=False,
+    )
     token = tokenizer.convert_tokens_to_ids(TOKEN)
     config = LlavaConfig(
         vision_config=vision, text_config=text, image_token_id=token, image_token_index=token, vision_feature_layer=-1
@@ -151,10 +163,24 @@ def test_a_row_of_another_family_is_two_plain_sequences_of_its_own_class(llava: 
 def test_another_family_is_trained_and_answers(llava: Path, shards: Path, root: Path, tmp_path: Path) -> None:
     configs = [f"--config={root / 'configs' / name}" for name in ("base.yaml", "recipe/mpo.yaml")]
     done = run(
-        ["fit", *configs, f"--model.policy={llava}", f"--data.train={shards / 'train'}", "--trainer.accelerator=cpu", "--trainer.devices=1",
-         "--trainer.precision=32-true", "--data.global_batch_size=8", "--data.micro_batch_size=4", "--data.num_workers=0", "--model.optimizer.lr=1e-3",
-         "--model.drop_path=0", "--model.gradient_checkpointing=true", "--trainer.max_steps=2", f"--trainer.default_root_dir={tmp_path / 'run'}"]
-    )  # fmt: skip
+        [
+            "fit",
+            *configs,
+            f"--model.policy={llava}",
+            f"--data.train={shards / 'train'}",
+            "--trainer.accelerator=cpu",
+            "--trainer.devices=1",
+            "--trainer.precision=32-true",
+            "--data.global_batch_size=8",
+            "--data.micro_batch_size=4",
+            "--data.num_workers=0",
+            "--model.optimizer.lr=1e-3",
+            "--model.drop_path=0",
+            "--model.gradient_checkpointing=true",
+            "--trainer.max_steps=2",
+            f"--trainer.default_root_dir={tmp_path / 'run'}",
+        ]
+    )
     assert done.trainer.global_step == 2
     export = tmp_path / "run" / "version_0" / "export"
     before, after = load_model(llava).state_dict(), load_model(export).state_dict()

@@ -20,8 +20,10 @@ from support.oracle import answer_logps, oracle_logps
 
 NAMES = ("internlm2_gqa", "qwen2_bias")
 
-# Steps whose golden numbers hold a fault of the reference, with what the oracle must do to have it too, and which rejected answers differ
-# from ours. It hides Qwen2's `!` (id 0) from attention; and it pads a pair of several pictures to 600 tokens, so that InternLM2's dynamic
+# Steps whose golden numbers hold a fault of the reference, with what the oracle must do to have it too, and which
+# rejected answers differ
+# from ours. It hides Qwen2's `!` (id 0) from attention; and it pads a pair of several pictures to 600 tokens, so that
+# InternLM2's dynamic
 # rope, which starts at 128 here, is stretched for every pair of that batch.
 FAULTS: dict[tuple[str, int], tuple[dict[str, int], list[bool]]] = {
     ("qwen2_bias", 0): ({"unattended": 0}, [False, False, True]),
@@ -147,7 +149,9 @@ def test_a_pairs_logps_do_not_depend_on_its_company(golden: Path) -> None:
 def test_the_lightning_module_takes_the_references_steps_on_original_folders(
     golden: Path, tmp_path: Path, name: str
 ) -> None:
-    """From the original checkpoints on disk to losses, log-probs and the gradient's norm; steps with a fault of the reference are left out."""
+    """From the original checkpoints on disk to losses, log-probs and the gradient's norm; steps with a fault of the
+    reference are left out.
+    """
     checkpoint, folder = golden / "checkpoints" / name, golden / "loss" / f"model_{name}"
     tensors = load_file(folder / "mpo_model_steps.safetensors")
     start = {key: value.float() for key, value in original_tensors(checkpoint).items()}

@@ -44,9 +44,18 @@ def test_a_preset_has_the_published_number_of_parameters(name: str) -> None:
 
 def small_config(kind: Any) -> Any:
     text = kind(
-        hidden_size=128, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=2, intermediate_size=384, vocab_size=4096, pad_token_id=None,
-        bos_token_id=None, eos_token_id=None, tie_word_embeddings=False, max_position_embeddings=4096,
-    )  # fmt: skip
+        hidden_size=128,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=384,
+        vocab_size=4096,
+        pad_token_id=None,
+        bos_token_id=None,
+        eos_token_id=None,
+        tie_word_embeddings=False,
+        max_position_embeddings=4096,
+    )
     vision = InternVLVisionConfig(
         hidden_size=96,
         num_hidden_layers=4,
@@ -64,7 +73,9 @@ def small_config(kind: Any) -> Any:
 def measured_bytes(
     config: Any, row: Row, checkpointing: bool, precision: str, keep_gib: float, lora: Lora | None, freeze: tuple
 ) -> float:
-    """Peak of the second micro-batch of a step: weights, optimizer state, gradients, and every allocation of the pass itself."""
+    """Peak of the second micro-batch of a step: weights, optimizer state, gradients, and every allocation of the pass
+    itself.
+    """
     model = InternVLForConditionalGeneration(config)
     if lora:
         add_adapters(model, lora)

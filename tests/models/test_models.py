@@ -123,10 +123,15 @@ def test_weights_that_do_not_fill_the_model_are_refused(copied: Path, change: st
         load_model(copied)
 
 
-@pytest.mark.parametrize(("values", "words"), [
-    ({"model_type": "internvl_chat"}, "config.json has no 'llm_config'"), ({"model_type": "llama"}, "model_type is 'llama'"),
-    ({"image_token_id": 3}, "image_token_id is 3"), ({"template": "chatml"}, "unknown chat template"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"model_type": "internvl_chat"}, "config.json has no 'llm_config'"),
+        ({"model_type": "llama"}, "model_type is 'llama'"),
+        ({"image_token_id": 3}, "image_token_id is 3"),
+        ({"template": "chatml"}, "unknown chat template"),
+    ],
+)
 def test_a_config_that_does_not_fit_is_refused(copied: Path, values: dict, words: str) -> None:
     change_config(copied, **values)
     with pytest.raises(InputError, match=words):

@@ -47,11 +47,27 @@ def test_orpo_is_the_log_odds_ratio_of_mean_token_probabilities() -> None:
     assert ORPO()(policy, policy, 0.1).item() == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize(("loss", "value"), [
-    (DPO(), math.log(2)), (CDPO(0.2), math.log(2)), (RobustDPO(0.2), math.log(2)), (RSO(), 1), (IPO(), 25), (NormalizedDPO(), math.log(2)),
-    (SPPO(), 50), (NCA(), 2 * math.log(2)), (EXO(0.01), 0.5 * math.log(0.5 / 0.99) + 0.5 * math.log(0.5 / 0.01)), (APOZero(), 1), (APODown(), 1),
-    (DiscoPOP(), 0.5 + 0.5 * math.log(2)), (AOT(), math.log(2)), (AOTUnpaired(), math.log(2)), (TRDPO(), math.log(2)),
-], ids=lambda value: type(value).__name__)  # fmt: skip
+@pytest.mark.parametrize(
+    ("loss", "value"),
+    [
+        (DPO(), math.log(2)),
+        (CDPO(0.2), math.log(2)),
+        (RobustDPO(0.2), math.log(2)),
+        (RSO(), 1),
+        (IPO(), 25),
+        (NormalizedDPO(), math.log(2)),
+        (SPPO(), 50),
+        (NCA(), 2 * math.log(2)),
+        (EXO(0.01), 0.5 * math.log(0.5 / 0.99) + 0.5 * math.log(0.5 / 0.01)),
+        (APOZero(), 1),
+        (APODown(), 1),
+        (DiscoPOP(), 0.5 + 0.5 * math.log(2)),
+        (AOT(), math.log(2)),
+        (AOTUnpaired(), math.log(2)),
+        (TRDPO(), math.log(2)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_every_loss_starts_at_its_closed_value(loss: PreferenceLoss, value: float) -> None:
     same = logps([-20.0, -7.0], [-31.0, -2.0])
     assert loss(same, same, 0.1).tolist() == pytest.approx([value, value])

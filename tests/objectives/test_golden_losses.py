@@ -1,4 +1,6 @@
-"""Every number of golden/loss that is a loss of log-probs: computed by trl 0.10.1 with InternVL's trainer, and by trl 1.16."""
+"""Every number of golden/loss that is a loss of log-probs: computed by trl 0.10.1 with InternVL's trainer, and by trl
+1.16.
+"""
 
 import json
 from pathlib import Path

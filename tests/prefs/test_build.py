@@ -1,4 +1,6 @@
-"""The whole pipeline on a tiny model: the same bytes after kills and on two devices; what it makes trains, and what was trained builds again."""
+"""The whole pipeline on a tiny model: the same bytes after kills and on two devices; what it makes trains, and what was
+trained builds again.
+"""
 
 import json
 import shutil
@@ -325,8 +327,13 @@ def test_dropout_ntp_goes_on_after_a_kill_with_the_same_settings_only(
     # Killed behind meta.json, and between the last two steps of sampling.
     (out / "counts.json").unlink()
     (out / "responses.jsonl.parts").mkdir()
-    for other, words in (({"ratio": 0.5}, "options.ratio 0.25 instead of 0.5"), ({"with_image": True}, "options.with_image"), ({"seed": 9}, "sampling.seed 0 instead of 9"),
-                         ({"batch_size": 3}, "engine.batch_size"), ({"dtype": "bfloat16"}, "engine.dtype auto instead of bfloat16")):  # fmt: skip
+    for other, words in (
+        ({"ratio": 0.5}, "options.ratio 0.25 instead of 0.5"),
+        ({"with_image": True}, "options.with_image"),
+        ({"seed": 9}, "sampling.seed 0 instead of 9"),
+        ({"batch_size": 3}, "engine.batch_size"),
+        ({"dtype": "bfloat16"}, ("engine.dtype auto instead of bfloat16")),
+    ):
         with pytest.raises(InputError, match=words):
             dropout_ntp(str(chosen), str(out), **options | other)
     dropout_ntp(str(chosen), str(out), **options)

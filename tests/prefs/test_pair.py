@@ -15,8 +15,21 @@ from mpo_lightning.prefs.responses import cut
 
 
 def response(question: int, sample: int, text: str, **more: object) -> dict:
-    return {"id": f"set-{question:08d}", "source": "set", "root": str(Path.cwd()), "image": [], "question": f"What is {question} + 1?", "answer": str(question + 1),
-            "prompt": f"Think. What is {question} + 1?", "kind": "plain", "max_tiles": 6, "sample": sample, "response": text, "response_tokens": 5 + sample, "finished": True} | more  # fmt: skip
+    return {
+        "id": f"set-{question:08d}",
+        "source": "set",
+        "root": str(Path.cwd()),
+        "image": [],
+        "question": f"What is {question} + 1?",
+        "answer": str(question + 1),
+        "prompt": f"Think. What is {question} + 1?",
+        "kind": "plain",
+        "max_tiles": 6,
+        "sample": sample,
+        "response": text,
+        "response_tokens": 5 + sample,
+        "finished": True,
+    } | more
 
 
 def chain(question: int, sample: int, answer: int) -> str:
@@ -169,11 +182,17 @@ def test_bad_files_are_one_sentence(responses: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("response", 7, "has the response 7; it must be a text"), ("response", ["7"], "it must be a text"), ("sample", "a", "has the sample 'a'; it must be a whole number"),
-        ("max_tiles", "x", "has the max_tiles 'x'"), ("max_tiles", 0, "at least 1"), ("question", None, "has no 'question'"), ("image", {"a": 1}, "a path or a list of paths"),
-        ("answer", {"a": 1}, "a text or a number"), ("source", 3, "it must be a text"),
+        ("response", 7, "has the response 7; it must be a text"),
+        ("response", ["7"], "it must be a text"),
+        ("sample", "a", ("has the sample 'a'; it must be a whole number")),
+        ("max_tiles", "x", "has the max_tiles 'x'"),
+        ("max_tiles", 0, "at least 1"),
+        ("question", None, "has no 'question'"),
+        ("image", {"a": 1}, "a path or a list of paths"),
+        ("answer", {"a": 1}, "a text or a number"),
+        ("source", 3, "it must be a text"),
     ],
-)  # fmt: skip
+)
 def test_odd_rows_are_one_sentence(tmp_path: Path, field: str, value: object, words: str) -> None:
     (tmp_path / "r.jsonl").write_text(json.dumps(response(1, 0, chain(1, 0, 2)) | {field: value}) + "\n")
     with pytest.raises(InputError, match=words):

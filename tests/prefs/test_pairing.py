@@ -1,4 +1,4 @@
-"""Which responses are paired: by brute force over small cases, and the faults of the reference that must not come back."""
+"""Which responses are paired: by brute force over small cases; and faults of the reference that must not return."""
 
 import random
 from collections import Counter

@@ -1,4 +1,6 @@
-"""Pairs that come in from elsewhere with something a pair has no place for; pairs on their way out, looked at before they are shards."""
+"""Pairs that come in from elsewhere with something a pair has no place for; pairs on their way out, looked at before
+they are shards.
+"""
 
 import json
 from pathlib import Path
@@ -24,10 +26,12 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        (SWIFT | {"images": ["a.png"], "rejected_images": ["b.png"]}, "'rejected_images' gives the rejected side other pictures"),
+        (SWIFT | {"images": ["a.png"], "rejected_images": ["b.png"]}, ("'rejected_images' gives the rejected side "
+                                                                      "other pictures")),
         ({"messages": [USER, SAID], "rejected_messages": OTHER}, "begins with other turns"),
         (SWIFT | {"rejected_messages": OTHER}, "leave one of them out"),
-        ({"messages": [USER, SAID], "rejected_messages": 3, "rejected_response": None}, "neither a 'rejected_response'"),
+        ({"messages": [USER, SAID], "rejected_messages": 3, "rejected_response": None}, ("neither a "
+                                                                                        "'rejected_response'")),
         (SWIFT | {"messages": [{"role": "system", "content": "Speak Latin."}, USER, SAID]}, "there is a system turn"),
         (SWIFT | {"images": ["none.png"]}, "'none.png' does not exist"),
         (SWIFT | {"images": ["../a.png"]}, "lies outside its root"),
@@ -48,8 +52,17 @@ def test_what_a_pair_has_no_place_for_is_set_aside_with_the_reason(
 
 def test_pages_of_annotations_and_of_shards_tell_a_pairs_history(folder: Path) -> None:
     meta = {"sample": 3, "outcome": "right", "rule": "boxed/number", "confidence": 0.95, "seed": None}
-    pair = {"id": "chart-1-03-05", "image": "a.png", "question": "How many?", "chosen": "It is <4>.", "rejected": "It is 5.", "answer_gt": "4", "kind": "correctness",
-            "chosen_meta": meta, "rejected_meta": meta | {"sample": 5, "outcome": "wrong"}}  # fmt: skip
+    pair = {
+        "id": "chart-1-03-05",
+        "image": "a.png",
+        "question": "How many?",
+        "chosen": "It is <4>.",
+        "rejected": "It is 5.",
+        "answer_gt": "4",
+        "kind": "correctness",
+        "chosen_meta": meta,
+        "rejected_meta": meta | {"sample": 5, "outcome": "wrong"},
+    }
     (folder / "chart.jsonl").write_text(json.dumps(pair) + "\n")
     (folder / "meta.json").write_text(json.dumps({"chart": {"root": ".", "annotation": "chart.jsonl"}}))
     shard(str(folder / "meta.json"), str(folder / "shards"), workers=1)

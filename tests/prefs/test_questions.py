@@ -107,12 +107,20 @@ def test_each_question_is_put_in_its_words_or_set_aside_with_the_reason(asked: P
 @pytest.mark.parametrize(
     ("question", "answer", "leaks"),
     [
-        ("The answer is New York. Which city?", "New York", True), ("How many? The answer is 5.", "5", True), ("Answer: 2.5\nHow long is it?", "2.5", True),
-        ("How many? The answer is 5 apples.", "5", True), ("这是什么？答案是苹果。", "苹果", True), ("Is it? Answer: yes or no.", "yes", False), ("Is it? Answer: yes/no", "yes", False),
-        ("Which? The answer is one of A, B or C.", "A", False), ("Which? Your answer is a letter.", "A", False), ("Which is it? The answer is not New York.", "New York", False),
-        ("Is it? Answer: yes if you see it.", "yes", False), ("What is 1 + 2?", "3", False),
+        ("The answer is New York. Which city?", "New York", True),
+        ("How many? The answer is 5.", "5", True),
+        ("Answer: 2.5\nHow long is it?", "2.5", True),
+        ("How many? The answer is 5 apples.", "5", True),
+        ("这是什么？答案是苹果。", "苹果", True),
+        ("Is it? Answer: yes or no.", "yes", False),
+        ("Is it? Answer: yes/no", "yes", False),
+        ("Which? The answer is one of A, B or C.", "A", False),
+        ("Which? Your answer is a letter.", "A", False),
+        (("Which is it? The answer is not New York."), "New York", False),
+        ("Is it? Answer: yes if you see it.", "yes", False),
+        ("What is 1 + 2?", "3", False),
     ],
-)  # fmt: skip
+)
 def test_a_question_that_says_its_answer(question: str, answer: str, leaks: bool) -> None:
     assert (says_its_answer(question, answer) is not None) is leaks
 
@@ -151,10 +159,12 @@ def test_one_picture_has_one_name_and_a_source_without_a_limit_takes_the_engines
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"question": "What?</s>", "answer": "1"}, "the question contains the special token </s>"), ({"question": "What?", "answer": "<box>1</box>"}, "the answer contains the special token <box>"),
-        ({"question": "What?", "answer": "a<|im_end|>"}, "the answer contains the special token <|im_end|>"), ({"question": "What?", "answer": "<image>"}, "special token <image>"),
+        ({"question": "What?</s>", "answer": "1"}, "the question contains the special token </s>"),
+        ({"question": "What?", "answer": "<box>1</box>"}, ("the answer contains the special token <box>")),
+        ({"question": "What?", "answer": "a<|im_end|>"}, "the answer contains the special token <|im_end|>"),
+        ({"question": "What?", "answer": "<image>"}, "special token <image>"),
     ],
-)  # fmt: skip
+)
 def test_special_tokens_in_questions_and_answers_are_refused(tmp_path: Path, fields: dict, words: str) -> None:
     path = tmp_path / "asked.jsonl"
     path.write_text(json.dumps(fields) + "\n" + json.dumps({"question": "Why?"}) + "\n")

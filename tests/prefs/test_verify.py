@@ -44,17 +44,25 @@ def test_options_in_the_text_of_a_question() -> None:
 @pytest.mark.parametrize(
     ("response", "answer", "expected"),
     [
-        ("3 + 4 = 7.\nFinal answer: 7", "7", "right"), ("Final answer: **7**", "7", "right"), ("Final answer: 8", "7", "wrong"),
-        ("So there are 7 of them.", "7", "right_without_form"), ("I cannot tell from the picture.", "7", "no_form"), ("Two bars are shown.", "7", "no_form"),
+        ("3 + 4 = 7.\nFinal answer: 7", "7", "right"),
+        ("Final answer: **7**", "7", "right"),
+        ("Final answer: 8", "7", "wrong"),
+        ("So there are 7 of them.", "7", "right_without_form"),
+        ("I cannot tell from the picture.", "7", "no_form"),
+        ("Two bars are shown.", "7", "no_form"),
         ("Final answer: -4", "4", "wrong"),  # the reference drops signs
         ("Final answer: 34", "35", "wrong"),  # the reference allows 5 % in geometry
         ("Final answer: 10", "1", "wrong"),  # the reference rewrites an answer that contains the right one
         ("Final answer: 0.0", "0", "right"),  # the reference's branch for zero
         ("Final answer: the invoice", "xyz", "undecided"),  # the reference's distance is inverted
-        ("Final answer: 5 or 7", "7", "undecided"), ("Final answer: 8 dollars", "8 euros", "undecided"), ("Final answer: 8 euros", "8 euros", "right"),
-        ("Final answer: 8", "8 euros", "right"), ("Final answer: C", "C", "right"), ("Based on the figure it is hard to say", "B", "undecided"),
+        ("Final answer: 5 or 7", "7", "undecided"),
+        ("Final answer: 8 dollars", "8 euros", "undecided"),
+        ("Final answer: 8 euros", "8 euros", "right"),
+        ("Final answer: 8", "8 euros", "right"),
+        ("Final answer: C", "C", "right"),
+        (("Based on the figure it is hard to say"), "B", "undecided"),
     ],
-)  # fmt: skip
+)
 def test_outcomes(response: str, answer: str, expected: str) -> None:
     assert outcome(response, answer) == expected
 
@@ -75,8 +83,17 @@ def test_an_answer_in_the_form_that_cannot_be_read_is_never_rejected(response: s
 
 @pytest.mark.parametrize(
     ("response", "answer"),
-    [("80 mm", "8 cm"), ("25%", "0.25"), ("25 %", "1/4"), ("1/4", "25%"), ("0.25", "25%"), ("1.2", "1.2 million"), ("8 dollars", "8 euros"), ("50 cm", "1/2 m")],
-)  # fmt: skip
+    [
+        ("80 mm", "8 cm"),
+        ("25%", "0.25"),
+        ("25 %", "1/4"),
+        ("1/4", "25%"),
+        ("0.25", "25%"),
+        ("1.2", "1.2 million"),
+        ("8 dollars", "8 euros"),
+        ("50 cm", "1/2 m"),
+    ],
+)
 def test_another_unit_or_way_to_write_a_share_is_undecided(response: str, answer: str) -> None:
     assert outcome(f"Final answer: {response}", answer) is Outcome.UNDECIDED
 
@@ -99,10 +116,12 @@ def test_only_a_prompt_that_asked_for_the_form_can_be_failed() -> None:
 @pytest.mark.parametrize(
     ("response", "answer", "choices"),
     [
-        ("Seven of the ten bars are blue, and that leaves 3.", "7", None), ("It shows 12 bars, the green ones among them.", "green", ["red", "green"]),
-        ("We see that B looks close, but A is a little closer.", "B", ["one bar", "two bars"]), ("There is no way to tell.", "cannot be determined", None),
+        ("Seven of the ten bars are blue, and that leaves 3.", "7", None),
+        (("It shows 12 bars, the green ones among them."), "green", ["red", "green"]),
+        ("We see that B looks close, but A is a little closer.", "B", ["one bar", "two bars"]),
+        ("There is no way to tell.", "cannot be determined", None),
     ],
-)  # fmt: skip
+)
 def test_a_response_that_mentions_the_right_answer_is_not_rejected_for_its_form(
     response: str, answer: str, choices: list[str] | None
 ) -> None:
@@ -115,8 +134,9 @@ def test_a_response_that_mentions_the_right_answer_is_not_rejected_for_its_form(
 def test_precision_on_recorded_responses_with_published_verdicts(
     root: Path, tmp_path: Path, name: str, least: tuple[int, int, int]
 ) -> None:
-    """The command itself on what benchmarks/verdicts.py prepares. At the confidence that the pipeline asks for at least 99 % of each kind; MATH-Vision's rule refuses right
-    answers with units, so its "right" says nothing."""
+    """The command itself on what benchmarks/verdicts.py prepares. At the confidence that the pipeline asks for at least
+    99 % of each kind; MATH-Vision's rule refuses right answers with units, so its "right" says nothing.
+    """
     folder = root.parent / "shared" / "evals" / name
     if not folder.is_dir():
         pytest.skip("the published outputs (../shared/evals) are not on this machine")

@@ -28,7 +28,8 @@ SAID = [
     "Connection closed by peer [10.77.0.2]:40812",
     "Connection reset by peer",
     "Timed out waiting 8000ms for recv operation to complete",
-    "[../third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:84] Timed out waiting 8000ms for recv operation to complete",
+    "[../third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:84] Timed out waiting 8000ms for recv operation to "
+    "complete",
     "Gloo connectFullMesh failed with [../third_party/gloo/gloo/transport/tcp/pair.cc:144] no error",
     "Socket Timeout",
     "Broken pipe",

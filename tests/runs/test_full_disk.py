@@ -1,6 +1,8 @@
-"""A disk that fills up while a run writes its numbers, samples, curves or export: one sentence, and checkpoints that were there are whole.
+"""A disk that fills up while a run writes its numbers, samples, curves or export: one sentence, and checkpoints that
+were there are whole.
 
-On a small disk in memory where the machine lets a test mount one, and by errors put in by hand everywhere."""
+On a small disk in memory where the machine lets a test mount one, and by errors put in by hand everywhere.
+"""
 
 import errno
 import subprocess
@@ -19,7 +21,8 @@ from mpo_lightning.files.disk import disk_problem
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (OSError(errno.ENOSPC, "x", "/run/metrics.csv"), "/run/metrics.csv: cannot be written (No space left on device)"),
+        (OSError(errno.ENOSPC, "x", "/run/metrics.csv"), ("/run/metrics.csv: cannot be written (No space left on "
+                                                         "device)")),
         (OSError(errno.EDQUOT, "x"), "a file of the run: cannot be written (Disk quota exceeded)"),
         (OSError(errno.EROFS, "x", "/r"), "/r: cannot be written (Read-only file system)"),
         (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "No space left on device"),

@@ -1,4 +1,6 @@
-"""A process of a run dies or stops: the run ends on every rank within its time limit, with one message; started again, it goes on."""
+"""A process of a run dies or stops: the run ends on every rank within its time limit, with one message; started again,
+it goes on.
+"""
 
 import os
 import signal
@@ -17,7 +19,8 @@ from support.runs import logged
 
 pytestmark = pytest.mark.slow
 LIMIT = 45
-"""Seconds that a rank waits for the others, who on a busy machine take more than twenty to import torch at the start."""
+"""Seconds that a rank waits for the others, who on a busy machine take more than twenty to import torch at the start.
+"""
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,9 @@ def test_torchrun_starts_a_crashed_run_again_by_itself(
 def test_two_imitated_machines_are_one(
     tmp_path: Path, undisturbed_pair: Path, root: Path, shards: Path, tiny_folder: Path, two_networks: list[str] | None
 ) -> None:
-    """Hybrid sharding over two torchruns of one process each, in networks of their own where the machine allows it, else on loopback."""
+    """Hybrid sharding over two torchruns of one process each, in networks of their own where the machine allows it,
+    else on loopback.
+    """
     arguments = fit_arguments(
         tmp_path / "run",
         root,

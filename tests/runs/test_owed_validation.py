@@ -1,4 +1,6 @@
-"""A validation that a kill kept from its end is made up for before the next step, with the same numbers and the same consequences."""
+"""A validation that a kill kept from its end is made up for before the next step, with the same numbers and the same
+consequences.
+"""
 
 import csv
 from collections.abc import Callable
@@ -40,7 +42,9 @@ def fit(
     more: Callable[[], list[L.Callback]] = list,
     **limits: int,
 ):
-    """Two epochs of three steps, a checkpoint after each, going on after every stop; returns the last trainer and module."""
+    """Two epochs of three steps, a checkpoint after each, going on after every stop; returns the last trainer and
+    module.
+    """
     for stop in [*stops, None]:
         callbacks = [StepCheckpoint(every_n_train_steps=1, save_top_k=1), *more()]
         callbacks += [StopInValidation(stop)] if stop else []
@@ -107,7 +111,9 @@ def test_training_stops_early_as_it_would_have(tmp_path: Path, tiny_folder: Path
 
 
 def test_a_validation_that_was_finished_does_not_count_twice(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
-    """Its checkpoint, written when it ends, knows of it: patience is not used up, and the best ones are not there twice."""
+    """Its checkpoint, written when it ends, knows of it: patience is not used up, and the best ones are not there
+    twice.
+    """
 
     class StopAfterValidation(L.Callback):
         def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:

@@ -112,7 +112,9 @@ def short_run(
     resume: Path | None = None,
     **limits: object,
 ):
-    """Three epochs of two steps of four pairs, without drop path; a constant rate, since a longer run has another cosine."""
+    """Three epochs of two steps of four pairs, without drop path; a constant rate, since a longer run has another
+    cosine.
+    """
     callbacks = [checkpointer(folder), *([StopAfter(stop)] if stop else [])]
     trainer, model, data = make_run(
         folder, tiny_folder, shards / "validation", data={"global_batch_size": 4, "micro_batch_size": micro_batch_size},
@@ -132,7 +134,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, sha
 def test_another_micro_batch_size_continues_with_the_same_pairs(
     tmp_path: Path, tiny_folder: Path, shards: Path, undisturbed: Path, stop: int, before: int, after: int
 ) -> None:
-    """In the middle of an epoch and at its end, cut finer and coarser: every step's pairs and losses stay what they were."""
+    """In the middle of an epoch and at its end, cut finer and coarser: every step's pairs and losses stay what they
+    were.
+    """
     short_run(tmp_path / "killed", tiny_folder, shards, stop=stop, micro_batch_size=before)
     last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
     steps_done = stop // (4 // before)
@@ -213,7 +217,8 @@ def test_a_file_that_is_no_whole_checkpoint_is_named(tmp_path: Path, tiny_folder
     cut.write_bytes(saved.read_bytes()[: saved.stat().st_size // 2])
     (tmp_path / "text.ckpt").write_text("hello")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "other.ckpt")
-    for name, words in (("cut", "damaged, cut short"), ("text", "damaged, cut short"), ("other", "not a checkpoint of 'mpo fit'")):
+    for name, words in (("cut", "damaged, cut short"), ("text", "damaged, cut short"), ("other", ("not a checkpoint of 'mpo "
+                                                                                                 "fit'"))):
         with pytest.raises(InputError, match=words) as raised:
             find_checkpoint(str(tmp_path / f"{name}.ckpt"), tmp_path)
         assert "\n" not in str(raised.value)

@@ -1,5 +1,6 @@
-"""Runs of several processes that are asked to stop, or make way for another job: all ranks stop after the same step, saved, and go on bit for
-bit. SLURM is imitated by its environment and a `scontrol` of the test's own."""
+"""Runs of several processes that are asked to stop, or make way for another job: all ranks stop after the same step,
+saved, and go on bit for bit. SLURM is imitated by its environment and a `scontrol` of the test's own.
+"""
 
 import os
 import signal

@@ -2,8 +2,8 @@
 
     python -m support.damage SHARDS ANNOTATIONS WORK    (in tests/)
 
-prints a JSON line a case: its number, kind, and what was said of it. Exit code 1 as soon as one is taken in silence, raises anything but the two
-kinds of bad input, or takes longer than 20 seconds. The last line has the memory.
+prints a JSON line a case: its number, kind, and what was said of it. Exit code 1 as soon as one is taken in silence,
+raises anything but the two kinds of bad input, or takes longer than 20 seconds. The last line has the memory.
 """
 
 import io

@@ -1,4 +1,5 @@
-"""The command `mpo`, to which SIGTERM comes while it starts its second process: that process lives, and nobody but the system knows of it yet.
+"""The command `mpo`, to which SIGTERM comes while it starts its second process: that process lives, and nobody but the
+system knows of it yet.
 
 python -m support.disturbed VERB ...    (in tests/)
 """

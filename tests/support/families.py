@@ -22,11 +22,26 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from mpo_lightning.data.encoding import EncodedPair
 
 VOCABULARY, IMAGE_TOKEN, TILE_SIZE, TOKENS_PER_TILE = 97, 96, 56, 4
-SIZES = {"vocab_size": VOCABULARY, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 6,
-         "num_key_value_heads": 2, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None, "tie_word_embeddings": False}  # fmt: skip
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "pad_token_id": None,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "tie_word_embeddings": False,
+}
 HALF_HEAD = SIZES["hidden_size"] // SIZES["num_attention_heads"] // 2
-LONG_ROPE = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * HALF_HEAD, "long_factor": [2.0 + n for n in range(HALF_HEAD)],
-             "original_max_position_embeddings": 40}  # fmt: skip
+LONG_ROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "short_factor": [1.0] * HALF_HEAD,
+    "long_factor": [2.0 + n for n in range(HALF_HEAD)],
+    "original_max_position_embeddings": 40,
+}
 FAMILIES: dict[str, PretrainedConfig] = {
     "llama": LlamaConfig(**SIZES, max_position_embeddings=4096),
     "qwen2": Qwen2Config(**SIZES, max_position_embeddings=4096),
@@ -42,9 +57,16 @@ FAMILIES: dict[str, PretrainedConfig] = {
 def family_model(name: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> InternVLForConditionalGeneration:
     """A random model; every weight large enough that a wrong attention pattern shows."""
     vision = InternVLVisionConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, image_size=[TILE_SIZE] * 2, patch_size=[14, 14],
-        attention_bias=True, use_qk_norm=name == "llama", norm_type="rms_norm" if name == "llama" else "layer_norm",
-    )  # fmt: skip
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        image_size=[TILE_SIZE] * 2,
+        patch_size=[14, 14],
+        attention_bias=True,
+        use_qk_norm=name == "llama",
+        norm_type="rms_norm" if name == "llama" else "layer_norm",
+    )
     config = InternVLConfig(
         vision_config=vision,
         text_config=FAMILIES[name],

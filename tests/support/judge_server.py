@@ -25,8 +25,13 @@ def chat_server(answer: Answer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             requests.append(request | {"path": self.path, "key": self.headers["Authorization"]})
             found = answer(request)
             status = found if isinstance(found, int) else 200
-            body = {"id": "x", "object": "chat.completion", "created": 0, "model": request["model"],
-                    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": found}}]}  # fmt: skip
+            body = {
+                "id": "x",
+                "object": "chat.completion",
+                "created": 0,
+                "model": request["model"],
+                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": found}}],
+            }
             content = json.dumps({"error": {"message": "no"}} if status != 200 else body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -10,11 +10,29 @@ def fit_arguments(folder: Path, root: Path, shards: Path, tiny_folder: Path, str
         for name in ("base", "recipe/mpo", f"strategy/{strategy}")
         for part in ("--config", str(root / f"configs/{name}.yaml"))
     ]
-    return ["-m", "mpo_lightning", "fit", *overlays, "--trainer.precision=32-true", "--trainer.strategy.timeout=0:02:00",
-            f"--trainer.default_root_dir={folder}", f"--model.policy={tiny_folder}", f"--data.train={shards / 'train'}",
-            "--data.global_batch_size=4", "--data.micro_batch_size=2", "--data.num_workers=0", "--data.max_length=1024", "--data.max_tiles=2",
-            "--model.gradient_checkpointing=false", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--ckpt_path=auto",
-            "--trainer.callbacks+=mpo_lightning.training.StepCheckpoint", "--trainer.callbacks.every_n_train_steps=2", *more]  # fmt: skip
+    return [
+        "-m",
+        "mpo_lightning",
+        "fit",
+        *overlays,
+        "--trainer.precision=32-true",
+        "--trainer.strategy.timeout=0:02:00",
+        f"--trainer.default_root_dir={folder}",
+        f"--model.policy={tiny_folder}",
+        f"--data.train={shards / 'train'}",
+        "--data.global_batch_size=4",
+        "--data.micro_batch_size=2",
+        "--data.num_workers=0",
+        "--data.max_length=1024",
+        "--data.max_tiles=2",
+        "--model.gradient_checkpointing=false",
+        "--trainer.max_epochs=1",
+        "--trainer.enable_progress_bar=false",
+        "--ckpt_path=auto",
+        "--trainer.callbacks+=mpo_lightning.training.StepCheckpoint",
+        "--trainer.callbacks.every_n_train_steps=2",
+        *more,
+    ]
 
 
 def begun(folder: Path) -> bool:

@@ -7,8 +7,9 @@ from mpo_lightning.commands import data as commands
 
 
 def mixed_shards(folder: Path, root: Path) -> Path:
-    """Thirteen pairs with one, two and no pictures, and one that is too long: text-only pairs meet others in a step, a rank is
-    alone with the bad record, and the last step is partial."""
+    """Thirteen pairs with one, two and no pictures, and one that is too long: text-only pairs meet others in a step, a
+    rank is alone with the bad record, and the last step is partial.
+    """
     rows = []
     for number in range(13):
         picture = {0: ["photos/horse.jpg"], 1: [], 2: ["diagrams/clock0.png", "diagrams/shapes0.png"]}[number % 3]

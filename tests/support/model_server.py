@@ -1,6 +1,8 @@
-"""A server that speaks OpenAI's protocol, with a real model behind it: chats with pictures, unfinished last turns, text completions, top_k and seeds.
+"""A server that speaks OpenAI's protocol, with a real model behind it: chats with pictures, unfinished last turns, text
+completions, top_k and seeds.
 
-It reads pictures out of data URLs and answers with `generate`; an answer depends on its request alone. A test may make it misbehave, by the number of the request.
+It reads pictures out of data URLs and answers with `generate`; an answer depends on its request alone. A test may make
+it misbehave, by the number of the request.
 """
 
 import base64

@@ -1,4 +1,5 @@
-"""The straightforward step, which the fast one has to equal: two full padded sequences a pair, as in the reference code.
+"""The straightforward step, which the fast one has to equal: two full padded sequences a pair, as in the reference
+code.
 
 Pictures are encoded once for each answer, logits are built for every position, attention is transformers' own.
 """

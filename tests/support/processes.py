@@ -20,7 +20,9 @@ QUIET = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def free_port() -> int:
-    """Below those that the system gives to connections, one of which would have it before a process has started that is to listen there."""
+    """Below those that the system gives to connections, one of which would have it before a process has started that is
+    to listen there.
+    """
     for port in random.SystemRandom().sample(range(10_000, 32_000), 100):
         with socket.socket() as found, suppress(OSError):
             found.bind(("127.0.0.1", port))
@@ -30,9 +32,17 @@ def free_port() -> int:
 
 @contextmanager
 def started(*command: str, env: dict[str, str] | None = None, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process that is killed when the block ends with all that it started, stopped ones and those in sessions of their own too."""
-    settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace",
-                                "start_new_session": True}  # fmt: skip
+    """A process that is killed when the block ends with all that it started, stopped ones and those in sessions of
+    their own too.
+    """
+    settings: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+        "errors": "replace",
+        "start_new_session": True,
+    }
     mark = f"started-{uuid.uuid4().hex}"
     process = subprocess.Popen(command, env=os.environ | QUIET | (env or {}) | {MARK: mark}, **(settings | options))
     process.mark = mark  # type: ignore[attr-defined]
@@ -48,7 +58,9 @@ def started(*command: str, env: dict[str, str] | None = None, **options: Any) ->
 
 
 def members(process: subprocess.Popen[str], local_rank: int | None = None) -> list[int]:
-    """The process and all that it started, directly or not, as far as they live; or those of a rank that a launcher started."""
+    """The process and all that it started, directly or not, as far as they live; or those of a rank that a launcher
+    started.
+    """
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -76,8 +88,15 @@ def run_apart(*command: str, seconds: float = 300, **options: Any) -> subprocess
 
 def torchrun(processes: int, *arguments: str, seconds: float = 300) -> str:
     """Runs a module or file in several processes and returns their output."""
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_addr=127.0.0.1",
-               f"--master_port={free_port()}", *arguments]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nproc_per_node={processes}",
+        "--master_addr=127.0.0.1",
+        f"--master_port={free_port()}",
+        *arguments,
+    ]
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
     with started(*command, cwd=TESTS, env={"PYTHONPATH": path}) as process:
         output = finish(process, seconds)

@@ -19,7 +19,9 @@ def make_run(
     trainer: dict[str, Any] | None = None,
     **module: Any,
 ):
-    """A trainer, a module and a data module; SGD, two micro-batches of two pairs a step, pictures of few tiles unless told otherwise."""
+    """A trainer, a module and a data module; SGD, two micro-batches of two pairs a step, pictures of few tiles unless
+    told otherwise.
+    """
     settings: dict[str, Any] = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=0.05)} | module
     options = {
         "global_batch_size": 4,

@@ -2,7 +2,8 @@
 
     torchrun --nproc_per_node N -m support.strategies FOLDER VARIANT[@CHECKPOINT] ...    (in tests/)
 
-runs variants one after the other in the same processes; each leaves metrics.csv and checkpoints of steps 0, 2, 4 in FOLDER/N/VARIANT.
+runs variants one after the other in the same processes; each leaves metrics.csv and checkpoints of steps 0, 2, 4 in
+FOLDER/N/VARIANT.
 """
 
 import sys
@@ -49,7 +50,7 @@ def strategy(name: str) -> Any:
 
 
 def run(folder: Path, variant: str, devices: int, resume: str | None = None) -> MPOModule:
-    """Trains a variant on FOLDER/shards from FOLDER/model0, with FOLDER/model1 as reference; `resume` is a checkpoint."""
+    """Trains a variant on FOLDER/shards from FOLDER/model0, with the reference FOLDER/model1; may resume."""
     kind, module, trainer = VARIANTS[variant]
     settings = {"reference": str(folder / "model1")} | module
     many = {"devices": devices, "strategy": strategy(kind)} if devices > 1 or TorchElasticEnvironment.detect() else {}

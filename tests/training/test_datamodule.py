@@ -98,9 +98,13 @@ def test_a_step_without_any_pair_changes_nothing_and_logs_no_loss(
     tmp_path: Path, tiny_folder: Path, long_shards: Path
 ) -> None:
     trainer, module, data = make_run(
-        tmp_path, tiny_folder, long_shards, data={"on_bad_record": "quarantine", "global_batch_size": 1, "micro_batch_size": 1}, warmup_ratio=0.0,
+        tmp_path,
+        tiny_folder,
+        long_shards,
+        data={"on_bad_record": "quarantine", "global_batch_size": 1, "micro_batch_size": 1},
+        warmup_ratio=0.0,
         optimizer=lambda groups: torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1),
-    )  # fmt: skip
+    )
     weights = []
 
     class Look(L.Callback):
@@ -137,9 +141,17 @@ def test_the_trainer_gets_its_settings_back(tmp_path: Path, tiny_folder: Path, s
 def test_devices_that_would_idle_are_told(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     *_, data = make_run(tmp_path, tiny_folder, shards / "train", data={"global_batch_size": 3, "micro_batch_size": 1})
     data.trainer = SimpleNamespace(
-        world_size=8, global_rank=0, is_global_zero=True, log_dir=str(tmp_path), default_root_dir=str(tmp_path), precision="32-true",
-        overfit_batches=0.0, limit_train_batches=1.0, accumulate_grad_batches=1, max_epochs=1,
-    )  # fmt: skip
+        world_size=8,
+        global_rank=0,
+        is_global_zero=True,
+        log_dir=str(tmp_path),
+        default_root_dir=str(tmp_path),
+        precision="32-true",
+        overfit_batches=0.0,
+        limit_train_batches=1.0,
+        accumulate_grad_batches=1,
+        max_epochs=1,
+    )
     with pytest.warns(UserWarning, match="leaves 5 of 8 devices without a pair in every step"):
         data.setup("fit")
 

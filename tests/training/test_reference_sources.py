@@ -223,8 +223,23 @@ def test_a_killed_pass_goes_on_with_other_processes_and_ends_the_same(
 ) -> None:
     shards = tmp_path / "shards"
     commands.shard(str(sample_meta), str(shards), validation=0.125, workers=1)
-    arguments = [sys.executable, "-m", "mpo_lightning", "data", "reference", "--model", str(tiny_folder), "--shards", str(shards / "train"),
-                 "--precision=32-true", "--accelerator=cpu", "--max_tiles=2", "--max_length=1024", "--num_workers=0", "--micro_batch_size=2"]  # fmt: skip
+    arguments = [
+        sys.executable,
+        "-m",
+        "mpo_lightning",
+        "data",
+        "reference",
+        "--model",
+        str(tiny_folder),
+        "--shards",
+        str(shards / "train"),
+        "--precision=32-true",
+        "--accelerator=cpu",
+        "--max_tiles=2",
+        "--max_length=1024",
+        "--num_workers=0",
+        "--micro_batch_size=2",
+    ]
     process = subprocess.Popen(
         [*arguments, "--devices=1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -256,10 +271,12 @@ def test_features_are_shared_only_where_nothing_of_the_pictures_is_trained(
 ) -> None:
     write_tiny_model(tmp_path / "other", seed=1)
     for options, shared in (
-        ({"freeze": ["vision_tower", "projector"]}, True), ({"freeze": ["vision_tower"]}, False), ({"lora": Lora(rank=2)}, True),
+        ({"freeze": ["vision_tower", "projector"]}, True),
+        ({"freeze": ["vision_tower"]}, False),
+        ({"lora": Lora(rank=2)}, True),
         ({"freeze": ["vision_tower", "projector"], "reference": str(tmp_path / "other")}, False),
         ({"freeze": ["vision_tower", "projector"], "preference": TRDPO()}, False),
-    ):  # fmt: skip
+    ):
         _, module, data = make_run(tmp_path, tiny_folder, cached_shards / "train", **options)
         assert module.shares_features is shared
         module.configure_model()
@@ -280,10 +297,19 @@ def test_with_its_adapters_off_the_policy_is_its_own_reference(
     for source in ("model", "adapter"):
         L.seed_everything(0)
         trainer, module, data = make_run(
-            tmp_path / source, tiny_folder, cached_shards / "train", reference_source=source, lora=Lora(rank=4, dropout=0.1), gradient_checkpointing=True,
+            tmp_path / source,
+            tiny_folder,
+            cached_shards / "train",
+            reference_source=source,
+            lora=Lora(rank=4, dropout=0.1),
+            gradient_checkpointing=True,
             optimizer=lambda groups: torch.optim.SGD(groups, lr=5.0),
-            trainer={"max_steps": 3, "max_epochs": None, "callbacks": [StartupCheck(), ExportPolicy(str(tmp_path / f"{source}-export"))]},
-        )  # fmt: skip
+            trainer={
+                "max_steps": 3,
+                "max_epochs": None,
+                "callbacks": [StartupCheck(), ExportPolicy(str(tmp_path / f"{source}-export"))],
+            },
+        )
         trainer.fit(module, data)
         assert (module.reference is None) == (source == "adapter")
         names = {name for name, parameter in module.policy.named_parameters() if parameter.requires_grad}
@@ -322,8 +348,10 @@ def test_merged_weights_are_base_plus_scaled_product(tiny_folder: Path) -> None:
 
 def test_impossible_combinations_are_refused(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
     for options, words in (
-        ({}, "the policy without its adapters"), ({"lora": Lora(), "reference": "elsewhere"}, "the policy without its adapters"),
-        ({"lora": Lora(), "preference": TRDPO()}, "TR-DPO moves its reference"), ({"keep_logits_gib": -1.0}, "keep_logits_gib must be"),
-    ):  # fmt: skip
+        ({}, "the policy without its adapters"),
+        ({"lora": Lora(), "reference": "elsewhere"}, ("the policy without its adapters")),
+        ({"lora": Lora(), "preference": TRDPO()}, "TR-DPO moves its reference"),
+        ({"keep_logits_gib": -1.0}, "keep_logits_gib must be"),
+    ):
         with pytest.raises(InputError, match=words):
             make_run(tmp_path, tiny_folder, cached_shards / "train", **{"reference_source": "adapter", **options})

@@ -113,13 +113,23 @@ def test_the_policy_trains_and_the_reference_stays_in_eval(tmp_path: Path, shard
 
     class Look(L.Callback):
         def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
-            modes.append((pl_module.policy.training, pl_module.policy.model.model.vision_tower.training, pl_module.reference.training,
-                          any(module.training for module in pl_module.reference.modules())))  # fmt: skip
+            modes.append(
+                (
+                    pl_module.policy.training,
+                    pl_module.policy.model.model.vision_tower.training,
+                    pl_module.reference.training,
+                    any(module.training for module in pl_module.reference.modules()),
+                )
+            )
 
     trainer, module, data = make_run(
-        tmp_path, tiny_folder, shards / "train", freeze=["vision_tower"], data={"validation": str(shards / "validation")},
+        tmp_path,
+        tiny_folder,
+        shards / "train",
+        freeze=["vision_tower"],
+        data={"validation": str(shards / "validation")},
         trainer={"max_steps": 3, "max_epochs": None, "callbacks": [Look()], "val_check_interval": 2},
-    )  # fmt: skip
+    )
     before = load_model(tiny_folder).state_dict()
     trainer.fit(module, data)
     assert set(modes) == {(True, False, False, False)} and len(modes) == 6
@@ -134,9 +144,13 @@ def test_gradient_checkpointing_changes_nothing(tmp_path: Path, shards: Path, ti
     for checkpointing in (False, True):
         recorder = Recorder()
         trainer, module, data = make_run(
-            tmp_path / str(checkpointing), tiny_folder, shards / "train", gradient_checkpointing=checkpointing, drop_path=0.3,
+            tmp_path / str(checkpointing),
+            tiny_folder,
+            shards / "train",
+            gradient_checkpointing=checkpointing,
+            drop_path=0.3,
             trainer={"max_steps": 1, "max_epochs": None, "callbacks": [recorder]},
-        )  # fmt: skip
+        )
         trainer.fit(module, data)
         assert module.policy.model.model.language_model.gradient_checkpointing is checkpointing
         gradients.append(recorder.gradients[0])
@@ -218,9 +232,13 @@ def test_drop_path_does_not_depend_on_the_cut(tmp_path: Path, shards: Path, tiny
     losses = []
     for size in (1, 4):
         trainer, module, data = make_run(
-            tmp_path / str(size), tiny_folder, shards / "train", drop_path=0.9, data={"micro_batch_size": size, "global_batch_size": 4},
+            tmp_path / str(size),
+            tiny_folder,
+            shards / "train",
+            drop_path=0.9,
+            data={"micro_batch_size": size, "global_batch_size": 4},
             trainer={"max_steps": 3, "max_epochs": None},
-        )  # fmt: skip
+        )
         trainer.fit(module, data)
         losses.append((logged(tmp_path / str(size), "train/loss"), logged(tmp_path / str(size), "train/gradient_norm")))
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5) and losses[0][1] == pytest.approx(

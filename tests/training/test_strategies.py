@@ -1,5 +1,7 @@
-"""Whole models, pieces of them, and one process: the same numbers on the same global batches, with text-only rows, a record set aside on
-one rank, a partial last step, clipping, and every kind of reference. And checkpoints of sharded runs."""
+"""Whole models, pieces of them, and one process: the same numbers on the same global batches, with text-only rows, a
+record set aside on one rank, a partial last step, clipping, and every kind of reference. And checkpoints of sharded
+runs.
+"""
 
 import json
 import os
@@ -48,9 +50,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
         write_tiny_model(folder / f"model{seed}", seed=seed)
     with pytest.raises(SystemExit, match="3"):
         commands.reference(
-            str(folder / "model1"), str(folder / "shards/train"), precision="32-true", accelerator="cpu", devices="1", max_tiles=2, max_length=1024,
-            on_bad="quarantine", num_workers=0,
-        )  # fmt: skip
+            str(folder / "model1"),
+            str(folder / "shards/train"),
+            precision="32-true",
+            accelerator="cpu",
+            devices="1",
+            max_tiles=2,
+            max_length=1024,
+            on_bad="quarantine",
+            num_workers=0,
+        )
     return folder
 
 
@@ -232,9 +241,22 @@ def test_the_table_of_pieces_does_not_lead_elsewhere(sharded: Path) -> None:
 
 
 def test_a_sharded_checkpoint_does_not_resume_a_run_on_one_device(folder: Path, sharded: Path, root: Path) -> None:
-    command = [sys.executable, "-m", "mpo_lightning", "fit", "--config", str(root / "configs/base.yaml"), "--config", str(root / "configs/recipe/mpo.yaml"),
-               "--trainer.accelerator=cpu", "--trainer.precision=32-true", f"--model.policy={folder / 'model0'}", f"--data.train={folder / 'shards/train'}",
-               f"--trainer.default_root_dir={sharded.parent}", f"--ckpt_path={sharded}"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "mpo_lightning",
+        "fit",
+        "--config",
+        str(root / "configs/base.yaml"),
+        "--config",
+        str(root / "configs/recipe/mpo.yaml"),
+        "--trainer.accelerator=cpu",
+        "--trainer.precision=32-true",
+        f"--model.policy={folder / 'model0'}",
+        f"--data.train={folder / 'shards/train'}",
+        f"--trainer.default_root_dir={sharded.parent}",
+        f"--ckpt_path={sharded}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "is of a sharded run; go on with configs/strategy/fsdp2.yaml" in done.stderr

@@ -18,12 +18,31 @@ pytestmark = pytest.mark.slow
 def fit(folder: Path, root: Path, devices: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`mpo fit` from a shell, on the mixed shards."""
     overlays = ["base", "recipe/mpo", *(["strategy/ddp_cpu"] if devices > 1 else [])]
-    command = [sys.executable, "-m", "mpo_lightning", "fit", *(part for name in overlays for part in ("--config", str(root / f"configs/{name}.yaml"))),
-               "--trainer.accelerator=cpu", f"--trainer.devices={devices}", "--trainer.precision=32-true", "--trainer.max_epochs=2",
-               f"--model.policy={folder / 'model0'}", f"--model.reference={folder / 'model1'}", "--model.drop_path=0", "--model.gradient_checkpointing=false",
-               "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.05", "--model.optimizer.weight_decay=0",
-               f"--data.train={folder / 'data/out/train'}", f"--data.validation={folder / 'data/out/train'}", "--data.global_batch_size=4",
-               "--data.micro_batch_size=1", "--data.num_workers=0", "--data.max_length=1024", *arguments]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "mpo_lightning",
+        "fit",
+        *(part for name in overlays for part in ("--config", str(root / f"configs/{name}.yaml"))),
+        "--trainer.accelerator=cpu",
+        f"--trainer.devices={devices}",
+        "--trainer.precision=32-true",
+        "--trainer.max_epochs=2",
+        f"--model.policy={folder / 'model0'}",
+        f"--model.reference={folder / 'model1'}",
+        "--model.drop_path=0",
+        "--model.gradient_checkpointing=false",
+        "--model.optimizer=torch.optim.SGD",
+        "--model.optimizer.lr=0.05",
+        "--model.optimizer.weight_decay=0",
+        f"--data.train={folder / 'data/out/train'}",
+        f"--data.validation={folder / 'data/out/train'}",
+        "--data.global_batch_size=4",
+        "--data.micro_batch_size=1",
+        "--data.num_workers=0",
+        "--data.max_length=1024",
+        *arguments,
+    ]
     return run_apart(*command, cwd=folder)
 
 
@@ -58,7 +77,9 @@ def runs(folder: Path, root: Path) -> dict[int, Path]:
 
 
 def test_one_process_goes_on_where_two_stopped(runs: dict[int, Path], folder: Path, root: Path) -> None:
-    """Killed after five of eight steps, in the middle of the second epoch; the cut of a step and Lightning's counters differ."""
+    """Killed after five of eight steps, in the middle of the second epoch; the cut of a step and Lightning's counters
+    differ.
+    """
     (saved,) = runs[2].rglob("epoch=1-step=5.ckpt")
     done = fit(
         folder,
@@ -85,8 +106,22 @@ def test_a_bad_record_of_one_rank_stops_both_with_one_sentence(folder: Path, roo
     assert sentence.startswith("mpo: record 'set-00000007' of ")
 
 
-@pytest.mark.parametrize("name", ["loss", "loss_preference", "loss_quality", "loss_generation", "margin", "rewards_chosen", "logps_rejected",
-                                  "delta", "gradient_norm", "tokens_chosen", "pairs"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "loss",
+        "loss_preference",
+        "loss_quality",
+        "loss_generation",
+        "margin",
+        "rewards_chosen",
+        "logps_rejected",
+        "delta",
+        "gradient_norm",
+        "tokens_chosen",
+        "pairs",
+    ],
+)
 def test_every_step_is_the_same(runs: dict[int, Path], name: str) -> None:
     one, two = (logged(runs[devices], f"train/{name}") for devices in (1, 2))
     assert len(one) == len(two) == 8  # two epochs of 4 + 4 + 4 + 2 planned pairs, one of them set aside

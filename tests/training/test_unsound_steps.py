@@ -1,4 +1,6 @@
-"""A step whose loss or gradient is no number, or explodes, stops the run before it is taken, on every rank, and its records are named."""
+"""A step whose loss or gradient is no number, or explodes, stops the run before it is taken, on every rank, and its
+records are named.
+"""
 
 import json
 import sys
@@ -101,9 +103,15 @@ def test_a_limit_that_makes_no_sense_is_refused(values: dict) -> None:
 def explode(folder: Path, tiny_folder: Path, shards: Path, steps: int = -1, resume: Path | None = None) -> None:
     checkpoints = StepCheckpoint(folder / "checkpoints", every_n_train_steps=1, save_top_k=-1)
     trainer, model, data = make_run(
-        folder, tiny_folder, shards / "train", data={"global_batch_size": 4}, trainer={"callbacks": [checkpoints], "max_steps": steps},
-        optimizer=lambda groups: torch.optim.SGD(groups, lr=0.3, maximize=True), warmup_ratio=0.0, loss_limit=LossLimit(factor=2, steps=2),
-    )  # fmt: skip
+        folder,
+        tiny_folder,
+        shards / "train",
+        data={"global_batch_size": 4},
+        trainer={"callbacks": [checkpoints], "max_steps": steps},
+        optimizer=lambda groups: torch.optim.SGD(groups, lr=0.3, maximize=True),
+        warmup_ratio=0.0,
+        loss_limit=LossLimit(factor=2, steps=2),
+    )
     # Uphill, so that the loss rises without chaos. The rate must not depend on where the run is to end.
     model._total_steps = lambda: 1000
     trainer.fit(model, data, ckpt_path=resume)

@@ -1,4 +1,6 @@
-"""Extract and compare final answers: pure functions of strings, which never raise, never run what they read and take bounded time."""
+"""Extract and compare final answers: pure functions of strings, which never raise, never run what they read and take
+bounded time.
+"""
 
 from mpo_lightning.answers.check import check
 from mpo_lightning.answers.equality import equivalent

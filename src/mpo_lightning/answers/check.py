@@ -56,7 +56,10 @@ def _decide(text: str, question: Question) -> Verdict:
 
 
 def _check_text(text: str, question: Question) -> Verdict:
-    """Words: equal, or the right ones within a short answer. Other words are wrong as an answer of one or two, and undecided in running text."""
+    """Words: equal, or the right ones within a short answer.
+
+    Other words are wrong as an answer of one or two, and undecided in running text.
+    """
     verdict = _check_expression(text, question)
     if verdict.correct:
         return verdict
@@ -227,7 +230,9 @@ def _check_expression(text: str, question: Question) -> Verdict:
 
 
 def _unequal(said: Extraction, golds: list[str], found: list[str], precision: int | None) -> Verdict:
-    """Of an answer none of whose readings equals the right one: a number among words is read as numbers are, and words that remain leave it open."""
+    """Of an answer none of whose readings equals the right one: a number among words is read as numbers are, and words
+    that remain leave it open.
+    """
     if golds and any(units_differ(golds[0], reading) for reading in [said.text, *found]):
         return Verdict(None, said.text, None, f"{said.rule}/another unit", 0.5)
     wanted = parse_number(golds[0]) if golds else None

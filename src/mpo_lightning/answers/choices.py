@@ -10,14 +10,17 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LETTER_LIST = re.compile(r"\(?[A-Z]\)?(?:\s*(?:,|;|/|&|and|or)\s*\(?[A-Z]\)?)+\.?")
 BRACKETED = re.compile(r"[(（\[{【]\s?([A-Z])\s?[)）\]}】]")
 LEADING = re.compile(
-    r"^[\s\"'`(\[{（$]*(?:\\text\s?\{|\\mathrm\s?\{|\\textbf\s?\{)?\(?([A-Z])\)?(?=$|[\s.,:;)\]}）\"'`$\\—-]|选项|项|[。，、])(?!\s+[a-z]{2,}\s[a-z]+\s[a-z])"
+    r"^[\s\"'`(\[{（$]*(?:\\text\s?\{|\\mathrm\s?\{|\\textbf\s?\{)?\(?([A-Z])\)?(?=$|[\s.,:;)\]}）\"'`$\\—-]|选项|项"
+    r"|[。，、])(?!\s+[a-z]{2,}\s[a-z]+\s[a-z])"
 )
 NAMED = re.compile(
-    r"(?:\b(?:[Oo]ption|[Cc]hoice|[Ll]etter|[Aa]nswer|[Ss]elect|[Cc]hoose|[Cc]hose|[Pp]ick)s?|选项|答案)\s*(?:is|of|:)?\s*\**"
+    r"(?:\b(?:[Oo]ption|[Cc]hoice|[Ll]etter|[Aa]nswer|[Ss]elect|[Cc]hoose|[Cc]hose|[Pp]ick)s?|选项|答案)\s*(?:is|of"
+    r"|:)?\s*\**"
     r"(?:(?=[(\[][A-Za-z][)\]])[(\[]|[\"'`]?(?=[A-Z]))([A-Za-z])(?![A-Za-z'’])"
 )
 BEHIND_LETTER = re.compile(
-    r"^[\s\"'`(\[（$*]*(?:\\text\s?\{|\\mathrm\s?\{|\\textbf\s?\{)?\(?(?:(A\s?[:：])|[A-Z]\)?\}?[.,:;)\]}）、：\s-]+)\s*([^\n]{1,80})$"
+    r"^[\s\"'`(\[（$*]*(?:\\text\s?\{|\\mathrm\s?\{|\\textbf\s?\{)?\(?(?:(A\s?[:：])"
+    r"|[A-Z]\)?\}?[.,:;)\]}）、：\s-]+)\s*([^\n]{1,80})$"
 )
 """A letter and the words beside it; "A:" may stand for "answer"."""
 PREFERRED = re.compile(r"\b(?:over|than)\s+(?:[Oo]ption\s+)?[(]?$")
@@ -25,7 +28,8 @@ PREFERRED = re.compile(r"\b(?:over|than)\s+(?:[Oo]ption\s+)?[(]?$")
 ALONE = re.compile(r"(?<![A-Za-z0-9∠△∆°'’.=+\-/*^_\\$])([A-Z])(?=$|[.,;:!)\]。](?:\s|$)|\s*$)")
 
 BESIDE = re.compile(
-    r"\b(?:points?|at|through|cent(?:er|re)|circle|angles?|lines?|segments?|sides?|triangles?|vertex|vertices|vertexes|samples?|from|[A-Z]\s+(?:and|or|to))\s+$"
+    r"\b(?:points?|at|through|cent(?:er|re)|circle|angles?|lines?|segments?|sides?|triangles?|vertex|vertices"
+    r"|vertexes|samples?|from|[A-Z]\s+(?:and|or|to))\s+$"
 )
 """In front of a letter that names a thing in the picture."""
 LETTERED = re.compile(r"(?<![A-Za-z])[A-H](?![A-Za-z'])(?=.*[a-z]{2})|[a-z]{2}.*(?<![A-Za-z])[A-H](?![A-Za-z'])")

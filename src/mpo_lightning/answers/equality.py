@@ -21,9 +21,10 @@ REPEATING = re.compile(r"[\s$]*(\d{0,9})\.(\d{0,9})\\(?:overline|bar|dot)\s*\{?\
 def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool | None:
     """Whether a prediction is the gold answer.
 
-    Numbers are equal as numbers (thousands separators, fractions, decimals), formulas wherever their symbols are put in, lists and sets in any
-    order, tuples and matrices entry by entry, equations and inequalities up to a factor. A value for an unknown (x = 3) equals the bare value. A percent
-    sign is a unit. A decimal equals an exact number that rounds to it, where it has at least `precision` decimals, or two and is the gold answer.
+    Numbers are equal as numbers (thousands separators, fractions, decimals), formulas wherever their symbols are put
+    in, lists and sets in any order, tuples and matrices entry by entry, equations and inequalities up to a factor. A
+    value for an unknown (x = 3) equals the bare value. A percent sign is a unit. A decimal equals an exact number that
+    rounds to it, where it has at least `precision` decimals, or two and is the gold answer.
 
     Args:
         gold: LaTeX or plain text.
@@ -31,8 +32,8 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
         precision: decimals from which a rounded number is taken for an exact one; None is three.
 
     Returns:
-        None where either side is not understood and their texts differ, for a percentage beside its fraction of one, and for a rounded number of too few
-        decimals.
+        None where either side is not understood and their texts differ, for a percentage beside its fraction of one,
+        and for a rounded number of too few decimals.
     """
     if _text(gold) == _text(prediction):
         return bool(_text(gold))

@@ -1,8 +1,9 @@
 """The number that an expression is where its symbols have given values.
 
-Two expressions are equal when they give the same numbers at several points (the identity test of Schwartz and Zippel): no algebra system, no code
-that is run, a time proportional to the expression. What has no number (a sum over k, an unknown function) gets one from a hash of its parts, so that
-it equals itself in another order of terms and nothing else.
+Two expressions are equal when they give the same numbers at several points (the identity test of Schwartz and Zippel):
+no algebra system, no code that is run, a time proportional to the expression. What has no number (a sum over k, an
+unknown function) gets one from a hash of its parts, so that it equals itself in another order of terms and nothing
+else.
 """
 
 import cmath
@@ -142,8 +143,9 @@ def _factorial(value: Value) -> Value:
 
 @lru_cache(maxsize=4096)
 def _hashed(name: str, point: int) -> float:
-    """A number between 0.5 and 2.5, another one for every name and point; at the second point negative, at the third beyond 3.2, so that |x| is not x
-    and arcsin(sin x) neither."""
+    """A number between 0.5 and 2.5, another one for every name and point; at the second point negative, at the third
+    beyond 3.2, so that |x| is not x and arcsin(sin x) neither.
+    """
     digest = hashlib.blake2b(f"{point}{name}".encode(), digest_size=8).digest()
     number = 0.5 + 2 * int.from_bytes(digest) / 2**64
     return (number, -number, 2.7 + number)[point]

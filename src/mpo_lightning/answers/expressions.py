@@ -1,8 +1,10 @@
-"""A parser for the mathematics of final answers: LaTeX or plain, numbers, formulas, lists, intervals, matrices, relations.
+"""A parser for the mathematics of final answers: LaTeX or plain, numbers, formulas, lists, intervals, matrices,
+relations.
 
 A tree is nested tuples whose first item is the head:
-    ("num", Fraction) ("sym", name) ("neg", a) ("add", a, b) ("mul", a, b) ("div", a, b) ("pow", a, b) ("fact", a) ("pm", a)
-    ("call", name, *arguments) ("group", opening, closing, *items) ("matrix", row, ...) ("union", a, b) ("rel", sign, a, b) ("list", *items)
+    ("num", Fraction) ("sym", name) ("neg", a) ("add", a, b) ("mul", a, b) ("div", a, b) ("pow", a, b) ("fact", a)
+    ("pm", a) ("call", name, *arguments) ("group", opening, closing, *items) ("matrix", row, ...) ("union", a, b)
+    ("rel", sign, a, b) ("list", *items)
 Nothing is evaluated here. A source that is not understood gives None; depth and length are bounded.
 """
 

@@ -1,8 +1,9 @@
 """Where a response says its answer.
 
-In this order: the last of the places that announce an answer (\\boxed{...}, "Final answer:", "the answer is", 答案), whatever kind they are of; a
-response that is nothing but an answer; the sentence that concludes. The first rule of the reference code takes the first "Answer:" and one line,
-and so reads reasoning for answers (InternVL `extract_answer.py`, VLMEvalKit `utils.py`).
+In this order: the last of the places that announce an answer (\\boxed{...}, "Final answer:", "the answer is", 答案),
+whatever kind they are of; a response that is nothing but an answer; the sentence that concludes. The first rule of the
+reference code takes the first "Answer:" and one line, and so reads reasoning for answers (InternVL `extract_answer.py`,
+VLMEvalKit `utils.py`).
 """
 
 import re
@@ -20,7 +21,8 @@ SHORT = 700
 EMPHASIS = re.compile(r"\*\*|__(?=\w)|(?<=\w)__")
 SPECIAL = re.compile(r"</s>|<s>|<\|[a-z_]{1,20}\|>|<pad>|<unk>|\[/?INST\]", re.IGNORECASE)
 ANNOUNCED = re.compile(
-    r"(?:\bfinal\s+(?:answer|result)|\bcorrect\s+(?:answer|option|choice)(?:\s+letter)?|\b(?:the|my|our|an)\s+(?:\w+\s+)?(?:answer|option\s+letter|choice)|"
+    r"(?:\bfinal\s+(?:answer|result)|\bcorrect\s+(?:answer|option|choice)(?:\s+letter)?|\b(?:the|my|our"
+    r"|an)\s+(?:\w+\s+)?(?:answer|option\s+letter|choice)|"
     r"\banswer|\bans\b)"
     r"(?:\s+to\s+(?:the|this|your)\s+(?:\w+\s+)?(?:question|problem|equation))?"
     r"(?:\s+(?:would|should|must|will|could|can|might)\s+be(?:come)?|\s+(?:is|are|was|equals))?"
@@ -29,7 +31,8 @@ ANNOUNCED = re.compile(
     re.IGNORECASE,
 )
 CHINESE = re.compile(
-    r"(?:最终|正确|所以|因此|故)?(?:答案|选项|结果)\s{0,3}(?:应该|应)?(?P<mark>[是为:：]|选)\s{0,3}[:：]?|(?:故|应|因此|所以|正确的?)?选(?:择|项)?\s{0,2}[:：]?\s{0,2}(?=[(（]?[A-H](?![a-z]))"
+    r"(?:最终|正确|所以|因此|故)?(?:答案|选项|结果)\s{0,3}(?:应该|应)?(?P<mark>[是为:：]|选)\s{0,3}[:：]?|(?:故|应|因此|所以|正确的?)?选(?:择"
+    r"|项)?\s{0,2}[:：]?\s{0,2}(?=[(（]?[A-H](?![a-z]))"
 )
 BRACKETED = re.compile(r"\[answer\]|<answer>|####|[\"'](?:final_?)?answer[\"']\s*:", re.IGNORECASE)
 CLOSING = re.compile(r"</answer>.*|(?<=[\"'])\s*\}.*$", re.IGNORECASE)
@@ -38,24 +41,32 @@ FINAL = re.compile(r"\bfinal\s+answer\W{0,4}\s*(?:is\b)?\s{0,3}[:：]", re.IGNOR
 LONE = re.compile(r"\s*[(（]?[A-H][)）]?[.。]?\s*")
 LISTED = re.compile(r"^\s*[-•*]\s+")
 REFUSAL = re.compile(
-    r"\b(?:i\s+(?:can(?:no|')t|cannot|am\s+unable|'m\s+unable|do\s+not\s+(?:have|know)|don't\s+(?:have|know)|do\s+not\s+see|don't\s+see|apologi[sz]e)|"
-    r"i'm\s+(?:sorry|unable|not\s+(?:able|sure))|i\s+am\s+(?:sorry|not\s+(?:able|sure))|(?:it\s+is|it's|is|answer\s+is)\s+(?:not\s+possible|impossible|difficult|unclear|not\s+clear)|"
-    r"(?:not|in)\s*(?:enough|sufficient)\s+information|insufficient\s+information|can(?:no|')t\s+be\s+(?:determined|answered)|cannot\s+be\s+(?:determined|answered|calculated)|"
-    r"without\s+(?:additional|more|further|knowing|any|seeing|the)\b[^.]{0,60}|unable\s+to\s+(?:determine|answer|provide)|not\s+possible\s+to\s+(?:determine|answer|provide|know)|"
-    r"no\s+(?:image|information|context)\b[^.]{0,40}(?:provided|given|available)|(?:please|could\s+you)\s+(?:please\s+)?provide)|无法(?:确定|回答|判断|得出|计算)|不能确定|信息不足|n/a\b",
+    r"\b(?:i\s+(?:can(?:no|')t|cannot|am\s+unable|'m\s+unable|do\s+not\s+(?:have|know)|don't\s+(?:have|know)"
+    r"|do\s+not\s+see|don't\s+see|apologi[sz]e)|"
+    r"i'm\s+(?:sorry|unable|not\s+(?:able|sure))|i\s+am\s+(?:sorry|not\s+(?:able|sure))|(?:it\s+is|it's|is"
+    r"|answer\s+is)\s+(?:not\s+possible|impossible|difficult|unclear|not\s+clear)|"
+    r"(?:not|in)\s*(?:enough|sufficient)\s+information|insufficient\s+information|can(?:no|')t\s+be\s+(?:determined"
+    r"|answered)|cannot\s+be\s+(?:determined|answered|calculated)|"
+    r"without\s+(?:additional|more|further|knowing|any|seeing|the)\b[^.]{0,60}|unable\s+to\s+(?:determine|answer"
+    r"|provide)|not\s+possible\s+to\s+(?:determine|answer|provide|know)|"
+    r"no\s+(?:image|information|context)\b[^.]{0,40}(?:provided|given|available)|(?:please"
+    r"|could\s+you)\s+(?:please\s+)?provide)|无法(?:确定|回答|判断|得出|计算)|不能确定|信息不足|n/a\b",
     re.IGNORECASE,
 )
 CONCLUSION = re.compile(
-    r"(?:^|(?<=[\s,.;:*]))(?:therefore|thus|hence|so|consequently|in\s+conclusion|in\s+total|finally|as\s+a\s+result|accordingly|this\s+means|overall|to\s+summarize)\b|因此|所以|综上|故|总共|一共",
+    r"(?:^|(?<=[\s,.;:*]))(?:therefore|thus|hence|so|consequently|in\s+conclusion|in\s+total|finally|as\s+a\s+result"
+    r"|accordingly|this\s+means|overall|to\s+summarize)\b|因此|所以|综上|故|总共|一共",
     re.IGNORECASE,
 )
 
 STATED = re.compile(
-    r"(?:\b(?:is|are|was|were|be|equals)\b|[=≈:])\s*(?:approximately|about|around|only|exactly|equal\s+to|\$|:|\\[(\[])*\s*-?[\d.,]+(?:\s?\S{1,12}){0,2}[.)$]*$",
+    r"(?:\b(?:is|are|was|were|be|equals)\b|[=≈:])\s*(?:approximately|about|around|only|exactly|equal\s+to|\$|:"
+    r"|\\[(\[])*\s*-?[\d.,]+(?:\s?\S{1,12}){0,2}[.)$]*$",
     re.IGNORECASE,
 )
 REMAINING = re.compile(
-    rf"({WRITTEN})\s+(?:(?!on\b|the\b|to\b|at\b|in\b)[a-z]+\s+){{0,2}}(?:remain(?:s|ing)?|left)\b(?!\s+(?:side|of|hand))|\b(?:leaves|leaving)\b\D{{0,25}}\d",
+    rf"({WRITTEN})\s+(?:(?!on\b|the\b|to\b|at\b|in\b)[a-z]+\s+){{0,2}}(?:remain(?:s|ing)?|left)\b(?!\s+(?:side|of"
+    rf"|hand))|\b(?:leaves|leaving)\b\D{{0,25}}\d",
     re.IGNORECASE,
 )
 """What is left."""
@@ -69,12 +80,17 @@ RUN = re.compile(r"(.{1,8}?)\1{40,}", re.DOTALL)
 
 
 def _may_run(text: str) -> bool:
-    """Whether a text may hold a run: somewhere 24 characters have no more than the 8 of what is repeated. Quicker than to look for runs."""
+    """Whether a text may hold a run: somewhere 24 characters have no more than the 8 of what is repeated.
+
+    Quicker than to look for runs.
+    """
     return len(text) > 40 and any(len(set(text[place : place + 24])) <= 8 for place in range(0, len(text) - 23, 16))
 
 
 def clean(response: str) -> str:
-    """Without special tokens, the markup of bold words and the thoughts before </think>; full-width letters and digits as plain ones."""
+    """Without special tokens, the markup of bold words and the thoughts before </think>; full-width letters and digits
+    as plain ones.
+    """
     if len(response) > HEAD + TAIL:
         response = response[:HEAD] + "\n" + response[-TAIL:]
     if _may_run(response):
@@ -127,7 +143,9 @@ def announced(text: str) -> Extraction | None:
 
 
 def other_announcement(text: str, rule: str) -> str | None:
-    """The last box of a text whose answer stands behind "Final answer:", or what stands there where the answer is a box; None where one of both is missing."""
+    """The last box of a text whose answer stands behind "Final answer:", or what stands there where the answer is a
+    box; None where one of both is missing.
+    """
     if "boxed" not in text:
         return None
     if rule.startswith("final answer"):
@@ -159,12 +177,15 @@ def _behind(text: str, place: int) -> str:
 
 
 def _weak(text: str, match: re.Match[str], behind: str) -> bool:
-    """Announcements of something else: "the answer is not ...", "answer is in the form"; a question repeated from the prompt."""
+    """Announcements of something else: "the answer is not ...", "answer is in the form"; a question repeated from the
+    prompt.
+    """
     if re.search(r"\b(?:could|might|may|can)\b", match[0], re.IGNORECASE):
         return True
     return bool(
         re.match(
-            r"(?:not\s+(?:clear|given|provided|possible|among|shown|listed)|in\s+the\s+form|as\s+follows|based\s+on|the\s+question|below\b|obtained|found\s+by)",
+            r"(?:not\s+(?:clear|given|provided|possible|among|shown|listed)|in\s+the\s+form|as\s+follows|based\s+on"
+            r"|the\s+question|below\b|obtained|found\s+by)",
             behind,
             re.IGNORECASE,
         )
@@ -206,7 +227,9 @@ MOST_BOXES, LONGEST_BOX = 20, 2_000
 
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
-    """Place, end and content of every \\boxed{...}, its braces counted; one that the text's end cuts off is taken as it is."""
+    """Place, end and content of every \\boxed{...}, its braces counted; one that the text's end cuts off is taken as it
+    is.
+    """
     found: list[tuple[int, int, str]] = []
     for match in list(re.finditer(r"\\?(?:f|\\)?boxed\s?\{", text))[-MOST_BOXES:]:
         if found and match.start() < found[-1][1]:

@@ -1,4 +1,6 @@
-"""Options that a text mentions: by their words, or called right or wrong one by one ("A. red - incorrect", "option B is correct", "B选项正确")."""
+"""Options that a text mentions: by their words, or called right or wrong one by one ("A. red - incorrect", "option B is
+correct", "B选项正确").
+"""
 
 import re
 from functools import lru_cache
@@ -78,7 +80,9 @@ def equal_options(text: str, choices: tuple[str, ...]) -> list[int]:
 
 
 def mentioned_options(text: str, choices: tuple[str, ...]) -> list[int]:
-    """Options whose words stand in a text, those that are part of a longer one left out; several only where they are several."""
+    """Options whose words stand in a text, those that are part of a longer one left out; several only where they are
+    several.
+    """
     words = f" {words_of(text)} "
     if all(parse_number(choice) for choice in choices):
         words = f" {without_bounds(words).strip()} "
@@ -152,22 +156,29 @@ def _stems(text: str) -> set[str]:
 
 
 LINE = re.compile(
-    r"^[\s\-*•|✓✔✅]*(?:[Oo]ption\s+|选项\s?)?[(（]?(?P<letter>[A-H])(?:[)）.:：、|]|\s*[-–—]|\s+(?=is\b|\|))(?P<said>[^\n]{1,300})$",
+    r"^[\s\-*•|✓✔✅]*(?:[Oo]ption\s+|选项\s?)?[(（]?(?P<letter>[A-H])(?:[)）.:：、|]|\s*[-–—]|\s+(?=is\b"
+    r"|\|))(?P<said>[^\n]{1,300})$",
     re.MULTILINE,
 )
 WRONG = re.compile(
-    r"\b(?:incorrect|wrong|false|eliminated|ruled\s+out|(?:not|isn't)\s+(?:the\s+)?(?:correct|right|true))\b|错误|不正确|不对|不符合|✗|✘|❌|\b不选",
+    r"\b(?:incorrect|wrong|false|eliminated|ruled\s+out|(?:not|isn't)\s+(?:the\s+)?(?:correct|right|true))\b|错误|不正确"
+    r"|不对|不符合|✗|✘|❌|\b不选",
     re.IGNORECASE,
 )
 RIGHT = re.compile(
-    r"(?:[-–—:：|,，。.;；(（→]\s*|\bthis\s+is\s+(?:the\s+)?|^\s*is\s+(?:the\s+)?)(?:correct|right|true)\b(?!\s*-?\s*(?:side|hand|of|angle|triangle|that|to|for|end|half)\b)|(?<!不)正确|✓|✔|✅",
+    r"(?:[-–—:：|,，。.;；(（→]\s*|\bthis\s+is\s+(?:the\s+)?|^\s*is\s+(?:the\s+)?)(?:correct|right"
+    r"|true)\b(?!\s*-?\s*(?:side|hand|of|angle|triangle|that|to|for|end|half)\b)|(?<!不)正确|✓|✔|✅",
     re.IGNORECASE,
 )
 SPOKEN = re.compile(
-    r"(?:(?<![A-Za-z0-9∠△])(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+\**[(（]?(?P<named>[A-H])[)）]?\**|(?:\b[Ss]o\s|[Tt]herefore,?\s|[Tt]hus,?\s|[Oo]nly\s|^)[(（]?(?P<bare>[A-H])[)）]?)"
-    r"\s+(?:is|must\s+be|would\s+be|fits|works|matches|remains)(?=\s+(?:definitely\s+|clearly\s+|therefore\s+|indeed\s+)?(?:the\s+)?(?:only\s+|best\s+|most\s+)?(?P<verdict>correct|right|true)\b(?!\s*-?\s*(?:side|hand|of|angle|triangle))|[\s.!,]*$)"
+    r"(?:(?<![A-Za-z0-9∠△])(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+\**[(（]?(?P<named>[A-H])[)）]?\**|(?:\b[Ss]o\s"
+    r"|[Tt]herefore,?\s|[Tt]hus,?\s|[Oo]nly\s|^)[(（]?(?P<bare>[A-H])[)）]?)"
+    r"\s+(?:is|must\s+be|would\s+be|fits|works|matches|remains)(?=\s+(?:definitely\s+|clearly\s+|therefore\s+"
+    r"|indeed\s+)?(?:the\s+)?(?:only\s+|best\s+|most\s+)?(?P<verdict>correct|right|true)\b(?!\s*-?\s*(?:side|hand"
+    r"|of|angle|triangle))|[\s.!,]*$)"
     r"|\b[Oo]nly\s+(?:option\s+)?[(（]?(?P<only>[A-H])[)）]?\s+(?:fits|works|matches|remains|is\s+left)\b"
-    r"|\b(?:leaving|leaves)\s+(?:only\s+)?(?:us\s+with\s+)?(?:option\s+)?[(（]?(?P<left>[A-H])[)）]?(?=\s*(?:[.,!]|$|as\b))"
+    r"|\b(?:leaving|leaves)\s+(?:only\s+)?(?:us\s+with\s+)?(?:option\s+)?[(（]?(?P<left>[A-H])[)）]?(?=\s*(?:[.,!]|$"
+    r"|as\b))"
     r"|\b(?:it|answer)\s+must\s+be\s+(?:option\s+)?[(（]?(?P<must>[A-H])[)）]?(?=[.,!]|\s*$)"
     r"|(?:选项\s?(?P<han>[A-H])|(?P<item>[A-H])\s?(?:选项|项))\s?(?:是|为)?(?P<right>正确|对|符合)",
     re.MULTILINE,

@@ -80,7 +80,8 @@ NUMBER = re.compile(
     rf"(?:(?P<sign>[-+−–])\s{{0,2}})?(?:[$€£¥]\s{{0,2}})?"
     rf"(?:(?P<whole>\d+)\s(?P<n>\d+)\s?/\s?(?P<d>\d+)(?![\d/])"
     rf"|(?P<top>\d+)\s?/\s?(?P<bottom>\d+)(?![\d/])"
-    rf"|(?P<digits>{DIGITS})(?:\s?(?:[x×*·⋅]|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?\{{?(?P<power>[-+−]?\d{{1,3}})\}}?|[eE](?P<exponent>[-+]?\d{{1,3}})(?![\w]))?)"
+    rf"|(?P<digits>{DIGITS})(?:\s?(?:[x×*·⋅]|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?\{{?(?P<power>[-+−]?\d{{1,3}})\}}?"
+    rf"|[eE](?P<exponent>[-+]?\d{{1,3}})(?![\w]))?)"
 )
 PERCENT = re.compile(r"\s?\\?%|\s?(?:percent|pct)\b")
 SCALE = re.compile(r"\s{1,3}(hundred|thousand|million|billion|trillion|dozen)\b|([万亿])|([MKB])(?![A-Za-z])")
@@ -133,7 +134,9 @@ def find_numbers(text: str) -> list[Number]:
 
 @lru_cache(maxsize=4096)
 def parse_number(text: str) -> Number | None:
-    """The number that a whole short text is, with a unit or without: "12", "$4.50", "45 degrees", "seven"; otherwise None."""
+    """The number that a whole short text is, with a unit or without: "12", "$4.50", "45 degrees", "seven"; otherwise
+    None.
+    """
     text = text.strip().rstrip(".。").strip("$ ")
     if len(text) > 100:
         return None

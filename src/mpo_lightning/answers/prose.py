@@ -13,7 +13,8 @@ from mpo_lightning.answers.yes_no import UNSEEN, side_of
 LISTED = re.compile(r"^[ \t]*\(?([A-H])[).:][ \t][^\n]{0,200}$", re.MULTILINE)
 """Options repeated from the question."""
 HEAD = re.compile(
-    r",?\s+(?:while|whereas|compared\s+(?:to|with)|followed\s+by|than|because|since|rather\s+than|instead\s+of|so\s+that)\b",
+    r",?\s+(?:while|whereas|compared\s+(?:to|with)|followed\s+by|than|because|since|rather\s+than|instead\s+of"
+    r"|so\s+that)\b",
     re.IGNORECASE,
 )
 """Behind it stands what the subject is compared with."""
@@ -29,9 +30,9 @@ def is_listing(text: str) -> bool:
 def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | None:
     """The option that running text means.
 
-    A first line that is an option is the answer, its explanation behind it. Otherwise sentences that conclude are read first, then the first sentence of
-    a short text, then the last ones backwards; of each what stands behind its condition ("if krill increased, ..."). A statement about a yes-or-no
-    question affirms or denies.
+    A first line that is an option is the answer, its explanation behind it. Otherwise sentences that conclude are read
+    first, then the first sentence of a short text, then the last ones backwards; of each what stands behind its
+    condition ("if krill increased, ..."). A statement about a yes-or-no question affirms or denies.
     """
     if (marked := marked_option(text, len(choices))) is not None:
         return marked, "marked", 0.9
@@ -56,7 +57,9 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, floa
 
 
 def _of_several(sentence: str, choices: tuple[str, ...]) -> tuple[int, str, float] | None:
-    """The option that a sentence ends in where it holds several: its value, what its subject is, what stands behind its last "is" or "but"."""
+    """The option that a sentence ends in where it holds several: its value, what its subject is, what stands behind its
+    last "is" or "but".
+    """
     number = number_in(sentence)
     if number is not None:
         same = [

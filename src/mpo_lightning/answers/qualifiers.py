@@ -1,8 +1,10 @@
-"""What keeps words from being an answer: denials and asides ("not 5"), bounds ("less than 5", "4 or 5"), corrections ("wait, no").
+"""What keeps words from being an answer: denials and asides ("not 5"), bounds ("less than 5", "4 or 5"), corrections
+("wait, no").
 
-They matter most where the checker labels training pairs: "less than 5", "not 5" and "5 or 6" hold a 5, and none of them says 5. Bounds are taken out of a text
-before its number is read, so that "the number of bars below 40 is 3" says 3 and "more than 5 people" says nothing. The words of a correction also occur where
-nothing is taken back ("customers wait 5 minutes", "option A: this is wrong"), and what was announced before them is then the answer.
+They matter most where the checker labels training pairs: "less than 5", "not 5" and "5 or 6" hold a 5, and none of them
+says 5. Bounds are taken out of a text before its number is read, so that "the number of bars below 40 is 3" says 3 and
+"more than 5 people" says nothing. The words of a correction also occur where nothing is taken back ("customers wait 5
+minutes", "option A: this is wrong"), and what was announced before them is then the answer.
 """
 
 import re
@@ -11,21 +13,26 @@ from mpo_lightning.answers.extract import announced
 from mpo_lightning.answers.numbers import WRITTEN
 
 DENIAL = re.compile(
-    r"\b(?:not|never|no\s+longer|cannot|can't|neither|nor|incorrect|wrong|false|eliminated?|unlike|rather\s+than|instead\s+of|anything\s+but|nothing\s+to\s+do\s+with|"
+    r"\b(?:not|never|no\s+longer|cannot|can't|neither|nor|incorrect|wrong|false|eliminated?|unlike|rather\s+than"
+    r"|instead\s+of|anything\s+but|nothing\s+to\s+do\s+with|"
     r"no\s+evidence\s+(?:for|of)|(?:is|are|was|were|do|does|did|has|have|had|could|would|should)n't)\b|不是|不|并非|排除",
     re.IGNORECASE,
 )
 """In front of what is denied."""
 
 DENIED_BEHIND = re.compile(
-    r"[\s)）\]:.\"'*]{0,4}(?:(?:is|are|was|seems|looks|must\s+be|can\s+be|could\s+be|would\s+be)\s+)?(?:clearly\s+|also\s+|definitely\s+|therefore\s+|obviously\s+)?"
-    r"(?:not\b|wrong\b|incorrect\b|false\b|impossible\b|ruled\s+out|eliminated\b|excluded\b|out\s+of\s+the\s+question|isn't\b|cannot\b|can't\b|不对|错误|不正确|不成立|被排除|是错)",
+    r"[\s)）\]:.\"'*]{0,4}(?:(?:is|are|was|seems|looks|must\s+be|can\s+be|could\s+be|would\s+be)\s+)?(?:clearly\s+"
+    r"|also\s+|definitely\s+|therefore\s+|obviously\s+)?"
+    r"(?:not\b|wrong\b|incorrect\b|false\b|impossible\b|ruled\s+out|eliminated\b|excluded\b|out\s+of\s+the\s+question"
+    r"|isn't\b|cannot\b|can't\b|不对|错误|不正确|不成立|被排除|是错)",
     re.IGNORECASE,
 )
 """Behind it."""
 
 ASIDE = re.compile(
-    r"(?<=[^\s\\])\s*(?:\((?=[^()]{0,200}[A-Za-z]{2})[^()]{0,200}\)|[,;]?\s+(?:not|rather\s+than|instead\s+of|and\s+not|but\s+not|since|because|as\s+(?:the|there|we|it|shown)|given\s+that|which(?!\s+(?:is|equals)\s+[-$\d.,]+\s?\S{0,12}$)|i\.e|that\s+is|namely)\b.*)\s*[.。]?\s*$",
+    r"(?<=[^\s\\])\s*(?:\((?=[^()]{0,200}[A-Za-z]{2})[^()]{0,200}\)|[,;]?\s+(?:not|rather\s+than|instead\s+of"
+    r"|and\s+not|but\s+not|since|because|as\s+(?:the|there|we|it|shown)|given\s+that|which(?!\s+(?:is"
+    r"|equals)\s+[-$\d.,]+\s?\S{0,12}$)|i\.e|that\s+is|namely)\b.*)\s*[.。]?\s*$",
     re.IGNORECASE | re.DOTALL,
 )
 """What explains an answer behind it."""
@@ -40,7 +47,7 @@ ANSWER_NO = re.compile(
 
 
 def is_denied(before: str, behind: str = "") -> bool:
-    """Whether something is denied by the words in front of it ("not", without a "but" behind that) or right behind it."""
+    """Whether the words in front of something ("not", without a later "but") or right behind it deny it."""
     last = re.split(r"(?<!anything )\bbut\b|[.;,，。；]", before)[-1]
     return bool(DENIAL.search(last) or DENIED_BEHIND.match(behind))
 
@@ -62,7 +69,8 @@ _BOUND = (
 _HAN = "大于|小于|至少|至多|不超过|超过|不到|少于|多于|最多|最少|高于|低于|不是"
 
 COMPARISON = re.compile(
-    r"^\D{0,60}?(?:\b(?:(?:less|more|fewer|greater|larger|smaller|higher|lower|other)\s+than|at\s+(?:most|least)|up\s+to|between|over|under|above|below)\b|"
+    r"^\D{0,60}?(?:\b(?:(?:less|more|fewer|greater|larger|smaller|higher|lower|other)\s+than|at\s+(?:most|least)"
+    r"|up\s+to|between|over|under|above|below)\b|"
     rf"大于|小于|至少|至多|不超过)[^\d.]{{0,12}}\d|^\D{{0,60}}?[\d.,]+\s*(?:\w+\s+)?or\s+{_MORE}\b",
     re.IGNORECASE,
 )
@@ -72,7 +80,10 @@ SIGN = re.compile(r"^\D{0,60}?(?:[<>≤≥]|\\(?:leq?|geq?|lt|gt)\b)[^\d.]{0,12}
 """The same in signs."""
 
 OPERATED = re.compile(
-    r"\b(?:twice|double|triple|(?:half|third|quarter|square|cube|root|percent|multiple)\s+of)\s+(?:the\s+)?\$?\d[\d.,]*(?!.*(?:\bis\b|[=≈]))|^\W*\$?\d[\d.,]*\s+(?:more|less|fewer|greater|higher|lower)\s+than\s+\$?\d(?!.*(?:\bis\b|[=≈]))|\d\s*(?:squared|cubed|factorial|times\s+(?:as|the|more))\b(?!.*(?:\bis\b|[=≈]))",
+    r"\b(?:twice|double|triple|(?:half|third|quarter|square|cube|root|percent"
+    r"|multiple)\s+of)\s+(?:the\s+)?\$?\d[\d.,]*(?!.*(?:\bis\b|[=≈]))|^\W*\$?\d[\d.,]*\s+(?:more|less|fewer"
+    r"|greater|higher|lower)\s+than\s+\$?\d(?!.*(?:\bis\b|[=≈]))|\d\s*(?:squared|cubed|factorial|times\s+(?:as"
+    r"|the|more))\b(?!.*(?:\bis\b|[=≈]))",
     re.IGNORECASE | re.DOTALL,
 )
 """A number that a word calculates with."""
@@ -83,14 +94,16 @@ BOUNDED = re.compile(
     re.IGNORECASE,
 )
 RANGE = re.compile(
-    rf"(?<![\d.=+*/^-])(?<![=+*/^-]\s)(?P<low>{WRITTEN})\s?(?:to|or|~|～|到|至|或|[-–])\s?(?P<high>{WRITTEN})(?!\s?[=≈*/+^]|[\d.]*\d)",
+    rf"(?<![\d.=+*/^-])(?<![=+*/^-]\s)(?P<low>{WRITTEN})\s?(?:to|or|~|～|到|至|或"
+    rf"|[-–])\s?(?P<high>{WRITTEN})(?!\s?[=≈*/+^]|[\d.]*\d)",
     re.IGNORECASE,
 )
 LONGEST = 4000
 
 
 def is_bound(text: str, signs: bool = True) -> bool:
-    """Whether an answer is a bound, a denial or a calculation in words instead of a value: "less than 5", "not 5", "twice 5".
+    """Whether an answer is a bound, a denial or a calculation in words instead of a value: "less than 5", "not 5",
+    "twice 5".
 
     Args:
         text: the answer.
@@ -116,14 +129,17 @@ def _unless_falling(match: re.Match[str]) -> str:
 
 
 CORRECTION = re.compile(
-    r"(?:^|(?<=[.!?\n,;:—-])|(?<=[.!?\n,;:—-]\s))\s{0,3}(?:(?:oh|but|no|hmm+)\b,?\s+)?(?:wait|hold\s+on)\b(?=\s*[,.!?:…—-]|\s+(?:no|i|let|that|actually|it)\b)|"
-    r"\b(?:no\s+wait\b|actually,|correction\b|on\s+second\s+thought|i\s+made\s+(?:a|an)\s+(?:mistake|error)|scratch\s+that|my\s+mistake)|等等|不对，|更正",
+    r"(?:^|(?<=[.!?\n,;:—-])|(?<=[.!?\n,;:—-]\s))\s{0,3}(?:(?:oh|but|no|hmm+)\b,?\s+)?(?:wait"
+    r"|hold\s+on)\b(?=\s*[,.!?:…—-]|\s+(?:no|i|let|that|actually|it)\b)|"
+    r"\b(?:no\s+wait\b|actually,|correction\b|on\s+second\s+thought|i\s+made\s+(?:a|an)\s+(?:mistake|error)"
+    r"|scratch\s+that|my\s+mistake)|等等|不对，|更正",
     re.IGNORECASE,
 )
 """Takes back what was said before it."""
 
 DOUBT = re.compile(
-    r"\blet\s+me\s+(?:re(?:do|compute|calculate|consider|think|check)|correct)|\b(?:that|this)(?:\s+is|'s|\s+was)\s+(?:wrong|incorrect|not\s+right)",
+    r"\blet\s+me\s+(?:re(?:do|compute|calculate|consider|think|check)|correct)|\b(?:that|this)(?:\s+is|'s"
+    r"|\s+was)\s+(?:wrong|incorrect|not\s+right)",
     re.IGNORECASE,
 )
 """Takes it back where another answer follows; otherwise it is about an option, or a check that went well."""
@@ -155,7 +171,7 @@ SHORTEST = 15
 
 
 def corrected(text: str) -> str | None:
-    """What stands behind the last correction of a text that another answer follows; None where nothing is taken back."""
+    """The text after its last correction that another answer follows; None if nothing is taken back."""
     if len(text) < SHORTEST:
         return None
     small = text.lower()

@@ -8,7 +8,8 @@ from typing import Any
 from mpo_lightning.answers.numbers import parse_number
 
 OPTION = re.compile(
-    r"(?:^|(?<=[\n;,.?:： ]))[ \t]*[(（]?([A-H])(?:[)）]|[.:：](?=\s))[ \t]*([^\n]*?)(?=\n|[;,]?\s+[(（]?[B-H](?:[)）]|[.:：](?=\s))|$)"
+    r"(?:^|(?<=[\n;,.?:： ]))[ \t]*[(（]?([A-H])(?:[)）]|[.:：](?=\s))[ \t]*([^\n]*?)(?=\n|[;,]?\s+[(（]?[B-H](?:[)）]"
+    r"|[.:：](?=\s))|$)"
 )
 FORMULA = re.compile(r"[\\^=<>√π²³{}]|\d\s*[+*/-]\s*\d")
 
@@ -76,7 +77,8 @@ class Verdict:
 
 
 def question_of(row: dict[str, Any]) -> Question:
-    """What was asked, read off a prepared question: its `choices`, or the options that its text lists; otherwise the kind of its answer.
+    """What was asked, read off a prepared question: its `choices`, or the options that its text lists; otherwise the
+    kind of its answer.
 
     Args:
         row: with `question` and `answer`; `choices` and `precision` where the data set has them.
@@ -108,7 +110,9 @@ def question_of(row: dict[str, Any]) -> Question:
 
 
 def options_of(question: str) -> tuple[str, ...]:
-    """The options that a question's text lists as A., B., ... or (A), (B), ...; none where fewer than two follow each other."""
+    """The options that a question's text lists as A., B., ... or (A), (B), ...; none where fewer than two follow each
+    other.
+    """
     found: list[str] = []
     for letter, text in OPTION.findall(question):
         if letter == "ABCDEFGH"[len(found) : len(found) + 1]:

@@ -26,7 +26,9 @@ def is_worded(text: str) -> bool:
 
 
 def readings(text: str) -> list[str]:
-    """Candidates for the mathematics of an answer: a box; the last formula among words; the words without labels; what follows the last "is"."""
+    """Candidates for the mathematics of an answer: a box; the last formula among words; the words without labels; what
+    follows the last "is".
+    """
     text = BOILERPLATE.sub("", text.strip())
     boxed = joined_boxes(text)
     found = [boxed] if boxed is not None else []

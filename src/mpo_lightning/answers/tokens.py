@@ -1,7 +1,7 @@
 """LaTeX or plain mathematics cut into tokens.
 
-A token is a pair (kind, text): number, name (a symbol, a command without its backslash, or a word), mark (an operator or a bracket), text (words
-that are not mathematics).
+A token is a pair (kind, text): number, name (a symbol, a command without its backslash, or a word), mark (an operator
+or a bracket), text (words that are not mathematics).
 """
 
 import re
@@ -10,14 +10,16 @@ MAX_LENGTH = 2000
 """Characters of an expression; a longer one is compared as text only."""
 
 GONE = re.compile(
-    r"\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|limits|nolimits|tfrac(?=!)|,|;|!|:|>|quad|qquad|ldots\b(?=\s*$)|hspace\*?\{[^{}]{0,20}\}|"
+    r"\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|limits|nolimits|tfrac(?=!)|,|;|!|:|>|quad|qquad"
+    r"|ldots\b(?=\s*$)|hspace\*?\{[^{}]{0,20}\}|"
     r"phantom\{[^{}]{0,20}\}|boxed(?![a-zA-Z])|fbox(?![a-zA-Z]))|\\ |~|\$|\\[()\[\]](?=\s|$|[.,])|&"
 )
 REPLACED = (
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
     (
         re.compile(
-            r"\\?(sin|cos|tan|cot|sec|csc)\s*(?:\\left)?\(?\s*(\d+(?:\.\d+)?)\s*(?:\^\s*\{?\s*\\circ\s*\}?|°)\s*(?:(?:\\right)?\))?"
+            r"\\?(sin|cos|tan|cot|sec|csc)\s*(?:\\left)?\(?\s*(\d+(?:\.\d+)?)\s*(?:\^\s*\{?\s*\\circ\s*\}?"
+            r"|°)\s*(?:(?:\\right)?\))?"
         ),
         r"\\\1(\2\\pi/180)",
     ),
@@ -164,7 +166,9 @@ def tokenize(source: str) -> list[tuple[str, str]] | None:
 
 
 def _words(text: str) -> list[tuple[str, str]]:
-    """Of \\text{...}: a joining word is a comma, mathematics in upright letters (e, sin, i) is itself, the rest is words."""
+    """Of \\text{...}: a joining word is a comma, mathematics in upright letters (e, sin, i) is itself, the rest is
+    words.
+    """
     stripped = text.strip()
     if stripped.lower() in JOINING or not stripped:
         return [("mark", ",")] if stripped else []

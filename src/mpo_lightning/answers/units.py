@@ -16,14 +16,19 @@ _NO_UNIT = (
 )
 UNIT = re.compile(
     r"(?:(?:\\[,;! ]|[\s~])*(?:"
-    r"\\?%|[°º/.]|(?<=[A-Za-z])[²³]|\^\s?\{?\s?(?:\\circ|°)\s?\}?|\\(?:circ|degree)(?![a-zA-Z])|(?!以[上下])[\u4e00-\u9fff]"
-    r"|\\(?:text|mathrm|mbox|textbf|rm)\s?\{(?!\s*(?:[eikxyn]|(?:thousand|million|billion|hundred|dozen)s?\b[^{}]*)\s*\})[^{}]{0,60}\}|\\Omega(?![a-zA-Z])"
+    r"\\?%|[°º/.]|(?<=[A-Za-z])[²³]|\^\s?\{?\s?(?:\\circ|°)\s?\}?|\\(?:circ|degree)(?![a-zA-Z])"
+    r"|(?!以[上下])[\u4e00-\u9fff]"
+    r"|\\(?:text|mathrm|mbox|textbf|rm)\s?\{(?!\s*(?:[eikxyn]|(?:thousand|million|billion|hundred"
+    r"|dozen)s?\b[^{}]*)\s*\})[^{}]{0,60}\}|\\Omega(?![a-zA-Z])"
     rf"|(?<![A-Za-z])(?:{_SHORT})(?![A-Za-z])"
     rf"|(?<=[\s/°}}])(?:[mgshlLNJWVACFKT]|{_JOINING}|[a-z][aeiou][a-z]|[a-z]{{2}}[aeiou])(?![A-Za-z])"
     rf"|(?<![A-Za-z\\])(?!(?:{_NO_UNIT})(?![A-Za-z]))[A-Za-z]{{4,20}}(?![A-Za-z])"
     r"))*\s*"
 )
-"""What may stand behind the number of a short answer. One letter right behind it is a symbol: 5 m is a length, 5m a product."""
+"""What may stand behind the number of a short answer.
+
+One letter right behind it is a symbol: 5 m is a length, 5m a product.
+"""
 
 NAMED = re.compile(r"(?<![A-Za-z])\\(?:text|mathrm|mbox|rm)\s*\{\s*([^{}]{1,40}?)\s*\}(?:\s?\^\s?\{?([23])\}?)?")
 PLAIN = re.compile(

@@ -20,15 +20,18 @@ SPAN = re.compile(r"\d\s*(?:to|or|~|–|-|:)\s*\d[\d.,]*[^\d]{0,30}$")
 SEVERAL = re.compile(r"%\s+of\s+\d|\b[a-z]\s?=[^=]{1,20}[,;]\s*(?:and\s+)?[a-z]\s?=")
 """A share of a number; values of several unknowns."""
 FORMULA = re.compile(
-    r"√|π|\\(?:pi|sqrt|log|ln|binom|cdot|times|infty|alpha|beta|theta|lambda|sin|cos|tan|lfloor|lceil)(?![a-zA-Z])|\d\s?!|\d[²³]|\^(?!\s?\{?\s?(?:\\circ|°))|(?<![A-Za-z])sqrt|"
-    rf"\d\s?[xyznabk](?![A-Za-z])|{ATTACHED.pattern}|\d\s*[-+*/]\s*[a-z](?![a-z])|(?<![A-Za-z'])[a-z]\s*[-+*/]\s*\d|(?<![A-Za-z])(?:log|ln|sin|cos|tan)\s*\(?\d|\\frac|[\d)}}]\s[*/+]\s[\d({{]"
+    r"√|π|\\(?:pi|sqrt|log|ln|binom|cdot|times|infty|alpha|beta|theta|lambda|sin|cos|tan|lfloor|lceil)(?![a-zA-Z])"
+    r"|\d\s?!|\d[²³]|\^(?!\s?\{?\s?(?:\\circ|°))|(?<![A-Za-z])sqrt|"
+    rf"\d\s?[xyznabk](?![A-Za-z])|{ATTACHED.pattern}|\d\s*[-+*/]\s*[a-z](?![a-z])|(?<![A-Za-z'])[a-z]\s*[-+*/]\s*\d"
+    rf"|(?<![A-Za-z])(?:log|ln|sin|cos|tan)\s*\(?\d|\\frac|[\d)}}]\s[*/+]\s[\d({{]"
 )
 """Mathematics whose digits are not its value."""
 LETTERED = re.compile(rf"√|π|\\pi|\d\s?!|\d\s?[xyznabk](?![A-Za-z])|{ATTACHED.pattern}")
 """A number with a factor that looks like a unit."""
 
 OUT_OF = re.compile(
-    rf"(?:^|(?<=\s))out\s+of\s+(?:the\s+|these\s+|all\s+)?\S+|(?<=\s)of\s+(?:the|these|all|all\s+the)\s+{WRITTEN}(?=\s+[a-z])|(?<=\d\s)of\s+{WRITTEN}(?=\s+[a-z]|\W*$)",
+    r"(?:^|(?<=\s))out\s+of\s+(?:the\s+|these\s+|all\s+)?\S+|(?<=\s)of\s+(?:the|these|all"
+    rf"|all\s+the)\s+{WRITTEN}(?=\s+[a-z])|(?<=\d\s)of\s+{WRITTEN}(?=\s+[a-z]|\W*$)",
     re.IGNORECASE,
 )
 """The whole that a count is part of."""
@@ -52,7 +55,9 @@ SUM_BEHIND = re.compile(r"(?<=\d)\s\(\s?\d+(?:\s?[-+*/×]\s?\d+)+\s?\)(?=\W*$)")
 
 
 def number_in(text: str) -> Number | None:
-    """The number that an answer's words mean: the whole, the value of a formula, the one behind the last "=" or "is", the only one; None of several."""
+    """The number that an answer's words mean: the whole, the value of a formula, the one behind the last "=" or "is",
+    the only one; None of several.
+    """
     whole = parse_number(text)
     if whole is not None and (
         text[-1:].isdigit() or not (LETTERED.search(text) or (" or " in text and is_bound(text)))
@@ -85,7 +90,9 @@ def number_in(text: str) -> Number | None:
 
 
 def _explained(number: str, explanation: str) -> Number | None:
-    """A number that is also told as a sum ("14 (8 + 6)", "4 = 10 - 6"), or by what was counted ("3 (31, 33, 37)"); None where they disagree."""
+    """A number that is also told as a sum ("14 (8 + 6)", "4 = 10 - 6"), or by what was counted ("3 (31, 33, 37)"); None
+    where they disagree.
+    """
     whole = parse_number(number)
     if "," in explanation or not explanation.strip():
         return whole
@@ -94,7 +101,7 @@ def _explained(number: str, explanation: str) -> Number | None:
 
 
 def _chosen(text: str) -> Number | None:
-    """Of the numbers of running text the one that is a result; None of several in a short one that nothing sets apart."""
+    """The number in running text that is its result; None if a short text has several and nothing sets one apart."""
     if SPAN.search(text) or SEVERAL.search(text):
         return None
     text = OUT_OF.sub("", text)

@@ -9,7 +9,8 @@ SAME_AS = {"yeah": "yes", "yep": "yes", "nope": "no", "none": "no"}
 TRUTH = {"true": "yes", "false": "no", "yes": "true", "no": "false"}
 """A word for the side of the other pair: true where yes or no is asked."""
 VERB = re.compile(
-    r"(?:is|are|was|were|has|have|had|does|do|did|can|will|contains?|shows?|lies|there|features?|depicts?|displays?|includes?|appears?|holds?|see|stands?|sits?|"
+    r"(?:is|are|was|were|has|have|had|does|do|did|can|will|contains?|shows?|lies|there|features?|depicts?|displays?"
+    r"|includes?|appears?|holds?|see|stands?|sits?|"
     r"(?:there|it|that)'s|(?:is|are|was|were|has|does|do)n't)\W*",
     re.IGNORECASE,
 )
@@ -17,13 +18,16 @@ HAN_NO, HAN_YES = re.compile(r"^\W*(?:否|不|没有|没|错)"), re.compile(r"^\
 BUT_YES = re.compile(r"\b(?:no\s+doubt|not\s+only|without\s+(?:a\s+)?doubt|no\s+question)\b", re.IGNORECASE)
 """Affirms with the words of a denial."""
 UNSEEN = re.compile(
-    r"\b(?:can\s?not|can't|do\s+not|don't|could\s?n't)\s+(?:see|find|spot|identify|detect|observe)\s+(?:a|an|any|the)\b",
+    r"\b(?:can\s?not|can't|do\s+not|don't|could\s?n't)\s+(?:see|find|spot|identify|detect|observe)\s+(?:a|an|any"
+    r"|the)\b",
     re.IGNORECASE,
 )
 """Denies what was asked for; not a refusal."""
 SAY = re.compile(r"\b(?:not|wrong\s+to\s+say|incorrect\s+to\s+say|isn't)\s+[\"']?(yes|no|true|false)\b", re.IGNORECASE)
 DENIED = re.compile(
-    r"\b(?:not|no|none|neither|nobody|nothing|nowhere|never|zero|absent|missing|without|lacks?|fails?\s+to|untrue|false|incorrect|wrong|cannot|can't|(?:is|are|do|does|did|has|have|was|were)n't)\b|\bequal\s+to\s+(?:the\s+(?:number|value)|that)",
+    r"\b(?:not|no|none|neither|nobody|nothing|nowhere|never|zero|absent|missing|without|lacks?|fails?\s+to|untrue"
+    r"|false|incorrect|wrong|cannot|can't|(?:is|are|do|does|did|has|have|was|were)n't)\b"
+    r"|\bequal\s+to\s+(?:the\s+(?:number|value)|that)",
     re.IGNORECASE,
 )
 NOT_THERE = re.compile(
@@ -31,7 +35,8 @@ NOT_THERE = re.compile(
 )
 BOTH = re.compile(r"\b(?:yes|true)\s+(?:and|or)\s+(?:no|false)\b", re.IGNORECASE)
 TAIL = re.compile(
-    r",?\s+(?:as|because|since|while|whereas|so\s+there\s+(?:is|are))\b(?=.*\b(?:no|not|none)\b).*$|,\s*(?:and\s+)?not\s+.*$|\s+and\s+not\s+.*$",
+    r",?\s+(?:as|because|since|while|whereas|so\s+there\s+(?:is|are))\b(?=.*\b(?:no|not|none)\b).*$"
+    r"|,\s*(?:and\s+)?not\s+.*$|\s+and\s+not\s+.*$",
     re.IGNORECASE | re.DOTALL,
 )
 """Tells of something else what does not hold of it."""

@@ -27,7 +27,8 @@ def shard(
         meta: an MMPR meta.json.
         output: a new folder.
         validation: share of pairs to hold out; pairs of one question or one picture stay on one side.
-        on_bad: strict stops at the first bad pair; quarantine writes bad pairs to OUTPUT/quarantine.jsonl and goes on (exit code 3).
+        on_bad: strict stops at the first bad pair; quarantine writes bad pairs to OUTPUT/quarantine.jsonl and goes on
+            (exit code 3).
         seed: of the choice of held-out pairs.
         shard_megabytes: a tar is closed before it grows larger.
         workers: processes; default one a core.
@@ -44,7 +45,8 @@ def shard(
         found = survey(Path(meta), strict, advance)
     jobs = plan_shards(found, Path(output), validation, seed, int(shard_megabytes * 1e6))
     print(
-        f"{len(found.pairs):,} pairs; pictures {found.picture_bytes / 1e6:,.1f} MB, shards about {found.total_bytes / 1e6:,.1f} MB"
+        f"{len(found.pairs):,} pairs; pictures {found.picture_bytes / 1e6:,.1f} MB, shards about "
+        f"{found.total_bytes / 1e6:,.1f} MB"
         + (
             f" ({found.total_bytes / found.picture_bytes:.1f}x, since every pair carries its own pictures)"
             if found.pictures
@@ -62,7 +64,8 @@ def shard(
     if validation and written:
         share = summary.pairs["validation"] / written
         print(
-            f"  held out: {share:.1%} of the pairs, {validation:.1%} asked for; whole groups of shared questions or pictures only"
+            f"  held out: {share:.1%} of the pairs, {validation:.1%} asked for; whole groups of shared questions or "
+            "pictures only"
         )
     for dataset, pairs in summary.datasets.items():
         print(f"  data set {dataset}: {pairs:,} pairs")
@@ -74,7 +77,8 @@ def shard(
 
 
 def check(folder: str, workers: int | None = None) -> None:
-    """Reads every record of a shard folder: checksums, rules, pictures; says what is wrong and ends with exit code 1 then.
+    """Reads every record of a shard folder: checksums, rules, pictures; says what is wrong and ends with exit code 1
+    then.
 
     Args:
         folder: a shard folder, or one with train/ and validation/ in it.
@@ -87,7 +91,8 @@ def check(folder: str, workers: int | None = None) -> None:
         with progress_bar(str(path)) as advance:
             report = check_folder(path, workers or os.cpu_count() or 1, advance)
         print(
-            f"{path}: {report.records:,} records, {report.shards} shards, {report.pictures:,} pictures, {len(report.problems)} problems"
+            f"{path}: {report.records:,} records, {report.shards} shards, {report.pictures:,} pictures, "
+            f"{len(report.problems)} problems"
         )
         for problem in report.problems[:20]:
             print(f"  {problem}")
@@ -106,7 +111,8 @@ def show(
     max_tiles: int = 12,
     seed: int = 0,
 ) -> None:
-    """Writes a self-contained HTML page of pairs: pictures with their tiles, question, answers with their difference, token counts, and how each was made.
+    """Writes a self-contained HTML page of pairs: pictures with their tiles, question, answers with their difference,
+    token counts, and how each was made.
 
     A pair that cannot be read is shown with the reason, and the exit code is then 1.
 
@@ -144,8 +150,8 @@ def index(folder: str, on_bad: OnBad = "strict") -> None:
 
     Args:
         folder: holds the tars; FOLDER/index is written.
-        on_bad: strict stops at the first record that breaks a rule; quarantine leaves such records out of the index and lists them in
-            FOLDER/index/quarantine.jsonl (exit code 3).
+        on_bad: strict stops at the first record that breaks a rule; quarantine leaves such records out of the index and
+            lists them in FOLDER/index/quarantine.jsonl (exit code 3).
     """
     from mpo_lightning.data.shards.check import index_folder
 
@@ -172,7 +178,8 @@ def import_pairs(
         output: a new folder.
         images: the folder that picture paths are relative to; default that of the source.
         columns: whose columns the file has; auto looks at the first row.
-        on_bad: strict stops at a row that cannot be used; quarantine writes it to OUTPUT/quarantine.jsonl and goes on (exit code 3).
+        on_bad: strict stops at a row that cannot be used; quarantine writes it to OUTPUT/quarantine.jsonl and goes on
+            (exit code 3).
     """
     from mpo_lightning.data.annotations.foreign import import_pairs as import_from
 
@@ -181,7 +188,8 @@ def import_pairs(
             Path(source), Path(output), Path(images) if images else None, columns, on_bad == "strict", advance
         )
     print(
-        f"{output}: {written:,} pairs from the columns of {found}; next: mpo data shard --meta {Path(output) / 'meta.json'} --output SHARDS"
+        f"{output}: {written:,} pairs from the columns of {found}; next: mpo data shard --meta "
+        f"{Path(output) / 'meta.json'} --output SHARDS"
     )
     if refused:
         print(f"  set aside: {refused:,} rows, reasons in {Path(output) / 'quarantine.jsonl'}")
@@ -204,10 +212,12 @@ def reference(
     num_workers: int = 4,
     attention: Literal["auto", "flash-attn", "varlen", "sdpa"] = "auto",
 ) -> None:
-    """Runs the reference once over the shards and keeps its log-probs beside them; `mpo fit --model.reference_source cache` uses them.
+    """Runs the reference once over the shards and keeps its log-probs beside them; `mpo fit --model.reference_source
+    cache` uses them.
 
-    Whatever decides a log-prob (weights, precision, limits, template, the shards) is part of the cache's name, and training refuses one
-    that was made for anything else. Started again after a kill, it continues, on any number of devices.
+    Whatever decides a log-prob (weights, precision, limits, template, the shards) is part of the cache's name, and
+    training refuses one that was made for anything else. Started again after a kill, it continues, on any number of
+    devices.
 
     Args:
         model: checkpoint folder of the reference.
@@ -221,7 +231,8 @@ def reference(
         max_length: as in training.
         overlong: as in training.
         template: as in training.
-        on_bad: strict stops at the first record that cannot be used; quarantine leaves it without log-probs and goes on (exit code 3).
+        on_bad: strict stops at the first record that cannot be used; quarantine leaves it without log-probs and goes on
+            (exit code 3).
         num_workers: loader processes a device.
         attention: back end of the language model's attention.
     """
@@ -231,7 +242,8 @@ def reference(
 
     if min(micro_batch_size, max_tiles, max_length, num_nodes) < 1 or num_workers < 0:
         raise InputError(
-            "--micro_batch_size, --max_tiles, --max_length and --num_nodes must be at least 1, and --num_workers at least 0"
+            "--micro_batch_size, --max_tiles, --max_length and --num_nodes must be at least 1, and --num_workers at "
+            "least 0"
         )
     encoder = load_processor(model, template).encoder(max_tiles, max_length, overlong)
     options = {"precision": precision, "accelerator": accelerator, "devices": devices, "num_nodes": num_nodes}

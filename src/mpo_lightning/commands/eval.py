@@ -24,22 +24,25 @@ def score(
     judge_runs: int = 1,
     judge_at_once: int = 8,
 ) -> None:
-    """Scores responses that are there: a line for each with what was read in it and why, then the benchmark's table, also as JSON.
+    """Scores responses that are there: a line for each with what was read in it and why, then the benchmark's table,
+    also as JSON.
 
-    Benchmarks: mathvista, mathvision, m3cot, pope, crpe, mmvet, llava_bench, mmhal, questions (your own, with answers), and
-    equivalence (rows of gold and prediction). The key of a
+    Benchmarks: mathvista, mathvision, m3cot, pope, crpe, mmvet, llava_bench, mmhal, questions (your own, with answers),
+    and equivalence (rows of gold and prediction). The key of a
     judge's server is read from the environment variable OPENAI_API_KEY. For example:
     mpo eval score --benchmark mathvista --responses R.jsonl --problems testmini.json --output scores.jsonl
 
     Args:
         benchmark: its name.
-        responses: a JSON-lines file (or a JSON object by id) with `response`, the problem's id, and the problem's fields or --problems.
+        responses: a JSON-lines file (or a JSON object by id) with `response`, the problem's id, and the problem's
+            fields or --problems.
         output: the JSON-lines file to write; OUTPUT with .table.json in place of its ending is the table.
         problems: the benchmark's own file or folder.
         mode: robust is our checker; official is the benchmark's own published rule.
-        normaliser: of official MathVista: 2023 takes whole numbers only, as the published scores did; 2025 cuts 5.7 to 5, as its script does today.
-        judge_url: the OpenAI-compatible server of a judge, such as http://localhost:8000/v1; "openai" is OpenAI's own. With official MathVista it
-            reads the short answers out of responses.
+        normaliser: of official MathVista: 2023 takes whole numbers only, as the published scores did; 2025 cuts 5.7 to
+            5, as its script does today.
+        judge_url: the OpenAI-compatible server of a judge, such as http://localhost:8000/v1; "openai" is OpenAI's own.
+            With official MathVista it reads the short answers out of responses.
         judge_model: the judge; default the one that published scores used.
         judge_replay: a file of a judge's replies; new ones are added to it (default beside the output).
         judge_runs: how often the judge is asked about each response.
@@ -172,13 +175,16 @@ def run(
     judge_runs: int = 1,
     judge_at_once: int = 8,
 ) -> None:
-    """Asks a model a benchmark's questions and scores its responses. Started again after a kill it goes on where it was, on any number of devices.
+    """Asks a model a benchmark's questions and scores its responses. Started again after a kill it goes on where it
+    was, on any number of devices.
 
-    OUTPUT/responses.jsonl holds the responses, OUTPUT/scores.jsonl a decision for each, OUTPUT/scores.table.json the table.
+    OUTPUT/responses.jsonl holds the responses, OUTPUT/scores.jsonl a decision for each, OUTPUT/scores.table.json the
+    table.
 
     Args:
         model: checkpoint folder, in either layout.
-        benchmark: mathvista, mathvision, m3cot, pope, crpe, mmvet, llava_bench, mmhal, or questions, your own with their answers.
+        benchmark: mathvista, mathvision, m3cot, pope, crpe, mmvet, llava_bench, mmhal, or questions, your own with
+            their answers.
         data: the folder of the benchmark's official files, or its file of problems.
         output: the folder of the run.
         images: the folder that picture paths are relative to; default --data, or the folder of that file.
@@ -236,7 +242,8 @@ def run(
         return
     if chosen.judge is not None and judge_url is None and judge_replay is None:
         print(
-            f"{responses}: {len(problems):,} problems; {chosen.title} needs a judge: mpo eval score --benchmark {benchmark} --responses {responses} "
+            f"{responses}: {len(problems):,} problems; {chosen.title} needs a judge: mpo eval score --benchmark "
+            f"{benchmark} --responses {responses} "
             f"--output {Path(output) / 'scores.jsonl'} --judge_url URL"
         )
         return
@@ -312,13 +319,15 @@ def _respond(
     )
     if refused:
         print(
-            f"{responses}: {refused:,} of {count:,} problems could not be asked; their lines say why, and they count as wrong"
+            f"{responses}: {refused:,} of {count:,} problems could not be asked; their lines say why, and they count "
+            "as wrong"
         )
     return responses if count else None
 
 
 def compare(runs: list[str], output: str = "comparison") -> None:
-    """Runs side by side: scores with 95 % intervals, what each gained and lost against the first one, how likely that is by chance; and a picture.
+    """Runs side by side: scores with 95 % intervals, what each gained and lost against the first one, how likely that
+    is by chance; and a picture.
 
     For example: mpo eval compare runs/base runs/mpo --output comparison
 
@@ -358,5 +367,7 @@ def compare(runs: list[str], output: str = "comparison") -> None:
     write_json(target.with_suffix(".json"), [vars(line) for line in lines])
     comparing.draw(lines, target.with_suffix(".png"))
     print(
-        f"{target.with_suffix('.json')}, {target.with_suffix('.png')}: the table and the picture; p is of a paired test on common problems: McNemar's exact one, or, with several samples a problem or a judge's points, of signs flipped at random"
+        f"{target.with_suffix('.json')}, {target.with_suffix('.png')}: the table and the picture; p is of a paired "
+        "test on common problems: McNemar's exact one, or, with several samples a problem or a judge's points, "
+        "of signs flipped at random"
     )

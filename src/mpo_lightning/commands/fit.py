@@ -62,7 +62,9 @@ def _expanded(folder: str) -> Path:
 
 
 def _refuse_hidden_checkpoints(config: Namespace, run_folder: Path) -> None:
-    """Raises InputError where the first logger has Lightning put checkpoints into a folder in which nobody looks for them."""
+    """Raises InputError where the first logger has Lightning put checkpoints into a folder in which nobody looks for
+    them.
+    """
     writers = [one for one in _listed(config.trainer.get("callbacks")) if one.class_path.endswith("Checkpoint")]
     if writers and all((one.get("init_args") or {}).get("dirpath") for one in writers):
         return
@@ -70,7 +72,8 @@ def _refuse_hidden_checkpoints(config: Namespace, run_folder: Path) -> None:
     place = (logger.get("init_args") or Namespace()).get("save_dir")
     if place not in (None, RUN_FOLDER) and not Path(place).resolve().is_relative_to(run_folder.resolve()):
         raise InputError(
-            f"--ckpt_path: the first logger's save_dir {place} is where Lightning puts checkpoints too, and they are looked for in {run_folder}; set it to "
+            f"--ckpt_path: the first logger's save_dir {place} is where Lightning puts checkpoints too, and they are "
+            f"looked for in {run_folder}; set it to "
             f"{RUN_FOLDER}, which stands for trainer.default_root_dir, or give trainer.default_root_dir that folder"
         )
 
@@ -100,7 +103,8 @@ class MPOCLI(LightningCLI):
                 MMPRDataModule,
                 parser_class=FitParser,
                 parser_kwargs={"prog": "mpo"},
-                # The optimizer is MPOModule's own: built after configure_model, over trained parameters only, stepping per step.
+                # The optimizer is MPOModule's own: built after configure_model, over trained parameters only, stepping
+                # per step.
                 auto_configure_optimizers=False,
                 save_config_kwargs={"overwrite": True},
                 args=args,

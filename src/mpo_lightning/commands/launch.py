@@ -58,7 +58,8 @@ def launch(arguments: Sequence[str]) -> None:
     """Prints the script.
 
     Raises:
-        InputError: an option without a value, a number that is none, nothing to run, or what the options of `mpo fit` refuse.
+        InputError: an option without a value, a number that is none, nothing to run, or what the options of `mpo fit`
+            refuse.
     """
     if not arguments or {"-h", "--help"} & set(arguments):
         print(HELP, end="")
@@ -76,11 +77,13 @@ def launch(arguments: Sequence[str]) -> None:
     for name in ("nodes", "gpus", "cpus", "restarts", "port"):
         if not re.fullmatch("[0-9]{1,9}", options.get(name, "")) or (name != "restarts" and int(options[name]) < 1):
             raise InputError(
-                f"--{name} has to be a whole number of at least 1, got {options.get(name)!r}; 'mpo launch --help' explains it"
+                f"--{name} has to be a whole number of at least 1, got {options.get(name)!r}; 'mpo launch --help' "
+                "explains it"
             )
     if not fit:
         raise InputError(
-            "there is nothing to run; give the options of 'mpo fit', such as --config configs/base.yaml --config configs/recipe/mpo.yaml"
+            "there is nothing to run; give the options of 'mpo fit', such as --config configs/base.yaml --config "
+            "configs/recipe/mpo.yaml"
         )
     if options["scheduler"] not in ("slurm", "torchrun"):
         raise InputError(f"--scheduler is slurm or torchrun, not {options['scheduler']!r}")
@@ -103,7 +106,9 @@ def launch(arguments: Sequence[str]) -> None:
 
 
 def _refuse_contradictions(config: Any, nodes: int, gpus: int) -> None:
-    """Raises InputError where `mpo fit` would not use these machines, or not go on by itself, which is what the script is for."""
+    """Raises InputError where `mpo fit` would not use these machines, or not go on by itself, which is what the script
+    is for.
+    """
     trainer = config.trainer
     if config.ckpt_path not in (None, "auto", "last"):
         raise InputError(
@@ -112,11 +117,13 @@ def _refuse_contradictions(config: Any, nodes: int, gpus: int) -> None:
     for name, option, given, untold in (("num_nodes", "--nodes", nodes, "1"), ("devices", "--gpus", gpus, "auto")):
         if str(trainer[name]) not in (str(given), untold, "-1"):
             raise InputError(
-                f"trainer.{name} is {trainer[name]}, and {option} {given}: give the number to {option} alone, and take configs/strategy/ddp.yaml, "
+                f"trainer.{name} is {trainer[name]}, and {option} {given}: give the number to {option} alone, and "
+                "take configs/strategy/ddp.yaml, "
                 "fsdp2.yaml or hybrid.yaml"
             )
     if "deepspeed" in str(trainer.strategy).lower():
         raise InputError(
-            "trainer.strategy: DeepSpeed's checkpoints have no manifest, so that --ckpt_path auto does not go on from them; take "
+            "trainer.strategy: DeepSpeed's checkpoints have no manifest, so that --ckpt_path auto does not go on "
+            "from them; take "
             "configs/strategy/fsdp2.yaml or hybrid.yaml"
         )

@@ -23,17 +23,19 @@ def tiny(output: str, seed: int = 0) -> None:
 def convert(
     source: str, output: str, to: Literal["transformers", "opengvlab"] = "transformers", like: str | None = None
 ) -> None:
-    """Rewrites a checkpoint from the original OpenGVLab layout to transformers', or back, exactly: the same numbers under other names.
+    """Rewrites a checkpoint from the original OpenGVLab layout to transformers', or back, exactly: the same numbers
+    under other names.
 
-    Runs no remote code, needs memory for one shard of 2 GB, and stops with the name of whatever does not fit. All of InternVL2's language
-    models (InternLM2, Qwen2, Llama, Phi-3) and both vision towers. Every verb takes an original folder as well and converts it by itself.
+    Runs no remote code, needs memory for one shard of 2 GB, and stops with the name of whatever does not fit. All of
+    InternVL2's language models (InternLM2, Qwen2, Llama, Phi-3) and both vision towers. Every verb takes an original
+    folder as well and converts it by itself.
 
     Args:
         source: the checkpoint folder.
         output: a new folder; it appears when it is whole.
         to: the layout to write.
-        like: for opengvlab, an original folder of the same model whose Python and tokenizer files are copied; default those that the
-            source keeps from its own conversion (SOURCE/original).
+        like: for opengvlab, an original folder of the same model whose Python and tokenizer files are copied; default
+            those that the source keeps from its own conversion (SOURCE/original).
     """
     from mpo_lightning.models.loading import family_of_folder
 
@@ -69,8 +71,8 @@ def chat(
     template: str = "auto",
     device: str = "auto",
 ) -> None:
-    """Answers one question about pictures, printed as it comes: the quickest proof that a checkpoint works. For example:
-    mpo model chat MODEL "What is in the picture?" --image photo.jpg
+    """Answers one question about pictures, printed as it comes: the quickest proof that a checkpoint works. For
+    example: mpo model chat MODEL "What is in the picture?" --image photo.jpg
 
     Args:
         folder: checkpoint folder, in either layout.
@@ -117,8 +119,8 @@ def chat(
 def merge(model: str, adapter: str, output: str) -> None:
     """Adds a LoRA adapter to its model's weights and writes a whole checkpoint folder.
 
-    `mpo fit` with model.lora merges by itself at the end and leaves the adapter beside the export; this is for adapters from elsewhere, in
-    peft's layout, and for merging one later.
+    `mpo fit` with model.lora merges by itself at the end and leaves the adapter beside the export; this is for adapters
+    from elsewhere, in peft's layout, and for merging one later.
 
     Args:
         model: checkpoint folder that the adapter was trained on, in either layout.
@@ -132,7 +134,8 @@ def merge(model: str, adapter: str, output: str) -> None:
 
 
 def export(checkpoint: str, output: str, policy: str | None = None) -> None:
-    """Writes a training checkpoint's policy as a folder that plain transformers loads, adapters merged: mpo model export CKPT OUT
+    """Writes a training checkpoint's policy as a folder that plain transformers loads, adapters merged: mpo model
+    export CKPT OUT
 
     --checkpoint CKPT --output OUT is the same.
 
@@ -163,8 +166,8 @@ def plan(
     rejected: int = 350,
     keep_logits_gib: float = 1.0,
 ) -> None:
-    """How much memory a training step takes on each device, and on which cards it fits. Needs no device and no weights. For example:
-    mpo model plan --model 8b --devices 64 --reference cache
+    """How much memory a training step takes on each device, and on which cards it fits. Needs no device and no weights.
+    For example: mpo model plan --model 8b --devices 64 --reference cache
 
     Args:
         model: a size of InternVL2 (1b, 2b, 4b, 8b, 26b, 40b, 76b), or a checkpoint folder.
@@ -212,13 +215,15 @@ def plan(
         devices,
     )
     print(
-        f"{model}: {pairs} pair{'s' * (pairs > 1)} of {tiles} tiles a row, on {devices} device{'s' * (devices > 1)} ({strategy})"
+        f"{model}: {pairs} pair{'s' * (pairs > 1)} of {tiles} tiles a row, on {devices} device{'s' * (devices > 1)} "
+        f"({strategy})"
     )
     for item in fields(found):
         if getattr(found, item.name):
             print(f"  {item.name:<12}{getattr(found, item.name) / 1e9:>9.2f} GB")
     print(
-        f"  {'together':<12}{found.total / 1e9:>9.2f} GB a device, at the peak of a step; allow a tenth more for the allocator"
+        f"  {'together':<12}{found.total / 1e9:>9.2f} GB a device, at the peak of a step; allow a tenth more for the "
+        "allocator"
     )
     cards = [card for card in CARDS_GB if found.total * 1.1 < card * 1e9]
     print(

@@ -150,7 +150,8 @@ def write_page(
                 f'<article class="damaged"><h2>{html.escape(found.key(record))}</h2><p>{reason}</p></article>'
             )
     page = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width">'
         f"<title>{html.escape(str(folder))}</title><style>{STYLE}</style></head><body><h1>{html.escape(str(folder))}</h1>"
         f"<p>{len(chosen)} of {len(found):,} pairs {html.escape(found.origin)}.</p>{''.join(articles)}</body></html>\n"
     )
@@ -164,15 +165,19 @@ def _article(record: PreferenceRecord, max_tiles: int, pictures: Pictures, count
     figures = "".join(_figure(open_picture(data), limit, len(record.images), pictures) for data in record.images)
     left, right = marked_difference(record.chosen, record.rejected)
     sides = "".join(
-        f'<div class="side {name}"><h3>{name}, {count_tokens(text)} tokens</h3><div class="text">{marked}</div>{_history(record.extra.get(f"{name}_meta"))}</div>'
+        f'<div class="side {name}"><h3>{name}, {count_tokens(text)} tokens</h3><div '
+        f'class="text">{marked}</div>{_history(record.extra.get(f"{name}_meta"))}</div>'
         for name, text, marked in (("chosen", record.chosen, left), ("rejected", record.rejected, right))
     )
     # The id that the pair was made with, and what it is.
     made = [str(record.extra[name]) for name in ("id", "kind", "prompt_kind") if record.extra.get(name)]
     made += [f"answer {record.extra['answer_gt']}"] if record.extra.get("answer_gt") is not None else []
     return (
-        f'<article><h2>{html.escape(record.key)} <span class="meta">{html.escape(record.dataset)}, {html.escape(record.source)}, '
-        f'question {count_tokens(record.question)} tokens{"".join(f"; {html.escape(part)}" for part in made)}</span></h2><div class="pictures">{figures}</div>'
+        f'<article><h2>{html.escape(record.key)} <span class="meta">{html.escape(record.dataset)}, '
+        f"{html.escape(record.source)}, "
+        f"question {count_tokens(record.question)} "
+        f"tokens{''.join(f'; {html.escape(part)}' for part in made)}</span></h2><div "
+        f'class="pictures">{figures}</div>'
         f'<div class="text">{html.escape(record.question)}</div><div class="sides">{sides}</div></article>'
     )
 
@@ -192,7 +197,8 @@ def _figure(image: Image.Image, limit: int, count: int, pictures: Pictures) -> s
     whole = image.convert("RGB")
     whole.thumbnail((680, 380))
     return (
-        f'<figure><img class="whole" alt="picture" src="{_data_url(whole)}"><figcaption>{image.width} x {image.height}</figcaption></figure>'
+        f'<figure><img class="whole" alt="picture" src="{_data_url(whole)}"><figcaption>{image.width} x '
+        f"{image.height}</figcaption></figure>"
         f'<figure><span class="tiles" style="grid-template-columns: repeat({cols}, auto)">{small}</span>'
         f"<figcaption>{cols} x {rows} tiles{' and the whole' if len(tiles) > 1 else ''}</figcaption></figure>"
     )

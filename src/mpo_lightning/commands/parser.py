@@ -6,10 +6,14 @@ from mpo_lightning.errors import InputError
 
 
 class RefusesInASentence:
-    """A mixin for jsonargparse parsers: what they refuse becomes an InputError of one sentence instead of a page of options."""
+    """A mixin for jsonargparse parsers: what they refuse becomes an InputError of one sentence instead of a page of
+    options.
+    """
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raises InputError; a parser of a part of the options has to let others try, and raises what jsonargparse awaits."""
+        """Raises InputError; a parser of a part of the options has to let others try, and raises what jsonargparse
+        awaits.
+        """
         if not self.exit_on_error:  # type: ignore[attr-defined]
             super().error(message, ex)  # type: ignore[misc]
         verb = self.prog.replace(" [options]", "")  # type: ignore[attr-defined]

@@ -23,15 +23,17 @@ def predict(
     num_nodes: int = 1,
     num_workers: int = 2,
 ) -> None:
-    """A model's greedy answer to every prompt, with its own fields repeated, one JSON line a prompt in the order of the prompts.
+    """A model's greedy answer to every prompt, with its own fields repeated, one JSON line a prompt in the order of the
+    prompts.
 
-    A prompt that cannot be used gets a line with the reason (exit code 3). Started again after a kill, it goes on where it was, on any
-    number of devices; OUTPUT appears when all is answered.
+    A prompt that cannot be used gets a line with the reason (exit code 3). Started again after a kill, it goes on where
+    it was, on any number of devices; OUTPUT appears when all is answered.
 
     Args:
         model: checkpoint folder, in either layout.
         output: the file to write.
-        questions: a file with a JSON object a line: question, image (a path, a list of paths, or absent), and whatever else.
+        questions: a file with a JSON object a line: question, image (a path, a list of paths, or absent), and whatever
+            else.
         shards: a shard folder, whose questions are asked; instead of questions.
         images: the folder that picture paths are relative to; default that of the questions file.
         max_new_tokens: most tokens of an answer.
@@ -56,7 +58,8 @@ def predict(
         raise InputError("give either --questions FILE or --shards FOLDER")
     if min(max_new_tokens, max_tiles, max_length, batch_size, num_nodes) < 1 or num_workers < 0:
         raise InputError(
-            "--max_new_tokens, --max_tiles, --max_length, --batch_size and --num_nodes must be at least 1, and --num_workers at least 0"
+            "--max_new_tokens, --max_tiles, --max_length, --batch_size and --num_nodes must be at least 1, and "
+            "--num_workers at least 0"
         )
     prompts: Prompts
     if questions is not None:

@@ -42,12 +42,14 @@ def open_engine(
 
     Args:
         model: checkpoint folder, in either layout; or the model's name on the server.
-        engine: embedded runs the model here, on any number of devices; openai asks a server that speaks OpenAI's protocol.
+        engine: embedded runs the model here, on any number of devices; openai asks a server that speaks OpenAI's
+            protocol.
         url: of the server, such as http://localhost:8000/v1; "openai" is OpenAI's own, with the key in OPENAI_API_KEY.
         server: its kind, for what OpenAI's protocol has no field for: top_k, tiles, answers to be gone on with.
         at_once: requests to the server under way.
         timeout: seconds until a request counts as failed and is sent again.
-        template: chat template; auto takes the one that the checkpoint names. A server's has to be named for DropoutNTP.
+        template: chat template; auto takes the one that the checkpoint names. A server's has to be named for
+            DropoutNTP.
         max_tiles: most tiles of a question's pictures, thumbnails not counted, where its source does not say.
         max_length: a prompt of so many tokens is refused.
         batch_size: responses that a device writes at once; part of what decides drawn responses.
@@ -101,12 +103,13 @@ def sample(
 ) -> None:
     """Draws several responses to each question, one JSON line a response. Defaults are the paper's.
 
-    Started again after a kill it goes on where it was, and ends with the same bytes (embedded engine), on any number of devices.
-    OUTPUT.run.json says how the responses were made. For example:
+    Started again after a kill it goes on where it was, and ends with the same bytes (embedded engine), on any number of
+    devices. OUTPUT.run.json says how the responses were made. For example:
     mpo prefs sample --prompts prompts/meta.json --model MODEL --output responses.jsonl
 
     Args:
-        prompts: a meta.json of data sets as in MMPR, whose annotations have image, question and answer; or one such JSON-lines file.
+        prompts: a meta.json of data sets as in MMPR, whose annotations have image, question and answer; or one such
+            JSON-lines file.
         output: the file to write.
         samples: responses to each question.
         temperature: of drawn responses.
@@ -115,9 +118,11 @@ def sample(
         seed: of all draws.
         max_new_tokens: most tokens of a response.
         images: the folder that picture paths of a JSON-lines file are relative to; default its own.
-        sources: rules for data sets by name: match, tiles, correctness, dropout_ntp, kinds (of prompts). See configs/prefs/mmpr.yaml.
+        sources: rules for data sets by name: match, tiles, correctness, dropout_ntp, kinds (of prompts). See
+            configs/prefs/mmpr.yaml.
         prompt_files: a folder of prompt texts KIND.LANGUAGE.txt, in place of or beside the package's.
-        on_bad: strict stops at a question that cannot be used; quarantine leaves it out and lists it in OUTPUT.rejected.jsonl (exit code 3).
+        on_bad: strict stops at a question that cannot be used; quarantine leaves it out and lists it in
+            OUTPUT.rejected.jsonl (exit code 3).
     """
     from mpo_lightning.inference.answer_file import tidy
     from mpo_lightning.prefs.prompt_files import read_prompt_files
@@ -170,10 +175,11 @@ def pair(
     filters: list[str] | None = None,
     workers: int | None = None,
 ) -> None:
-    """Verifies responses and pairs right ones with wrong ones and with ones that give no answer in the form that was asked for.
+    """Verifies responses and pairs right ones with wrong ones and with ones that give no answer in the form that was
+    asked for.
 
-    OUTPUT is in MMPR's own form (meta.json and annotations/), for `mpo data shard`; OUTPUT/counts.json says what became of every response. Where rows
-    carry `known_verdict` (true or false), the precision of verdicts is reported.
+    OUTPUT is in MMPR's own form (meta.json and annotations/), for `mpo data shard`; OUTPUT/counts.json says what became
+    of every response. Where rows carry `known_verdict` (true or false), the precision of verdicts is reported.
 
     Args:
         responses: the file of `mpo prefs sample`.
@@ -210,7 +216,8 @@ def pair(
         whole.add(found)
     _tell_pairs(whole.as_dict())
     print(
-        f"{output}: {whole.numbers['pairs']:,} pairs; next: mpo data shard --meta {target / 'meta.json'} --output SHARDS"
+        f"{output}: {whole.numbers['pairs']:,} pairs; next: mpo data shard --meta {target / 'meta.json'} --output "
+        "SHARDS"
     )
 
 
@@ -228,14 +235,16 @@ def dropout_ntp(
     tokenizer: str | None = None,
     **engine: Any,
 ) -> None:
-    """Cuts good responses and lets the model write the rest without the picture: the rejected side of pairs for questions that no rule can check.
+    """Cuts good responses and lets the model write the rest without the picture: the rejected side of pairs for
+    questions that no rule can check.
 
     OUTPUT is in MMPR's own form (meta.json and annotations/). Started again after a kill it goes on where it was.
 
     Args:
         pairs: a meta.json in MMPR's form, whose chosen sides are cut; one for each question and picture.
         output: a new folder.
-        ratio: the share of a response's tokens that is kept; the paper's 0.5, its ablation 0.25 and 0.75; 0 writes all of it anew.
+        ratio: the share of a response's tokens that is kept; the paper's 0.5, its ablation 0.25 and 0.75; 0 writes all
+            of it anew.
         with_image: show the picture all the same, as a control.
         temperature: of drawn responses.
         top_k: likeliest tokens that may be drawn; 0 is all.
@@ -243,7 +252,8 @@ def dropout_ntp(
         seed: of all draws.
         max_new_tokens: most tokens of a second half.
         filters: names of the quality filters in use; default all of them.
-        tokenizer: folder of the tokenizer by whose tokens responses are cut; default the model's, or with a server the packaged one.
+        tokenizer: folder of the tokenizer by whose tokens responses are cut; default the model's, or with a server the
+            packaged one.
     """
     import json
     from dataclasses import asdict
@@ -332,12 +342,13 @@ def build(
 ) -> None:
     """From questions to shards of preference pairs: sample, verify, pair, DropoutNTP, shards, manifest and data card.
 
-    Every stage is whole on disk before the next; started again after a kill, it goes on with the stage it was in. Exit code 3: some prompts have no response,
-    and the manifest says why. For example:
+    Every stage is whole on disk before the next; started again after a kill, it goes on with the stage it was in. Exit
+    code 3: some prompts have no response, and the manifest says why. For example:
     mpo prefs build --config configs/prefs/mmpr.yaml --prompts prompts/meta.json --model MODEL --output built
 
     Args:
-        prompts: a meta.json of data sets as in MMPR, whose annotations have image, question and answer; or one such JSON-lines file.
+        prompts: a meta.json of data sets as in MMPR, whose annotations have image, question and answer; or one such
+            JSON-lines file.
         output: a new folder, or that of a build that was stopped.
         samples: responses to each question whose answer can be checked.
         temperature: of drawn responses.
@@ -359,7 +370,8 @@ def build(
         dropout_ratio: the share of a good response's tokens that DropoutNTP keeps.
         dropout_with_image: show DropoutNTP the picture all the same, as a control.
         dropout_tokens: most tokens of a second half.
-        tokenizer: folder of the tokenizer by whose tokens responses are cut; default the model's, or with a server the packaged one.
+        tokenizer: folder of the tokenizer by whose tokens responses are cut; default the model's, or with a server the
+            packaged one.
         shards: whether to write shards too.
         validation: share of pairs to hold out in them.
         shard_megabytes: a tar is closed before it grows larger.
@@ -374,7 +386,8 @@ def build(
 
     if min(samples, max_new_tokens, dropout_tokens) < 1 or not 0 <= validation < 1 or shard_megabytes <= 0:
         raise InputError(
-            "--samples, --max_new_tokens and --dropout_tokens must be at least 1, --validation from 0 to below 1, --shard_megabytes above 0"
+            "--samples, --max_new_tokens and --dropout_tokens must be at least 1, --validation from 0 to below 1, "
+            "--shard_megabytes above 0"
         )
     texts = read_prompt_files(Path(prompt_files) if prompt_files else None)
     rules = sources or [Source()]
@@ -404,11 +417,13 @@ def build(
         print("\n".join(line.removeprefix("- ") for line in cost_lines(manifest["costs"])))
         where = f"{output}/shards" if shards else f"{output}/meta.json"
         print(
-            f"{where}: {manifest['pairs']:,} pairs; {output}/manifest.json says what came from where, {output}/README.md is the data card"
+            f"{where}: {manifest['pairs']:,} pairs; {output}/manifest.json says what came from where, "
+            f"{output}/README.md is the data card"
         )
         if (without := manifest["without_response"])["prompts"]:
             print(
-                f"  {without['prompts']:,} prompts have a reason instead of a response: {told(Counter(without['reasons']))}"
+                f"  {without['prompts']:,} prompts have a reason instead of a response: "
+                f"{told(Counter(without['reasons']))}"
             )
             raise SystemExit(3)
 
@@ -421,7 +436,8 @@ def fingerprint(
     name: str | None = None,
     images: str | None = None,
 ) -> None:
-    """Writes the list by which questions of a benchmark are found again in training data (`mpo prefs build --fingerprints`).
+    """Writes the list by which questions of a benchmark are found again in training data (`mpo prefs build
+    --fingerprints`).
 
     For example: mpo prefs fingerprint --benchmark mathvista --data MATHVISTA --output mathvista.fingerprints.jsonl
 
@@ -494,7 +510,8 @@ def pair_options(
 
     if most < 1 or reuse < 1 or not 0 <= difference < 1 or not 0 <= confidence <= 1:
         raise InputError(
-            "--pairs_per_question and --reuse must be at least 1, --difference from 0 to below 1, --confidence from 0 to 1"
+            "--pairs_per_question and --reuse must be at least 1, --difference from 0 to below 1, --confidence from "
+            "0 to 1"
         )
     names = tuple(FILTERS) if filters is None else tuple(filters)
     check_filters(names)
@@ -534,7 +551,9 @@ def chosen_rows(meta: Path) -> Iterator[dict[str, Any]]:
 
 
 def offsets_of(engine: "Engine", tokenizer: str | None) -> "tuple[Offsets, str]":
-    """Where the tokens of a text start and stop, by the tokenizer that is to cut responses; and a name that tells it from others."""
+    """Where the tokens of a text start and stop, by the tokenizer that is to cut responses; and a name that tells it
+    from others.
+    """
     from mpo_lightning.data.shards.reference_cache import tokenizer_fingerprint
     from mpo_lightning.inference.embedded import EmbeddedEngine
 
@@ -592,6 +611,7 @@ def _tell_pairs(numbers: dict[str, Any]) -> None:
         print(f"precision of '{outcome}' against known verdicts: {share:.1%}")
     if pairs := numbers.get("pairs"):
         print(
-            f"tokens a pair: chosen {numbers.get('chosen tokens', 0) / pairs:.1f}, rejected {numbers.get('rejected tokens', 0) / pairs:.1f}; rejected side longer in "
+            f"tokens a pair: chosen {numbers.get('chosen tokens', 0) / pairs:.1f}, rejected "
+            f"{numbers.get('rejected tokens', 0) / pairs:.1f}; rejected side longer in "
             f"{numbers.get('rejected longer', 0) / pairs:.0%}"
         )

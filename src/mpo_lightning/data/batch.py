@@ -1,7 +1,7 @@
 """Several encoded pairs as one row without padding: [prompt | chosen | rejected], pair after pair.
 
-A prompt stands in the row once, with its pictures, and both answers continue it: rejected restarts its positions behind the prompt.
-So what the two sequences of a pair share is read, encoded and computed once.
+A prompt stands in the row once, with its pictures, and both answers continue it: rejected restarts its positions behind
+the prompt. So what the two sequences of a pair share is read, encoded and computed once.
 
 Shape letters: P pairs, T tokens of the row, R response tokens, N tiles, S tile side in pixels.
 """
@@ -36,8 +36,8 @@ class PairBatch:
         input_ids: int64 [T].
         position_ids: int64 [T], from 0 in each pair; rejected starts where chosen does.
         lengths: tokens of prompt, chosen and rejected of each pair.
-        predictors: int64 [R], places in the row whose hidden state predicts a response token; both answers' first tokens are predicted by
-            the prompt's last.
+        predictors: int64 [R], places in the row whose hidden state predicts a response token; both answers' first
+            tokens are predicted by the prompt's last.
         targets: int64 [R], those response tokens, pair after pair, chosen first.
         answers: int64 [R], the answer each belongs to: pair p's chosen is p, its rejected P + p.
         tiles: uint8 [N, 3, S, S] of all pairs, in the order of their image tokens.

@@ -1,7 +1,8 @@
 """The torch Dataset: a micro-batch of the plan in, a PairBatch out.
 
-A record that cannot be used does not raise in a worker process, where its message would drown in a traceback; it travels in the
-batch, and the training loop stops or counts it. Its place in the global step stays empty: it is never replaced.
+A record that cannot be used does not raise in a worker process, where its message would drown in a traceback; it
+travels in the batch, and the training loop stops or counts it. Its place in the global step stays empty: it is never
+replaced.
 """
 
 from torch.utils.data import Dataset

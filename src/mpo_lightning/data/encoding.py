@@ -1,11 +1,12 @@
 """From a record to token ids and tiles.
 
-Prompt and answers are tokenized apart, as they are when a model generates: the prompt ends with the template's assistant
-prefix, and an answer starts a new tokenization. So chosen and rejected always stand behind the very same prompt ids.
+Prompt and answers are tokenized apart, as they are when a model generates: the prompt ends with the template's
+assistant prefix, and an answer starts a new tokenization. So chosen and rejected always stand behind the very same
+prompt ids.
 
-Length: `max_length` bounds prompt plus answer. A prompt is never cut, so image tokens never are; an answer that does not fit
-is cut from the right and loses its end token, which then carries no label (overlong "truncate"), or the pair is refused
-(overlong "set_aside"). A prompt that leaves no room for an answer is always refused.
+Length: `max_length` bounds prompt plus answer. A prompt is never cut, so image tokens never are; an answer that does
+not fit is cut from the right and loses its end token, which then carries no label (overlong "truncate"), or the pair is
+refused (overlong "set_aside"). A prompt that leaves no room for an answer is always refused.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,9 @@ Overlong = Literal["truncate", "set_aside"]
 
 
 class Pictures(Protocol):
-    """How a family of models takes pictures: each becomes one or more tiles of one size, and each tile a fixed number of tokens."""
+    """How a family of models takes pictures: each becomes one or more tiles of one size, and each tile a fixed number
+    of tokens.
+    """
 
     @property
     def tile_size(self) -> int:
@@ -44,7 +47,10 @@ class Pictures(Protocol):
 
     @property
     def mark(self) -> str:
-        """What stands for a picture in a prompt, with `token` in it once; it is repeated for all parts of the picture."""
+        """What stands for a picture in a prompt.
+
+        It holds `token` once, which is repeated for all parts of the picture.
+        """
 
     def cut(self, image: Image.Image, max_tiles: int, pictures: int) -> Tensor:
         """uint8 [N, 3, S, S]: a picture's tiles, where a question has so many pictures and at most so many tiles."""
@@ -85,7 +91,8 @@ class PairEncoder:
         tokenizer: the model's.
         template: the model's chat template.
         pictures: how the model takes pictures.
-        max_tiles: tiles of a pair's grids, thumbnails not counted; shared between its pictures. A record's own limit replaces it.
+        max_tiles: tiles of a pair's grids, thumbnails not counted; shared between its pictures. A record's own limit
+            replaces it.
         max_length: most tokens of prompt plus answer.
         overlong: what happens to an answer that does not fit.
     """
@@ -110,12 +117,13 @@ class PairEncoder:
 
         Args:
             record: the pair.
-            occurrence: which appearance of it this is; seeds the random JPEG quality of `augment`. None leaves tiles as they are.
+            occurrence: which appearance of it this is; seeds the random JPEG quality of `augment`. None leaves tiles as
+                they are.
             seed: of the run.
 
         Raises:
-            BadRecord: a picture that cannot be decoded, a prompt too long, an answer too long (set_aside), or two answers
-                that are the same once cut.
+            BadRecord: a picture that cannot be decoded, a prompt too long, an answer too long (set_aside), or two
+                answers that are the same once cut.
         """
         tiles = self.tiles(record.images, record.max_tiles)
         if record.augment and occurrence is not None:
@@ -125,14 +133,16 @@ class PairEncoder:
         room = self.max_length - len(prompt)
         if room < 1:
             raise BadRecord(
-                f"the prompt has {len(prompt)} tokens, {sum(map(len, tiles)) * self.tokens_per_tile} of them for pictures, and leaves no room "
+                f"the prompt has {len(prompt)} tokens, {sum(map(len, tiles)) * self.tokens_per_tile} of them for "
+                "pictures, and leaves no room "
                 f"for an answer in {self.max_length}; raise max_length or lower max_tiles"
             )
         chosen, rejected = self.answer_ids(record.chosen), self.answer_ids(record.rejected)
         cut = (len(chosen) > room) + (len(rejected) > room)
         if cut and self.overlong == "set_aside":
             raise BadRecord(
-                f"prompt and answer have {len(prompt) + max(len(chosen), len(rejected))} tokens, more than {self.max_length}; raise max_length"
+                f"prompt and answer have {len(prompt) + max(len(chosen), len(rejected))} tokens, more than "
+                f"{self.max_length}; raise max_length"
                 " or choose overlong: truncate"
             )
         chosen, rejected = chosen[:room], rejected[:room]

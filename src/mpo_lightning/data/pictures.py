@@ -1,7 +1,7 @@
 """Pictures from untrusted bytes: bounded in pixels, in the formats named here, decoded completely or refused.
 
-Decoding is Pillow's, because its bicubic filter gives the reference's exact pixels. The header is read before the body, so
-an oversized picture is refused before it costs memory.
+Decoding is Pillow's, because its bicubic filter gives the reference's exact pixels. The header is read before the body,
+so an oversized picture is refused before it costs memory.
 """
 
 import io

@@ -1,13 +1,14 @@
 """The order of training as a pure function of (seed, epoch, index).
 
-An epoch is: shards in a seeded permutation, the records of a window of shards shuffled together, cut into global steps. A
-global step is a set of pairs, and each rank gets its micro-batches of them, balanced by cost. Nothing depends on loader
-workers or timing, so the whole state of the order is one integer: how many global steps are done.
+An epoch is: shards in a seeded permutation, the records of a window of shards shuffled together, cut into global steps.
+A global step is a set of pairs, and each rank gets its micro-batches of them, balanced by cost. Nothing depends on
+loader workers or timing, so the whole state of the order is one integer: how many global steps are done.
 
-repeat_time belongs to the order: 2.5 means two occurrences of every record in an epoch, and a third of one fixed, seeded half
-(the reference rounds numbers above 1 down).
-A micro-batch is one row of pairs: at most `micro_batch_size` of them, and at most `max_row_tokens` tokens unless a single pair has
-more. Every rank gets the same number of rows in every step, so that ranks stay in step; some rows may be empty.
+repeat_time belongs to the order: 2.5 means two occurrences of every record in an epoch, and a third of one fixed,
+seeded half (the reference rounds numbers above 1 down).
+A micro-batch is one row of pairs: at most `micro_batch_size` of them, and at most `max_row_tokens` tokens unless a
+single pair has more. Every rank gets the same number of rows in every step, so that ranks stay in step; some rows may
+be empty.
 """
 
 from collections.abc import Callable, Iterator
@@ -68,9 +69,10 @@ class Plan:
         max_steps: most global steps in an epoch; None is all of them.
         max_row_tokens: most tokens in a row, as the index counts them; None is no limit.
         tokens_per_tile: image tokens of a tile.
-        flops: work of each of some rows of the index, by which devices share a step evenly; None takes their tokens for it.
-        epochs: epochs whose steps are looked at for the number of rows, where there is a limit of tokens; a fuller step of a later one
-            exceeds the limit.
+        flops: work of each of some rows of the index, by which devices share a step evenly; None takes their tokens for
+            it.
+        epochs: epochs whose steps are looked at for the number of rows, where there is a limit of tokens; a fuller step
+            of a later one exceeds the limit.
 
     Raises:
         InputError: a data set whose repeat_time selects none of its records.
@@ -95,14 +97,16 @@ class Plan:
         records = np.bincount(dataset_of, minlength=sets)
         if len(records) > sets:
             raise InputError(
-                f"{self.index.folder}: the index names {sets} data sets and its records {len(records)}; run 'mpo data index' again"
+                f"{self.index.folder}: the index names {sets} data sets and its records {len(records)}; run 'mpo "
+                "data index' again"
             )
         occurrences = np.bincount(dataset_of, self.copies, minlength=sets)
         for number, (entry, count, chosen) in enumerate(zip(self.index.datasets, records, occurrences, strict=True)):
             if count and not chosen:
                 shard = int(self.index.records["shard"][np.argmax(dataset_of == number)])
                 raise InputError(
-                    f"{self.index.place(shard)}: a repeat_time (times the folder's weight) of {entry.repeat_time:g} selects none of the {count:,} records of the "
+                    f"{self.index.place(shard)}: a repeat_time (times the folder's weight) of {entry.repeat_time:g} "
+                    f"selects none of the {count:,} records of the "
                     f"data set '{entry.name}'; raise it to at least {1 / count:.2g}, or leave the data set out"
                 )
 
@@ -110,8 +114,8 @@ class Plan:
     def copies(self) -> np.ndarray:
         """int64 [records]: how often each record occurs in an epoch.
 
-        A whole repeat_time repeats every record; a fraction adds int(fraction * records) of them, always the same ones, as many
-        as the reference draws.
+        A whole repeat_time repeats every record; a fraction adds int(fraction * records) of them, always the same ones,
+        as many as the reference draws.
         """
         if not self.shuffle:
             return np.ones(len(self.index), dtype=np.int64)
@@ -139,7 +143,9 @@ class Plan:
         return -(-rows // self.world_size)
 
     def rows_of_step(self, records: np.ndarray) -> list[list[int]]:
-        """A step's pairs, by their places in it, as world_size * micro_batches_per_step rows; neighbours are alike in work."""
+        """A step's pairs, by their places in it, as world_size * micro_batches_per_step rows; neighbours are alike in
+        work.
+        """
         tokens, work = self.tokens(records), self.work(records)
         count = self.world_size * self.micro_batches_per_step
         rows = balance(work, count, self.micro_batch_size)
@@ -147,7 +153,8 @@ class Plan:
             len(row) > 1 and tokens[row].sum() > self.max_row_tokens for row in rows
         ):
             packed = pack(tokens, self.micro_batch_size, self.max_row_tokens)
-            # A step of an epoch beyond `epochs` may need more rows than there are: then the limit gives way, not a pair.
+            # A step of an epoch beyond `epochs` may need more rows than there are: then the limit gives way, not a
+            # pair.
             if len(packed) <= count:
                 rows = packed + [[]] * (count - len(packed))
         return sorted(rows, key=lambda row: -float(work[row].sum()))
@@ -223,7 +230,8 @@ class Plan:
 
 
 def balance(costs: np.ndarray, num_bins: int, capacity: int) -> list[list[int]]:
-    """Spreads items over bins of limited capacity so that the dearest bin is cheap: largest first, into the lightest bin.
+    """Spreads items over bins of limited capacity so that the dearest bin is cheap: largest first, into the lightest
+    bin.
 
     Args:
         costs: [items].
@@ -243,7 +251,8 @@ def balance(costs: np.ndarray, num_bins: int, capacity: int) -> list[list[int]]:
 
 
 def pack(costs: np.ndarray, capacity: int, budget: int) -> list[list[int]]:
-    """Items in few bins of limited capacity and budget: largest first, into the first bin with room (first-fit decreasing).
+    """Items in few bins of limited capacity and budget: largest first, into the first bin with room (first-fit
+    decreasing).
 
     Args:
         costs: [items].
@@ -271,8 +280,8 @@ def pack(costs: np.ndarray, capacity: int, budget: int) -> list[list[int]]:
 class PlanSampler(DistributedSampler[Any]):
     """Hands one rank's micro-batches to a DataLoader with `batch_size=None`.
 
-    It is a DistributedSampler so that Lightning leaves it in place and calls `set_epoch`. In the epoch that is resumed it
-    starts behind what was done already, however often it is iterated (Lightning does so twice).
+    It is a DistributedSampler so that Lightning leaves it in place and calls `set_epoch`. In the epoch that is resumed
+    it starts behind what was done already, however often it is iterated (Lightning does so twice).
 
     Args:
         plan: the order.

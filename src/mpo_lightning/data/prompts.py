@@ -1,7 +1,7 @@
 """Prompts to be answered: from a questions file, or the questions of a shard set.
 
-A questions file has one JSON object a line: `question` with a mark `<image>` where each picture goes, `image` (a path, a list of paths, or
-absent), and whatever else (`id`, `answer`, ...), which is handed through to the output.
+A questions file has one JSON object a line: `question` with a mark `<image>` where each picture goes, `image` (a path,
+a list of paths, or absent), and whatever else (`id`, `answer`, ...), which is handed through to the output.
 """
 
 import re
@@ -17,8 +17,10 @@ from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.files.strict_json import parse_json
 
 HINT = re.compile(
-    r"\s*(?:Answer the question (?:using|with) a single word or phrase\.?|Answer with the option'?s? letter from the given choices directly\.?|"
-    r"Please answer (?:directly|the question directly)[^\n.]*\.?|请直接回答(?:问题)?[。.]?|请用单个词或短语回答[^\n]*)\s*$",
+    r"\s*(?:Answer the question (?:using|with) a single word or phrase\.?|Answer with the option'?s? letter from the "
+    r"given choices directly\.?|"
+    r"Please answer (?:directly|the question directly)[^\n.]*\.?"
+    r"|请直接回答(?:问题)?[。.]?|请用单个词或短语回答[^\n]*)\s*$",
     re.IGNORECASE,
 )
 """Asks for a short answer; data sets for direct answers append it, and it contradicts a request for reasoning."""
@@ -44,7 +46,10 @@ class Prompt:
 
 
 class Prompts(Protocol):
-    """Prompts by number. Reading one that cannot be used raises BadRecord; its `fields`, what the output repeats, can be read all the same."""
+    """Prompts by number.
+
+    Reading one that cannot be used raises BadRecord; its `fields`, what the output repeats, can be read all the same.
+    """
 
     def __len__(self) -> int: ...
 

@@ -81,7 +81,8 @@ def checked_question(question: object, num_images: int) -> str:
         return f"{IMAGE_MARK}\n{text}"
     if marks != num_images:
         raise BadRecord(
-            f"the question has {marks} {IMAGE_MARK} marks but the pair has {num_images} pictures; give each picture one mark"
+            f"the question has {marks} {IMAGE_MARK} marks but the pair has {num_images} pictures; give each picture "
+            "one mark"
         )
     if not text.replace(IMAGE_MARK, "").strip():
         raise BadRecord("the question is empty apart from its picture marks")

@@ -8,7 +8,8 @@ from torch.utils.data import DistributedSampler
 
 
 class Slices(DistributedSampler[Any]):
-    """One rank's share of the numbers still to do, in slices. A DistributedSampler, so that Lightning leaves it in place.
+    """One rank's share of the numbers still to do, in slices. A DistributedSampler, so that Lightning leaves it in
+    place.
 
     Args:
         numbers: int64 [things].

@@ -1,7 +1,9 @@
-"""The grid of square tiles near a picture's own shape: the measure of a picture in every index, and how InternVL cuts pictures.
+"""The grid of square tiles near a picture's own shape: the measure of a picture in every index, and how InternVL cuts
+pictures.
 
-Of all grids with at most `max_tiles` tiles the one whose aspect ratio is nearest; on a tie the larger one, if the picture has more than half its pixels.
-Source: InternVL `internvl_chat/internvl/train/dataset.py` (`dynamic_preprocess`, `find_closest_aspect_ratio`).
+Of all grids with at most `max_tiles` tiles the one whose aspect ratio is nearest; on a tie the larger one, if the
+picture has more than half its pixels. Source: InternVL `internvl_chat/internvl/train/dataset.py` (`dynamic_preprocess`,
+`find_closest_aspect_ratio`).
 """
 
 from functools import lru_cache

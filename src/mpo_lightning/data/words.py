@@ -22,7 +22,9 @@ def word_counts(text: str) -> Counter[str]:
 
 
 def difference(left: Counter[str], right: Counter[str]) -> float:
-    """The share of words, counted with repeats, that one text has and the other has not; 0 for the same words, 1 for none in common."""
+    """The share of words, counted with repeats, that one text has and the other has not; 0 for the same words, 1 for
+    none in common.
+    """
     total = left.total() + right.total()
     return (
         1 - 2 * sum(min(count, right[word]) for word, count in left.items() if word in right) / total if total else 0.0

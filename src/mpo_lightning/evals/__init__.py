@@ -1,4 +1,7 @@
-"""The paper's eight benchmarks: problems, prompts, scores and tables; judges; runs and comparisons. Documented in docs/evals.md."""
+"""The paper's eight benchmarks: problems, prompts, scores and tables; judges; runs and comparisons.
+
+Documented in docs/evals.md.
+"""
 
 from mpo_lightning.evals.benchmark import Benchmark, Row, Score, Table, TableRow
 from mpo_lightning.evals.metrics import (

@@ -1,7 +1,8 @@
 """What a benchmark is: how its rows are named, asked, scored and summed up.
 
-A row is a dict with the fields of the benchmark's own files; rows of responses may carry their problem or only its id. Scores are computed a row at a
-time, tables from the rows and their values alone, so that values can be gathered from many processes.
+A row is a dict with the fields of the benchmark's own files; rows of responses may carry their problem or only its id.
+Scores are computed a row at a time, tables from the rows and their values alone, so that values can be gathered from
+many processes.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +22,8 @@ class Score:
 
     Attributes:
         verdict: extraction, prediction, decision and rule.
-        values: what the table is computed from: 1.0 or 0.0 for right or wrong, a judge's points, or whatever the benchmark says.
+        values: what the table is computed from: 1.0 or 0.0 for right or wrong, a judge's points, or whatever the
+            benchmark says.
     """
 
     verdict: Verdict

@@ -7,7 +7,8 @@ In a config:
         - class_path: mpo_lightning.evals.callback.EvaluateBenchmark
           init_args: {benchmark: mathvista, data: MATHVISTA, limit: 100, every_n_steps: 200}
 
-Logged are eval/BENCHMARK/NAME for the headline, coverage and response length; responses.BENCHMARK.jsonl in the run's folder has every response.
+Logged are eval/BENCHMARK/NAME for the headline, coverage and response length; responses.BENCHMARK.jsonl in the run's
+folder has every response.
 """
 
 import json
@@ -64,7 +65,8 @@ class EvaluateBenchmark(L.Callback):
         self.benchmark = find_benchmark(benchmark)
         if self.benchmark.judge is not None:
             raise InputError(
-                f"EvaluateBenchmark: {self.benchmark.title} needs a judge; score its responses after training with mpo eval run"
+                f"EvaluateBenchmark: {self.benchmark.title} needs a judge; score its responses after training with "
+                "mpo eval run"
             )
         problems = self.benchmark.load(Path(data))[:limit]
         root = Path(images) if images else Path(data) if Path(data).is_dir() else Path(data).parent
@@ -125,7 +127,9 @@ class EvaluateBenchmark(L.Callback):
         rank_zero_info(f"step {step}: {self.benchmark.title}, {len(self.prompts)} problems: {told}")
 
     def _slices(self, rank: int, world_size: int) -> list[list[int]]:
-        """This rank's problems in batches: as many on every rank, the first ones repeated at the end; the metric drops repeats."""
+        """This rank's problems in batches: as many on every rank, the first ones repeated at the end; the metric drops
+        repeats.
+        """
         total = len(self.prompts)
         share = -(-total // world_size)
         mine = [(rank + place * world_size) % total for place in range(share)]

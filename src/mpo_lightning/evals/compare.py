@@ -1,9 +1,10 @@
 """`mpo eval compare`: runs side by side, with intervals, paired tests and a picture.
 
-Intervals are Wilson's at 95 % for one sample a problem, otherwise normal ones over the problems' means. Runs are compared with the first one on the problems
-that both have, by McNemar's exact test: of the problems that one of them alone has right, is the split as even as chance? A judge's points, and shares of several
-samples, are compared by flipping signs at random. What is compared is named: of POPE it is accuracy, not the F1 of its table, of CRPE questions with all four
-rotations right, of LLaVA-Bench the model's own points.
+Intervals are Wilson's at 95 % for one sample a problem, otherwise normal ones over the problems' means. Runs are
+compared with the first one on the problems that both have, by McNemar's exact test: of the problems that one of them
+alone has right, is the split as even as chance? A judge's points, and shares of several samples, are compared by
+flipping signs at random. What is compared is named: of POPE it is accuracy, not the F1 of its table, of CRPE questions
+with all four rotations right, of LLaVA-Bench the model's own points.
 """
 
 import json

@@ -1,7 +1,8 @@
 """Judges: whoever answers a chat. A server that speaks OpenAI's protocol, or a file of replies from an earlier run.
 
-Every reply is kept in a file as soon as it is there, by a hash of what was asked, so that a run that was stopped goes on without asking again, and the same
-file later replays the run without a server. A file of replies has a JSON object a line: `request` (the hash), `model`, `reply`.
+Every reply is kept in a file as soon as it is there, by a hash of what was asked, so that a run that was stopped goes
+on without asking again, and the same file later replays the run without a server. A file of replies has a JSON object a
+line: `request` (the hash), `model`, `reply`.
 """
 
 import hashlib
@@ -47,7 +48,8 @@ class ServerChat:
             return self._server.chat(messages, temperature=temperature, max_tokens=max_tokens).text
         except (BadRecord, UnreadableReply) as error:
             raise InputError(
-                f"the judge at {self._server.url or 'api.openai.com'} does not answer ({error}); replies so far are kept, run it again to go on"
+                f"the judge at {self._server.url or 'api.openai.com'} does not answer ({error}); replies so far are "
+                "kept, run it again to go on"
             ) from None
 
 
@@ -87,7 +89,8 @@ class KeptReplies:
     def __call__(
         self, messages: Messages, temperature: float, max_tokens: int, run: int, read: Callable[[str], object]
     ) -> str:
-        """The reply of a run of the judge. One that `read` makes nothing of is kept for replays, but asked for again by the next run.
+        """The reply of a run of the judge. One that `read` makes nothing of is kept for replays, but asked for again by
+        the next run.
 
         Raises:
             InputError: it is not kept and nobody can be asked.
@@ -115,7 +118,8 @@ class KeptReplies:
     ) -> str:
         if self.chat is None:
             raise InputError(
-                f"{self.path}: holds no reply to one of the requests; give --judge_url to ask for it, or the same judge, benchmark and responses"
+                f"{self.path}: holds no reply to one of the requests; give --judge_url to ask for it, or the same "
+                "judge, benchmark and responses"
             )
         reply = self.chat(messages, temperature, max_tokens)
         readable = read(reply) is not None

@@ -1,7 +1,8 @@
 """The benchmarks as torchmetrics: update with responses, compute a table.
 
-The state is one line per response (the problem's number, the sample's number, the values of its score), gathered over processes; what a distributed sampler
-repeats to fill its last batch is dropped by those two numbers before the table is made, so results do not depend on the number of processes.
+The state is one line per response (the problem's number, the sample's number, the values of its score), gathered over
+processes; what a distributed sampler repeats to fill its last batch is dropped by those two numbers before the table is
+made, so results do not depend on the number of processes.
 """
 
 from collections.abc import Sequence
@@ -99,7 +100,9 @@ class BenchmarkMetric(Metric):
         return self.benchmark.table(rows, values)
 
     def compute(self) -> dict[str, Tensor]:
-        """Every number of the table by its name, "group/name", and `coverage`, the share of responses that were decided, in percent."""
+        """Every number of the table by its name, "group/name", and `coverage`, the share of responses that were
+        decided, in percent.
+        """
         rows, values, undecided = self._gathered()
         numbers = self.benchmark.table(rows, values).flat()
         if self.benchmark.judge is None:

@@ -1,4 +1,6 @@
-"""What several samples of each problem say: pass@k, majority@k, and how far answers keep to the form that was asked for."""
+"""What several samples of each problem say: pass@k, majority@k, and how far answers keep to the form that was asked
+for.
+"""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """`mpo eval score`: responses that are there -> one line each with its decision, and the table.
 
-OUT.jsonl            a line a response, in their order: its id, extraction, prediction, correct, rule, confidence (judged: points)
+OUT.jsonl            one line a response, in order: id, extraction, prediction, correct, rule, confidence (judged: points)
 OUT.table.json       the table, with coverage, format rate and lengths
 OUT.judge.jsonl      the judge's replies, kept as they come
 """
@@ -58,7 +58,8 @@ def join(benchmark: Benchmark, responses: Sequence[Row], problems: Sequence[Row]
         for field in benchmark.needed:
             if row.get(field) is None:
                 raise InputError(
-                    f"{where}: row {number} ({benchmark.id_field} {name}) has no '{field}'; give --problems with the benchmark's own file"
+                    f"{where}: row {number} ({benchmark.id_field} {name}) has no '{field}'; give --problems with the "
+                    "benchmark's own file"
                 )
         if (problem := benchmark.problem(row)) is not None:
             raise InputError(
@@ -137,7 +138,9 @@ def judged(
 def extracted(
     benchmark: Benchmark, rows: Sequence[Row], replies: KeptReplies, at_once: int, advance: Callable[[int], None]
 ) -> list[Row]:
-    """Rows with the short answers that a language model read in their responses, where the rules in front of it found none."""
+    """Rows with the short answers that a language model read in their responses, where the rules in front of it found
+    none.
+    """
     assert benchmark.extractor is not None
     asked = [
         row

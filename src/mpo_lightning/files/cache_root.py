@@ -1,4 +1,4 @@
-"""Where this package keeps copies that it can make again: ~/.cache/mpo-lightning, or the folder in MPO_LIGHTNING_CACHE."""
+"""The folder of copies that can be made again: ~/.cache/mpo-lightning, or MPO_LIGHTNING_CACHE."""
 
 import os
 from pathlib import Path

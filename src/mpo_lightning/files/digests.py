@@ -26,7 +26,8 @@ def weights_fingerprint(folder: str | Path) -> str:
 
 
 def folder_sample(folder: str | Path) -> str:
-    """Names a checkpoint folder's weights and config by sixteen blocks of each file, wherever it lies; quick however large they are.
+    """Names a checkpoint folder's weights and config by sixteen blocks of each file, wherever it lies; quick however
+    large they are.
 
     Training moves nearly every number, so that another state of a model differs in the blocks.
     """

@@ -18,4 +18,7 @@ def disk_problem(error: BaseException) -> str | None:
     if number not in DISK_ERRORS:
         return None
     where = getattr(error, "filename", None) or "a file of the run"
-    return f"{where}: cannot be written ({os.strerror(number)}); earlier checkpoints are whole: make room and go on with --ckpt_path auto"
+    return (
+        f"{where}: cannot be written ({os.strerror(number)}); earlier checkpoints are whole: make room and go on "
+        "with --ckpt_path auto"
+    )

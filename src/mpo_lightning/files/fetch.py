@@ -1,5 +1,6 @@
-"""A file at a URL, copied here: whole and looked at, or not at all. Attempts are repeated, and a server that falls silent, or all but silent,
-counts as gone."""
+"""A file at a URL, copied here: whole and looked at, or not at all. Attempts are repeated, and a server that falls
+silent, or all but silent, counts as gone.
+"""
 
 import os
 import time
@@ -17,13 +18,17 @@ ATTEMPTS = 6
 """Of a fetch, with pauses of 0.9, 1.8, 3.6, 7.2 and 14.4 seconds between them: less than half a minute together."""
 
 SILENCES = 3
-"""Attempts that end because the server fell silent, after which no other is made: each has cost as long as all pauses together."""
+"""Attempts that end because the server fell silent, after which no other is made: each has cost as long as all pauses
+together.
+"""
 
 PAUSE = 0.9
 """Seconds before the second attempt; each further pause is twice as long."""
 
 STALL = 30.0
-"""Seconds without a byte after which an HTTP server counts as gone; and over which each server has to keep to `SLOWEST`."""
+"""Seconds without a byte after which an HTTP server counts as gone; and over which each server has to keep to
+`SLOWEST`.
+"""
 
 SLOWEST = 1024.0
 """Bytes a second; a server that sends fewer is as good as silent, since a tar would take days."""

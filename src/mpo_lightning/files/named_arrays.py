@@ -1,4 +1,6 @@
-"""Arrays in files that are named by their contents: a file is what its name says, or it is damaged; and an old one is never overwritten."""
+"""Arrays in files that are named by their contents: a file is what its name says, or it is damaged; and an old one is
+never overwritten.
+"""
 
 import hashlib
 from pathlib import Path
@@ -23,7 +25,10 @@ def array_name(kind: str, rows: np.ndarray) -> str:
 
 
 def open_array(path: Path, kind: str, name: str | None = None) -> np.ndarray:
-    """A memory-mapped array, all of it compared with what its name (or the one it is to get) stands for. Raises OSError or ValueError."""
+    """A memory-mapped array, all of it compared with what its name (or the one it is to get) stands for.
+
+    Raises OSError or ValueError.
+    """
     name = name or path.name
     try:
         rows: np.ndarray = np.load(path, "r", allow_pickle=False)

@@ -1,4 +1,6 @@
-"""The settings that decided an output, recorded beside it: a killed run goes on, and one with other settings does not mix its output in."""
+"""The settings that decided an output, recorded beside it: a killed run goes on, and one with other settings does not
+mix its output in.
+"""
 
 import json
 from pathlib import Path
@@ -9,7 +11,8 @@ from mpo_lightning.files.whole import partial_of, write_json
 
 
 def difference_of(earlier: Any, now: Any, name: str = "") -> str | None:
-    """The first setting in which two records differ, with both values: "sampling.seed 3 instead of 4"; None for equal ones.
+    """The first setting in which two records differ, with both values: "sampling.seed 3 instead of 4"; None for equal
+    ones.
 
     Args:
         earlier: a record, as JSON.
@@ -31,7 +34,8 @@ def difference_of(earlier: Any, now: Any, name: str = "") -> str | None:
 
 
 def recorded_difference(record: Path, settings: dict[str, Any]) -> str | None:
-    """The first setting in which an earlier run differed, as in `difference_of`. Without a record these settings become it.
+    """The first setting in which an earlier run differed, as in `difference_of`. Without a record these settings become
+    it.
 
     Args:
         record: the JSON file of settings.

@@ -1,4 +1,6 @@
-"""JSON as the standard has it, and the small JSON files that lie beside shards, caches and checkpoints: data from elsewhere."""
+"""JSON as the standard has it, and the small JSON files that lie beside shards, caches and checkpoints: data from
+elsewhere.
+"""
 
 import json
 import math
@@ -6,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 2**24
-"""Of a sidecar: an index of 50,000 shards has fewer, and what is read of so many takes some hundred megabytes of memory at most."""
+"""Of a sidecar: an index of 50,000 shards has fewer, and what is read of so many takes some hundred megabytes of memory
+at most.
+"""
 
 
 def parse_json(text: str) -> Any:
-    """JSON as the standard has it. What Python's reader lets through in silence is refused with ValueError: NaN, infinities, a key
-    that comes twice (the first value would be lost), and half of a surrogate pair."""
+    """JSON as the standard has it. What Python's reader lets through in silence is refused with ValueError: NaN,
+    infinities, a key that comes twice (the first value would be lost), and half of a surrogate pair.
+    """
 
     def constant(name: str) -> None:
         raise ValueError(f"{name} is not a JSON value")
@@ -41,7 +46,11 @@ def parse_json(text: str) -> Any:
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
-    """The object in a file. Raises OSError, or ValueError for anything but strict JSON of an object, however deep it is nested, and for one that is too large."""
+    """The object in a file.
+
+    Raises OSError, or ValueError for anything but strict JSON of an object, however deep it is nested, and for one that
+    is too large.
+    """
     if (size := path.stat().st_size) > MOST_BYTES:
         raise ValueError(f"{path.name} has {size:,} bytes, and no sidecar has more than {MOST_BYTES:,}")
     try:

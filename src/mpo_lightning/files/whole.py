@@ -1,7 +1,7 @@
 """Files and folders that are whole under their name, or not there.
 
-Everything is written beside its name, its bytes are synced to the disk, and one rename gives it the name. A kill at any moment leaves the earlier file, or the
-new one, and perhaps a `.NAME.partial` that the next writer replaces.
+Everything is written beside its name, its bytes are synced to the disk, and one rename gives it the name. A kill at any
+moment leaves the earlier file, or the new one, and perhaps a `.NAME.partial` that the next writer replaces.
 """
 
 import json
@@ -67,7 +67,8 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def whole_folder(output: Path, replace: bool = False) -> Iterator[Path]:
-    """A folder to write in, which gets its name when all is written and synced; what a failed or killed run leaves is never under that name.
+    """A folder to write in, which gets its name when all is written and synced; what a failed or killed run leaves is
+    never under that name.
 
     Args:
         output: the folder to be.
@@ -78,7 +79,8 @@ def whole_folder(output: Path, replace: bool = False) -> Iterator[Path]:
     """
     check_output(output, replace)
     output = output.resolve()
-    # Of this process alone, so that two that write one output do not touch each other's files; the second to end is refused.
+    # Of this process alone, so that two that write one output do not touch each other's files; the second to end is
+    # refused.
     partial = output.with_name(f".{output.name}.{socket.gethostname()}-{os.getpid()}.partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
-"""Answers on their way to a file: kept as they come, so that a killed run goes on, and put into the prompts' order at the end.
+"""Answers on their way to a file: kept as they come, so that a killed run goes on, and put into the prompts' order at
+the end.
 
-OUT.jsonl             a line a prompt, in the order of the prompts: its own fields, `response`, `response_tokens`, `finished`
+OUT.jsonl             one line a prompt, in order: its own fields, `response`, `response_tokens`, `finished`
 OUT.jsonl.parts/      meta.json and finished lines of a run that has not ended; gone when OUT.jsonl is there
 """
 
@@ -50,7 +51,10 @@ def begin(output: Path, settings: dict[str, Any]) -> Path:
 
 
 def tidy(output: Path) -> bool:
-    """Removes what a run left that was killed between its last two steps: the output is there, and the parts too. Returns whether there was such a run."""
+    """Removes what a run left that was killed between its last two steps: the output is there, and the parts too.
+
+    Returns whether there was such a run.
+    """
     if not output.exists() or not parts_of(output).exists():
         return False
     lock = parts_lock(output)
@@ -90,7 +94,8 @@ def finish(parts: Path, prompts: Prompts, output: Path) -> tuple[int, int]:
     places, refused = finished_lines(parts), 0
     if len(places) < len(prompts):
         raise InputError(
-            f"{parts}: {len(prompts) - len(places):,} of {len(prompts):,} answers are not there; run the same command again (with several machines, "
+            f"{parts}: {len(prompts) - len(places):,} of {len(prompts):,} answers are not there; run the same "
+            "command again (with several machines, "
             "the output has to lie on a file system that all of them share)"
         )
     with ExitStack() as opened, whole_file(output, errors="backslashreplace") as file:

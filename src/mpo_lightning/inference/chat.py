@@ -50,7 +50,8 @@ class ChatServer:
         model: the name to ask for.
         purpose: who it is, for messages.
         timeout: seconds until a request counts as failed.
-        attempts: how often a request is sent again while the server is busy, fails or is not there; waits grow from half a second to eight.
+        attempts: how often a request is sent again while the server is busy, fails or is not there; waits grow from
+            half a second to eight.
         key_variable: the environment variable that holds the key; servers of one's own often need none.
 
     Raises:
@@ -75,7 +76,8 @@ class ChatServer:
         key = os.environ.get(key_variable)
         if not key and url is None:
             raise InputError(
-                f"the environment variable {key_variable} is not set; set it to the key of OpenAI's server, or give the URL of another one"
+                f"the environment variable {key_variable} is not set; set it to the key of OpenAI's server, or give "
+                "the URL of another one"
             )
         self.model, self.url, self.purpose = model, url, purpose
         self._openai, self._attempts, self._key_variable = openai, attempts, key_variable
@@ -91,7 +93,8 @@ class ChatServer:
 
         Raises:
             BadRecord: the server refuses this request; with its reason.
-            UnreadableReply: what comes back is no answer, also when asked again. An answer without a word is asked for once more, and then taken for what it is.
+            UnreadableReply: what comes back is no answer, also when asked again. An answer without a word is asked for
+                once more, and then taken for what it is.
             InputError: the server does not answer.
         """
         asked: Any = messages
@@ -131,7 +134,8 @@ class ChatServer:
         if status in ASKED_WRONGLY:
             way_out = ASKED_WRONGLY[status].format(key=self._key_variable, model=self.model)
             return InputError(
-                f"{self.purpose} at {where} answers with status {status}: {way_out}, and run it again; answers so far are kept"
+                f"{self.purpose} at {where} answers with status {status}: {way_out}, and run it again; answers so "
+                "far are kept"
             )
         said = f"status {status}: {_short(error)}" if status else _short(error)
         return InputError(
@@ -166,5 +170,7 @@ def _reply(answer: Any) -> Reply:
 
 
 def whole_characters(text: str) -> str:
-    """A text that can be written to a file: both halves of a surrogate pair become their character, a half alone becomes U+FFFD."""
+    """A text that can be written to a file: both halves of a surrogate pair become their character, a half alone
+    becomes U+FFFD.
+    """
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,6 +1,7 @@
 """Who answers prompts: the model in this program, on any number of devices, or a server that speaks OpenAI's protocol.
 
-Both write the same file (see `answer_file`): a line a prompt in the order of the prompts, whatever the order of the answers, and go on after a kill.
+Both write the same file (see `answer_file`): a line a prompt in the order of the prompts, whatever the order of the
+answers, and go on after a kill.
 """
 
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ class Engine(Protocol):
         ...
 
     def answer(self, work: Work, output: Path) -> tuple[int, int]:
-        """Writes the file of answers. Returns the number of prompts, and how many of them have a reason instead of an answer; (0, 0) in all processes but the first.
+        """Writes the file of answers. Returns the number of prompts, and how many of them have a reason instead of an
+        answer; (0, 0) in all processes but the first.
 
         Raises:
             InputError: the output exists, was begun with something else, or nobody answers.

@@ -1,7 +1,7 @@
 """A model's answer to every prompt, on any number of devices, in a file that a killed run goes on with.
 
-Prompts are answered in slices whose borders depend on the batch size alone: neither the number of devices nor a kill changes which prompts share a
-forward pass, so drawn answers are the same to the bit.
+Prompts are answered in slices whose borders depend on the batch size alone: neither the number of devices nor a kill
+changes which prompts share a forward pass, so drawn answers are the same to the bit.
 """
 
 from contextlib import nullcontext
@@ -217,7 +217,8 @@ def run_predict(
     trainer_options: dict[str, Any],
     options: PredictOptions,
 ) -> tuple[int, int]:
-    """Answers what is not answered yet and writes the output. Returns the number of prompts, and how many of them could not be used.
+    """Answers what is not answered yet and writes the output. Returns the number of prompts, and how many of them could
+    not be used.
 
     Args:
         model: checkpoint folder.

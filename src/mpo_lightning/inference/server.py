@@ -1,11 +1,12 @@
 """The engine on a server that speaks OpenAI's protocol: many requests under way, every answer kept as it comes.
 
-What OpenAI's protocol has no field for goes the way each kind of server takes it (`KINDS`): the likeliest tokens that may be drawn, and the most tiles of
-a picture. An answer that is to be gone on with goes out as a plain text completion where there is no picture, by the model's chat template, since that is the same
-with every server; with a picture as an unfinished last turn, which vLLM and SGLang take.
+What OpenAI's protocol has no field for goes the way each kind of server takes it (`KINDS`): the likeliest tokens that
+may be drawn, and the most tiles of a picture. An answer that is to be gone on with goes out as a plain text completion
+where there is no picture, by the model's chat template, since that is the same with every server; with a picture as an
+unfinished last turn, which vLLM and SGLang take.
 
-Each answer has a seed of its own, made of the run's and its number; whether the same seed gives the same words again is up to the server. What was
-answered is on disk, so all that follows from it can be repeated.
+Each answer has a seed of its own, made of the run's and its number; whether the same seed gives the same words again is
+up to the server. What was answered is on disk, so all that follows from it can be repeated.
 """
 
 import base64
@@ -46,7 +47,8 @@ class ServerEngine:
         template: the model's chat template; needed to go on with begun answers.
         at_once: requests under way.
         timeout: seconds until a request counts as failed and is sent again.
-        max_tiles: most tiles of a prompt's pictures, where the kind of server takes it; a prompt's own limit replaces it.
+        max_tiles: most tiles of a prompt's pictures, where the kind of server takes it; a prompt's own limit replaces
+            it.
         advance: told of each answer that is there.
     """
 
@@ -81,13 +83,15 @@ class ServerEngine:
             get_template(str(self.template))
         elif self.kind not in ("vllm", "sglang"):
             raise InputError(
-                f"a server of kind {self.kind} cannot go on with an answer about a picture; vllm and sglang can, and so does the embedded engine"
+                f"a server of kind {self.kind} cannot go on with an answer about a picture; vllm and sglang can, and "
+                "so does the embedded engine"
             )
 
     def answer(self, work: Work, output: Path) -> tuple[int, int]:
         if self.kind == "openai" and work.sampling is not None and work.sampling.top_k:
             raise InputError(
-                f"OpenAI's own protocol has no top_k, and it is {work.sampling.top_k}; set it to 0, or name the kind of server"
+                f"OpenAI's own protocol has no top_k, and it is {work.sampling.top_k}; set it to 0, or name the kind "
+                "of server"
             )
         server = ChatServer(self.url, self.model, "the model", self.timeout)
         drawn = asdict(work.sampling) if work.sampling else None
@@ -127,14 +131,16 @@ class ServerEngine:
                     in_a_row += 1
                     if in_a_row == UNREADABLE:
                         raise InputError(
-                            f"the model at {self.url or 'api.openai.com'} gave {UNREADABLE} replies in a row that cannot be read ({result}); look at the server; "
+                            f"the model at {self.url or 'api.openai.com'} gave {UNREADABLE} replies in a row that "
+                            f"cannot be read ({result}); look at the server; "
                             "answers so far are kept, run it again to go on"
                         )
                     continue
                 in_a_row = 0
                 file.write(part_line(number, result))
                 self.advance(1)
-            # Once more, when the server has answered everything else; only a run that comes to this end gives any of them up.
+            # Once more, when the server has answered everything else; only a run that comes to this end gives any of
+            # them up.
             given_up: list[tuple[int, dict[str, Any]]] = []
             for number, result in ask(unread):
                 if isinstance(result, UnreadableReply):
@@ -247,7 +253,9 @@ def _png(picture: Image.Image) -> bytes:
 def _in_flight(
     pool: ThreadPoolExecutor, numbers: Iterator[int], function: Callable[[int], Any], at_once: int
 ) -> Iterator[tuple[int, Any]]:
-    """Results as they come, no more than `at_once` under way; at an error what is under way is waited for, and kept where it succeeds."""
+    """Results as they come, no more than `at_once` under way; at an error what is under way is waited for, and kept
+    where it succeeds.
+    """
     waiting: dict[Future[Any], int] = {}
     problem: Exception | None = None
     while True:

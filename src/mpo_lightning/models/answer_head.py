@@ -1,11 +1,12 @@
 """The lm_head on response positions only: log-probs of given tokens, without ever keeping [tokens, vocabulary].
 
-With 300 + 350 response tokens and a vocabulary of 150,000 the logits of one pair are 390 MB in float32, and as much again for their
-softmax and gradient. Here they are made in chunks and thrown away; the backward pass makes each chunk again (one more matrix product,
-a quarter of the head's cost). Where all of a row fits a budget its softmax is kept instead, which saves that product.
+With 300 + 350 response tokens and a vocabulary of 150,000 the logits of one pair are 390 MB in float32, and as much
+again for their softmax and gradient. Here they are made in chunks and thrown away; the backward pass makes each chunk
+again (one more matrix product, a quarter of the head's cost). Where all of a row fits a budget its softmax is kept
+instead, which saves that product.
 
-On a CPU the memory of the logits is used again from step to step (`Workspace`): first touching fresh pages takes longer than the product
-that fills them. CUDA's allocator does so by itself.
+On a CPU the memory of the logits is used again from step to step (`Workspace`): first touching fresh pages takes longer
+than the product that fills them. CUDA's allocator does so by itself.
 
 It is an nn.Linear whose weight keeps its name, and is called as a module, so that FSDP and other wrappers see it.
 
@@ -30,7 +31,7 @@ class Workspace:
         self.spare: Tensor | None = None
 
     def take(self, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """At least `size` numbers, not initialized; new memory where the spare is taken, too small or of another kind."""
+        """At least `size` uninitialized numbers; new memory if the spare is taken, too small or of another kind."""
         spare, self.spare = self.spare, None
         if spare is not None and len(spare) >= size and spare.dtype == dtype and spare.device == device:
             return spare
@@ -70,7 +71,9 @@ class AnswerHead(nn.Linear):
         self.train(head.training)
 
     def forward(self, hidden: Tensor, targets: Tensor | None = None) -> Tensor:
-        """Logits [..., V]; or, with targets int64 [R] for hidden [R, E], their log-probs [R] in nats, float32 or better."""
+        """Logits [..., V]; or, with targets int64 [R] for hidden [R, E], their log-probs [R] in nats, float32 or
+        better.
+        """
         if targets is None:
             return super().forward(hidden)
         return token_logps(hidden, self.weight, targets, self.keep_bytes, self.workspace)
@@ -94,7 +97,8 @@ def token_logps(
     dtype = hidden.dtype
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
-    # Asked here, since inside the function gradients are always off and its inputs say what they need in evaluation too.
+    # Asked here, since inside the function gradients are always off and its inputs say what they need in evaluation
+    # too.
     if not (torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)):
         keep_bytes = -1
     result: Tensor = _TokenLogps.apply(hidden.to(dtype), weight, targets, keep_bytes, workspace or Workspace())

@@ -1,7 +1,7 @@
 """A family of models: what differs between vision-language models, behind one protocol.
 
-Nothing outside a family's own folder reaches for its attributes. A family is found by the `model_type` of a checkpoint folder's config.json, or of a
-model's config. It is registered in `FAMILIES`, or by `register` for one of your own.
+Nothing outside a family's own folder reaches for its attributes. A family is found by the `model_type` of a checkpoint
+folder's config.json, or of a model's config. It is registered in `FAMILIES`, or by `register` for one of your own.
 
 Shape letters: T tokens of a row, N tiles, S tile side in pixels, E hidden size of the language model.
 """
@@ -72,11 +72,13 @@ class PictureShape:
 
 
 class Family(ABC):
-    """One family. Models are transformers' own: a language model with `layers` and `rotary_emb`, an output embedding, `generate`.
+    """One family. Models are transformers' own: a language model with `layers` and `rotary_emb`, an output embedding,
+    `generate`.
 
     Attributes:
         name: of the family.
-        layouts: for each `model_type` of a config.json that it opens, the layout's name in words; the first is transformers' own.
+        layouts: for each `model_type` of a config.json that it opens, the layout's name in words; the first is
+            transformers' own.
         model_class: the transformers class of its models.
         templates: its chat templates by name.
         sizes: configs of its released sizes, for plans without a download.
@@ -160,7 +162,9 @@ class Family(ABC):
         """Arguments of the model's `generate` and `forward` for uint8 tiles [N, 3, S, S]; none without tiles."""
 
     def positions(self, batch: PairBatch) -> Tensor:
-        """Position ids [1, T] of a row, each answer counted from the end of its prompt; a family may return more dimensions."""
+        """Position ids [1, T] of a row, each answer counted from the end of its prompt; a family may return more
+        dimensions.
+        """
         return batch.position_ids.unsqueeze(0)
 
     @abstractmethod

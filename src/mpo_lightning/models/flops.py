@@ -1,7 +1,8 @@
 """Matrix-product FLOPs of a pair's distinct work: what no step can avoid, counted from the shapes.
 
-A product [a, b] x [b, c] is 2abc. Attention is counted in score products that the causal pattern needs, twice (scores and values). All are
-of one forward; a trained part costs three (one forward, two products backward), a reference pass one. Nothing that is computed again counts.
+A product [a, b] x [b, c] is 2abc. Attention is counted in score products that the causal pattern needs, twice (scores
+and values). All are of one forward; a trained part costs three (one forward, two products backward), a reference pass
+one. Nothing that is computed again counts.
 
 Numbers of tokens may be arrays, one entry a pair.
 """

@@ -1,4 +1,4 @@
-"""What of a model is trained, and what is kept for the backward pass: freezing parts by name, gradient checkpointing."""
+"""Freezing parts of a model by name, and gradient checkpointing."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -29,7 +29,9 @@ def freeze(model: Any) -> Any:
 
 
 def recompute_activations(model: Any) -> None:
-    """Turns gradient checkpointing on: layers keep their inputs only and are computed again in the backward pass, with the same random numbers."""
+    """Turns gradient checkpointing on: layers keep their inputs only and are computed again in the backward pass, with
+    the same random numbers.
+    """
     contexts = family_of(model).recompute_contexts(model)
     options: dict[str, Any] = {"use_reentrant": False} | ({"context_fn": contexts} if contexts else {})
     # transformers 5.2x gives the method a new name, and the old one warns.

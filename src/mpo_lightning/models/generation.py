@@ -1,6 +1,7 @@
 """Answers of a model to a batch of prompts, greedy or drawn, with a key-value cache.
 
-Prompts are padded on the left, so that all of them end where their answers begin. Shape letters: B prompts, T tokens of the longest, N tiles.
+Prompts are padded on the left, so that all of them end where their answers begin. Shape letters: B prompts, T tokens of
+the longest, N tiles.
 """
 
 from collections.abc import Sequence
@@ -83,7 +84,8 @@ def encode_prompt(encoder: PairEncoder, prompt: Prompt) -> EncodedPrompt:
     begun = encoder.begun_ids(prompt.begun) if prompt.begun else []
     if len(ids) + len(begun) >= encoder.max_length:
         raise BadRecord(
-            f"the prompt has {len(ids) + len(begun)} tokens and leaves no room in {encoder.max_length}; raise max_length or lower max_tiles"
+            f"the prompt has {len(ids) + len(begun)} tokens and leaves no room in {encoder.max_length}; raise "
+            "max_length or lower max_tiles"
         )
     side = encoder.tile_size
     empty = torch.empty(0, 3, side, side, dtype=torch.uint8)
@@ -100,7 +102,8 @@ def pad_prompts(encoded: Sequence[EncodedPrompt]) -> PromptBatch:
 
 
 def split_by_rope(lengths: Sequence[int], limit: int | None, max_new_tokens: int) -> list[list[int]]:
-    """Which prompts may share a batch: all that stay within the rope's limit; a longer one would stretch its neighbours and is alone.
+    """Which prompts may share a batch: all that stay within the rope's limit; a longer one would stretch its neighbours
+    and is alone.
 
     Args:
         lengths: tokens of each prompt.
@@ -170,7 +173,9 @@ def generate(
 
 
 def _decoded(tokenizer: Any, before: list[int], tokens: list[int]) -> str:
-    """The text that tokens add to those before them, its white space at the seam included, which some tokenizers drop from a text of its own."""
+    """The text that tokens add to those before them, its white space at the seam included, which some tokenizers drop
+    from a text of its own.
+    """
     told, whole = (str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in (before, before + tokens))
     return whole.removeprefix(told)
 

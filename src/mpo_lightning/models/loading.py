@@ -1,7 +1,8 @@
 """Opening a checkpoint folder of any family: config, weights, tokenizer, template.
 
-A folder in another layout than transformers' is opened through its converted copy. No remote code is run and nothing is downloaded. Weights must be
-complete: a missing or misshapen tensor stops with its name instead of being drawn at random.
+A folder in another layout than transformers' is opened through its converted copy. No remote code is run and nothing is
+downloaded. Weights must be complete: a missing or misshapen tensor stops with its name instead of being drawn at
+random.
 """
 
 import json
@@ -25,7 +26,8 @@ def family_of_folder(folder: str | Path) -> tuple[Family, str]:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise InputError(
-            f"{folder}: no model here (config.json is missing); give a checkpoint folder, or make one with 'mpo model tiny'"
+            f"{folder}: no model here (config.json is missing); give a checkpoint folder, or make one with 'mpo "
+            "model tiny'"
         )
     try:
         model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
@@ -40,7 +42,10 @@ def family_of_folder(folder: str | Path) -> tuple[Family, str]:
 
 
 def native_folder(folder: str | Path) -> Path:
-    """The folder in transformers' layout, converted once if it is in another one. Raises InputError as `family_of_folder`."""
+    """The folder in transformers' layout, converted once if it is in another one.
+
+    Raises InputError as `family_of_folder`.
+    """
     return family_of_folder(folder)[0].native_folder(Path(folder))
 
 
@@ -50,7 +55,10 @@ def model_fingerprint(folder: str | Path) -> str:
 
 
 def read_config(folder: str | Path) -> Any:
-    """The transformers config of a checkpoint folder. Raises InputError as `family_of_folder`, or where it cannot be converted."""
+    """The transformers config of a checkpoint folder.
+
+    Raises InputError as `family_of_folder`, or where it cannot be converted.
+    """
     return AutoConfig.from_pretrained(str(native_folder(folder)), trust_remote_code=False, local_files_only=True)
 
 
@@ -67,13 +75,14 @@ def config_of(model: str) -> Any:
     sizes = {name: config for family in families() for name, config in family.sizes.items()}
     if model.lower() not in sizes:
         raise InputError(
-            f"unknown model size {model!r}; give a checkpoint folder or one of {', '.join(name for name in sizes if '-' not in name)}"
+            f"unknown model size {model!r}; give a checkpoint folder or one of "
+            f"{', '.join(name for name in sizes if '-' not in name)}"
         )
     return sizes[model.lower()]()
 
 
 def empty_model(folder: str | Path) -> Any:
-    """The model of a checkpoint folder with parameters on the meta device; buffers, which no checkpoint has, are real."""
+    """The model of a checkpoint folder, parameters on the meta device; buffers, which no checkpoint has, are real."""
     config = read_config(folder)
     family = family_for(config.model_type)
     assert family is not None
@@ -119,7 +128,8 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> Any:
         if report.get(problem):
             names = sorted(map(str, report[problem]))
             raise InputError(
-                f"{folder}: the weights do not fit the config: {problem.replace('_', ' ')} {names[0]} (and {len(names) - 1} more)"
+                f"{folder}: the weights do not fit the config: {problem.replace('_', ' ')} {names[0]} (and "
+                f"{len(names) - 1} more)"
             )
     return model.eval()
 
@@ -132,7 +142,8 @@ def load_processor(folder: str | Path, template: str = "auto") -> Processor:
         template: a template's name, or "auto" for the one that the config names or the language model implies.
 
     Raises:
-        InputError: as `read_config`; no usable tokenizer; image tokens that do not match; or a template that is not known.
+        InputError: as `read_config`; no usable tokenizer; image tokens that do not match; or a template that is not
+            known.
     """
     family, _ = family_of_folder(folder)
     config, folder = read_config(folder), native_folder(folder)

@@ -42,7 +42,8 @@ class Lora:
     def __post_init__(self) -> None:
         if self.rank < 1 or not 0 <= self.dropout < 1:
             raise InputError(
-                f"lora needs a rank of at least 1 and a dropout of at least 0 and below 1, got {self.rank} and {self.dropout}"
+                f"lora needs a rank of at least 1 and a dropout of at least 0 and below 1, got {self.rank} and "
+                f"{self.dropout}"
             )
 
 

@@ -1,9 +1,11 @@
 """How much memory a training step needs on each device, before anyone has one.
 
-Weights, gradients and optimizer state follow from parameter counts. Activations are not estimated by a formula: the real forward pass runs
-on fake tensors, which have shapes but no storage, and what autograd saves is added up. An 8B model takes two seconds and no memory.
+Weights, gradients and optimizer state follow from parameter counts. Activations are not estimated by a formula: the
+real forward pass runs on fake tensors, which have shapes but no storage, and what autograd saves is added up. An 8B
+model takes two seconds and no memory.
 
-The sum is the peak of a step that accumulates gradients over micro-batches: gradients and activations are there at once.
+The sum is the peak of a step that accumulates gradients over micro-batches: gradients and activations are there at
+once.
 """
 
 from collections.abc import Sequence

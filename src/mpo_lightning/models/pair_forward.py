@@ -1,8 +1,8 @@
 """From a row of pairs to the log-probabilities of their answers, each distinct thing computed once.
 
-Pictures are encoded once a pair, the prompt goes through the language model once (see `shared_prefix`), and the head sees response
-tokens only (see `answer_head`). The two-sequence step of the reference code gives the same numbers and gradients; the tests hold it
-as the oracle.
+Pictures are encoded once a pair, the prompt goes through the language model once (see `shared_prefix`), and the head
+sees response tokens only (see `answer_head`). The two-sequence step of the reference code gives the same numbers and
+gradients; the tests hold it as the oracle.
 
 Shape letters: P pairs, T tokens of the row, R response tokens, N tiles, E hidden size.
 """
@@ -28,7 +28,8 @@ class PairForward(nn.Module):
     Args:
         model: a policy or a reference.
         backend: of the attention; "auto" takes the fastest that device and dtype allow.
-        keep_logits_bytes: most bytes of a row's logits that are kept for the backward pass instead of being computed again.
+        keep_logits_bytes: most bytes of a row's logits that are kept for the backward pass instead of being computed
+            again.
     """
 
     def __init__(self, model: Any, backend: Backend = "auto", keep_logits_bytes: int = 2**30) -> None:
@@ -50,11 +51,12 @@ class PairForward(nn.Module):
 
         Args:
             batch: the row.
-            features: [N, tokens a tile, E] from another model's pass over the same row, where tower and projector are the same.
+            features: [N, tokens a tile, E] from another model's pass over the same row, where tower and projector are
+                the same.
 
         Returns:
-            The log-probs, and the features; None for a row without pictures. A sharded model makes those of a blank tile for such a row,
-            which go nowhere.
+            The log-probs, and the features; None for a row without pictures. A sharded model makes those of a blank
+            tile for such a row, which go nowhere.
         """
         if features is None and len(batch.tiles):
             self.family.draw_paths(self.model, batch.seeds, batch.tile_counts, batch.tiles.device)
@@ -108,7 +110,9 @@ class PairForward(nn.Module):
         return hidden
 
     def _touch_vision(self, batch: PairBatch) -> Tensor:
-        """Zero, computed from the trained vision parameters, so that ranks without pictures take part in their gradients' exchange."""
+        """Zero, computed from the trained vision parameters, so that ranks without pictures take part in their
+        gradients' exchange.
+        """
         parts = self.family.parts(self.model)
         modules = [*parts["vision_tower"], *parts["projector"]]
         trained = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]

@@ -1,8 +1,8 @@
 """Rotary embeddings that depend on nothing but the pair they are for.
 
-Dynamic and long rope choose their frequencies by the longest position of the whole call, and dynamic rope remembers the longest call
-there ever was. In a row of several pairs that would make a pair's log-probs depend on its company and on the run's past. Here each pair
-gets the frequencies of its own longer side, from a fresh state.
+Dynamic and long rope choose their frequencies by the longest position of the whole call, and dynamic rope remembers the
+longest call there ever was. In a row of several pairs that would make a pair's log-probs depend on its company and on
+the run's past. Here each pair gets the frequencies of its own longer side, from a fresh state.
 """
 
 from typing import Any

@@ -1,7 +1,8 @@
-"""Drawing tokens so that an answer depends on its own prompt and number alone, not on the batch, the devices or what came before.
+"""Drawing tokens so that an answer depends on its own prompt and number alone, not on the batch, the devices or what
+came before.
 
-Each answer has a generator of its own, seeded by (seed, number of the answer); one uniform number a token picks the token whose share of the cumulated
-probabilities it falls in (inversion). The noise is the same on every kind of device.
+Each answer has a generator of its own, seeded by (seed, number of the answer); one uniform number a token picks the
+token whose share of the cumulated probabilities it falls in (inversion). The noise is the same on every kind of device.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if not self.temperature > 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
             raise InputError(
-                f"sampling needs a temperature above 0, a top_k of at least 0 and a top_p above 0 and at most 1, got {self.temperature}, {self.top_k} "
+                "sampling needs a temperature above 0, a top_k of at least 0 and a top_p above 0 and at most 1, got "
+                f"{self.temperature}, {self.top_k} "
                 f"and {self.top_p}"
             )
 
@@ -88,7 +90,8 @@ class Draws(LogitsProcessor):
 
 
 def forbidden_ids(tokenizer: PreTrainedTokenizerBase, end: str, vocabulary: int) -> list[int]:
-    """Tokens that an answer may not hold: special ones but for its end, the image token among them, and places of the vocabulary without a token.
+    """Tokens that an answer may not hold: special ones but for its end, the image token among them, and places of the
+    vocabulary without a token.
 
     Args:
         tokenizer: the model's.

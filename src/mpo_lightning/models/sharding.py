@@ -1,8 +1,8 @@
 """A model cut in pieces over devices (FSDP2), from outside: the model's own code knows nothing of it.
 
-Every layer of tower and decoder is a unit: its weights are gathered right before it computes and dropped right after. Only rank 0 reads the
-checkpoint; the others build the model without memory and are sent their pieces, so a machine holds one whole copy while loading,
-whatever its number of devices.
+Every layer of tower and decoder is a unit: its weights are gathered right before it computes and dropped right after.
+Only rank 0 reads the checkpoint; the others build the model without memory and are sent their pieces, so a machine
+holds one whole copy while loading, whatever its number of devices.
 """
 
 import torch
@@ -21,8 +21,8 @@ def shard(model: PairForward, mesh: DeviceMesh, device: torch.device, low: torch
         model: with weights on rank 0; elsewhere they may be on the meta device. Adapters are in, parts are frozen.
         mesh: one dimension to shard over, or two to replicate over the first and shard over the second (hybrid).
         device: of the pieces.
-        low: 16-bit dtype in which layers are gathered and in which states flow through them; None takes float32. Master weights, the
-            reduction of gradients, embeddings and head stay in float32.
+        low: 16-bit dtype in which layers are gathered and in which states flow through them; None takes float32. Master
+            weights, the reduction of gradients, embeddings and head stay in float32.
     """
     weights = model.state_dict()
     _move_to_meta(model)

@@ -1,14 +1,16 @@
 """Attention over rows of [prompt | chosen | rejected], pair after pair, without padding.
 
-Both answers of a pair follow the same prompt, so the prompt is computed once: chosen sees prompt and chosen, rejected sees prompt and
-rejected, and pairs do not see each other. Written as sequences with fewer queries than keys it is what variable-length kernels take:
+Both answers of a pair follow the same prompt, so the prompt is computed once: chosen sees prompt and chosen, rejected
+sees prompt and rejected, and pairs do not see each other. Written as sequences with fewer queries than keys it is what
+variable-length kernels take:
 
     queries  prompt+chosen   against keys  prompt+chosen     causal
     queries  rejected        against keys  prompt+rejected   causal, aligned at the end
 
-The function is registered with transformers' AttentionInterface and reached through the language model's config alone, so the layers
-stay transformers' own. Back ends: `flash-attn` (its variable-length kernel), `varlen` (torch's own), `sdpa` (one call a segment;
-any device, and the one that tests compare with). A pair costs (n+c)^2/2 + r (n + r/2) score products instead of (n+c)^2/2 + (n+r)^2/2.
+The function is registered with transformers' AttentionInterface and reached through the language model's config alone,
+so the layers stay transformers' own. Back ends: `flash-attn` (its variable-length kernel), `varlen` (torch's own),
+`sdpa` (one call a segment; any device, and the one that tests compare with). A pair costs (n+c)^2/2 + r (n + r/2) score
+products instead of (n+c)^2/2 + (n+r)^2/2.
 
 Shape letters: H query heads, K key-value heads, T tokens of the row, D head size, P pairs.
 """
@@ -114,9 +116,11 @@ def choose_backend(backend: Backend, device: torch.device, dtype: torch.dtype) -
 
 @cache
 def sees_the_prompt(backend: Backend, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a kernel aligns its causal mask at the end when there are fewer queries than keys, tried once on a small row.
+    """Whether a kernel aligns its causal mask at the end when there are fewer queries than keys, tried once on a small
+    row.
 
-    One that aligned it at the start would hide most of the prompt from every rejected answer, and no loss curve would show it.
+    One that aligned it at the start would hide most of the prompt from every rejected answer, and no loss curve would
+    show it.
     """
     generator = torch.Generator().manual_seed(0)
     layout = PrefixLayout(((48, 16, 24), (40, 8, 33)), backend, device, dtype)
@@ -167,7 +171,8 @@ def shared_prefix_attention(
     assert prefix_layout is not None and attention_mask is None and query.shape[0] == 1
     if sliding_window is not None and prefix_layout.longest > sliding_window:
         raise InputError(
-            f"a sequence has {prefix_layout.longest} tokens and the model a sliding window of {sliding_window}; lower data.max_length to it"
+            f"a sequence has {prefix_layout.longest} tokens and the model a sliding window of {sliding_window}; "
+            "lower data.max_length to it"
         )
     output = BACKENDS[prefix_layout.backend](query[0], key[0], value[0], prefix_layout, scaling, dropout)
     return output.unsqueeze(0), None
@@ -198,7 +203,8 @@ def _sdpa(
 def _gathered(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout) -> tuple[Tensor, Tensor, Tensor]:
     """Queries [T, H, D], and keys and values [keys, K, D] in the order of `layout.keys`, in the layout's dtype.
 
-    Under autocast queries and keys come in float32 (rotary embeddings make them so) and values in 16 bits; kernels take one dtype.
+    Under autocast queries and keys come in float32 (rotary embeddings make them so) and values in 16 bits; kernels take
+    one dtype.
     """
     query, key, value = (part.transpose(0, 1).to(layout.dtype) for part in (query, key, value))
     return query, key.index_select(0, layout.keys), value.index_select(0, layout.keys)

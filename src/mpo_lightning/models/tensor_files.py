@@ -51,8 +51,8 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     """All tensors of a folder's weight files by name.
 
     Raises:
-        InputError: no weights, pickled weights, a shard that the index names is missing, a file that is cut or damaged, a tensor in two
-            files, or one that is not of floating point.
+        InputError: no weights, pickled weights, a shard that the index names is missing, a file that is cut or damaged,
+            a tensor in two files, or one that is not of floating point.
     """
     places = _index(folder)
     found: dict[str, StoredTensor] = {}
@@ -60,7 +60,8 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         for tensor in _tensors_of(path):
             if tensor.name in found:
                 raise InputError(
-                    f"{folder}: the tensor {tensor.name} is in two files, {found[tensor.name].path.name} and {path.name}; remove one"
+                    f"{folder}: the tensor {tensor.name} is in two files, {found[tensor.name].path.name} and "
+                    f"{path.name}; remove one"
                 )
             found[tensor.name] = tensor
     lost = sorted(places.keys() - found.keys())
@@ -90,7 +91,8 @@ def _weight_files(folder: Path, places: dict[str, str]) -> list[Path]:
     pickled = sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
     if pickled and not paths:
         raise InputError(
-            f"{pickled[0]}: pickled weights run code when they are opened and are not read; save them as safetensors first"
+            f"{pickled[0]}: pickled weights run code when they are opened and are not read; save them as safetensors "
+            "first"
         )
     if not paths:
         raise InputError(f"{folder}: the checkpoint folder has no weights (*.safetensors); copy them there")
@@ -135,7 +137,8 @@ def dtype_of(tensors: Iterable[StoredTensor]) -> torch.dtype:
     for tensor in rest:
         if tensor.dtype != first.dtype:
             raise InputError(
-                f"{tensor.path}: the tensor {tensor.name} is {str(tensor.dtype)[6:]}, but {first.name} is {str(first.dtype)[6:]}; a checkpoint "
+                f"{tensor.path}: the tensor {tensor.name} is {str(tensor.dtype)[6:]}, but {first.name} is "
+                f"{str(first.dtype)[6:]}; a checkpoint "
                 "has one dtype"
             )
     return first.dtype

@@ -1,7 +1,7 @@
 """The generation loss: the chosen answer's negative log-likelihood (SFT).
 
-The paper takes each sequence's mean over tokens, then the mean over pairs (MPO eq. 8). The reference code takes the mean over
-all chosen tokens of a micro-batch, which is the same at its per-device batch of 1.
+The paper takes each sequence's mean over tokens, then the mean over pairs (MPO eq. 8). The reference code takes the
+mean over all chosen tokens of a micro-batch, which is the same at its per-device batch of 1.
 """
 
 from typing import Literal
@@ -18,8 +18,8 @@ def generation_loss(policy: SequenceLogps, mean: GenerationMean = "sequence") ->
 
     Args:
         policy: log-probs of the policy.
-        mean: "sequence", the paper's; or "token", the reference code's, where a pair weighs by its share of the micro-batch's
-            chosen tokens.
+        mean: "sequence", the paper's; or "token", the reference code's, where a pair weighs by its share of the
+            micro-batch's chosen tokens.
     """
     if mean == "sequence":
         return -policy.chosen / policy.chosen_tokens

@@ -2,8 +2,8 @@
 
     L = 0.8 * L_preference + 0.2 * L_quality + 1.0 * L_generation
 
-With other weights it is every row of the paper's ablation: 1/0/0 is the preference loss alone, 0/0/1 is SFT and needs no
-reference. Source: Wang et al. 2024, arXiv 2411.10442, section 3.2.
+With other weights it is every row of the paper's ablation: 1/0/0 is the preference loss alone, 0/0/1 is SFT and needs
+no reference. Source: Wang et al. 2024, arXiv 2411.10442, section 3.2.
 """
 
 import math
@@ -82,7 +82,8 @@ class MPOObjective:
         return self.weights.quality > 0 or (self.weights.preference > 0 and self.preference.needs_reference)
 
     def at_start(self) -> float | None:
-        """What preference and quality term add up to where policy and reference are the same and delta is 0; None if not known.
+        """What preference and quality term add up to where policy and reference are the same and delta is 0; None if
+        not known.
 
         0.8 ln 2 + 0.2 * 2 ln 2 = 0.832 for MPO.
         """

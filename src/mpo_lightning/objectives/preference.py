@@ -23,7 +23,9 @@ class PreferenceLoss:
     needs_reference = True
 
     def at_start(self, beta: float) -> float | None:
-        """The loss where policy and reference are the same, in closed form, for the start-up check; None where none is known."""
+        """The loss where policy and reference are the same, in closed form, for the start-up check; None where none is
+        known.
+        """
         return None
 
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
@@ -109,8 +111,8 @@ class IPO(PreferenceLoss):
     """(h - 1/(2 beta))^2. Source: Azar et al. 2023, arXiv 2310.12036.
 
     Args:
-        length_average: divide each answer's log-prob by its tokens first, as the authors advise and as both the MPO reference
-            code and TRL 1.16 do; False sums, as TRL 0.10.1's function does with what it is given.
+        length_average: divide each answer's log-prob by its tokens first, as the authors advise and as both the MPO
+            reference code and TRL 1.16 do; False sums, as TRL 0.10.1's function does with what it is given.
     """
 
     def __init__(self, length_average: bool = True) -> None:
@@ -185,7 +187,10 @@ class EXO(PreferenceLoss):
 
 
 class APOZero(PreferenceLoss):
-    """1 - sigmoid(beta c) + sigmoid(beta r): chosen up, rejected down. Source: D'Oosterlinck et al. 2024, arXiv 2408.06266."""
+    """1 - sigmoid(beta c) + sigmoid(beta r): chosen up, rejected down.
+
+    Source: D'Oosterlinck et al. 2024, arXiv 2408.06266.
+    """
 
     def at_start(self, beta: float) -> float:
         return 1.0
@@ -249,7 +254,7 @@ class AOT(PreferenceLoss):
 
 
 class AOTUnpaired(AOT):
-    """Distributional alignment of answers: sorted c against sorted r (TRL 0.10.1's `aot_pair`, 1.16's `aot_unpaired`)."""
+    """Distributional alignment: sorted c against sorted r (TRL 0.10.1's `aot_pair`, 1.16's `aot_unpaired`)."""
 
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
         chosen, rejected = _log_ratios(policy, reference)
@@ -288,7 +293,9 @@ class ORPO(PreferenceLoss):
 
 
 def _log1mexp(value: Tensor) -> Tensor:
-    """log(1 - exp(value)) for value <= 0; a log-prob within float32 rounding of 0 counts as -1e-7, whose odds are finite."""
+    """log(1 - exp(value)) for value <= 0; a log-prob within float32 rounding of 0 counts as -1e-7, whose odds are
+    finite.
+    """
     return torch.log(-torch.expm1(value.clamp(max=-1e-7)))
 
 

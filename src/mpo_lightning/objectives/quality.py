@@ -2,8 +2,8 @@
 
     L_q = -logsigmoid(beta c - delta) - logsigmoid(-(beta r - delta))
 
-delta is "the moving average of previous rewards" (MPO eq. 6, after BCO, arXiv 2404.04656). Two readings have names here; both
-keep a float64 sum and an integer count that are reduced over ranks, saved and restored.
+delta is "the moving average of previous rewards" (MPO eq. 6, after BCO, arXiv 2404.04656). Two readings have names
+here; both keep a float64 sum and an integer count that are reduced over ranks, saved and restored.
 """
 
 from collections.abc import Callable
@@ -63,7 +63,8 @@ class RewardShift:
 class PreviousSteps(RewardShift):
     """The mean over the rewards of all pairs of earlier global steps: the paper's words.
 
-    It does not depend on how a step is cut into ranks and micro-batches, and does not move in validation. 0 in the first step.
+    It does not depend on how a step is cut into ranks and micro-batches, and does not move in validation. 0 in the
+    first step.
     """
 
     def before_loss(self, rewards: Tensor, reduce_sum: ReduceSum, training: bool) -> float:
@@ -75,7 +76,8 @@ class PreviousSteps(RewardShift):
 
 
 class RunningMicroBatches(RewardShift):
-    """The reference code's variant: one value (the mean reward) a rank and micro-batch, taken in before the loss uses it.
+    """The reference code's variant: one value (the mean reward) a rank and micro-batch, taken in before the loss uses
+    it.
 
     It moves in validation as well, as the reference does.
     Source: InternVL `trainer_dpo.py` with trl 0.10.1 `RunningMoments`.

@@ -5,7 +5,8 @@
     FOLDER/annotations/NAME_prefix_pair_sr0.5_wo_image.jsonl     DropoutNTP
     FOLDER/meta.json
 
-Names of files and fields follow MMPR (InternVL issue 831); `id`, `kind` and the two `_meta` fields are each pair's history.
+Names of files and fields follow MMPR (InternVL issue 831); `id`, `kind` and the two `_meta` fields are each pair's
+history.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""From questions to shards: every stage of the pipeline in turn, each whole on disk before the next, so that a killed build goes on with the stage it was in.
+"""From questions to shards: every stage of the pipeline in turn, each whole on disk before the next, so that a killed
+build goes on with the stage it was in.
 
     questions/verified.jsonl, open.jsonl    prepared questions: those whose answers can be checked, the others
     questions/rejected.jsonl                what was not used, and why
@@ -188,7 +189,8 @@ class Build:
         if not totals["verified"] + totals["open"]:
             raise InputError(f"{self.folder}: no question can be used; questions/rejected.jsonl says why")
         self.say(
-            f"questions: {totals['verified']:,} whose answers can be checked, {totals['open']:,} others; set aside: {told(totals, ('verified', 'open'))}"
+            f"questions: {totals['verified']:,} whose answers can be checked, {totals['open']:,} others; set aside: "
+            f"{told(totals, ('verified', 'open'))}"
         )
         return counts
 
@@ -228,7 +230,9 @@ class Build:
         return counts
 
     def _good_responses(self, counts: dict[str, Counter[str]]) -> Iterator[dict[str, Any]]:
-        """A response to each question that DropoutNTP is for: a right one, or for want of an answer the one that was drawn."""
+        """A response to each question that DropoutNTP is for: a right one, or for want of an answer the one that was
+        drawn.
+        """
         with (self.folder / "right.jsonl").open(encoding="utf-8") as lines:
             for line in lines:
                 row = json.loads(line)
@@ -275,7 +279,8 @@ class Build:
         meta = joined_meta(self.folder, metas)
         if not json.loads(meta.read_text(encoding="utf-8")):
             raise InputError(
-                f"{self.folder}: not a single pair came out; its counts.json files say where they were lost, responses/ what the model says"
+                f"{self.folder}: not a single pair came out; its counts.json files say where they were lost, "
+                "responses/ what the model says"
             )
         counts = {
             name: json.loads((self.folder / file).read_text(encoding="utf-8"))

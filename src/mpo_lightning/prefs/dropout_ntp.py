@@ -1,9 +1,11 @@
 """DropoutNTP: a good response cut in half, its second half written anew without the picture, is the rejected side.
 
-For questions whose answers no rule can check. What the model writes without the picture is fluent and made up, so such pairs teach it to look. The cut is on a token boundary between
-words, and the white space there belongs to the second half on both sides: the reference joins stripped texts, so that a missing space gives the rejected side away.
+For questions whose answers no rule can check. What the model writes without the picture is fluent and made up, so such
+pairs teach it to look. The cut is on a token boundary between words, and the white space there belongs to the second
+half on both sides: the reference joins stripped texts, so that a missing space gives the rejected side away.
 
-Source: arXiv 2411.10442, section 3.1; ratio 0.5, ablation 0.25 and 0.75 in table 9; InternVL `mmpr_data_pipeline_dropout_ntp.py`.
+Source: arXiv 2411.10442, section 3.1; ratio 0.5, ablation 0.25 and 0.75 in table 9; InternVL
+`mmpr_data_pipeline_dropout_ntp.py`.
 """
 
 import json
@@ -45,9 +47,11 @@ class DropoutOptions:
 
 
 def cut_place(text: str, ratio: float, offsets: Offsets) -> int:
-    """The character at which the second half begins: of the token boundaries that lie between words, the one nearest to the ratio.
+    """The character at which the second half begins: of the token boundaries that lie between words, the one nearest to
+    the ratio.
 
-    White space at the cut belongs to what follows. Chinese has no space between words, so any token boundary there will do.
+    White space at the cut belongs to what follows. Chinese has no space between words, so any token boundary there will
+    do.
 
     Args:
         text: the response.
@@ -172,7 +176,8 @@ def paired(row: Row, options: DropoutOptions, exact: bool, numbers: Counter[str]
 
 
 def joined(begun: str, rest: str, continuation: str) -> tuple[str, bool]:
-    """What follows the first half on the rejected side; and whether the white space of the chosen side had to be put back, which some servers drop.
+    """What follows the first half on the rejected side; and whether the white space of the chosen side had to be put
+    back, which some servers drop.
 
     Args:
         begun: the first half.

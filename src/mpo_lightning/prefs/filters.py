@@ -1,7 +1,8 @@
-"""Quality filters: small rules with names, each with a count in the report. A filter says why a response is not used, on either side of a pair.
+"""Quality filters: small rules with names, each with a count in the report. A filter says why a response is not used,
+on either side of a pair.
 
-What they are for: a verdict looks at the answer only. A right answer behind ten repeated paragraphs, cut off in mid-sentence, or in another language than the
-question's would be learned along with it.
+What they are for: a verdict looks at the answer only. A right answer behind ten repeated paragraphs, cut off in
+mid-sentence, or in another language than the question's would be learned along with it.
 """
 
 import re
@@ -69,7 +70,9 @@ def repetition(row: Row) -> bool:
 
 
 def language_mix(row: Row) -> bool:
-    """In another script than the question's: Chinese in an answer to an English question, or the other way round, or one that neither has."""
+    """In another script than the question's: Chinese in an answer to an English question, or the other way round, or
+    one that neither has.
+    """
     question, text = row.get("question", ""), row["response"]
     if not text.isascii() and OTHER_SCRIPTS.search(text) and not OTHER_SCRIPTS.search(question):
         return True
@@ -92,7 +95,8 @@ ALWAYS = ("empty", "special_token")
 
 
 def no_response(row: Row) -> str | None:
-    """Why there is no response, as a name to count by: numbers and names in the reason left out, so that equal failures are counted together; None where there is one.
+    """Why there is no response, as a name to count by: numbers and names in the reason left out, so that equal failures
+    are counted together; None where there is one.
 
     Args:
         row: with `error` where the engine gave a reason instead of a response.

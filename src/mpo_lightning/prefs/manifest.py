@@ -86,7 +86,8 @@ def data_card(manifest: dict[str, Any]) -> str:
         "",
         f"# {manifest['pairs']:,} preference pairs",
         "",
-        "Made by `mpo prefs build` of mpo-lightning. Fields: `question`, `image`, `chosen`, `rejected`; `id`, `kind`, `chosen_meta` and `rejected_meta` are a pair's history.",
+        "Made by `mpo prefs build` of mpo-lightning. Fields: `question`, `image`, `chosen`, `rejected`; `id`, "
+        "`kind`, `chosen_meta` and `rejected_meta` are a pair's history.",
         "",
         "| data set | pairs |",
         "| --- | --- |",
@@ -94,11 +95,15 @@ def data_card(manifest: dict[str, Any]) -> str:
         "",
         "## How they were made",
         "",
-        f"- Responses: {model}, temperature {sampling['temperature']:g}, top-k {sampling['top_k']}, top-p {sampling['top_p']:g}, seed {sampling['seed']}, {settings['options']['samples']} to each "
+        f"- Responses: {model}, temperature {sampling['temperature']:g}, top-k {sampling['top_k']}, top-p "
+        f"{sampling['top_p']:g}, seed {sampling['seed']}, {settings['options']['samples']} to each "
         f"question whose answer can be checked; prompts of version {settings['prompts']}.",
-        f"- Right against wrong (`{CORRECTNESS}`) or against no answer in the form that was asked for (`{FORMAT}`), by mpo-lightning's checker, verdicts of a confidence below "
-        f"{settings['options']['pairing']['confident']:g} left out; at most {settings['options']['pairing']['rules']['most']} pairs of a question.",
-        f"- DropoutNTP: the first {settings['options']['dropout']['ratio']:.0%} of a good response, gone on with {'with' if settings['options']['dropout']['with_image'] else 'without'} the picture.",
+        f"- Right against wrong (`{CORRECTNESS}`) or against no answer in the form that was asked for (`{FORMAT}`), "
+        "by mpo-lightning's checker, verdicts of a confidence below "
+        f"{settings['options']['pairing']['confident']:g} left out; at most "
+        f"{settings['options']['pairing']['rules']['most']} pairs of a question.",
+        f"- DropoutNTP: the first {settings['options']['dropout']['ratio']:.0%} of a good response, gone on with "
+        f"{'with' if settings['options']['dropout']['with_image'] else 'without'} the picture.",
         f"- Filters: {', '.join(settings['options']['pairing']['filters'])}.",
         "",
         "## What became of everything",
@@ -117,7 +122,8 @@ def data_card(manifest: dict[str, Any]) -> str:
         "",
         "## What to know",
         "",
-        "- Verdicts are those of rules, without a reader: of confident ones somewhat less than 1 % are wrong (docs/prefs.md).",
+        "- Verdicts are those of rules, without a reader: of confident ones somewhat less than 1 % are wrong "
+        "(docs/prefs.md).",
         "- Licences of pictures and questions are those of their sources; fill in `license` above.",
         "- Benchmarks were looked for by words and pictures only where lists of fingerprints were given: "
         f"{len(settings['options']['fingerprints'])} lists.",
@@ -131,11 +137,14 @@ def cost_lines(found: dict[str, Any]) -> list[str]:
     lines = []
     if (correctness := found["correctness"])["tokens_per_pair"] is not None:
         lines.append(
-            f"- Right against wrong: {correctness['tokens_per_pair']:,.1f} tokens written for a pair; chosen {correctness['chosen_tokens']:.1f} tokens, rejected "
-            f"{correctness['rejected_tokens']:.1f}, the rejected side longer in {correctness['rejected_longer']:.0%} of the pairs."
+            f"- Right against wrong: {correctness['tokens_per_pair']:,.1f} tokens written for a pair; chosen "
+            f"{correctness['chosen_tokens']:.1f} tokens, rejected "
+            f"{correctness['rejected_tokens']:.1f}, the rejected side longer in {correctness['rejected_longer']:.0%} "
+            "of the pairs."
         )
     if (dropout := found["dropout_ntp"])["tokens_per_pair"] is not None:
         lines.append(
-            f"- DropoutNTP: {dropout['tokens_per_pair']:,.1f} tokens written for a pair (the paper: {dropout['paper']}; RLAIF-V: {dropout['rlaif_v']})."
+            f"- DropoutNTP: {dropout['tokens_per_pair']:,.1f} tokens written for a pair (the paper: "
+            f"{dropout['paper']}; RLAIF-V: {dropout['rlaif_v']})."
         )
     return lines

@@ -1,12 +1,14 @@
 """Questions that a benchmark asks must not become training data: found again by their words or by their pictures.
 
-A fingerprint list is a JSON-lines file; a line is a problem of a benchmark: `benchmark`, `id`, `text` (a hash of its words without case and punctuation) and `pictures` (256 bits
-each: which of two neighbouring points of a 17 x 16 thumbnail is brighter, so a copy in another size or format is near). `mpo prefs fingerprint` makes such lists
-from benchmarks on disk, or from any questions file; lists can be joined with `cat`.
+A fingerprint list is a JSON-lines file; a line is a problem of a benchmark: `benchmark`, `id`, `text` (a hash of its
+words without case and punctuation) and `pictures` (256 bits each: which of two neighbouring points of a 17 x 16
+thumbnail is brighter, so a copy in another size or format is near). `mpo prefs fingerprint` makes such lists from
+benchmarks on disk, or from any questions file; lists can be joined with `cat`.
 
-A question is set aside where its words are those of a problem (at least five words, or with the same picture), or one of its pictures is within 10 bits of a problem's. A thin
-drawing on white leaves few bits, the same ones as another drawing's, so that its picture counts only together with the words. Pictures of next to one colour say nothing
-and are not compared.
+A question is set aside where its words are those of a problem (at least five words, or with the same picture), or one
+of its pictures is within 10 bits of a problem's. A thin drawing on white leaves few bits, the same ones as another
+drawing's, so that its picture counts only together with the words. Pictures of next to one colour say nothing and are
+not compared.
 """
 
 import hashlib
@@ -111,7 +113,8 @@ def read_fingerprints(paths: Sequence[Path]) -> Overlap:
             lines = path.read_bytes().splitlines()
         except OSError as error:
             raise InputError(
-                f"{path}: the list of fingerprints cannot be read ({error.strerror}); make one with 'mpo prefs fingerprint'"
+                f"{path}: the list of fingerprints cannot be read ({error.strerror}); make one with 'mpo prefs "
+                "fingerprint'"
             ) from None
         for number, line in enumerate(lines, start=1):
             try:

@@ -1,7 +1,8 @@
 """From responses to pairs: filter, verify, pair, write; with a count of whatever happened to each response.
 
-A question's responses stand together in the file, as `mpo prefs sample` writes them. The file is cut into pieces between questions, which several processes work
-through; memory is that of some pieces, and the output does not depend on how many processes there are.
+A question's responses stand together in the file, as `mpo prefs sample` writes them. The file is cut into pieces
+between questions, which several processes work through; memory is that of some pieces, and the output does not depend
+on how many processes there are.
 """
 
 import json
@@ -62,7 +63,9 @@ class Counts:
     known: Counter[tuple[str, bool]] = field(default_factory=Counter)
 
     def precision(self) -> dict[str, float]:
-        """How often a used verdict agrees with the known one, as a share: of `right`, `wrong` and `no_form`, and of `rejected`, which is the last two together."""
+        """How often a used verdict agrees with the known one, as a share: of `right`, `wrong` and `no_form`, and of
+        `rejected`, which is the last two together.
+        """
         agree = {
             outcome: (self.known[outcome, True], self.known[outcome, False])
             for outcome in ("right", "wrong", "no_form")
@@ -82,8 +85,9 @@ class Counts:
 
 @dataclass
 class Piece:
-    """What a piece of the file gave: its pairs with their places, a right response to each question that has one (as `chosen`), counts by source, and a hash
-    of each question's id."""
+    """What a piece of the file gave: its pairs with their places, a right response to each question that has one (as
+    `chosen`), counts by source, and a hash of each question's id.
+    """
 
     pairs: list[tuple[Place, Row]] = field(default_factory=list)
     right: list[Row] = field(default_factory=list)

@@ -1,8 +1,9 @@
 """Which right response is paired with which wrong one.
 
-The reference draws 15 pairs from the product of right and wrong ones, so that one easy wrong response may stand in all of them, and keeps them in an order that
-changes between runs. Here uses are spread as evenly as they go: no wrong response stands in more than half of a question's pairs, unless there is one pair. Ties are broken by a hash of
-question and sample numbers, so the pairs depend on nothing but the responses.
+The reference draws 15 pairs from the product of right and wrong ones, so that one easy wrong response may stand in all
+of them, and keeps them in an order that changes between runs. Here uses are spread as evenly as they go: no wrong
+response stands in more than half of a question's pairs, unless there is one pair. Ties are broken by a hash of question
+and sample numbers, so the pairs depend on nothing but the responses.
 
 Source of the numbers: arXiv 2411.10442, section 3.2 (at most 15 pairs a question).
 """

@@ -1,12 +1,13 @@
-"""How a question is put to the model: kinds of reasoning, each a text file that a user can edit, in English and Chinese.
+"""How a question is put to the model: kinds of reasoning, each a text file that a user can edit, in English and
+Chinese.
 
     plain         step by step                                      (the paper's text)
     background    the knowledge behind the question first           (science)
     visual        what the picture shows first                      (charts, OCR, documents)
     grounded      where in the picture everything is                (general questions)
 
-The paper names the last three (section 3.2) but does not print them; their texts are ours. A file KIND.LANGUAGE.txt holds `{question}` once. A folder of
-one's own may hold some of them, or more kinds; the rest comes with the package.
+The paper names the last three (section 3.2) but does not print them; their texts are ours. A file KIND.LANGUAGE.txt
+holds `{question}` once. A folder of one's own may hold some of them, or more kinds; the rest comes with the package.
 """
 
 import hashlib

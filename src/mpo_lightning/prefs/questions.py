@@ -1,7 +1,8 @@
 """The first stage: questions checked, filtered, and put into the words that the model will see.
 
-Questions come as MMPR's prompts do: a meta.json that names data sets, each a jsonl with `image`, `question` and `answer` and a folder of pictures; or one such jsonl.
-A prepared question is a JSON line with its `id`, `source`, `root`, `image`, `question`, `answer`, `kind` and `prompt` (the words), and the line's other fields.
+Questions come as MMPR's prompts do: a meta.json that names data sets, each a jsonl with `image`, `question` and
+`answer` and a folder of pictures; or one such jsonl. A prepared question is a JSON line with its `id`, `source`,
+`root`, `image`, `question`, `answer`, `kind` and `prompt` (the words), and the line's other fields.
 """
 
 import hashlib
@@ -163,7 +164,8 @@ def _row(
 
 
 def with_choices(fields: dict[str, Any]) -> str:
-    """A question with its `choices` as lines A., B., ... in front of a request for a short answer; as it is where it lists them itself.
+    """A question with its `choices` as lines A., B., ... in front of a request for a short answer; as it is where it
+    lists them itself.
 
     Args:
         fields: of the question.

@@ -1,6 +1,7 @@
 """A file of responses, as `mpo prefs sample` writes it: where it may be cut into pieces, and what its lines must hold.
 
-A question's responses stand together. Files may come from elsewhere or be joined from several runs, so every line is checked before it is used.
+A question's responses stand together. Files may come from elsewhere or be joined from several runs, so every line is
+checked before it is used.
 """
 
 import json
@@ -106,7 +107,8 @@ def _numbered(rows: Sequence[Row], path: Path) -> list[Row]:
     for before, row in pairwise(numbered):
         if before["sample"] == row["sample"]:
             raise InputError(
-                f"{path}: two responses to the question '{row['id']}' have the number {row['sample']}; pair the runs they come from one by one, or give "
+                f"{path}: two responses to the question '{row['id']}' have the number {row['sample']}; pair the runs "
+                "they come from one by one, or give "
                 "each response of a question another 'sample'"
             )
     return numbered

@@ -1,6 +1,6 @@
 """Sampling: prepared questions in, several responses to each out, through an engine; with a record of how.
 
-OUT.jsonl            a line a response: the prepared question's fields, `sample`, `response`, `response_tokens`, `finished`
+OUT.jsonl            one line a response: the question's fields, `sample`, `response`, `response_tokens`, `finished`
 OUT.jsonl.run.json   engine, model, sampling, version of the prompts
 """
 

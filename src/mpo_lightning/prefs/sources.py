@@ -1,7 +1,9 @@
-"""What is done with the questions of each source: how many tiles, whether answers can be checked, which kinds of prompt.
+"""What is done with the questions of each source: how many tiles, whether answers can be checked, which kinds of
+prompt.
 
-Source of the defaults in configs/prefs/mmpr.yaml: arXiv 2411.10442, section 3.2 and appendix: 6 tiles for general questions, 12 for OCR, documents and charts; no
-correctness pairs from general questions and documents, whose short answers no rule can check; DropoutNTP from all.
+Source of the defaults in configs/prefs/mmpr.yaml: arXiv 2411.10442, section 3.2 and appendix: 6 tiles for general
+questions, 12 for OCR, documents and charts; no correctness pairs from general questions and documents, whose short
+answers no rule can check; DropoutNTP from all.
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,8 @@ class Source:
 
     Attributes:
         match: patterns of names, as in a shell ("chartqa*").
-        tiles: most tiles of a question's pictures, thumbnails not counted; None is the engine's own limit (--max_tiles).
+        tiles: most tiles of a question's pictures, thumbnails not counted; None is the engine's own limit
+            (--max_tiles).
         correctness: whether right answers are known well enough to pair right with wrong.
         dropout_ntp: whether to make pairs by leaving out the picture.
         kinds: of prompts, taken in turn.

@@ -1,8 +1,9 @@
 """Is a sampled response right, wrong, or without an answer in the form that was asked for?
 
-The decision is `answers.check`, the same that scores benchmarks. What it is not sure about is used on neither side: a false "right" would become a chosen wrong
-answer, and a right answer that it could not read ("Final answer: half a dozen") must not be rejected. So whether the form was kept is read off the response itself,
-and not off what the checker made of it. Nothing is rewritten.
+The decision is `answers.check`, the same that scores benchmarks. What it is not sure about is used on neither side: a
+false "right" would become a chosen wrong answer, and a right answer that it could not read ("Final answer: half a
+dozen") must not be rejected. So whether the form was kept is read off the response itself, and not off what the checker
+made of it. Nothing is rewritten.
 """
 
 import re
@@ -19,7 +20,9 @@ CONFIDENT = 0.92
 """Least confidence of a verdict that is used (measured by benchmarks/verdicts.py)."""
 
 LIKELY = 0.7
-"""Least confidence with which a response that announces no answer must be wrong to be rejected for it; no rule that reads running text reaches `CONFIDENT`."""
+"""Least confidence with which a response that announces no answer must be wrong to be rejected for it; no rule that
+reads running text reaches `CONFIDENT`.
+"""
 
 ANNOUNCING = ("boxed", "final answer", "announced", "bracketed")
 """Rules of the checker that read an announced answer."""
@@ -106,7 +109,8 @@ def mentions(text: str, question: Question) -> bool:
 
 
 def other_unit(said: str, question: Question, right: bool) -> bool:
-    """Whether an answer and the right one differ in their units, or in how a share is written, so that their numbers say nothing; the checker converts neither.
+    """Whether an answer and the right one differ in their units, or in how a share is written, so that their numbers
+    say nothing; the checker converts neither.
 
     Args:
         said: the answer's words.

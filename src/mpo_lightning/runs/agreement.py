@@ -1,7 +1,8 @@
 """Stopping every rank at once.
 
-A rank that alone raised would leave the others waiting in their next collective until they time out. Where all ranks meet, they tell each
-other, and stop together. Where one died or hangs, the others notice by their collectives' errors (`lost_ranks`).
+A rank that alone raised would leave the others waiting in their next collective until they time out. Where all ranks
+meet, they tell each other, and stop together. Where one died or hangs, the others notice by their collectives' errors
+(`lost_ranks`).
 """
 
 import atexit
@@ -18,10 +19,12 @@ Part = TypeVar("Part")
 
 
 def forget_earlier_attempts() -> None:
-    """For a worker that torchrun started again: what the workers before it wrote into the ranks' common store does not count.
+    """For a worker that torchrun started again: what the workers before it wrote into the ranks' common store does not
+    count.
 
-    With a fixed master address torchrun keeps one store for all attempts, and torch reads other ranks' addresses out of it: now and then those of workers that are
-    gone, to which no connection can be made ("Gloo connectFullMesh failed ... Connection refused"). Called before the process group is made.
+    With a fixed master address torchrun keeps one store for all attempts, and torch reads other ranks' addresses out of
+    it: now and then those of workers that are gone, to which no connection can be made ("Gloo connectFullMesh failed
+    ... Connection refused"). Called before the process group is made.
     """
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     # The package's attribute of that name is a function.
@@ -57,7 +60,8 @@ def stop_together(problem: str | None) -> None:
 
     Raises:
         InputError: on rank 0, which speaks for all.
-        SystemExit: on the others, with code 0, since a launcher kills rank 0 when another rank fails before it has spoken.
+        SystemExit: on the others, with code 0, since a launcher kills rank 0 when another rank fails before it has
+            spoken.
     """
     problems = [found for found in gather(problem) if found is not None]
     if not problems:
@@ -70,8 +74,8 @@ def stop_together(problem: str | None) -> None:
 def end_process(code: int) -> NoReturn:
     """Ends a process that was one of several, after what others registered for its end.
 
-    Without Python's own end: a gloo thread that meets it aborts the process now and then, with another exit code ("terminate called without
-    an active exception").
+    Without Python's own end: a gloo thread that meets it aborts the process now and then, with another exit code
+    ("terminate called without an active exception").
     """
     dist.destroy_process_group()
     atexit._run_exitfuncs()

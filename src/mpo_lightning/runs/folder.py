@@ -9,7 +9,8 @@ from mpo_lightning.errors import InputError
 
 
 def files_below(folder: Path, *patterns: str) -> Iterator[Path]:
-    """Files and folders below a folder whose names fit a pattern; links to folders are followed, each folder is looked into once.
+    """Files and folders below a folder whose names fit a pattern; links to folders are followed, each folder is looked
+    into once.
 
     Args:
         folder: where to look; nothing is found where it is not there.
@@ -25,7 +26,8 @@ def files_below(folder: Path, *patterns: str) -> Iterator[Path]:
         # What is not there any more was removed by the rank that tidies up.
         if not isinstance(error, FileNotFoundError) and not of_the_system:
             raise InputError(
-                f"{error.filename}: the folder cannot be looked into ({error.strerror}), so that nobody knows what a run has left there; see to that first"
+                f"{error.filename}: the folder cannot be looked into ({error.strerror}), so that nobody knows what a "
+                "run has left there; see to that first"
             )
 
     seen = set()
@@ -49,5 +51,7 @@ def dead_links(folder: Path) -> Iterator[Path]:
 
 
 def own_folders(run_folder: Path) -> list[Path]:
-    """Where a run of this folder has its checkpoints unless it is told otherwise, links resolved; what lies deeper, or behind other links, may be another run's."""
+    """Where a run of this folder has its checkpoints unless it is told otherwise, links resolved; what lies deeper, or
+    behind other links, may be another run's.
+    """
     return [path.resolve() for path in [run_folder / "checkpoints", *run_folder.glob("version_*/checkpoints")] if path.is_dir()]

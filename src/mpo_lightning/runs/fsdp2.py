@@ -1,4 +1,6 @@
-"""FSDP2 for runs whose models do not fit on each device: Lightning's ModelParallelStrategy with checkpoints that are whole or not there."""
+"""FSDP2 for runs whose models do not fit on each device: Lightning's ModelParallelStrategy with checkpoints that are
+whole or not there.
+"""
 
 from datetime import timedelta
 from pathlib import Path
@@ -21,8 +23,9 @@ class FSDP2Strategy(ModelParallelStrategy):
     """Cuts policy, reference and optimizer in pieces over all devices.
 
     Args:
-        replicas: whole copies of the models over which the devices are divided. 1 shards over all of them; more is hybrid sharding, which
-            gathers weights within a group only and averages gradients between groups. "nodes" keeps one copy on each machine.
+        replicas: whole copies of the models over which the devices are divided. 1 shards over all of them; more is
+            hybrid sharding, which gathers weights within a group only and averages gradients between groups. "nodes"
+            keeps one copy on each machine.
         timeout: how long a device waits for the others before the run stops.
         process_group_backend: None is nccl on GPUs and gloo on CPUs.
     """
@@ -42,7 +45,8 @@ class FSDP2Strategy(ModelParallelStrategy):
         replicas = self.num_nodes if self.replicas == "nodes" else self.replicas
         if replicas < 1 or devices % replicas:
             raise InputError(
-                f"trainer.strategy replicas {replicas} does not divide the {devices} devices; choose a divisor, or 1 to shard over all"
+                f"trainer.strategy replicas {replicas} does not divide the {devices} devices; choose a divisor, or 1 "
+                "to shard over all"
             )
         self._data_parallel_size, self._tensor_parallel_size = replicas, devices // replicas
         super().setup_environment()
@@ -59,8 +63,9 @@ class FSDP2Strategy(ModelParallelStrategy):
         return get_model_state_dict(self.model)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """In pieces; one that has no state yet, or never has, as its options alone, because torch would make a state by taking a step of its
-        own, which AdamW counts."""
+        """In pieces; one that has no state yet, or never has, as its options alone, because torch would make a state by
+        taking a step of its own, which AdamW counts.
+        """
         assert self.model is not None
         optimizer = getattr(optimizer, "_optimizer", optimizer)
         if optimizer.state:
@@ -85,7 +90,8 @@ class FSDP2Strategy(ModelParallelStrategy):
         path = Path(self.broadcast(str(checkpoint_path)))
         if path.is_file():
             raise InputError(
-                f"--ckpt_path {path}: the checkpoint is of a run that was not sharded; go on with its strategy, or 'mpo model export' it and start "
+                f"--ckpt_path {path}: the checkpoint is of a run that was not sharded; go on with its strategy, or "
+                "'mpo model export' it and start "
                 "from the folder"
             )
         assert self.model is not None

@@ -1,4 +1,6 @@
-"""What a resumed run must keep of the one that its checkpoint is of: options that decide a step, and the models it started from."""
+"""What a resumed run must keep of the one that its checkpoint is of: options that decide a step, and the models it
+started from.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +50,7 @@ class RunIdentity:
                         ours=self.folders.get(name),
                     )
                     return (
-                        f"the checkpoint was made with {words}; keep it, or start another run in another trainer.default_root_dir"
+                        f"the checkpoint was made with {words}; keep it, or start another run in another "
+                        "trainer.default_root_dir"
                     )
         return None

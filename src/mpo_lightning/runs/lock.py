@@ -1,6 +1,8 @@
-"""One run at a time writes into a run folder: a job that starts while the one before it still writes would go on from the same checkpoint, and tidy up under its hands.
+"""One run at a time writes into a run folder: a job that starts while the one before it still writes would go on from
+the same checkpoint, and tidy up under its hands.
 
-The lock is the system's, of one process: it ends with the process, however that ends, and processes that it has forked do not have it.
+The lock is the system's, of one process: it ends with the process, however that ends, and processes that it has forked
+do not have it.
 """
 
 import errno
@@ -19,7 +21,9 @@ from mpo_lightning.errors import InputError
 
 NAME = ".lock"
 WAIT = 120.0
-"""Seconds in which a run before this one may still end; a network file system keeps the lock of a machine that crashed for as long, as a rule for 90."""
+"""Seconds in which a run before this one may still end; a network file system keeps the lock of a machine that crashed
+for as long, as a rule for 90.
+"""
 HELD = (errno.EACCES, errno.EAGAIN)
 UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What locking says where another process has the lock, and where there are no locks."""
@@ -47,7 +51,8 @@ class RunLock:
             if self.taken():
                 return
             rank_zero_info(
-                f"{self.folder}: another run still writes there ({self._holder()}); waiting {WAIT:.0f} seconds for its end"
+                f"{self.folder}: another run still writes there ({self._holder()}); waiting {WAIT:.0f} seconds for "
+                "its end"
             )
             end = time.monotonic() + WAIT
             while time.monotonic() < end:
@@ -56,10 +61,12 @@ class RunLock:
                     return
         except OSError as error:
             raise InputError(
-                f"{self.folder}: nothing can be written there ({error.strerror}); give trainer.default_root_dir, or the callback's dirpath, another folder"
+                f"{self.folder}: nothing can be written there ({error.strerror}); give trainer.default_root_dir, or "
+                "the callback's dirpath, another folder"
             ) from None
         raise InputError(
-            f"{self.folder}: another run writes there ({self._holder()}); wait for its end, or give trainer.default_root_dir, or the callback's "
+            f"{self.folder}: another run writes there ({self._holder()}); wait for its end, or give "
+            "trainer.default_root_dir, or the callback's "
             f"dirpath, another folder; if its machine is gone for good, delete {self.folder / NAME}"
         )
 
@@ -81,7 +88,8 @@ class RunLock:
             if error.errno not in UNKNOWN:
                 raise
             rank_zero_warn(
-                f"{self.folder}: its file system has no locks ({error.strerror}); see to it that one run at a time writes there"
+                f"{self.folder}: its file system has no locks ({error.strerror}); see to it that one run at a time "
+                "writes there"
             )
             return True
         self._file = file

@@ -1,7 +1,9 @@
-"""The end of a run that lost one of its processes, or that any of them cannot go on with: on every rank, with one message.
+"""The end of a run that lost one of its processes, or that any of them cannot go on with: on every rank, with one
+message.
 
-A collective that another rank does not take part in fails with an error of the back end's own, a plain RuntimeError in gloo. What Lightning
-started on this machine is ended with this process, stopped processes too, which would otherwise stay as they are.
+A collective that another rank does not take part in fails with an error of the back end's own, a plain RuntimeError in
+gloo. What Lightning started on this machine is ended with this process, stopped processes too, which would otherwise
+stay as they are.
 """
 
 import re
@@ -25,7 +27,8 @@ GRACE = 5.0
 """Seconds that other processes have to end by themselves, after an error that all of them may have met."""
 
 WORDS = re.compile(
-    r"\bgloo[/:]|^gloo connect|pair closure|\bconnection (closed|reset|refused)\b|timed out waiting \d+ ?ms|socket timeout|^broken pipe"
+    r"\bgloo[/:]|^gloo connect|pair closure|\bconnection (closed|reset|refused)\b|timed out waiting \d+ ?ms|socket "
+    r"timeout|^broken pipe"
     r"|\bmonitoredbarrier\b|^wait timeout|^operation timed out",
     re.IGNORECASE,
 )
@@ -49,7 +52,10 @@ def first_to_say() -> bool:
 
 
 LAUNCHERS: list[_SubprocessScriptLauncher] = []
-"""Of Lightning, that may have started processes beside this one. A command may run several trainers; the first one's starts them."""
+"""Of Lightning, that may have started processes beside this one.
+
+A command may run several trainers; the first one's starts them.
+"""
 
 
 @contextmanager
@@ -81,21 +87,24 @@ def ended_everywhere(go_on: str, workers: str, step: Callable[[], int] | None = 
         if reason is None:
             if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
                 raise InputError(
-                    f"a loader process was killed, as a rule by the system for want of memory ({str(error).splitlines()[0]}); set {workers} lower, and "
+                    "a loader process was killed, as a rule by the system for want of memory "
+                    f"({str(error).splitlines()[0]}); set {workers} lower, and "
                     f"go on {go_on}"
                 ) from None
             raise
         rank = getattr(rank_zero_only, "rank", 0)
         place = f" in step {step()}" if step is not None else ""
         words = (
-            f"another process of the run ended or did not answer within the strategy's timeout, as rank {rank} found{place} ({reason}); "
+            f"another process of the run ended or did not answer within the strategy's timeout, as rank {rank} "
+            f"found{place} ({reason}); "
             f"go on {go_on}"
         )
         raise LostRank(words if speaks else "") from None
 
 
 def launch_whole(trainer: L.Trainer) -> None:
-    """Has Lightning start its processes undisturbed: a signal in the middle would leave one behind that is not in its list yet.
+    """Has Lightning start its processes undisturbed: a signal in the middle would leave one behind that is not in its
+    list yet.
 
     From then on SIGTERM is not Lightning's either (`keep_term_handler`). Launchers that fork are left alone.
     """
@@ -124,7 +133,8 @@ def launch_whole(trainer: L.Trainer) -> None:
 
 @contextmanager
 def run_whole(trainer: L.Trainer) -> Iterator[None]:
-    """Around a predict loop of a command that goes on with what it has written: its processes start together and end together, by SIGTERM too.
+    """Around a predict loop of a command that goes on with what it has written: its processes start together and end
+    together, by SIGTERM too.
 
     Raises:
         LostRank, InputError: see `ended_everywhere`.
@@ -136,7 +146,9 @@ def run_whole(trainer: L.Trainer) -> Iterator[None]:
 
 
 def _end_processes(first: signal.Signals | None, grace: float) -> None:
-    """Ends what Lightning's launchers started here: signals it if asked to, waits, and kills what is left, stopped processes too."""
+    """Ends what Lightning's launchers started here: signals it if asked to, waits, and kills what is left, stopped
+    processes too.
+    """
     with signals_held() as noted:
         processes = [process for launcher in LAUNCHERS for process in launcher.procs]
         for launcher in LAUNCHERS:

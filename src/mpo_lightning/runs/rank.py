@@ -1,4 +1,5 @@
-"""Which process of several this is, when there is no process group to ask: before, between and after Lightning's loops."""
+"""Which process of several this is, when there is no process group to ask: before, between and after Lightning's loops.
+"""
 
 import os
 import time
@@ -7,7 +8,10 @@ from pathlib import Path
 from mpo_lightning.errors import LostRank
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-"""Set by torchrun, Lightning's launcher, SLURM and LSF. In Lightning's order: an interactive shell of SLURM has its number too, and so has all that it starts."""
+"""Set by torchrun, Lightning's launcher, SLURM and LSF.
+
+In Lightning's order: an interactive shell of SLURM has its number too, and so has all that it starts.
+"""
 
 STARTER = os.getppid()
 """The process that started this one, before it could have ended."""

@@ -1,12 +1,13 @@
 """Where a resumed run stands, told to Lightning in its own terms, and what it owes to the run before.
 
-Our state is one integer, the global steps done. Lightning's is a set of counters of micro-batches and epochs, which are those of
-the old cut when a run goes on with another number of devices or another micro-batch size, count half of a step when it was saved
-in the middle of one, and call an epoch done that `max_steps` ended early. Here the counters are derived from the one integer,
-in the form that Lightning itself saves right after the last micro-batch of a step.
+Our state is one integer, the global steps done. Lightning's is a set of counters of micro-batches and epochs, which are
+those of the old cut when a run goes on with another number of devices or another micro-batch size, count half of a step
+when it was saved in the middle of one, and call an epoch done that `max_steps` ended early. Here the counters are
+derived from the one integer, in the form that Lightning itself saves right after the last micro-batch of a step.
 
-A checkpoint of a step is written before the validation that follows it, so that a run which goes on from there owes that one: its numbers, sampled answers and
-alarms, the checkpoint that is chosen by them, and whether training stops early.
+A checkpoint of a step is written before the validation that follows it, so that a run which goes on from there owes
+that one: its numbers, sampled answers and alarms, the checkpoint that is chosen by them, and whether training stops
+early.
 """
 
 from collections.abc import Callable
@@ -60,7 +61,9 @@ class Resume:
             trainer.fit_loop.run = partial(self._run_and_validate, trainer, trainer.fit_loop.run)  # type: ignore[method-assign]
 
     def _run_and_validate(self, trainer: L.Trainer, run: Callable[[], None]) -> None:
-        """The loop, which does nothing where no step is left, and then has no hook either; and the validation, if it is owed still."""
+        """The loop, which does nothing where no step is left, and then has no hook either; and the validation, if it is
+        owed still.
+        """
         run()
         self._validate(trainer)
 
@@ -78,9 +81,11 @@ class Resume:
 
 
 def follow_rates(optimizer: Optimizer, schedule: LRScheduler, rates: list[float]) -> None:
-    """Gives a resumed run its own learning rates and its own length, where the checkpoint would bring those of the run before.
+    """Gives a resumed run its own learning rates and its own length, where the checkpoint would bring those of the run
+    before.
 
-    With the same settings nothing changes, to the bit: the rate of a step is the group's own times a number of the schedule.
+    With the same settings nothing changes, to the bit: the rate of a step is the group's own times a number of the
+    schedule.
 
     Args:
         optimizer: with the checkpoint's state.
@@ -95,7 +100,8 @@ def follow_rates(optimizer: Optimizer, schedule: LRScheduler, rates: list[float]
 
 
 def run_owed_validation(trainer: L.Trainer, steps_per_epoch: int) -> None:
-    """Validates where the trainer's settings have it due after the step that was loaded, as Lightning would have. Every rank calls this.
+    """Validates where the trainer's settings have it due after the step that was loaded, as Lightning would have. Every
+    rank calls this.
 
     Args:
         trainer: its counters are those that `align_loops` made.

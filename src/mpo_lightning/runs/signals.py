@@ -1,7 +1,8 @@
 """SIGTERM and Ctrl-C where several processes belong together.
 
-Lightning takes SIGTERM with a broadcast inside the handler, in the middle of whatever the process computes, that the other ranks do not expect there; and
-outside of training it goes on then. Here SIGTERM raises, unless training is under way (`runs.stop_signals`).
+Lightning takes SIGTERM with a broadcast inside the handler, in the middle of whatever the process computes, that the
+other ranks do not expect there; and outside of training it goes on then. Here SIGTERM raises, unless training is under
+way (`runs.stop_signals`).
 """
 
 import os
@@ -18,7 +19,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
 class TermHandler:
-    """Raises for the first SIGTERM. Others that follow, of a launcher or to the whole group, do not disturb the end that it brings."""
+    """Raises for the first SIGTERM.
+
+    Others that follow, of a launcher or to the whole group, do not disturb the end that it brings.
+    """
 
     def __init__(self) -> None:
         self.raised = False
@@ -30,14 +34,19 @@ class TermHandler:
             raise SIGTERMException(128 + signal.SIGTERM)
 
     def again(self) -> None:
-        """For one that came to nothing: Python drops what is raised inside a `__del__`, as in that of a loader's iterator, which may take seconds."""
+        """For one that came to nothing: Python drops what is raised inside a `__del__`, as in that of a loader's
+        iterator, which may take seconds.
+        """
         self.raised = False
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
 
 @contextmanager
 def ended_by_term() -> Iterator[None]:
-    """Inside, SIGTERM ends the process as an error does, with the exit code of one that the signal has killed. Nothing changes outside of the main thread."""
+    """Inside, SIGTERM ends the process as an error does, with the exit code of one that the signal has killed.
+
+    Nothing changes outside of the main thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -75,7 +84,8 @@ def keep_term_handler(trainer: L.Trainer) -> None:
 
 
 def ignore_signals(worker: int) -> None:
-    """`worker_init_fn` of a DataLoader: a signal to the whole group of processes is the main one's business, which may still need its workers.
+    """`worker_init_fn` of a DataLoader: a signal to the whole group of processes is the main one's business, which may
+    still need its workers.
 
     SIGTERM of the main process itself ends them: that is how torch and multiprocessing end workers.
     """
@@ -95,7 +105,8 @@ def _end_with_starter() -> None:
 def signals_held() -> Iterator[list[int]]:
     """Inside, SIGTERM and Ctrl-C are only noted; the first of those still noted at the end is raised then.
 
-    Ignored ones stay ignored, for processes started inside as well. Outside of the main thread, which alone gets signals, nothing changes.
+    Ignored ones stay ignored, for processes started inside as well. Outside of the main thread, which alone gets
+    signals, nothing changes.
     """
     noted: list[int] = []
 

@@ -1,7 +1,9 @@
-"""Signals that ask a run to stop (SIGTERM, Ctrl-C) or to make way (SLURM's, before a time limit), taken between steps by all ranks together.
+"""Signals that ask a run to stop (SIGTERM, Ctrl-C) or to make way (SLURM's, before a time limit), taken between steps
+by all ranks together.
 
-Lightning acts inside the handler, in the middle of whatever the process computes, with collectives that the other ranks do not expect there.
-Here the handler only notes the signal; in front of every step (and after every validation batch) the ranks tell each other.
+Lightning acts inside the handler, in the middle of whatever the process computes, with collectives that the other ranks
+do not expect there. Here the handler only notes the signal; in front of every step (and after every validation batch)
+the ranks tell each other.
 """
 
 import os
@@ -57,7 +59,9 @@ class StopSignals:
         self.received.add(number)
 
     def of_any_rank(self) -> int:
-        """The signal that any rank got, or 0: SLURM's before SIGTERM, which it sends soon after, and that before Ctrl-C; every rank calls this."""
+        """The signal that any rank got, or 0: SLURM's before SIGTERM, which it sends soon after, and that before
+        Ctrl-C; every rank calls this.
+        """
         order = (0, signal.SIGINT, signal.SIGTERM, self.requeue_signal or 0)
         mine = torch.tensor(max(map(order.index, self.received), default=0), device=self.trainer.strategy.root_device)
         found: Tensor = self.trainer.strategy.reduce(mine, reduce_op="max")

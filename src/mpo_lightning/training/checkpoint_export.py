@@ -33,7 +33,8 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int
         raise InputError(f"{checkpoint}: no such checkpoint; a run keeps its own in RUN/version_N/checkpoints")
     if (checkpoint / "checkpoint").is_dir():
         raise InputError(
-            f"{checkpoint}: the checkpoint is DeepSpeed's; its zero_to_fp32.py makes weights of it, or take the run's own export"
+            f"{checkpoint}: the checkpoint is DeepSpeed's; its zero_to_fp32.py makes weights of it, or take the "
+            "run's own export"
         )
     check_output(output)
     check_checkpoint(checkpoint)

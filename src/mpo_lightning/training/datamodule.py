@@ -36,30 +36,33 @@ class MMPRDataModule(L.LightningDataModule):
     """Loads preference pairs from indexed WebDataset shards, in the order of the plan.
 
     Args:
-        processor: checkpoint folder whose tokenizer, template and tile size are used; the command sets it to model.policy.
-        train: shard folder to train on (`mpo data shard` makes OUTPUT/train), or several with weights, {FOLDER: 1, FOLDER: 0.5}, by which each
-            data set's repeat_time is multiplied. A folder may be a URL (http, https, s3, gs and what else fsspec opens).
+        processor: checkpoint folder whose tokenizer, template and tile size are used; the command sets it to
+            model.policy.
+        train: shard folder to train on (`mpo data shard` makes OUTPUT/train), or several with weights, {FOLDER: 1,
+            FOLDER: 0.5}, by which each data set's repeat_time is multiplied. A folder may be a URL (http, https, s3, gs
+                and what else fsspec opens).
         validation: shard folder to validate on; None does not validate.
         test: shard folder for `mpo test`; None takes `validation`.
         template: chat template; "auto" is the one that the model's config names or its language model implies.
         global_batch_size: pairs in an optimizer step, over all devices. Accumulation follows from it.
         micro_batch_size: most pairs that a device computes at once, as one row without padding.
-        max_row_tokens: most tokens in such a row, as the index counts them; a step then takes as many rows as its fullest one needs, and
-            short pairs share rows up to micro_batch_size. Epochs beyond trainer.max_epochs (or the first, if that is not set) may exceed it.
-            null is no limit.
-        max_tiles: tiles of a pair's pictures together, thumbnails not counted; a data set's max_dynamic_patch replaces it.
+        max_row_tokens: most tokens in such a row, as the index counts them; a step then takes as many rows as its
+            fullest one needs, and short pairs share rows up to micro_batch_size. Epochs beyond trainer.max_epochs (or
+            the first, if that is not set) may exceed it. null is no limit.
+        max_tiles: tiles of a pair's pictures together, thumbnails not counted; a data set's max_dynamic_patch replaces
+            it.
         max_length: most tokens of prompt plus answer.
-        overlong: "truncate" cuts an answer that does not fit from the right, without its end token; "set_aside" treats the
-            pair as a bad record. A prompt that leaves no room is a bad record either way.
-        on_bad_record: "strict" stops at the first; "quarantine" writes it to quarantine-RANK.jsonl in the run folder, counts it
-            and goes on without it; the command then ends with exit code 3.
+        overlong: "truncate" cuts an answer that does not fit from the right, without its end token; "set_aside" treats
+            the pair as a bad record. A prompt that leaves no room is a bad record either way.
+        on_bad_record: "strict" stops at the first; "quarantine" writes it to quarantine-RANK.jsonl in the run folder,
+            counts it and goes on without it; the command then ends with exit code 3.
         num_workers: loader processes a device.
         seed: of the order and of augmentation; None takes seed_everything's.
-        cached_reference: take reference log-probs from what `mpo data reference` left beside the shards; the command sets it from
-            model.reference_source.
+        cached_reference: take reference log-probs from what `mpo data reference` left beside the shards; the command
+            sets it from model.reference_source.
         reference: the reference's folder, for the cache; None is `processor`. The command sets it to model.reference.
-        cache_gib: most that this machine keeps of each remote folder's shards, in ~/.cache/mpo-lightning or MPO_LIGHTNING_CACHE. Room for 32
-            shards lets them come ahead of need.
+        cache_gib: most that this machine keeps of each remote folder's shards, in ~/.cache/mpo-lightning or
+            MPO_LIGHTNING_CACHE. Room for 32 shards lets them come ahead of need.
     """
 
     def __init__(
@@ -131,7 +134,8 @@ class MMPRDataModule(L.LightningDataModule):
             return
         if str(self.trainer.precision) not in PRECISIONS:
             raise InputError(
-                f"trainer.precision {self.trainer.precision} is not supported; weights stay float32 (updates of 5e-6 vanish below it), so use "
+                f"trainer.precision {self.trainer.precision} is not supported; weights stay float32 (updates of 5e-6 "
+                "vanish below it), so use "
                 f"one of {', '.join(PRECISIONS)}"
             )
         # Asking for log_dir is a broadcast, so every rank asks here and none later, when it alone has a bad record.
@@ -161,13 +165,16 @@ class MMPRDataModule(L.LightningDataModule):
         wanted = self.train_plan.micro_batches_per_step
         if self.trainer.accumulate_grad_batches not in (1, wanted):
             raise InputError(
-                f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}, but data.global_batch_size {self.global_batch_size} on "
-                f"{self.trainer.world_size} devices with micro-batches of {self.micro_batch_size} takes {wanted}; leave it out"
+                f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}, but "
+                f"data.global_batch_size {self.global_batch_size} on "
+                f"{self.trainer.world_size} devices with micro-batches of {self.micro_batch_size} takes {wanted}; "
+                "leave it out"
             )
         idle = self.trainer.world_size * wanted - self.global_batch_size
         if wanted == 1 and idle > 0:
             rank_zero_warn(
-                f"data.global_batch_size {self.global_batch_size} leaves {idle} of {self.trainer.world_size} devices without a pair in every "
+                f"data.global_batch_size {self.global_batch_size} leaves {idle} of {self.trainer.world_size} devices "
+                "without a pair in every "
                 "step; use fewer devices or a larger batch"
             )
         self._asked = (self.trainer.limit_train_batches, self.trainer.accumulate_grad_batches)
@@ -182,7 +189,9 @@ class MMPRDataModule(L.LightningDataModule):
             self._asked = None
 
     def _limited(self, plan: Plan) -> Plan:
-        """The plan under `trainer.limit_train_batches`, a share or a number of micro-batches, rounded up to whole steps."""
+        """The plan under `trainer.limit_train_batches`, a share or a number of micro-batches, rounded up to whole
+        steps.
+        """
         assert self.trainer is not None
         limit = self.trainer.limit_train_batches
         if isinstance(limit, float):
@@ -200,7 +209,8 @@ class MMPRDataModule(L.LightningDataModule):
             raise InputError(f"{folder}: the shards hold no usable record")
         if self.reference_folder is not None and index.source is not None:
             raise InputError(
-                f"{folder}: reference_source cache reads log-probs beside one folder of shards on this machine; copy or shard the sets together, or "
+                f"{folder}: reference_source cache reads log-probs beside one folder of shards on this machine; copy "
+                "or shard the sets together, or "
                 "set model.reference_source to model"
             )
         world = self.trainer.world_size if self.trainer else 1
@@ -270,13 +280,18 @@ class MMPRDataModule(L.LightningDataModule):
         return prompts
 
     def on_before_batch_transfer(self, batch: PairBatch, dataloader_idx: int) -> PairBatch:
-        """Stops at bad records, or sets them aside in a file; see `Quarantine`. Stops at pairs that would teach nothing."""
+        """Stops at bad records, or sets them aside in a file; see `Quarantine`.
+
+        Stops at pairs that would teach nothing.
+        """
         self.quarantine.take(batch)
         refuse_untrainable(batch)
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the order, one integer, what the order was made of, and which records were set aside; every rank calls this."""
+        """The place in the order, one integer, what the order was made of, and which records were set aside; every rank
+        calls this.
+        """
         assert self.trainer is not None and self.train_plan is not None
         return {"step": self.trainer.global_step, "set_aside": self.quarantine.state_dict()} | self._order()
 
@@ -308,10 +323,16 @@ class MMPRDataModule(L.LightningDataModule):
             if name not in state_dict:
                 continue  # a checkpoint of an earlier version
             if name == "records" and state_dict[name] != value:
-                problem = f"the checkpoint was made on other pairs than those of {self.folders['train']}; a resumed run must keep them"
+                problem = (
+                    f"the checkpoint was made on other pairs than those of {self.folders['train']}; a resumed "
+                    "run must keep them"
+                )
                 break
             if state_dict[name] != value:
-                problem = f"the checkpoint was made with {what.get(name, f'data.{name}')} {state_dict[name]}, not {value}; a resumed run must keep it"
+                problem = (
+                    f"the checkpoint was made with {what.get(name, f'data.{name}')} {state_dict[name]}, not "
+                    f"{value}; a resumed run must keep it"
+                )
                 break
         stop_together(problem)
         self._done_steps = state_dict["step"]

@@ -1,7 +1,8 @@
-"""When a loss explodes: it is far above what it has been for several steps in a row, and training on would only spoil the weights.
+"""When a loss explodes: it is far above what it has been for several steps in a row, and training on would only spoil
+the weights.
 
-What it has been is the median of the sound steps before, which a few outliers do not move. A hard batch exceeds the limit once and is trained
-on; a learning rate that is too high exceeds it step after step.
+What it has been is the median of the sound steps before, which a few outliers do not move. A hard batch exceeds the
+limit once and is trained on; a learning rate that is too high exceeds it step after step.
 """
 
 from collections import deque
@@ -32,7 +33,8 @@ class LossLimit:
     def __post_init__(self) -> None:
         if (self.factor is not None and not self.factor > 1) or min(self.steps, self.window) < 1:
             raise InputError(
-                f"model.loss_limit needs a factor above 1 (or null) and steps and window of at least 1, got {self.factor}, {self.steps} and "
+                "model.loss_limit needs a factor above 1 (or null) and steps and window of at least 1, got "
+                f"{self.factor}, {self.steps} and "
                 f"{self.window}"
             )
 
@@ -67,7 +69,8 @@ class LossWatch:
         if self.above < self.limit.steps:
             return None
         return (
-            f"the loss explodes: it is {loss:.4g}, and has been above {most:.4g} ({self.limit.factor:g} times the median of the {len(self.sound)} sound "
+            f"the loss explodes: it is {loss:.4g}, and has been above {most:.4g} ({self.limit.factor:g} times the "
+            f"median of the {len(self.sound)} sound "
             f"steps before, model.loss_limit) for {self.above} steps in a row"
         )
 

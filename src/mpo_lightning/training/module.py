@@ -1,7 +1,7 @@
 """The LightningModule: a policy, its frozen reference, and one MPO step.
 
-It composes; the arithmetic is in `objectives` and the forward pass in `models`. A global step is a set of pairs, each weighing
-1/size of the step, however the step is cut into ranks and micro-batches.
+It composes; the arithmetic is in `objectives` and the forward pass in `models`. A global step is a set of pairs, each
+weighing 1/size of the step, however the step is cut into ranks and micro-batches.
 """
 
 import math
@@ -54,8 +54,9 @@ class MPOModule(PolicyAndReference):
     Args:
         policy: checkpoint folder in the transformers layout.
         reference: checkpoint folder of the reference; None is the policy's own, as in the paper.
-        reference_source: where its log-probs come from. "model" is a frozen copy beside the policy; "cache" what `mpo data reference` left
-            beside the shards, so that no second model is loaded; "adapter" the policy with its adapters off (needs `lora`).
+        reference_source: where its log-probs come from. "model" is a frozen copy beside the policy; "cache" what `mpo
+            data reference` left beside the shards, so that no second model is loaded; "adapter" the policy with its
+            adapters off (needs `lora`).
         preference: the preference loss; None is DPO.
         weights: of the preference, quality and generation term. 0/0/1 is SFT and loads no reference.
         beta: strength of the pull towards the reference.
@@ -68,7 +69,8 @@ class MPOModule(PolicyAndReference):
         lora: train low-rank adapters on the language model instead of its weights; null trains the weights.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
         attention: back end of the language model's attention: flash-attn, varlen (torch's own), sdpa, or auto.
-        keep_logits_gib: logits of a row's responses are kept for the backward pass up to this size, and computed again beyond it.
+        keep_logits_gib: logits of a row's responses are kept for the backward pass up to this size, and computed again
+            beyond it.
         optimizer: makes the optimizer from parameter groups.
         warmup_ratio: share of all steps in which the learning rate rises linearly; a cosine to 0 follows.
         loss_limit: how far above its median the loss may be, and for how many steps, before the run stops.
@@ -138,7 +140,8 @@ class MPOModule(PolicyAndReference):
         self._resume.begin(self)
 
     def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:
-        """Seeds dropout (of adapters) by the place in the run, so that a resumed run draws the same numbers and no state is saved.
+        """Seeds dropout (of adapters) by the place in the run, so that a resumed run draws the same numbers and no
+        state is saved.
 
         Drop path has seeds of its own, one a pair.
         """
@@ -160,8 +163,9 @@ class MPOModule(PolicyAndReference):
         return self.objective(policy, reference, delta), policy
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        """The micro-batch's share of the step: its sum over pairs, scaled so that the division by accumulated micro-batches and
-        the mean over ranks that follow make it the mean over the step's pairs."""
+        """The micro-batch's share of the step: its sum over pairs, scaled so that the division by accumulated
+        micro-batches and the mean over ranks that follow make it the mean over the step's pairs.
+        """
         terms, policy = self.losses(batch, training=True)
         self._meter.add(step_sums(terms, policy, batch))
         self._guard.add(batch, terms.total)
@@ -192,7 +196,8 @@ class MPOModule(PolicyAndReference):
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Makes the gradient, summed over the step's planned size, the mean over the pairs that were not set aside.
 
-        Without any pair the optimizer gets no gradients at all, so that neither momentum nor weight decay moves a weight.
+        Without any pair the optimizer gets no gradients at all, so that neither momentum nor weight decay moves a
+        weight.
         """
         if isinstance(self.trainer.strategy, DeepSpeedStrategy):
             self._guard.clear()

@@ -1,8 +1,9 @@
 """The optimizer and its schedule: what is decayed, in which precision, and how the learning rate moves.
 
-Weight decay follows Hugging Face's rule, the one the reference trains with: biases and the weights of norms are not decayed;
-everything else is. The reference's Transformers (4.37) knew nn.LayerNorm and
-LlamaRMSNorm only, so it also decayed the norms of InternLM2, Qwen2, Phi-3 and the 6B tower; here all norms count as norms.
+Weight decay follows Hugging Face's rule, the one the reference trains with: biases and the weights of norms are not
+decayed; everything else is. The reference's Transformers (4.37) knew nn.LayerNorm and
+LlamaRMSNorm only, so it also decayed the norms of InternLM2, Qwen2, Phi-3 and the 6B tower; here all norms count as
+norms.
 """
 
 from typing import Any
@@ -45,7 +46,9 @@ def make_optimizer(model: nn.Module, make: OptimizerCallable, precision: str) ->
 
 
 def total_steps(trainer: L.Trainer) -> float:
-    """Of the whole run, as `trainer.estimated_stepping_batches`; which would build and start the loader, under FSDP2 before the checkpoint says where it starts."""
+    """Of the whole run, as `trainer.estimated_stepping_batches`; which would build and start the loader, under FSDP2
+    before the checkpoint says where it starts.
+    """
     plan = getattr(getattr(trainer, "datamodule", None), "train_plan", None)
     if plan is None:
         return trainer.estimated_stepping_batches

@@ -1,7 +1,7 @@
 """The two models of a run: the policy that is trained, and where its reference's log-probs come from.
 
-The reference is a frozen copy beside the policy, the policy itself with its adapters off, or a cache that comes with the batches. Only a
-reference that moves (TR-DPO) is part of a checkpoint; another one's folder has it already.
+The reference is a frozen copy beside the policy, the policy itself with its adapters off, or a cache that comes with
+the batches. Only a reference that moves (TR-DPO) is part of a checkpoint; another one's folder has it already.
 """
 
 from collections.abc import Sequence
@@ -72,15 +72,17 @@ class PolicyAndReference(L.LightningModule):
             raise InputError(f"keep_logits_gib must be a number of at least 0, got {keep_logits_gib}")
         if reference_moves and (reference_source != "model" or lora):
             raise InputError(
-                "TR-DPO moves its reference, which neither a cache nor adapters can follow; set model.reference_source to model"
+                "TR-DPO moves its reference, which neither a cache nor adapters can follow; set "
+                "model.reference_source to model"
             )
         if reference_source == "adapter" and (lora is None or reference not in (None, policy)):
             raise InputError(
-                "reference_source adapter is the policy without its adapters: it needs model.lora and no other reference"
+                "reference_source adapter is the policy without its adapters: it needs model.lora and no other "
+                "reference"
             )
 
     def setup(self, stage: str) -> None:
-        """Raises InputError for a device that has no float64, and for a strategy that this package does not train with."""
+        """Raises InputError for a device without float64, and for a strategy that is not supported."""
         if self.trainer.strategy.root_device.type == "mps":
             raise InputError(
                 "log-probs are summed in float64, which Apple's GPU does not have; add --trainer.accelerator cpu"
@@ -91,7 +93,8 @@ class PolicyAndReference(L.LightningModule):
             self._check_deepspeed(strategy)
         elif not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy)):
             raise InputError(
-                f"trainer.strategy {type(strategy).__name__} is not supported; use configs/strategy/single.yaml, ddp.yaml, or, where the "
+                f"trainer.strategy {type(strategy).__name__} is not supported; use configs/strategy/single.yaml, "
+                "ddp.yaml, or, where the "
                 "models do not fit on each device, fsdp2.yaml"
             )
 
@@ -100,12 +103,14 @@ class PolicyAndReference(L.LightningModule):
         config = cast(dict[str, Any], strategy.config)
         if config.get("zero_optimization", {}).get("stage", 0) > 2:
             raise InputError(
-                "DeepSpeed's stage 3 is not supported; take stage 2, or configs/strategy/fsdp2.yaml, which shards weights too"
+                "DeepSpeed's stage 3 is not supported; take stage 2, or configs/strategy/fsdp2.yaml, which shards "
+                "weights too"
             )
         quarantine = getattr(getattr(self.trainer, "datamodule", None), "quarantine", None)
         if quarantine is not None and not quarantine.strict:
             raise InputError(
-                "data.on_bad_record quarantine does not work with DeepSpeed; set it to strict, or use configs/strategy/fsdp2.yaml"
+                "data.on_bad_record quarantine does not work with DeepSpeed; set it to strict, or use "
+                "configs/strategy/fsdp2.yaml"
             )
 
     def configure_model(self) -> None:
@@ -187,7 +192,7 @@ class PolicyAndReference(L.LightningModule):
 
     @property
     def shares_features(self) -> bool:
-        """Whether the policy's picture features are the reference's too: the same folder, tower and projector frozen."""
+        """Whether policy and reference share their image features: same folder, frozen tower and projector."""
         same = Path(self.reference_folder).resolve() == Path(self.policy_folder).resolve()
         return same and not self.reference_moves and {"vision_tower", "projector"} <= set(self.frozen_parts)
 
@@ -214,6 +219,7 @@ class PolicyAndReference(L.LightningModule):
         if strict and (missing or result.unexpected_keys):
             name = (missing + list(result.unexpected_keys))[0]
             raise InputError(
-                f"the checkpoint does not fit this model: {name} is {'missing' if missing else 'unknown'}; was it made with another one?"
+                f"the checkpoint does not fit this model: {name} is {'missing' if missing else 'unknown'}; was it "
+                "made with another one?"
             )
         return result

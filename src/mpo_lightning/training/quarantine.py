@@ -1,7 +1,7 @@
 """Bad records of a run: it stops at them, or sets them aside in a file, on every rank alike.
 
-With several ranks the stop comes where all of them meet (see `runs.agreement`): at the end of the global step, or of the evaluation. Nothing
-was trained on in between, since the optimizer has not stepped yet.
+With several ranks the stop comes where all of them meet (see `runs.agreement`): at the end of the global step, or of
+the evaluation. Nothing was trained on in between, since the optimizer has not stepped yet.
 """
 
 import hashlib
@@ -62,7 +62,9 @@ class Quarantine:
         stop_together(problem)
 
     def state_dict(self) -> list[str]:
-        """Names of the records that were set aside so far, over all ranks and before a resume too; every rank calls this."""
+        """Names of the records that were set aside so far, over all ranks and before a resume too; every rank calls
+        this.
+        """
         mine = [
             hashlib.blake2b(where.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
             for where in self.reasons

@@ -1,4 +1,6 @@
-"""`mpo data reference`: one pass of the reference over a shard folder, on any devices, its log-probs kept beside the shards."""
+"""`mpo data reference`: one pass of the reference over a shard folder, on any devices, its log-probs kept beside the
+shards.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,7 +65,8 @@ class Pieces(Dataset[Piece]):
                 record = self.reader.read(number)
                 if record.augment:
                     raise BadRecord(
-                        "its data set has data_augment, whose random pixels no cache can hold; make the shards without it"
+                        "its data set has data_augment, whose random pixels no cache can hold; make the shards "
+                        "without it"
                     )
                 pairs.append(self.encoder.encode(record))
                 records.append(number)
@@ -153,7 +156,8 @@ def run_reference_pass(
     num_workers: int,
     attention: Backend,
 ) -> tuple[Path, int, int]:
-    """Computes what is missing and finishes the cache. Returns its folder, the number of records, and how many of them have no log-probs.
+    """Computes what is missing and finishes the cache. Returns its folder, the number of records, and how many of them
+    have no log-probs.
 
     Raises:
         InputError: (strict) a record that cannot be used.

@@ -1,4 +1,7 @@
-"""What decides a run's steps, in plain values: the objective and the optimizer. A checkpoint keeps it, and a resumed run is compared with it."""
+"""What decides a run's steps, in plain values: the objective and the optimizer.
+
+A checkpoint keeps it, and a resumed run is compared with it.
+"""
 
 from typing import Any
 
@@ -35,7 +38,10 @@ FREE = ("lr", "foreach", "fused", "capturable", "differentiable")
 
 
 def describe_optimizer(make: OptimizerCallable) -> dict[str, Any]:
-    """The optimizer's class and options in plain values; without its learning rate, which may change. Nothing where it cannot be made, which is said when it is."""
+    """The optimizer's class and options in plain values; without its learning rate, which may change.
+
+    Nothing where it cannot be made, which is said when it is.
+    """
     try:
         optimizer = make([{"params": [nn.Parameter(torch.zeros(1))]}])
     except (ValueError, TypeError, RuntimeError, AssertionError):

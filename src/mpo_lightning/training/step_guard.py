@@ -1,5 +1,6 @@
-"""A step that must not be taken (its loss or gradient is no number any more, or its loss explodes): the run stops before the optimizer takes
-it in, and says on which records."""
+"""A step that must not be taken (its loss or gradient is no number any more, or its loss explodes): the run stops
+before the optimizer takes it in, and says on which records.
+"""
 
 import math
 from collections.abc import Sequence
@@ -55,7 +56,8 @@ class StepGuard:
             else "no record stands out"
         )
         stop_together(
-            f"{problem} in step {step} ({named}; the step's records are in {path}) and the step was not taken; look at the records, lower "
+            f"{problem} in step {step} ({named}; the step's records are in {path}) and the step was not taken; look "
+            "at the records, lower "
             "the learning rate, or go on from an earlier checkpoint"
         )
         raise AssertionError("stop_together returns only without a problem")

@@ -105,7 +105,9 @@ class StepMeter:
 
 
 def mean_names(objective: MPOObjective) -> list[str]:
-    """The means that an objective has, always the same ones, so that a NaN shows as NaN and not as the last value that was none."""
+    """The means that an objective has, always the same ones, so that a NaN shows as NaN and not as the last value that
+    was none.
+    """
     weights = objective.weights
     absent = {name for name in ("preference", "quality", "generation") if getattr(weights, name) == 0}
     names = [name for name in MEANS if name.removeprefix("loss_") not in absent]
@@ -120,7 +122,9 @@ def step_means(sums: Tensor, names: Sequence[str]) -> dict[str, float]:
 
 
 def pair_rows(batch: PairBatch, terms: LossTerms, policy: SequenceLogps) -> list[dict[str, str | float]]:
-    """For each real pair its key, log-probs and, where there is a reference, rewards: which pairs the policy gets right."""
+    """For each real pair its key, log-probs and, where there is a reference, rewards: which pairs the policy gets
+    right.
+    """
     columns = {"logp_chosen": policy.chosen, "logp_rejected": policy.rejected}
     if terms.rewards_chosen is not None and terms.rewards_rejected is not None:
         columns |= {"reward_chosen": terms.rewards_chosen, "reward_rejected": terms.rewards_rejected}

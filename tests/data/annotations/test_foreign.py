@@ -17,17 +17,29 @@ from mpo_lightning.errors import InputError
 
 TRL = [
     {"prompt": "What is it?", "chosen": "A cat.", "rejected": "A dog.", "image": "a.png", "score": 3},
-    {"prompt": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}], "chosen": [{"role": "assistant", "content": "A cat!"}],
-     "rejected": [{"role": "assistant", "content": [{"type": "text", "text": "A dog!"}]}], "images": ["a.png"]},
-    {"chosen": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hi."}],
-     "rejected": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Go."}]},
-]  # fmt: skip
+    {
+        "prompt": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}],
+        "chosen": [{"role": "assistant", "content": "A cat!"}],
+        "rejected": [{"role": "assistant", "content": [{"type": "text", "text": "A dog!"}]}],
+        "images": ["a.png"],
+    },
+    {
+        "chosen": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hi."}],
+        "rejected": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Go."}],
+    },
+]
 SWIFT = [
-    {"messages": [{"role": "user", "content": "<image>What is it?"}, {"role": "assistant", "content": "A cat."}],
-     "rejected_response": "A dog.", "images": ["a.png"]},
-    {"messages": [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "Left."}], "rejected_messages": [{"role": "user", "content": "Which?"},
-     {"role": "assistant", "content": "Right."}], "images": ["a.png", "b.png"]},
-]  # fmt: skip
+    {
+        "messages": [{"role": "user", "content": "<image>What is it?"}, {"role": "assistant", "content": "A cat."}],
+        "rejected_response": "A dog.",
+        "images": ["a.png"],
+    },
+    {
+        "messages": [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "Left."}],
+        "rejected_messages": [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "Right."}],
+        "images": ["a.png", "b.png"],
+    },
+]
 
 
 @pytest.fixture
@@ -102,8 +114,17 @@ def test_rlaif_vs_parquet_with_pictures_as_bytes(folder: Path) -> None:
 
 
 def test_bad_rows_stop_or_are_set_aside(folder: Path) -> None:
-    rows = [*TRL, {"prompt": "x", "chosen": "a", "rejected": "a"}, {"prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "chosen": "c", "rejected": "d"},
-            {"prompt": "x", "chosen": "a", "rejected": "b", "image": 7}, {"prompt": "x", "chosen": "a"}]  # fmt: skip
+    rows = [
+        *TRL,
+        {"prompt": "x", "chosen": "a", "rejected": "a"},
+        {
+            "prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+            "chosen": "c",
+            "rejected": "d",
+        },
+        {"prompt": "x", "chosen": "a", "rejected": "b", "image": 7},
+        {"prompt": "x", "chosen": "a"},
+    ]
     source = written(folder / "trl.jsonl", rows)
     with pytest.raises(InputError, match=r"trl.jsonl:4: chosen and rejected are the same answer.*quarantine"):
         import_pairs(source, str(folder / "strict"))

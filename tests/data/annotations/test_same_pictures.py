@@ -8,7 +8,8 @@ from mpo_lightning.data.annotations.same_pictures import PIECE, same_pictures
 
 def test_it_equals_comparing_every_file_with_every_other(tmp_path: Path) -> None:
     rng = random.Random(0)
-    # Few heads, middles and endings, so that files differ in only one of them; some shorter than the piece compared first.
+    # Few heads, middles and endings, so that files differ in only one of them; some shorter than the piece compared
+    # first.
     pieces = [rng.randbytes(PIECE) for _ in range(2)]
     contents = [b"".join(rng.choice(pieces) for _ in range(rng.randint(1, 3))) for _ in range(60)]
     contents += [rng.choice([b"", b"a", b"b"]) for _ in range(10)]

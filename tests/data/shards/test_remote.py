@@ -449,8 +449,15 @@ def test_a_weight_is_a_positive_number(shards: Path, weight: object) -> None:
 def test_a_url_holds_no_signature_and_no_password(server: tuple[str, Faults]) -> None:
     plain = f"{server[0]}/train"
     known = plain.replace("://", "://someone:secret@")
-    for url in (f"{plain}?sig=secret", f"{plain}#secret", known, f"{known}?sig=secret", f"simplecache::{known}", plain.replace("://", "://secret@"),
-                plain.replace("://", "://me:s3#secret@")):  # fmt: skip
+    for url in (
+        f"{plain}?sig=secret",
+        f"{plain}#secret",
+        known,
+        f"{known}?sig=secret",
+        f"simplecache::{known}",
+        plain.replace("://", "://secret@"),
+        plain.replace("://", "://me:s3#secret@"),
+    ):
         with pytest.raises(
             InputError, match=r"^http://\.\.\.: a URL of shards may hold no password .*~/\.netrc"
         ) as refused:
@@ -493,7 +500,11 @@ def test_an_answer_that_is_none_is_named(server: tuple[str, Faults], fault: str,
 
 def test_a_folder_by_two_names_is_no_mixture(shards: Path, server: tuple[str, Faults], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(shards / "train")
-    for folders in ((str(shards / "train"), f"{shards}/train/"), (str(shards / "train"), str(tmp_path / "link")), (f"{server[0]}/train", f"{server[0]}/train/")):  # fmt: skip
+    for folders in (
+        (str(shards / "train"), f"{shards}/train/"),
+        (str(shards / "train"), str(tmp_path / "link")),
+        (f"{server[0]}/train", f"{server[0]}/train/"),
+    ):
         with pytest.raises(
             InputError, match=f"{re.escape(folders[0])} and {re.escape(folders[1])} are one folder; name it once"
         ):

@@ -283,8 +283,16 @@ def jpeg() -> bytes:
 
 def test_foreign_shards_are_indexed_by_one_scan(tmp_path: Path) -> None:
     body = json.dumps(pair(1)).encode()
-    foreign(tmp_path / "x.tar", [("dir/a.json", body), ("dir/a.jpg", jpeg()), ("dir/b.1.jpg", jpeg()), ("dir/b.0.jpg", jpeg()),
-                                 ("dir/b.json", json.dumps(pair(2, question="<image> <image>?")).encode())])  # fmt: skip
+    foreign(
+        tmp_path / "x.tar",
+        [
+            ("dir/a.json", body),
+            ("dir/a.jpg", jpeg()),
+            ("dir/b.1.jpg", jpeg()),
+            ("dir/b.0.jpg", jpeg()),
+            ("dir/b.json", json.dumps(pair(2, question="<image> <image>?")).encode()),
+        ],
+    )
     assert index_folder(tmp_path, True, lambda *_: None).records == 2
     index = open_index(tmp_path)
     assert [index.key(0), index.key(1)] == ["dir/a", "dir/b"]

@@ -164,7 +164,8 @@ def test_a_link_to_no_checkpoint_is_named_though_there_is_an_older_one(tmp_path:
     (tmp_path / "version_0" / "last.ckpt").touch()
     os.utime(tmp_path / "version_0" / "last.ckpt", (1, 1))
     (tmp_path / "version_1" / "last.ckpt").symlink_to("epoch=0-step=4.ckpt")
-    with pytest.raises(InputError, match=r"version_1/last\.ckpt is a link to a checkpoint that is not there; --ckpt_path auto"):
+    with pytest.raises(InputError, match=(r"version_1/last\.ckpt is a link to a checkpoint that is not there; "
+                                         r"--ckpt_path auto")):
         find_checkpoint("last", tmp_path)
 
 
@@ -228,7 +229,8 @@ def test_a_full_disk_stops_with_a_sentence_and_the_last_one_stays(copied: Path, 
 
     monkeypatch.setattr("mpo_lightning.runs.checkpoints.io.os.fsync", full)
     io = ManifestCheckpointIO()
-    with pytest.raises(InputError, match=r"cannot be written .*No space left on device.*go on from them with --ckpt_path auto"):
+    with pytest.raises(InputError, match=(r"cannot be written .*No space left on device.*go on from them with "
+                                         r"--ckpt_path auto")):
         io.save_checkpoint({"state": torch.ones(5)}, target)
     with io.deferring() as problems:
         io.save_checkpoint({"state": torch.ones(5)}, target)
@@ -382,7 +384,8 @@ def test_a_write_takes_no_second_copy_of_the_state(tmp_path: Path, kind: str) ->
         "state = {f'layer{n}': torch.ones(10_000_000) for n in range(10)}\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "target = Path(sys.argv[2])\nbefore = peak()\n"
-        "if sys.argv[1] == 'file': ManifestCheckpointIO().save_checkpoint({'state_dict': state, 'optimizer_states': []}, target)\n"
+        "if sys.argv[1] == 'file': ManifestCheckpointIO().save_checkpoint({'state_dict': state, 'optimizer_states': "
+        "[]}, target)\n"
         "else: save_sharded({'state_dict': state}, {'global_step': 1}, target)\n"
         "print(peak() - before)\n"
     )

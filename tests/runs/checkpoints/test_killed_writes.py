@@ -1,4 +1,6 @@
-"""A kill at any rename of a checkpoint's write loses nothing, although the checkpoint is the only one and is written over itself."""
+"""A kill at any rename of a checkpoint's write loses nothing, although the checkpoint is the only one and is written
+over itself.
+"""
 
 import errno
 import os
@@ -46,7 +48,9 @@ def kill_at(number: int, monkeypatch: pytest.MonkeyPatch, end: BaseException | t
 
 
 RENAMES = {"file": 2, "folder": 4}
-"""Of a write over an earlier checkpoint: the manifest and the file; torch's table, the manifest, the earlier folder and its own."""
+"""Of a write over an earlier checkpoint: the manifest and the file; torch's table, the manifest, the earlier folder and
+its own.
+"""
 
 
 @pytest.mark.parametrize("number", range(5))

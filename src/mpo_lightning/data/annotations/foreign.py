@@ -4,11 +4,13 @@
     ms-swift   messages (the last turn is the chosen answer), rejected_response (or rejected_messages), images
     RLAIF-V    question, chosen, rejected, image (bytes, in parquet)
 
-JSON lines or parquet; which project's columns a file has is told by its first row. Only single-turn pairs are taken whose sides answer one prompt with the same pictures,
-without a system turn: what a pair here has no place for is refused, since without it the pair would say something else. Pictures given as bytes are written to
-OUTPUT/images; paths stay relative to the folder they were in, and are looked up.
+JSON lines or parquet; which project's columns a file has is told by its first row. Only single-turn pairs are taken
+whose sides answer one prompt with the same pictures, without a system turn: what a pair here has no place for is
+refused, since without it the pair would say something else. Pictures given as bytes are written to OUTPUT/images; paths
+stay relative to the folder they were in, and are looked up.
 
-Sources: TRL docs/source/dataset_formats.md; ms-swift docs Custom-dataset (RLHF); the data set card of openbmb/RLAIF-V-Dataset.
+Sources: TRL docs/source/dataset_formats.md; ms-swift docs Custom-dataset (RLHF); the data set card of
+openbmb/RLAIF-V-Dataset.
 """
 
 import hashlib
@@ -98,7 +100,8 @@ def columns_of(row: Row, path: Path) -> Columns:
         if "question" in row:
             return "rlaif-v"
     raise InputError(
-        f"{path}: has the columns {', '.join(sorted(row))[:120]}; known are TRL's (prompt, chosen, rejected), ms-swift's (messages, rejected_response) and RLAIF-V's "
+        f"{path}: has the columns {', '.join(sorted(row))[:120]}; known are TRL's (prompt, chosen, rejected), "
+        "ms-swift's (messages, rejected_response) and RLAIF-V's "
         "(question, chosen, rejected)"
     )
 
@@ -148,7 +151,8 @@ def _swift(row: Row) -> tuple[Any, Any, Any, set[str]]:
             raise BadRecord("there is neither a 'rejected_response' nor a list 'rejected_messages'")
         if turns[:-1] and turns[:-1] != messages[:-1]:
             raise BadRecord(
-                "'rejected_messages' begins with other turns than 'messages'; both sides of a pair answer the same question"
+                "'rejected_messages' begins with other turns than 'messages'; both sides of a pair answer the same "
+                "question"
             )
         rejected = _one_turn(turns[-1:], "assistant")
     elif turns:
@@ -173,7 +177,8 @@ def _one_turn(turns: Any, role: str) -> str:
         raise BadRecord(f"a turn of the {role} is {type(turns).__name__}, neither a text nor a list of turns")
     if any(turn.get("role") == "system" and turn.get("content") for turn in turns):
         raise BadRecord(
-            "there is a system turn; the chat template has one of its own, so take it out, or put what it says into the question"
+            "there is a system turn; the chat template has one of its own, so take it out, or put what it says into "
+            "the question"
         )
     spoken = [turn for turn in turns if turn.get("role") != "system"]
     if len(spoken) != 1 or spoken[0].get("role") != role:
@@ -220,7 +225,8 @@ def import_pairs(
     strict: bool,
     advance: Callable[[int], None] = lambda done: None,
 ) -> tuple[int, int, Columns]:
-    """Writes OUTPUT/meta.json, OUTPUT/annotations/NAME.jsonl and OUTPUT/images. Returns pairs, rows set aside, and whose columns they were.
+    """Writes OUTPUT/meta.json, OUTPUT/annotations/NAME.jsonl and OUTPUT/images. Returns pairs, rows set aside, and
+    whose columns they were.
 
     Args:
         source: JSON lines or parquet.

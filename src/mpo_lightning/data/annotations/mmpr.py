@@ -79,7 +79,8 @@ def _annotation_set(meta_path: Path, name: str, entry: object) -> AnnotationSet:
     repeat = entry.get("repeat_time", 1)
     if not is_repeat_time(repeat):
         raise InputError(
-            f"{where}: repeat_time is {repr(repeat)[:40]}; it must be a number above 0 and at most {MOST_REPEATS} (leave the data set out instead of 0)"
+            f"{where}: repeat_time is {repr(repeat)[:40]}; it must be a number above 0 and at most {MOST_REPEATS} "
+            "(leave the data set out instead of 0)"
         )
     augment = entry.get("data_augment", False)
     if not isinstance(augment, bool):
@@ -111,7 +112,9 @@ def _resolve(meta_path: Path, value: str) -> Path:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Line number (from 1), byte offset and bytes of every line that is not blank; one that is too long ends behind the limit."""
+    """Line number (from 1), byte offset and bytes of every line that is not blank; one that is too long ends behind the
+    limit.
+    """
     offset = number = 0
     with path.open("rb") as file:
         while line := file.readline(MAX_TEXT_BYTES + 1):

@@ -1,8 +1,8 @@
 """Which picture files hold the same bytes, found without reading most of them.
 
-Data sets copy pictures under new names, and a copy on the other side of a split is a leak. Only files of equal size can be equal;
-of those a small piece is compared first, and whole files only where size and piece agree. Pictures that were compressed again
-count as different.
+Data sets copy pictures under new names, and a copy on the other side of a split is a leak. Only files of equal size can
+be equal; of those a small piece is compared first, and whole files only where size and piece agree. Pictures that were
+compressed again count as different.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Splitting pairs into training and validation so that neither side has seen the other's questions or pictures.
 
-Pairs that share a question text or a picture file form one group (and groups that share either are joined); a group goes to
-one side whole. A group is a connected component, found with union-find in near-linear time.
+Pairs that share a question text or a picture file form one group (and groups that share either are joined); a group
+goes to one side whole. A group is a connected component, found with union-find in near-linear time.
 """
 
 import hashlib
@@ -33,8 +33,8 @@ def connected_groups(keys_of_pairs: Sequence[Iterable[Hashable]]) -> list[int]:
 def validation_pairs(groups: Sequence[int], fraction: float, seed: int) -> set[int]:
     """The pairs to hold out: whole groups in a seeded order, as long as they fit into the fraction.
 
-    A group that would overshoot stays in training (a question such as "Describe the image." can bind thousands of pairs), so
-    the result may be somewhat smaller than asked.
+    A group that would overshoot stays in training (a question such as "Describe the image." can bind thousands of
+    pairs), so the result may be somewhat smaller than asked.
 
     Args:
         groups: group of each pair.

@@ -1,4 +1,6 @@
-"""The first pass over MMPR annotations: every line checked, every picture found and weighed, before anything is written."""
+"""The first pass over MMPR annotations: every line checked, every picture found and weighed, before anything is
+written.
+"""
 
 import hashlib
 import os
@@ -53,7 +55,9 @@ class Survey:
         return sum(pair.bytes for pair in self.pairs)
 
     def groups(self) -> list[int]:
-        """The group of each pair: pairs that share a question, or a picture's bytes under whatever name, must not be separated."""
+        """The group of each pair: pairs that share a question, or a picture's bytes under whatever name, must not be
+        separated.
+        """
         first = same_pictures(self.pictures, self.picture_sizes)
         return connected_groups(
             [(question, *(first[number] for number in pictures)) for question, pictures in self.keys]

@@ -97,8 +97,8 @@ def index_folder(folder: Path, strict: bool, progress: Progress) -> IndexReport:
     """Scans every tar of a folder and writes the index.
 
     Raises:
-        InputError: no tars, a broken tar, a key that two shards share, (strict) a record that breaks a rule, or an earlier index
-            that cannot be read, since the repeat_time of its data sets would be lost.
+        InputError: no tars, a broken tar, a key that two shards share, (strict) a record that breaks a rule, or an
+            earlier index that cannot be read, since the repeat_time of its data sets would be lost.
     """
     refuse_url(folder)
     if not folder.is_dir():
@@ -135,7 +135,7 @@ def index_folder(folder: Path, strict: bool, progress: Progress) -> IndexReport:
 
 
 def _known_datasets(folder: Path) -> list[DatasetEntry]:
-    """The data sets of an earlier index, so that indexing again keeps their repeat_time; none where there was no index."""
+    """The data sets of an earlier index, whose repeat_time is kept; none if there was no index."""
     path = folder / "index" / "index.json"
     if not any(path.parent.glob("*.npy")) and not path.exists():
         return []
@@ -146,6 +146,7 @@ def _known_datasets(folder: Path) -> list[DatasetEntry]:
         return known
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: the earlier index cannot be read ({error}), so the repeat_time of its data sets would be lost; put index.json "
+            f"{path}: the earlier index cannot be read ({error}), so the repeat_time of its data sets would be lost; "
+            "put index.json "
             f"back, or delete {path.parent} to index anew with a repeat_time of 1"
         ) from None

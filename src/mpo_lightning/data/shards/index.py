@@ -6,9 +6,10 @@ Beside the tars of a folder lies `index/`:
     records-HASH.npy    one row a record: shard, first member, key, token and tile counts
     members-HASH.npy    one row a tar member: offset, size and crc32 of its bytes
 
-The two arrays are memory-mapped, so a set of millions of records opens at once and without parsing. They are named by their
-contents and index.json replaces its predecessor in one move, so a killed writer leaves the old index or the new one. Counts are
-taken with the tokenizer that ships in this package and a limit of 12 tiles; they serve to balance work, not to cut sequences.
+The two arrays are memory-mapped, so a set of millions of records opens at once and without parsing. They are named by
+their contents and index.json replaces its predecessor in one move, so a killed writer leaves the old index or the new
+one. Counts are taken with the tokenizer that ships in this package and a limit of 12 tiles; they serve to balance work,
+not to cut sequences.
 """
 
 import hashlib
@@ -134,7 +135,8 @@ class ScannedShard:
 
 
 def write_index(folder: Path, scanned: list[ScannedShard], datasets: list[DatasetEntry]) -> list[DatasetEntry]:
-    """Writes `index/` for a folder and returns its data sets. Killed at any moment it leaves the old index or the new one.
+    """Writes `index/` for a folder and returns its data sets. Killed at any moment it leaves the old index or the new
+    one.
 
     Args:
         folder: where the tars are.
@@ -184,7 +186,8 @@ def open_index(folder: Path, tars: bool = True, url: str | None = None) -> Shard
         url: that the index was fetched from, for messages.
 
     Raises:
-        InputError: no such folder, no index, an index of another format, or a shard that is missing or has another size.
+        InputError: no such folder, no index, an index of another format, or a shard that is missing or has another
+            size.
     """
     path = folder / "index" / "index.json"
     refuse_url(folder)
@@ -233,7 +236,8 @@ def refuse_url(folder: Path) -> None:
     """Raises InputError for a URL that was taken for a path, which has lost one of its slashes by then."""
     if re.match(r"[a-z0-9+.-]{2,}:/", str(folder)):
         raise InputError(
-            f"{str(folder).replace(':/', '://', 1)}: this command reads shards on this machine, not at a URL; copy the folder here first ('mpo fit' "
+            f"{str(folder).replace(':/', '://', 1)}: this command reads shards on this machine, not at a URL; copy "
+            "the folder here first ('mpo fit' "
             "takes URLs)"
         )
 

@@ -37,7 +37,9 @@ class DatasetEntry:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """The content of an index.json; raises ValueError, KeyError, TypeError or AttributeError for what no writer of this package leaves."""
+    """The content of an index.json; raises ValueError, KeyError, TypeError or AttributeError for what no writer of this
+    package leaves.
+    """
     summary = read_sidecar(path)
     if summary["format"] != FORMAT:
         raise ValueError(f"it has format {summary['format']}, this version reads {FORMAT}")

@@ -18,7 +18,8 @@ def open_shards(folders: str | Mapping[str, float], cache_bytes: int = 64 * 2**3
     """The index of a folder, here or at a URL; or of several, joined.
 
     Args:
-        folders: one folder; or several with their weights, by which the repeat_time of each data set in them is multiplied.
+        folders: one folder; or several with their weights, by which the repeat_time of each data set in them is
+            multiplied.
         cache_bytes: most bytes of each remote folder's tars that are kept on this machine.
 
     Raises:
@@ -26,7 +27,8 @@ def open_shards(folders: str | Mapping[str, float], cache_bytes: int = 64 * 2**3
     """
     if isinstance(folders, str) and folders.lstrip().startswith("{"):
         raise InputError(
-            f"data.train: {folders} is no folder, and no folders with numbers for weights such as {{FOLDER: 1, FOLDER: 0.5}}"
+            f"data.train: {folders} is no folder, and no folders with numbers for weights such as {{FOLDER: 1, "
+            f"FOLDER: 0.5}}"
         )
     if isinstance(folders, str) and not folders.strip():
         raise InputError("data.train names a folder without a name; give one of 'mpo data shard'")

@@ -1,13 +1,14 @@
 """Reference log-probs computed once and kept beside the shards, so that training loads no reference model.
 
-    SHARDS/reference-HASH/meta.json    what the numbers were made with, of which HASH is made; and the sha256 of logps.npy
+    SHARDS/reference-HASH/meta.json    what decided the numbers (HASH is its digest), and the sha256 of logps.npy
     SHARDS/reference-HASH/logps.npy    a row a record: log-probs of both answers, and a digest of the encoded pair
     SHARDS/reference-HASH/part-*.bin   finished rows of a run that has not ended, as they came
 
-A log-prob is valid for exactly the same token ids, tiles, weights and arithmetic. Weights, tokenizer, template, limits and precision
-are named in meta.json; and each record's own ids and tiles are in its digest, which training compares pair by pair. Rows of an
-unfinished run have a fixed size and a checksum each, so what a killed run left is read up to its last whole row, whatever the number of
-processes that wrote it, and a row whose bytes have changed since is computed again.
+A log-prob is valid for exactly the same token ids, tiles, weights and arithmetic. Weights, tokenizer, template, limits
+and precision are named in meta.json; and each record's own ids and tiles are in its digest, which training compares
+pair by pair. Rows of an unfinished run have a fixed size and a checksum each, so what a killed run left is read up to
+its last whole row, whatever the number of processes that wrote it, and a row whose bytes have changed since is computed
+again.
 """
 
 import hashlib
@@ -60,7 +61,8 @@ class ReferenceCache:
         row = self.rows[record]
         if bytes(row["digest"]) == MISSING:
             raise BadRecord(
-                "the reference cache has no log-probs for it, since it could not be used then; delete the cache and run 'mpo data reference' "
+                "the reference cache has no log-probs for it, since it could not be used then; delete the cache and "
+                "run 'mpo data reference' "
                 "again"
             )
         if bytes(row["digest"]) != pair_digest(pair):
@@ -86,7 +88,10 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
 
 
 def cache_meta(index: ShardIndex, encoder: PairEncoder, model_fingerprint: str, precision: str) -> dict[str, Any]:
-    """What a cache is made with; see `reference_cache`. `model_fingerprint` is `weights_fingerprint` of the reference's folder."""
+    """What a cache is made with; see `reference_cache`.
+
+    `model_fingerprint` is `weights_fingerprint` of the reference's folder.
+    """
     settings = {
         name: getattr(encoder, name) for name in ("tile_size", "tokens_per_tile", "max_tiles", "max_length", "overlong")
     }
@@ -110,7 +115,8 @@ def open_cache(index: ShardIndex, meta: dict[str, Any]) -> ReferenceCache:
     """The cache that was made with exactly these settings.
 
     Raises:
-        InputError: there is none, it is unfinished or damaged, or only caches of other settings are there; the message says which differ.
+        InputError: there is none, it is unfinished or damaged, or only caches of other settings are there; the message
+            says which differ.
     """
     folder = cache_folder(index.folder, meta)
     if not (folder / "meta.json").is_file():
@@ -161,7 +167,9 @@ def part_bytes(rows: np.ndarray) -> bytes:
 
 
 def finished_rows(folder: Path) -> np.ndarray:
-    """Rows of `ROW` that earlier runs finished, one a record, in the order of records; without those whose checksum does not fit."""
+    """Rows of `ROW` that earlier runs finished, one a record, in the order of records; without those whose checksum
+    does not fit.
+    """
     parts = [
         np.frombuffer(data[: len(data) // PART_ROW.itemsize * PART_ROW.itemsize], PART_ROW)
         for data in map(Path.read_bytes, sorted(folder.glob("part-*.bin")))

@@ -1,8 +1,8 @@
 """Shards at a URL (http, https, s3, gs and whatever else fsspec opens), read through a bounded cache on this machine.
 
-The index is fetched when a run starts; each tar is fetched whole before it is first needed, ahead of need where there is room, and compared
-with the index's sha256 before anything reads it. Processes of a machine share the cache: one fetches, the others wait. What is there is
-dropped again, least recently used first, when the cache is full.
+The index is fetched when a run starts; each tar is fetched whole before it is first needed, ahead of need where there
+is room, and compared with the index's sha256 before anything reads it. Processes of a machine share the cache: one
+fetches, the others wait. What is there is dropped again, least recently used first, when the cache is full.
 """
 
 import hashlib
@@ -29,7 +29,9 @@ from mpo_lightning.files.named_arrays import open_array
 from mpo_lightning.files.strict_json import MOST_BYTES
 
 RECENT = 30.0
-"""Seconds for which a failed fetch is the answer for all processes of this machine that are of the same run, instead of one of their own."""
+"""Seconds for which a failed fetch is the answer for all processes of this machine that are of the same run, instead of
+one of their own.
+"""
 
 
 class LostShard(BadRecord):
@@ -41,7 +43,9 @@ def is_remote(folder: str) -> bool:
 
 
 def refuse_secrets(url: str) -> None:
-    """Raises InputError for a URL that holds a password or a signature, which logs, config.yaml and model cards would show; without showing it."""
+    """Raises InputError for a URL that holds a password or a signature, which logs, config.yaml and model cards would
+    show; without showing it.
+    """
     try:
         parts = urlsplit(url.rpartition("::")[2])
     except ValueError as error:
@@ -49,8 +53,10 @@ def refuse_secrets(url: str) -> None:
     web = parts.scheme in ("http", "https")
     if parts.password or (web and (parts.username or parts.query or parts.fragment)):
         raise InputError(
-            f"{parts.scheme}://...: a URL of shards may hold no password (in front of @) and no signature (behind ? or #), which config.yaml, logs and model cards "
-            "would show; put the password into ~/.netrc, or give s3:// or what else fsspec opens, with credentials in its own settings"
+            f"{parts.scheme}://...: a URL of shards may hold no password (in front of @) and no signature (behind ? "
+            "or #), which config.yaml, logs and model cards "
+            "would show; put the password into ~/.netrc, or give s3:// or what else fsspec opens, with credentials "
+            "in its own settings"
         )
 
 
@@ -81,7 +87,8 @@ def open_remote(url: str, cache_bytes: int) -> ShardIndex:
     largest = max((shard.bytes for shard in index.shards), default=0)
     if largest > cache_bytes:
         raise InputError(
-            f"{url}: a shard has {largest:,} bytes and the cache holds {cache_bytes:,}; raise data.cache_gib to at least {ceil(largest / 2**30 * 1e6) / 1e6}"
+            f"{url}: a shard has {largest:,} bytes and the cache holds {cache_bytes:,}; raise data.cache_gib to at "
+            f"least {ceil(largest / 2**30 * 1e6) / 1e6}"
         )
     return index
 
@@ -242,7 +249,9 @@ class RemoteSource:
         return self.folder / f"{self._path(shard).name}.lost"
 
     def _recent_failure(self, shard: int) -> str | None:
-        """Why a process of this run could not fetch it a moment ago; those that waited for it would otherwise all wait as long again."""
+        """Why a process of this run could not fetch it a moment ago; those that waited for it would otherwise all wait
+        as long again.
+        """
         with suppress(OSError):
             written = self._note(shard).stat().st_mtime
             if written > max(self._opened, time.time() - RECENT):
@@ -250,8 +259,9 @@ class RemoteSource:
         return None
 
     def _make_room(self, room: Path, size: int, needed: bool) -> bool:
-        """Reserves room for a tar, an empty file of its size, and drops the least recently used ones for it; those in use only for one that is
-        needed now. False if there is none."""
+        """Reserves room for a tar, an empty file of its size, and drops the least recently used ones for it; those in
+        use only for one that is needed now. False if there is none.
+        """
         with FileLock(f"{self.folder / 'room'}.lock"):
             for other in self.folder.glob("*.room"):
                 # Left by a process that was killed.

@@ -55,7 +55,8 @@ def decode_sample(key: str, parts: dict[str, bytes]) -> tuple[PreferenceRecord, 
         parts: bytes by extension, `json` among them.
 
     Raises:
-        BadRecord: no JSON, a missing or impossible field, a member of no known kind, pictures that do not match the marks.
+        BadRecord: no JSON, a missing or impossible field, a member of no known kind, pictures that do not match the
+            marks.
     """
     if "json" not in parts:
         raise BadRecord("the sample has no member .json")

@@ -1,5 +1,6 @@
-"""One pass over a tar: its records, where their members lie, and what is wrong with it. Shards made elsewhere are indexed this way, and
-our own are read back this way once they are written."""
+"""One pass over a tar: its records, where their members lie, and what is wrong with it. Shards made elsewhere are
+indexed this way, and our own are read back this way once they are written.
+"""
 
 import hashlib
 import os
@@ -54,7 +55,9 @@ MOST_HEADER_BYTES = 2**16
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header of bounded size; of headers that come in front of others, and describe files with holes, a shard needs the long names alone."""
+    """A member's header of bounded size; of headers that come in front of others, and describe files with holes, a
+    shard needs the long names alone.
+    """
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in (*tarfile.GNU_TYPES, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE):
@@ -125,7 +128,9 @@ def refuse_large(extension: str, size: int) -> None:
 
 
 def _key_and_extension(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
-    """A member's sample and its part in it, as WebDataset names them: up to the first dot of the file's name, and behind it."""
+    """A member's sample and its part in it, as WebDataset names them: up to the first dot of the file's name, and
+    behind it.
+    """
     name = member.name
     if not member.isfile():
         raise InputError(f"{path}: the member '{name}' is a link or a special file; shards hold plain files only")
@@ -138,6 +143,7 @@ def _key_and_extension(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
         raise InputError(f"{path}: the member name '{name}' leads out of the archive; make the shard again")
     if any(0xD800 <= ord(char) <= 0xDFFF or char == "\0" for char in name):
         raise InputError(
-            f"{path}: the member name {name.encode('utf-8', 'surrogateescape')!r} is not UTF-8 text; make the shard again"
+            f"{path}: the member name {name.encode('utf-8', 'surrogateescape')!r} is not UTF-8 text; make the shard "
+            "again"
         )
     return key, extension

@@ -1,12 +1,13 @@
 """Making checked WebDataset shards out of MMPR annotations.
 
 Two passes. The first reads every annotation line, checks it, finds its pictures and splits pairs into training and
-validation; after it the command knows how large the shards will be and says so. The second packs pairs into tars, several
-processes at a time, decoding every picture once to prove that it can be decoded, and scans what it wrote into the index.
-Which pair goes into which tar is fixed after the first pass, so a killed run continues with the tars that are missing.
+validation; after it the command knows how large the shards will be and says so. The second packs pairs into tars,
+several processes at a time, decoding every picture once to prove that it can be decoded, and scans what it wrote into
+the index. Which pair goes into which tar is fixed after the first pass, so a killed run continues with the tars that
+are missing.
 
-Every pair carries its own copy of its pictures, since a plain WebDataset pipeline reads one sample at a time; with many pairs
-a picture the shards are larger than the pictures, by the factor that the command prints before it writes.
+Every pair carries its own copy of its pictures, since a plain WebDataset pipeline reads one sample at a time; with many
+pairs a picture the shards are larger than the pictures, by the factor that the command prints before it writes.
 """
 
 import hashlib
@@ -69,7 +70,8 @@ def plan_shards(found: Survey, output: Path, validation: float, seed: int, shard
     held_out = validation_pairs(found.groups(), validation, seed) if validation > 0 else set()
     if validation > 0 and not held_out:
         raise InputError(
-            f"a validation fraction of {validation} holds out no pair: the smallest group that shares questions or pictures is "
+            f"a validation fraction of {validation} holds out no pair: the smallest group that shares questions or "
+            "pictures is "
             "larger; ask for a larger fraction or use a separate meta file for validation"
         )
     if len(held_out) == len(found.pairs):
@@ -202,7 +204,8 @@ def _prepare_folder(plan: str, jobs: list[ShardJob], output: Path) -> None:
     if marker.is_file():
         if marker.read_text(encoding="utf-8") != plan:
             raise InputError(
-                f"{output}: an unfinished run with other data or arguments was left here; delete the folder or choose another"
+                f"{output}: an unfinished run with other data or arguments was left here; delete the folder or "
+                "choose another"
             )
     elif output.exists() and not output.is_dir():
         raise InputError(f"{output}: this is a file; choose a new folder")
@@ -227,7 +230,10 @@ def _prepare_folder(plan: str, jobs: list[ShardJob], output: Path) -> None:
 
 
 def _write_shard(job: ShardJob) -> tuple[ScannedShard, list[Rejected]]:
-    """Writes one tar, or takes the one that a killed run finished from the same files. The scan proves that it can be read back."""
+    """Writes one tar, or takes the one that a killed run finished from the same files.
+
+    The scan proves that it can be read back.
+    """
     notes = job.work / f"{job.path.parent.name}-{job.path.name}.json"
     sources = _sources(job)
     finished = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() and job.path.exists() else {}

@@ -1,9 +1,11 @@
-"""CRPE: relation comprehension. Each question comes in four rotations of its options and counts only where all four are right.
+"""CRPE: relation comprehension. Each question comes in four rotations of its options and counts only where all four are
+right.
 
-The paper's number is the plain mean of the three relation splits (subject, predicate, object); VLMEvalKit's `total` is the mean over questions. Both are
-in the table, and so is existence where its file is there.
+The paper's number is the plain mean of the three relation splits (subject, predicate, object); VLMEvalKit's `total` is
+the mean over questions. Both are in the table, and so is existence where its file is there.
 
-Source: OpenGVLab/all-seeing all-seeing-v2/llava/eval/eval_crpe.py (four in a row, the answer one letter); VLMEvalKit vlmeval/dataset/utils/crpe.py.
+Source: OpenGVLab/all-seeing all-seeing-v2/llava/eval/eval_crpe.py (four in a row, the answer one letter); VLMEvalKit
+vlmeval/dataset/utils/crpe.py.
 """
 
 import re
@@ -18,7 +20,10 @@ from mpo_lightning.evals.benchmarks.mathvista import FINAL
 from mpo_lightning.evals.benchmarks.prompts import LETTER, with_reasoning
 from mpo_lightning.evals.files import read_rows
 
-WHERE = "https://huggingface.co/datasets/OpenGVLab/CRPE (crpe_relation.jsonl, crpe_exist.jsonl, abnormal_images/) and COCO pictures"
+WHERE = (
+    "https://huggingface.co/datasets/OpenGVLab/CRPE (crpe_relation.jsonl, crpe_exist.jsonl, abnormal_images/) "
+    "and COCO pictures"
+)
 RELATIONS = ("subject", "predicate", "object")
 ROTATIONS = 4
 
@@ -39,7 +44,8 @@ def load(folder: Path) -> list[Row]:
         found = read_rows(path)
         if len(found) % ROTATIONS:
             raise InputError(
-                f"{path}: has {len(found)} rows, which are not whole groups of {ROTATIONS} rotations; get it again from {WHERE}"
+                f"{path}: has {len(found)} rows, which are not whole groups of {ROTATIONS} rotations; get it again "
+                f"from {WHERE}"
             )
         rows += [
             row | {"group": f"{path.stem}/{place // ROTATIONS}", "id": f"{path.stem}/{place}"}

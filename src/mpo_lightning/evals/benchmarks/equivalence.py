@@ -1,4 +1,6 @@
-"""Answer equality alone: rows of a gold answer and a prediction, for measuring the checker on pairs of other people's test suites."""
+"""Answer equality alone: rows of a gold answer and a prediction, for measuring the checker on pairs of other people's
+test suites.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +31,9 @@ def score(row: Row, response: str, mode: Mode) -> Score:
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
-    """The share that is equal, by source, and of rows that say whether they are (`equivalent`) the share that is decided so."""
+    """The share that is equal, by source, and of rows that say whether they are (`equivalent`) the share that is
+    decided so.
+    """
     found = accuracies(
         rows, values, "equal", {"source": lambda row: [str(row["source"]).split("/")[0]] if row.get("source") else []}
     )

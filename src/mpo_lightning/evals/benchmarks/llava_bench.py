@@ -1,9 +1,11 @@
-"""LLaVA-Bench (in the wild): 60 questions about 24 pictures. A judge who reads a caption scores a reference answer and the model's, 1 to 10 each; the
-number is the ratio of their means in percent, of all and of each category; above 100 is better than the reference.
+"""LLaVA-Bench (in the wild): 60 questions about 24 pictures. A judge who reads a caption scores a reference answer and
+the model's, 1 to 10 each; the number is the ratio of their means in percent, of all and of each category; above 100 is
+better than the reference.
 
 A review whose first line is not two numbers counts -1 for both, and enters the means, as in the original.
 
-Source: haotian-liu/LLaVA llava/eval/{eval_gpt_review_bench,summarize_gpt_review}.py; the judge's rule here is our own, of the same structure.
+Source: haotian-liu/LLaVA llava/eval/{eval_gpt_review_bench,summarize_gpt_review}.py; the judge's rule here is our own,
+of the same structure.
 """
 
 from collections.abc import Sequence
@@ -15,7 +17,10 @@ from mpo_lightning.evals.benchmark import Benchmark, Judge, Mode, Row, Score, Ta
 from mpo_lightning.evals.benchmarks.judged import judged_score, replies_of
 from mpo_lightning.evals.files import find_file, read_rows
 
-WHERE = "https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild (questions.jsonl, context.jsonl, answers_gpt4.jsonl and images/)"
+WHERE = (
+    "https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild (questions.jsonl, context.jsonl, "
+    "answers_gpt4.jsonl and images/)"
+)
 SUFFIX = " Please give a detailed answer."
 SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
 WHAT = {

@@ -49,7 +49,9 @@ def score(row: Row, response: str, mode: Mode) -> Score:
 
 
 def official_letter(response: str, choices: Sequence[str]) -> str | None:
-    """The letter that the benchmark's script reads: the last in brackets, else the last option whose text occurs, else a letter that stands alone."""
+    """The letter that the benchmark's script reads: the last in brackets, else the last option whose text occurs, else
+    a letter that stands alone.
+    """
     if "[Answer]" in response:
         response = response.split("[Answer]")[-1].split("[Rationale]")[0].split("[Context]")[0]
     bracketed = re.findall(r"\(([A-Za-z])\)", response)

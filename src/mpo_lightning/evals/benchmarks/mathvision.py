@@ -1,7 +1,7 @@
 """MATH-Vision: 3,040 competition problems (test) or 304 (testmini, what the paper reports), by subject and level.
 
-Purely rule-based. `official` mode is its own extraction and equality (see `mathvision_rules`); `robust` is ours, which also accepts right answers that
-do not follow the expected form.
+Purely rule-based. `official` mode is its own extraction and equality (see `mathvision_rules`); `robust` is ours, which
+also accepts right answers that do not follow the expected form.
 
 Source: mathllm/MATH-V evaluation/, models/GPT4.py (prompt).
 """
@@ -17,9 +17,13 @@ from mpo_lightning.evals.benchmarks.mathvision_rules import official_answer, off
 from mpo_lightning.evals.benchmarks.prompts import lettered, with_reasoning
 from mpo_lightning.evals.files import find_file, read_rows
 
-WHERE = "https://huggingface.co/datasets/MathLLMs/MathVision or https://github.com/mathllm/MATH-V (data/testmini.jsonl and images/)"
+WHERE = (
+    "https://huggingface.co/datasets/MathLLMs/MathVision or https://github.com/mathllm/MATH-V "
+    "(data/testmini.jsonl and images/)"
+)
 PROMPT = (
-    'Please solve the problem step by step and put your answer in one "\\boxed{}". If it is a multiple choice question, only one letter is allowed in '
+    'Please solve the problem step by step and put your answer in one "\\boxed{}". If it is a multiple choice '
+    "question, only one letter is allowed in "
     'the "\\boxed{}".\n'
 )
 

@@ -1,7 +1,9 @@
-"""MATH-Vision's own rules: what counts as the answer of a response, and when it is right. Lower-case, no model, no tolerance but two decimals.
+"""MATH-Vision's own rules: what counts as the answer of a response, and when it is right. Lower-case, no model, no
+tolerance but two decimals.
 
-Source: mathllm/MATH-V evaluation/evaluate.py (extraction), evaluation/utils.py (clean-up after hendrycks/math, equality); written anew from what they do.
-Their equality turns LaTeX into Python code and runs it; ours evaluates the parsed formula.
+Source: mathllm/MATH-V evaluation/evaluate.py (extraction), evaluation/utils.py (clean-up after hendrycks/math,
+equality); written anew from what they do. Their equality turns LaTeX into Python code and runs it; ours evaluates the
+parsed formula.
 """
 
 import re

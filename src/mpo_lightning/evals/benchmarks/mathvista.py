@@ -1,13 +1,16 @@
 """MathVista (testmini 1,000): accuracy of 540 multiple-choice and 460 free-form problems, with nine breakdowns.
 
-Officially a language model extracts a short answer, rules bring it to the answer's type, and equality decides. In `official` mode a row's own
-`extraction` is used where it has one, or the one that a language model gives where one is asked; otherwise what the paper's evaluation did for chain-of-thought responses: the text behind the first
-"Final answer:" or "Answer:", or the whole. Options that are neither letter nor text snap to the nearest by edit distance, as in the original.
+Officially a language model extracts a short answer, rules bring it to the answer's type, and equality decides. In
+`official` mode a row's own `extraction` is used where it has one, or the one that a language model gives where one is
+asked; otherwise what the paper's evaluation did for chain-of-thought responses: the text behind the first "Final
+answer:" or "Answer:", or the whole. Options that are neither letter nor text snap to the nearest by edit distance, as
+in the original.
 
-Normalisation of integers is that of the published files of 2023, strict `int`; the script of 2025 takes "5.0" and "0.75" for 5 and 0
-(a row's `normaliser`).
+Normalisation of integers is that of the published files of 2023, strict `int`; the script of 2025 takes "5.0" and
+"0.75" for 5 and 0 (a row's `normaliser`).
 
-Source: lupantech/MathVista evaluation/{build_query,extract_answer,calculate_score}.py; InternVL internvl_chat/eval/mathvista.
+Source: lupantech/MathVista evaluation/{build_query,extract_answer,calculate_score}.py; InternVL
+internvl_chat/eval/mathvista.
 """
 
 import re
@@ -21,7 +24,10 @@ from mpo_lightning.evals.benchmarks.mathvista_extraction import EXTRACTOR
 from mpo_lightning.evals.benchmarks.prompts import lettered, with_reasoning
 from mpo_lightning.evals.files import find_file, read_rows
 
-WHERE = "https://huggingface.co/datasets/AI4Math/MathVista or https://github.com/lupantech/MathVista (data/testmini.json and images/)"
+WHERE = (
+    "https://huggingface.co/datasets/AI4Math/MathVista or https://github.com/lupantech/MathVista "
+    "(data/testmini.json and images/)"
+)
 BREAKDOWNS = ("question_type", "answer_type", "language", "source", "category", "task", "context", "grade", "skills")
 KINDS = {"text": Kind.CHOICE, "integer": Kind.INTEGER, "float": Kind.FLOAT, "list": Kind.LIST}
 HINTS = {
@@ -30,11 +36,17 @@ HINTS = {
     (
         "float",
         1,
-    ): "requiring a floating-point number with one decimal place and provide the final value, e.g., 1.2, 1.3, 1.4, at the end.",
+    ): (
+        "requiring a floating-point number with one decimal place and provide the final value, e.g., 1.2, 1.3, 1.4, "
+        "at the end."
+    ),
     (
         "float",
         2,
-    ): "requiring a floating-point number with two decimal places and provide the final value, e.g., 1.23, 1.34, 1.45, at the end.",
+    ): (
+        "requiring a floating-point number with two decimal places and provide the final value, e.g., 1.23, 1.34, "
+        "1.45, at the end."
+    ),
     (
         "list",
         None,
@@ -129,7 +141,9 @@ def official_prediction(row: Row, extraction: str, normaliser: str) -> str | Non
 
 
 def edit_distance(one: str, other: str) -> int:
-    """Insertions, deletions and substitutions between two texts (Levenshtein); long texts by their first 2,000 characters."""
+    """Insertions, deletions and substitutions between two texts (Levenshtein); long texts by their first 2,000
+    characters.
+    """
     one, other = one[:2000], other[:2000]
     before = list(range(len(other) + 1))
     for place, mark in enumerate(one, start=1):

@@ -1,9 +1,11 @@
 """MathVista's official first step for direct answers: a language model reads the short answer out of a response.
 
-Only where the rules in front of it find nothing (a row's own extraction, an empty response, an option, a number). The chat has five worked examples, then
-the question, the response and "Extracted answer: "; an empty reply is asked for again, ten times in all.
+Only where the rules in front of it find nothing (a row's own extraction, an empty response, an option, a number). The
+chat has five worked examples, then the question, the response and "Extracted answer: "; an empty reply is asked for
+again, ten times in all.
 
-Source: lupantech/MathVista evaluation/extract_answer.py and prompts/ext_ans.py; the examples are our own, of the same structure.
+Source: lupantech/MathVista evaluation/extract_answer.py and prompts/ext_ans.py; the examples are our own, of the same
+structure.
 """
 
 from typing import cast

@@ -1,8 +1,11 @@
-"""MMHal-Bench: 96 questions in eight kinds; a judge who reads the picture's contents rates 0 to 6, below 3 for a hallucination.
+"""MMHal-Bench: 96 questions in eight kinds; a judge who reads the picture's contents rates 0 to 6, below 3 for a
+hallucination.
 
-Score: the mean rating. Hallucination rate: the share of ratings below 3. A reply without exactly one "Rating: n" counts 0.
+Score: the mean rating. Hallucination rate: the share of ratings below 3. A reply without exactly one "Rating: n" counts
+0.
 
-Source: InternVL internvl_chat/eval/mmhal/{evaluate_mmhal,eval_gpt_mmhal}.py; the judge's instruction and examples here are our own, of the same structure.
+Source: InternVL internvl_chat/eval/mmhal/{evaluate_mmhal,eval_gpt_mmhal}.py; the judge's instruction and examples here
+are our own, of the same structure.
 """
 
 from collections.abc import Sequence
@@ -16,7 +19,8 @@ from mpo_lightning.evals.files import find_file, read_rows
 WHERE = "https://huggingface.co/datasets/Shengcao1006/MMHal-Bench (response_template.json and images/)"
 KINDS = ("attribute", "adversarial", "comparison", "counting", "relation", "environment", "holistic", "other")
 RATIONALE = (
-    "\n\nPlease think step by step and output in the following format:\n\nRationale:\n{rationale}\nAnswer: {answer}\n\nwhere rationale is the reasoning process of "
+    "\n\nPlease think step by step and output in the following format:\n\nRationale:\n{rationale}\nAnswer: "
+    "{answer}\n\nwhere rationale is the reasoning process of "
     "the given question."
 )
 INSTRUCTION = """You are a fair and neutral judge of what a large multimodal model (LMM) answered to a question about a picture. Two things matter: whether \
@@ -102,7 +106,9 @@ def question(row: Row, cot: bool) -> str:
 
 
 def messages(row: Row, response: str, tries: int) -> list[dict[str, str]]:
-    """One turn: the instruction with its examples, then contents, question, reference and response; of a reasoned one what follows "Answer:"."""
+    """One turn: the instruction with its examples, then contents, question, reference and response; of a reasoned one
+    what follows "Answer:".
+    """
     if "Rationale:" in response:
         response = response.split("Answer:")[-1].strip()
     contents = ", ".join(row["image_content"]) if isinstance(row["image_content"], list) else str(row["image_content"])

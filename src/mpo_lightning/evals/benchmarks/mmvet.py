@@ -1,9 +1,10 @@
 """MM-Vet: 218 open questions; a judge gives 0.0 to 1.0; means by capability and by combination of capabilities.
 
-The question alone is asked, without any suffix. Runs of the judge are averaged and their spread is shown. A reply that cannot be read is asked for again
-with a hint and a higher temperature, five times in all, and then counts 0.
+The question alone is asked, without any suffix. Runs of the judge are averaged and their spread is shown. A reply that
+cannot be read is asked for again with a hint and a higher temperature, five times in all, and then counts 0.
 
-Source: yuweihao/MM-Vet mm-vet_evaluator.py; the judge's instruction and examples here are our own, of the same structure.
+Source: yuweihao/MM-Vet mm-vet_evaluator.py; the judge's instruction and examples here are our own, of the same
+structure.
 """
 
 import math

@@ -1,8 +1,10 @@
-"""POPE: does the model see objects that are not there? Yes-or-no questions in three splits (random, popular, adversarial).
+"""POPE: does the model see objects that are not there? Yes-or-no questions in three splits (random, popular,
+adversarial).
 
-Two numbers go by the name of "the POPE F1": the mean of the three splits' F1 (InternVL, the paper: `mean F1`, the headline) and the F1 of all answers
-pooled (VLMEvalKit: `pooled F1`). "Yes" is the positive class. Official mode: an answer with a word "no" or "not" in its first sentence is no, everything
-else is yes, also an empty answer. Robust mode decides neither for an answer that says neither; it then counts as wrong.
+Two numbers go by the name of "the POPE F1": the mean of the three splits' F1 (InternVL, the paper: `mean F1`, the
+headline) and the F1 of all answers pooled (VLMEvalKit: `pooled F1`). "Yes" is the positive class. Official mode: an
+answer with a word "no" or "not" in its first sentence is no, everything else is yes, also an empty answer. Robust mode
+decides neither for an answer that says neither; it then counts as wrong.
 
 Source: RUCAIBox/POPE evaluate.py; InternVL internvl_chat/eval/pope.
 """
@@ -21,7 +23,10 @@ from mpo_lightning.evals.benchmarks.mathvista import FINAL
 from mpo_lightning.evals.benchmarks.prompts import WORD, with_reasoning
 from mpo_lightning.evals.files import find_file, read_rows
 
-WHERE = "https://github.com/RUCAIBox/POPE (output/coco/coco_pope_{random,popular,adversarial}.json) and COCO val2014 pictures"
+WHERE = (
+    "https://github.com/RUCAIBox/POPE (output/coco/coco_pope_{random,popular,adversarial}.json) and COCO val2014 "
+    "pictures"
+)
 ASKED = re.compile(r"\b(?:is|are)\s+there\s+(?:an?\s+|any\s+)?([a-z][a-z ]{1,30}?)\s+in\s+the\b", re.IGNORECASE)
 LACKING = re.compile(r",?\s+(?:without|but\s+no|and\s+no|with\s+no)\b.*$", re.IGNORECASE | re.DOTALL)
 """What is said to be missing, where it is not the object."""
@@ -80,7 +85,8 @@ def official_word(response: str) -> tuple[str, str, float]:
 
 
 def robust_word(response: str, asked: str = "") -> tuple[str | None, str, float]:
-    """Yes or no as a whole answer, as announced, as said first, or as a statement, about the object that was asked for where one is named.
+    """Yes or no as a whole answer, as announced, as said first, or as a statement, about the object that was asked for
+    where one is named.
 
     Args:
         response: of a model.
@@ -100,7 +106,9 @@ def robust_word(response: str, asked: str = "") -> tuple[str | None, str, float]
 
 
 def _about(text: str, asked: str) -> str:
-    """What a text says of an object, where it does not begin with yes or no: "a cat, not a dog" denies the dog, and says nothing else of it."""
+    """What a text says of an object, where it does not begin with yes or no: "a cat, not a dog" denies the dog, and
+    says nothing else of it.
+    """
     if not asked or YES.match(text):
         return text
     name = rf"\b{re.escape(asked)}(?:e?s)?\b"
@@ -132,7 +140,9 @@ def table(rows: Sequence[Row], values: Any) -> Table:
 
 
 def counts(pairs: Sequence[tuple[bool, float]]) -> dict[str, float]:
-    """The five numbers of (label is yes, said: 1 yes, 0 no, -1 neither); what is said to be neither counts as the wrong one."""
+    """The five numbers of (label is yes, said: 1 yes, 0 no, -1 neither); what is said to be neither counts as the wrong
+    one.
+    """
     said = [(label, not label if value < 0 else value > 0.5) for label, value in pairs]
     tp, fp = sum(label and yes for label, yes in said), sum(not label and yes for label, yes in said)
     fn, total = sum(label and not yes for label, yes in said), len(said)

@@ -1,10 +1,12 @@
 """The prompts that the paper's evaluation used; the texts are facts of the benchmarks and have to be exact.
 
-Source of the one with reasoning: InternVL internvl_chat/eval (mathvista, pope, scienceqa) and VLMEvalKit vlmeval/vlm/internvl/utils.py.
+Source of the one with reasoning: InternVL internvl_chat/eval (mathvista, pope, scienceqa) and VLMEvalKit
+vlmeval/vlm/internvl/utils.py.
 """
 
 REASONING = (
-    "Your task is to answer the question below. Give step by step reasoning before you answer, and when you're ready to answer, please use the format "
+    "Your task is to answer the question below. Give step by step reasoning before you answer, and when you're ready "
+    "to answer, please use the format "
     '"Final answer: .."\n\nQuestion:\n\n{question}'
 )
 LETTER = "Answer with the option's letter from the given choices directly."

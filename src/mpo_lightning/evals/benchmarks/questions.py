@@ -1,7 +1,8 @@
 """A user's own problems: questions with answers, in the form in which `mpo prefs` takes them.
 
-A row has `question`, `answer`, and where there are such `image` (a path or a list), `choices`, `precision`, `category`, `id`. The kind of the answer is read off the row, as
-where pairs are made, so that training data and held-out problems are judged alike. There is no official rule.
+A row has `question`, `answer`, and where there are such `image` (a path or a list), `choices`, `precision`, `category`,
+`id`. The kind of the answer is read off the row, as where pairs are made, so that training data and held-out problems
+are judged alike. There is no official rule.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,9 @@ def load(folder: Path) -> list[Row]:
 
 
 def question(row: Row, cot: bool) -> str:
-    """The question with its options; then for a short answer unless it asks for one, or within the prompt for reasoning."""
+    """The question with its options; then for a short answer unless it asks for one, or within the prompt for
+    reasoning.
+    """
     asked = str(row["question"]).replace(IMAGE_MARK, "").strip()
     choices = row.get("choices")
     bare = without_hint(asked)

@@ -1,10 +1,12 @@
-"""Stochastic depth for the vision tower, which transformers' InternVL class leaves out and MPO's recipe trains with (0.1).
+"""Stochastic depth for the vision tower, which transformers' InternVL class leaves out and MPO's recipe trains with
+(0.1).
 
-Each residual branch of a layer is dropped for a whole tile with a probability that grows linearly over the layers, and scaled
-up otherwise. Nothing has parameters, so checkpoints are unchanged. Source: InternVL `modeling_intern_vit.py` (timm's DropPath).
+Each residual branch of a layer is dropped for a whole tile with a probability that grows linearly over the layers, and
+scaled up otherwise. Nothing has parameters, so checkpoints are unchanged. Source: InternVL `modeling_intern_vit.py`
+(timm's DropPath).
 
-What is dropped follows from the pair's seed, which names the occurrence of its record: so it does not depend on how a step is cut into
-micro-batches and devices, nor on anything that was drawn before.
+What is dropped follows from the pair's seed, which names the occurrence of its record: so it does not depend on how a
+step is cut into micro-batches and devices, nor on anything that was drawn before.
 """
 
 from collections.abc import Callable, Iterator, Sequence

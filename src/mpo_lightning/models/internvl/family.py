@@ -41,7 +41,8 @@ class InternVL(Family):
         token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
         if token != config.image_token_id:
             raise InputError(
-                f"{folder}: the tokenizer has {IMAGE_TOKEN} at {token} but the config's image_token_id is {config.image_token_id}"
+                f"{folder}: the tokenizer has {IMAGE_TOKEN} at {token} but the config's image_token_id is "
+                f"{config.image_token_id}"
             )
         side, patch = config.vision_config.image_size[0], config.vision_config.patch_size[0]
         pictures = InternVLPictures(side, int(side // patch * config.downsample_ratio) ** 2)
@@ -125,7 +126,8 @@ def _template(folder: Path, config: Any, name: str) -> ChatTemplate:
     )
     if found is None:
         raise InputError(
-            f"{folder}: the config names no chat template and a {config.text_config.model_type} language model may have several; "
+            f"{folder}: the config names no chat template and a {config.text_config.model_type} language model may "
+            "have several; "
             f"set data.template to one of {', '.join(TEMPLATES)}"
         )
     if found not in TEMPLATES:

@@ -1,7 +1,7 @@
 """The shapes of InternVL2's seven sizes, for estimates, benchmarks and tests that need no download.
 
-A shape decides memory, speed and parameter counts. It does not make a checkpoint: rope and special tokens of a real one come from its own
-config.json.
+A shape decides memory, speed and parameter counts. It does not make a checkpoint: rope and special tokens of a real one
+come from its own config.json.
 """
 
 from copy import deepcopy

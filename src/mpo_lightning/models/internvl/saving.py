@@ -1,4 +1,6 @@
-"""What an InternVL folder holds beside weights and config, as plain transformers loads it: tokenizer, chat template, picture settings."""
+"""What an InternVL folder holds beside weights and config, as plain transformers loads it: tokenizer, chat template,
+picture settings.
+"""
 
 import json
 import shutil
@@ -25,14 +27,17 @@ PROCESSOR_TOKENS = {
     "start_image_token": IMAGE_START,
     "end_image_token": IMAGE_END,
     "context_image_token": IMAGE_TOKEN,
-    # InternVL2 knows no video. transformers' processor wants a token for it all the same: one of the vocabulary that no prompt holds.
+    # InternVL2 knows no video. transformers' processor wants a token for it all the same: one of the vocabulary that no
+    # prompt holds.
     "video_token": "</quad>",
 }
 """What transformers' `InternVLProcessor` asks the tokenizer for."""
 
 
 def save_processor(processor: Processor, output: Path) -> None:
-    """Writes the tokenizer with its chat template, the image settings, and the files of the original layout if it came from one."""
+    """Writes the tokenizer with its chat template, the image settings, and the files of the original layout if it came
+    from one.
+    """
     template, tokenizer = processor.template, processor.tokenizer
     after = template.end + template.after_end
     tokenizer.chat_template = CHAT_TEMPLATE.format(

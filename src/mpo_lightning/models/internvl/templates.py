@@ -1,8 +1,8 @@
 """The chat templates of the InternVL2 families: how turns become text, and which part of it is trained.
 
 The rendered strings and the system messages are facts of the released models and must stay exact.
-Source: InternVL `internvl_chat/internvl/conversation.py` and `train/dataset.py` (`preprocess_internlm`, `preprocess_mpt`,
-`preprocess_phi3`, `preprocess_internvl2_5`).
+Source: InternVL `internvl_chat/internvl/conversation.py` and `train/dataset.py` (`preprocess_internlm`,
+`preprocess_mpt`, `preprocess_phi3`, `preprocess_internvl2_5`).
 """
 
 from mpo_lightning.data.chat_template import ChatTemplate

@@ -1,7 +1,7 @@
 """A tiny InternVL2, drawn from a seed: the real architecture at a size that a laptop trains.
 
-Same classes, same code paths and the same template as InternVL2-1B (Qwen2 language model, Hermes-2), with tiles of 112 pixels
-that become 16 image tokens each, and the tokenizer that ships with this package.
+Same classes, same code paths and the same template as InternVL2-1B (Qwen2 language model, Hermes-2), with tiles of 112
+pixels that become 16 image tokens each, and the tokenizer that ships with this package.
 """
 
 from pathlib import Path

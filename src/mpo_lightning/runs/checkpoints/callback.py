@@ -18,15 +18,19 @@ PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
 
 class StepCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, which with `every_n_train_steps` would forget the steps after the last multiple: this one also
-    saves when training ends, when it is stopped (SIGTERM, Ctrl-C) or has to make way (SLURM's signal before a time limit; the job is put
-    back into the queue), and before the first step, so that a run that was killed at once is gone on with like any other."""
+    """Lightning's ModelCheckpoint, which with `every_n_train_steps` would forget the steps after the last multiple:
+    this one also saves when training ends, when it is stopped (SIGTERM, Ctrl-C) or has to make way (SLURM's signal
+    before a time limit; the job is put back into the queue), and before the first step, so that a run that was killed
+    at once is gone on with like any other.
+    """
 
     _signals: StopSignals | None = None
     _goes_on = False
 
     def go_on_in(self, folder: Path) -> None:
-        """Writes into the folder of the run before, so that the best ones are known and those that are no longer kept are removed. Before training starts."""
+        """Writes into the folder of the run before, so that the best ones are known and those that are no longer kept
+        are removed. Before training starts.
+        """
         self.dirpath, self._goes_on = str(folder), True
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -38,7 +42,9 @@ class StepCheckpoint(ModelCheckpoint):
         super().load_state_dict(of_rank_zero(self._here(state_dict)) if self._goes_on else state_dict)
 
     def _here(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        """The state of the run before with its paths by their names: the run folder may have been moved, and Lightning compares paths as they are written."""
+        """The state of the run before with its paths by their names: the run folder may have been moved, and Lightning
+        compares paths as they are written.
+        """
         folder = Path(str(self.dirpath))
         if Path(state_dict.get("dirpath") or "").parts[-2:] == folder.parts[-2:]:
             paths = {name: str(folder / Path(state_dict[name]).name) if state_dict.get(name) else "" for name in PATHS}

@@ -1,4 +1,5 @@
-"""Which checkpoint a run goes on from: found and looked at before any model is loaded, by one process for all of them."""
+"""Which checkpoint a run goes on from: found and looked at before any model is loaded, by one process for all of them.
+"""
 
 import json
 import os
@@ -24,25 +25,29 @@ from mpo_lightning.runs.folder import dead_links, files_below, own_folders
 from mpo_lightning.runs.checkpoints.sharded import REST
 
 CHOSEN = "MPO_LIGHTNING_CHECKPOINT"
-"""Environment variable in which a process tells those that it starts (which have a LOCAL_RANK) its number and the checkpoint that `auto` found."""
+"""Environment variable in which a process tells those that it starts (which have a LOCAL_RANK) its number and the
+checkpoint that `auto` found.
+"""
 
 
 def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fit: bool = True) -> str | None:
     """The checkpoint that `--ckpt_path NAME` means, checked; None for a fresh start.
 
-    Only the first rank reads checkpoints. The others return whatever may be one where the first will have found one or stopped; when the
-    processes know each other they compare, and take the first one's (`SameCheckpoint`).
+    Only the first rank reads checkpoints. The others return whatever may be one where the first will have found one or
+    stopped; when the processes know each other they compare, and take the first one's (`SameCheckpoint`).
 
     Args:
-        name: a path; "last" for the newest last.ckpt below the run folder; "auto" for the whole checkpoint of the latest step below it, or a
-            fresh start in a folder without a run; "hpc" for the one that SLURM's requeuing left.
+        name: a path; "last" for the newest last.ckpt below the run folder; "auto" for the whole checkpoint of the
+            latest step below it, or a fresh start in a folder without a run; "hpc" for the one that SLURM's requeuing
+            left.
         run_folder: `trainer.default_root_dir`.
         others: further folders that callbacks write checkpoints to.
-        fit: training goes on from it, which takes the optimizer's state, may start afresh, and puts in order what killed writes left; otherwise a
-            policy is measured, perhaps beside a run.
+        fit: training goes on from it, which takes the optimizer's state, may start afresh, and puts in order what
+            killed writes left; otherwise a policy is measured, perhaps beside a run.
 
     Raises:
-        InputError: there is none, or the file is not a whole checkpoint of this package, or holds weights alone to train on from.
+        InputError: there is none, or the file is not a whole checkpoint of this package, or holds weights alone to
+            train on from.
     """
     folders = [run_folder, *(folder for folder in others if not folder.is_relative_to(run_folder))]
     if name == "hpc":
@@ -56,7 +61,8 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fi
         return chosen or None
     if name in ("best", "registry"):
         raise InputError(
-            f"--ckpt_path {name}: this command does not know which one that is; give the path of a checkpoint, or 'last'"
+            f"--ckpt_path {name}: this command does not know which one that is; give the path of a checkpoint, or "
+            "'last'"
         )
     if name == "last":
         if is_first() and fit:
@@ -67,10 +73,12 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fi
         if not is_first():
             return next(map(str, [*reversed(found), *named]), None)
         if not found:
-            raise InputError(f"--ckpt_path last: no last.ckpt below {run_folder}; leave --ckpt_path out to start a new run")
+            raise InputError((f"--ckpt_path last: no last.ckpt below {run_folder}; leave --ckpt_path out to start a "
+                             "new run"))
         if not found[-1].exists():
             raise InputError(
-                f"--ckpt_path last: {found[-1]} is a link to a checkpoint that is not there; --ckpt_path auto takes the newest whole one"
+                f"--ckpt_path last: {found[-1]} is a link to a checkpoint that is not there; --ckpt_path auto takes "
+                "the newest whole one"
             )
         name = str(found[-1])
     path = Path(name)
@@ -80,7 +88,8 @@ def find_checkpoint(name: str, run_folder: Path, others: Sequence[Path] = (), fi
         check_checkpoint(path)
         if fit and weights_alone(path):
             raise InputError(
-                f"--ckpt_path {name}: it holds weights alone ({WEIGHTS_ALONE}); 'mpo model export' makes a model of it to start from"
+                f"--ckpt_path {name}: it holds weights alone ({WEIGHTS_ALONE}); 'mpo model export' makes a model of "
+                "it to start from"
             )
     return name
 
@@ -96,7 +105,9 @@ def _candidates(folders: Sequence[Path]) -> list[Path]:
 
 
 def _written(path: Path) -> float:
-    """When, in seconds; of a link to nothing, when that was; the beginning of time for what a run beside this one has taken away meanwhile."""
+    """When, in seconds; of a link to nothing, when that was; the beginning of time for what a run beside this one has
+    taken away meanwhile.
+    """
     for look in (path.stat, path.lstat):
         with suppress(FileNotFoundError):
             return look().st_mtime
@@ -104,8 +115,9 @@ def _written(path: Path) -> float:
 
 
 def _step(path: Path) -> int:
-    """Of a checkpoint, as its manifest says, or else its name; -1 where neither does, and above all where the manifest cannot be read, so that
-    it is passed over with a word."""
+    """Of a checkpoint, as its manifest says, or else its name; -1 where neither does, and above all where the manifest
+    cannot be read, so that it is passed over with a word.
+    """
     named = re.search(r"step=(\d+)", path.name)
     manifest = path / MANIFEST if path.is_dir() else manifest_of(path)
     try:
@@ -134,10 +146,12 @@ def _newest_whole(folders: Sequence[Path], fit: bool) -> str | None:
     """The whole checkpoint of the latest step, and a line for each that was passed over.
 
     Raises:
-        InputError: there was a run, and none of its checkpoints is whole; or there was none, and nothing is to be trained.
+        InputError: there was a run, and none of its checkpoints is whole; or there was none, and nothing is to be
+            trained.
     """
     for link in (link for folder in folders for link in dead_links(folder)):
-        raise InputError(f"--ckpt_path auto: {link} is a link to a folder that is not there; mount its disk, or delete the link")
+        raise InputError((f"--ckpt_path auto: {link} is a link to a folder that is not there; mount its disk, or "
+                         "delete the link"))
     if fit:
         finish_killed_writes(folders)
     for path in _candidates(folders):
@@ -153,12 +167,14 @@ def _newest_whole(folders: Sequence[Path], fit: bool) -> str | None:
     for folder in folders:
         for begun in traces(folder):
             raise InputError(
-                f"--ckpt_path auto: {folder} holds a run ({begun.relative_to(folder)}) but no whole checkpoint to go on from; choose another "
+                f"--ckpt_path auto: {folder} holds a run ({begun.relative_to(folder)}) but no whole checkpoint to go "
+                "on from; choose another "
                 "trainer.default_root_dir to start afresh, or delete the run"
             )
     if not fit:
         raise InputError(
-            f"--ckpt_path auto: no checkpoint below {folders[0]}; leave it out to measure the model that --model.policy names"
+            f"--ckpt_path auto: no checkpoint below {folders[0]}; leave it out to measure the model that "
+            "--model.policy names"
         )
     rank_zero_info(f"--ckpt_path auto: nothing in {folders[0]} yet, so the run starts afresh")
     return None
@@ -173,7 +189,10 @@ TRACES = (
     "metrics.csv", "curves.png", "alarms.jsonl", "export", ".export.*", "responses.*.jsonl", "quarantine-*.jsonl", "nonfinite-*.json", "exploding-*.json",
     "scores-*.jsonl", "*.ckpt", "*.ckpt.json", "wandb",
 )
-"""What a run leaves once it takes steps, or has taken them. Before, it leaves config.yaml, hparams.yaml, empty folders, and the three below."""
+"""What a run leaves once it takes steps, or has taken them.
+
+Before, it leaves config.yaml, hparams.yaml, empty folders, and the three below.
+"""
 
 FIRST = f".epoch=0-step=0.ckpt{NEW}"
 """The first checkpoint, of which a kill left a part: no step was taken yet."""
@@ -205,11 +224,13 @@ def check_checkpoint(path: Path) -> None:
         return  # DeepSpeed's own, which has no manifest
     if path.is_dir() and not (path / MANIFEST).is_file():
         raise InputError(
-            f"{path}: the folder is not a checkpoint of 'mpo fit', or not a whole one; exported folders go to --model.policy"
+            f"{path}: the folder is not a checkpoint of 'mpo fit', or not a whole one; exported folders go to "
+            "--model.policy"
         )
     problem = problem_of(path) if path.is_dir() or manifest_of(path).is_file() else _problem_of_archive(path)
     if problem:
-        raise InputError(f"{path}: the checkpoint is damaged or cut short ({problem}); --ckpt_path auto takes the newest whole one")
+        raise InputError((f"{path}: the checkpoint is damaged or cut short ({problem}); --ckpt_path auto takes the "
+                         "newest whole one"))
     content = read_content(path / REST if path.is_dir() else path)
     if not {"reward_shift", "pytorch-lightning_version"} <= content.keys():
         raise InputError(f"{path}: not a checkpoint of 'mpo fit'; exported folders go to --model.policy")

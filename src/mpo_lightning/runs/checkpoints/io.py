@@ -8,7 +8,8 @@ or, of a sharded run (`sharded_checkpoint`), a folder:
     NAME.ckpt/        a file of each rank's pieces, torch's table of them, and meta.pt with the rest of the state
         manifest.json bytes and sha256 of each, and the step; written last, before NAME.ckpt gets its name
 
-A kill at any moment leaves a checkpoint whole, or under another name, from which `checkpoint_recovery` brings it back. Damage that comes later shows by the manifest.
+A kill at any moment leaves a checkpoint whole, or under another name, from which `checkpoint_recovery` brings it back.
+Damage that comes later shows by the manifest.
 """
 
 import hashlib
@@ -91,7 +92,9 @@ class ManifestCheckpointIO(TorchCheckpointIO):
 
     @contextmanager
     def deferring(self) -> Iterator[list[str]]:
-        """Inside, what cannot be written is noted in the list instead of raised; for saves after which other ranks wait for this one."""
+        """Inside, what cannot be written is noted in the list instead of raised; for saves after which other ranks wait
+        for this one.
+        """
         self._deferred = []
         try:
             yield self._deferred
@@ -134,14 +137,16 @@ class ManifestCheckpointIO(TorchCheckpointIO):
         path = of_rank_zero(str(path))
         if Path(path).is_dir():
             raise InputError(
-                f"--ckpt_path {path}: the checkpoint is of a sharded run; go on with configs/strategy/fsdp2.yaml (any number of devices), or "
+                f"--ckpt_path {path}: the checkpoint is of a sharded run; go on with configs/strategy/fsdp2.yaml "
+                "(any number of devices), or "
                 "'mpo model export' it and start from the folder"
             )
         try:
             loaded: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
         except FileNotFoundError:
             raise InputError(
-                f"{path}: no such checkpoint; if it was there a moment ago, a run that writes there keeps its latest alone, so start again"
+                f"{path}: no such checkpoint; if it was there a moment ago, a run that writes there keeps its latest "
+                "alone, so start again"
             ) from None
         return loaded
 
@@ -151,7 +156,9 @@ class ManifestCheckpointIO(TorchCheckpointIO):
 
 
 def manifest_fields(checkpoint: dict[str, Any], complete: bool) -> dict[str, Any]:
-    """What a manifest says of a checkpoint beside its bytes: the step, and whether it holds weights alone, from which no run goes on."""
+    """What a manifest says of a checkpoint beside its bytes: the step, and whether it holds weights alone, from which
+    no run goes on.
+    """
     return {"step": checkpoint.get("global_step")} | ({} if complete else {"weights_alone": True})
 
 
@@ -159,11 +166,15 @@ def cannot_be_written(target: Path, error: Exception) -> str:
     """The message for a disk that is full or may not be written."""
     # torch wraps what its writer says.
     reason = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    return f"{target}: the checkpoint cannot be written ({reason}); earlier ones are whole, go on from them with --ckpt_path auto"
+    return (f"{target}: the checkpoint cannot be written ({reason}); earlier ones are whole, go on from them with "
+        "--ckpt_path auto")
 
 
 def problem_of(path: Path, manifest: Path | None = None) -> str | None:
-    """Why a checkpoint is not whole, or None. Reads all of it. `manifest` is that of a file that does not have its name yet."""
+    """Why a checkpoint is not whole, or None.
+
+    Reads all of it. `manifest` is that of a file that does not have its name yet.
+    """
     manifest = path / MANIFEST if path.is_dir() else manifest or manifest_of(path)
     if not manifest.is_file():
         return "it has no manifest"

@@ -30,7 +30,8 @@ class SameCheckpoint(L.Callback):
             problem = f"--ckpt_path: {where} does not see {chosen}, which rank 0 chose"
         stop_together(
             problem
-            and f"{problem}; put trainer.default_root_dir on a disk that all machines share, or start again if the run before still wrote there"
+            and (f"{problem}; put trainer.default_root_dir on a disk that all machines share, or start again if the "
+                "run before still wrote there")
         )
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -38,7 +39,8 @@ class SameCheckpoint(L.Callback):
         steps = gather(checkpoint["global_step"])
         differ = len(set(steps)) > 1
         stop_together(
-            f"--ckpt_path {of_rank_zero(self.path)}: the ranks found checkpoints of the steps {', '.join(map(str, steps))} there; put "
+            f"--ckpt_path {of_rank_zero(self.path)}: the ranks found checkpoints of the steps "
+            f"{', '.join(map(str, steps))} there; put "
             "trainer.default_root_dir on a disk that all machines share"
             if differ
             else None

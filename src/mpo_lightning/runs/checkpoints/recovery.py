@@ -1,7 +1,8 @@
 """What a kill between the renames of a checkpoint's write left: whole, but under another name.
 
-A checkpoint that is written over an earlier one of its name (`save_last: true`) gets its manifest, then its name; the folder of a sharded
-run moves the earlier one away first. In between, neither is there under the name, and there may be no other checkpoint.
+A checkpoint that is written over an earlier one of its name (`save_last: true`) gets its manifest, then its name; the
+folder of a sharded run moves the earlier one away first. In between, neither is there under the name, and there may be
+no other checkpoint.
 """
 
 import shutil
@@ -18,7 +19,9 @@ NEW, OLD = ".partial", ".old"
 
 
 def finish_killed_writes(folders: Sequence[Path]) -> None:
-    """Gives whole checkpoints their names where nothing whole has them; the new one before the one that it was to replace."""
+    """Gives whole checkpoints their names where nothing whole has them; the new one before the one that it was to
+    replace.
+    """
     for left, target in [*_left(folders, NEW), *_left(folders, OLD)]:
         manifest = None if left.is_dir() else manifest_of(target)
         if (target.exists() and problem_of(target) is None) or problem_of(left, manifest) is not None:
@@ -31,8 +34,9 @@ def finish_killed_writes(folders: Sequence[Path]) -> None:
 
 
 def forget_cut_writes(folders: Sequence[Path]) -> None:
-    """Removes what writes left that were killed before their last byte, each as large as a checkpoint; for a run that goes on, in its own folders, where nothing else
-    writes."""
+    """Removes what writes left that were killed before their last byte, each as large as a checkpoint; for a run that
+    goes on, in its own folders, where nothing else writes.
+    """
     for left, target in _left(folders, NEW):
         if left.parent.resolve() in folders and problem_of(left, None if left.is_dir() else manifest_of(target)) is not None:
             rank_zero_info(f"{left}: its write was killed; what is there of it is removed")

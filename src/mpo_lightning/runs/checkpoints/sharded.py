@@ -1,7 +1,7 @@
 """A checkpoint as a folder that all ranks write together, each its own pieces, with torch's distributed checkpoint.
 
-Pieces stream to disk and are hashed on the way. A run on another number of devices reads the same folder. Nothing in it can run code: the
-table of pieces, which torch pickles, is read by an unpickler that knows the table's own classes only.
+Pieces stream to disk and are hashed on the way. A run on another number of devices reads the same folder. Nothing in it
+can run code: the table of pieces, which torch pickles, is read by an unpickler that knows the table's own classes only.
 """
 
 import io

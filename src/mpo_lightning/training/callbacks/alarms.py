@@ -1,13 +1,14 @@
 """Alarms for what people meet after MPO while loss, margin and accuracy look fine.
 
-    chosen_falls    the chosen answers become less likely, only less so than the rejected ones (what DPO alone does); than under the reference, or,
-                    where the objective has none, than in the run's first steps
-    length_drifts   sampled answers become twice as long as at the start, or half, or do not end any more; where they ended at the start
+    chosen_falls    chosen answers become less likely than under the reference (without one: than in the first steps), as DPO
+                    alone makes them, even while the margin grows
+    length_drifts   sampled answers become twice or half as long as at the start, or no longer end
     repetition      a sampled answer repeats itself and did not at the start (InternVL issue 1241)
     zero_weights    weights that were something are all zero (InternVL issue 1217)
 
-The first three are lines on the screen and in alarms.jsonl, and the run goes on; the last one stops it before such weights are saved.
-Answers are sampled greedily from fixed validation pairs at the start and in every validation, and kept in samples.jsonl.
+The first three are lines on the screen and in alarms.jsonl, and the run goes on; the last one stops it before such
+weights are saved. Answers are sampled greedily from fixed validation pairs at the start and in every validation, and
+kept in samples.jsonl.
 """
 
 import json
@@ -41,7 +42,8 @@ class Alarms(L.Callback):
     def __init__(self, samples: int = 4, max_new_tokens: int = 256, window: int = 50, chosen_drop: float = 0.1) -> None:
         if samples < 0 or max_new_tokens < 1 or window < 1 or not chosen_drop > 0:
             raise InputError(
-                f"Alarms needs samples of at least 0, max_new_tokens and window of at least 1 and a chosen_drop above 0, got {samples}, "
+                "Alarms needs samples of at least 0, max_new_tokens and window of at least 1 and a chosen_drop "
+                f"above 0, got {samples}, "
                 f"{max_new_tokens}, {window} and {chosen_drop}"
             )
         self.samples, self.max_new_tokens = samples, max_new_tokens
@@ -90,7 +92,8 @@ class Alarms(L.Callback):
             self._raise(
                 trainer,
                 "chosen_falls",
-                f"over the last {len(self.falls)} steps chosen answers are {mean:.2f} nats a token less likely than {than}; raise "
+                f"over the last {len(self.falls)} steps chosen answers are {mean:.2f} nats a token less likely than "
+                f"{than}; raise "
                 "model.weights.generation, or lower the learning rate",
             )
             self.falls.clear()
@@ -109,7 +112,8 @@ class Alarms(L.Callback):
         problem = None
         if zero:
             problem = (
-                f"the weights {min(zero)} (and {len(zero) - 1} more) turned to zeros by step {trainer.global_step}; go on from an earlier checkpoint "
+                f"the weights {min(zero)} (and {len(zero) - 1} more) turned to zeros by step {trainer.global_step}; "
+                "go on from an earlier checkpoint "
                 "with a lower learning rate"
             )
         stop_together(problem)
@@ -187,7 +191,8 @@ def more_repetition(start: dict[str, float] | float, now: dict[str, float]) -> s
     """Which sampled answers repeat themselves and did not before training, in words.
 
     Args:
-        start: the share of repetition in each answer, by its pair's key, before training; one for all in checkpoints of earlier versions.
+        start: the share of repetition in each answer, by its pair's key, before training; one for all in checkpoints of
+            earlier versions.
         now: the same, later.
     """
     before = start if isinstance(start, dict) else dict.fromkeys(now, start)
@@ -196,7 +201,8 @@ def more_repetition(start: dict[str, float] | float, now: dict[str, float]) -> s
         return None
     key = max(bad, key=lambda name: bad[name])
     return (
-        f"{bad[key]:.0%} of the sampled answer to '{key}' is repetition ({before.get(key, 0.0):.0%} at the start), and {len(bad) - 1} of the "
+        f"{bad[key]:.0%} of the sampled answer to '{key}' is repetition ({before.get(key, 0.0):.0%} at the start), "
+        f"and {len(bad) - 1} of the "
         f"{len(now) - 1} others are like it"
     )
 
@@ -211,7 +217,10 @@ def length_drift(start: dict[str, Any], now: dict[str, Any]) -> str | None:
     if start["finished"] < 0.5:
         return None  # their length was the limit's
     if now["finished"] < start["finished"] / 2:
-        return f"{1 - now['finished']:.0%} of the sampled answers do not end any more ({1 - start['finished']:.0%} at the start)"
+        return (
+            f"{1 - now['finished']:.0%} of the sampled answers do not end any more ({1 - start['finished']:.0%} "
+            "at the start)"
+        )
     if not start["tokens"] / 2 <= now["tokens"] <= start["tokens"] * 2:
         return f"sampled answers have {now['tokens']:.0f} tokens and had {start['tokens']:.0f} at the start"
     return None

@@ -15,7 +15,10 @@ Curve = tuple[list[int], list[float]]
 
 
 class Curves(L.Callback):
-    """Writes curves.png into the run folder when training ends, and prints how the margin moved. Reads the CSVLogger's file."""
+    """Writes curves.png into the run folder when training ends, and prints how the margin moved.
+
+    Reads the CSVLogger's file.
+    """
 
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -16,7 +16,8 @@ from mpo_lightning.training.module import MPOModule
 
 
 class ExportPolicy(L.Callback):
-    """Writes `save_pretrained` files and README.md when training ends; also in a resumed run that had no step left to do.
+    """Writes `save_pretrained` files and README.md when training ends; also in a resumed run that had no step left to
+    do.
 
     Args:
         folder: where to; None is `export` in the run folder.

@@ -51,9 +51,13 @@ def test_plain_transformers_gives_the_original_codes_logits_and_words(golden: Pa
         ).logits
         features = model.model.get_image_features(pixel_values=pixels).pooler_output
         new = model.generate(
-            input_ids=expected["gen_prompt_ids"][None], pixel_values=pixels[:2], max_new_tokens=8, min_new_tokens=8, do_sample=False,
+            input_ids=expected["gen_prompt_ids"][None],
+            pixel_values=pixels[:2],
+            max_new_tokens=8,
+            min_new_tokens=8,
+            do_sample=False,
             eos_token_id=None,
-        )  # fmt: skip
+        )
         attended = expected["attention_mask"].bool()
         torch.testing.assert_close(logits[attended], expected["logits"][attended], rtol=0, atol=1e-5)
         torch.testing.assert_close(
@@ -221,41 +225,156 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "cut weights": (lambda folder: cut(folder / "model.safetensors", 100_000), "cut or damaged"),
     "empty weights": (lambda folder: cut(folder / "model.safetensors", 0), "cut or damaged"),
     "a missing tensor": (lambda folder: rewrite(folder, lambda t: t.pop(NORM)), f"lacks the tensor {NORM}"),
-    "a tensor too many": (lambda folder: rewrite(folder, lambda t: t.update({"mlp1.9.bias": t[NORM].clone()})), "the tensor mlp1.9.bias"),
-    "a wrong shape": (lambda folder: rewrite(folder, lambda t: t.update({NORM: torch.ones(65)})), r"norm.weight is \[65\], and config.json makes it \[64\]"),
-    "a wrong dtype": (lambda folder: rewrite(folder, lambda t: t.update({NORM: torch.ones(64, dtype=torch.int32)})), "of dtype I32"),
-    "two dtypes": (lambda folder: rewrite(folder, lambda t: t.update({NORM: torch.ones(64).half()})), "a checkpoint has one dtype"),
-    "twice": (lambda folder: (save_file({NORM: torch.ones(64)}, folder / "model-2.safetensors"), (folder / "model.safetensors").rename(folder / "model-1.safetensors")), "is in two files"),
+    "a tensor too many": (
+        lambda folder: rewrite(folder, lambda t: t.update({"mlp1.9.bias": t[NORM].clone()})),
+        "the tensor mlp1.9.bias",
+    ),
+    "a wrong shape": (
+        lambda folder: rewrite(folder, lambda t: t.update({NORM: torch.ones(65)})),
+        (
+            r"norm.weight is \[65\], and "
+            r"config.json makes it \[64\]"
+        ),
+    ),
+    "a wrong dtype": (
+        lambda folder: rewrite(folder, lambda t: t.update({NORM: torch.ones(64, dtype=torch.int32)})),
+        "of dtype I32",
+    ),
+    "two dtypes": (
+        lambda folder: rewrite(folder, lambda t: t.update({NORM: torch.ones(64).half()})),
+        "a checkpoint has one dtype",
+    ),
+    "twice": (
+        lambda folder: (
+            save_file({NORM: torch.ones(64)}, folder / "model-2.safetensors"),
+            (folder / "model.safetensors").rename(folder / "model-1.safetensors"),
+        ),
+        "is in two files",
+    ),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "has no weights"),
-    "pickled weights": (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "run code when they are opened"),
-    "a missing shard": (lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-9.safetensors"}}'), "an index that names other files"),
-    "an index that lies": (lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.safetensors"}}'), "the index places a in model.safetensors"),
-    "a broken index": (lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": [1]}'), "the index cannot be read"),
-    "a config of another size": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(intermediate_size=256)), "config.json makes it"),
-    "more layers in the config": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(num_hidden_layers=3)), r"lacks the tensor language_model.model.layers.2.attention.wo.weight and \d more"),
-    "another language model": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(architectures=["GPT2LMHeadModel"])), "the language model is GPT2LMHeadModel"),
-    "the other pixel shuffle": (lambda folder: change_json(folder / "config.json", lambda c: c.update(ps_version="v1")), "ps_version is 'v1'"),
-    "an inner layer": (lambda folder: change_json(folder / "config.json", lambda c: c.update(select_layer=-4)), "select_layer is -4"),
-    "no template": (lambda folder: change_json(folder / "config.json", lambda c: c.pop("template")), "template is None"),
-    "an unknown template": (lambda folder: change_json(folder / "config.json", lambda c: c.update(template="alpaca")), "alpaca"),
-    "a text as a number": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(hidden_size="big")), "cannot be understood"),
+    "pickled weights": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+        ("run code when they are opened"),
+    ),
+    "a missing shard": (
+        lambda folder: (folder / "model.safetensors.index.json").write_text(
+            '{"weight_map": {"a": "model-9.safetensors"}}'
+        ),
+        ("an index that names other files"),
+    ),
+    "an index that lies": (
+        lambda folder: (folder / "model.safetensors.index.json").write_text(
+            '{"weight_map": {"a": "model.safetensors"}}'
+        ),
+        ("the index places a in model.safetensors"),
+    ),
+    "a broken index": (
+        lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": [1]}'),
+        "the index cannot be read",
+    ),
+    "a config of another size": (
+        lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(intermediate_size=256)),
+        "config.json makes it",
+    ),
+    "more layers in the config": (
+        lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(num_hidden_layers=3)),
+        (
+            r"lacks the tensor "
+            r"language_model.model.layers.2.attention.wo.weight and \d more"
+        ),
+    ),
+    "another language model": (
+        lambda folder: change_json(
+            folder / "config.json", lambda c: c["llm_config"].update(architectures=["GPT2LMHeadModel"])
+        ),
+        ("the language model is GPT2LMHeadModel"),
+    ),
+    "the other pixel shuffle": (
+        lambda folder: change_json(folder / "config.json", lambda c: c.update(ps_version="v1")),
+        "ps_version is 'v1'",
+    ),
+    "an inner layer": (
+        lambda folder: change_json(folder / "config.json", lambda c: c.update(select_layer=-4)),
+        "select_layer is -4",
+    ),
+    "no template": (
+        lambda folder: change_json(folder / "config.json", lambda c: c.pop("template")),
+        "template is None",
+    ),
+    "an unknown template": (
+        lambda folder: change_json(folder / "config.json", lambda c: c.update(template="alpaca")),
+        "alpaca",
+    ),
+    "a text as a number": (
+        lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(hidden_size="big")),
+        "cannot be understood",
+    ),
     "a broken config": (lambda folder: cut(folder / "config.json", 100), "the config cannot be read"),
     "no tokenizer model": (lambda folder: (folder / "tokenizer.model").unlink(), "no tokenizer here"),
     "a cut tokenizer model": (lambda folder: cut(folder / "tokenizer.model", 5000), "cut short"),
-    "no tokenizer config": (lambda folder: (folder / "tokenizer_config.json").unlink(), "tokenizer_config.json: cannot be read"),
-    "a rope of no kind": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(rope_scaling={"type": "x", "factor": 2})), "config.json"),
-    "a rope that is a text": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(rope_scaling="x")), "cannot be understood"),
-    "no key-value head": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(num_key_value_heads=0)), "config.json"),
-    "an activation of no kind": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(hidden_act="x")), "no model can be made"),
-    "a norm of no kind": (lambda folder: change_json(folder / "config.json", lambda c: c["vision_config"].update(norm_type="x")), "no model can be made"),
-    "a pad token that is none": (lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(pad_token_id=9999)), "pad_token_id 9999 is beyond"),
-    "a tower that is a list": (lambda folder: change_json(folder / "config.json", lambda c: c.update(vision_config=[1])), "config.json"),
-    "a shuffle that is not named": (lambda folder: change_json(folder / "config.json", lambda c: c.pop("ps_version")), "ps_version is 'v1'"),
-    "another epsilon with q/k norm": (lambda folder: change_json(folder / "config.json", lambda c: c["vision_config"].update(qk_normalization=True, layer_norm_eps=1e-5)), "layer_norm_eps is 1e-05"),
-    "special tokens that are a number": (lambda folder: change_json(folder / "tokenizer_config.json", lambda c: c.update(additional_special_tokens=5)), "cannot be understood"),
-    "a token without a name": (lambda folder: change_json(folder / "tokenizer_config.json", lambda c: c.update(eos_token={"x": 1})), "cannot be understood"),
-    "a cut tokenizer.json": (lambda folder: (folder / "tokenizer.json").write_text('{"version": "1.0", "mod'), "the tokenizer cannot be loaded"),
-    "a missing shard of several": (lambda folder: ((folder / "model.safetensors").rename(folder / "model-1.safetensors"), (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-9.safetensors"}}')), "model-9.safetensors, which is not there"),
+    "no tokenizer config": (
+        lambda folder: (folder / "tokenizer_config.json").unlink(),
+        ("tokenizer_config.json: cannot be read"),
+    ),
+    "a rope of no kind": (
+        lambda folder: change_json(
+            folder / "config.json", lambda c: c["llm_config"].update(rope_scaling={"type": "x", "factor": 2})
+        ),
+        "config.json",
+    ),
+    "a rope that is a text": (
+        lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(rope_scaling="x")),
+        "cannot be understood",
+    ),
+    "no key-value head": (
+        lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(num_key_value_heads=0)),
+        "config.json",
+    ),
+    "an activation of no kind": (
+        lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(hidden_act="x")),
+        "no model can be made",
+    ),
+    "a norm of no kind": (
+        lambda folder: change_json(folder / "config.json", lambda c: c["vision_config"].update(norm_type="x")),
+        "no model can be made",
+    ),
+    "a pad token that is none": (
+        lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(pad_token_id=9999)),
+        "pad_token_id 9999 is beyond",
+    ),
+    "a tower that is a list": (
+        lambda folder: change_json(folder / "config.json", lambda c: c.update(vision_config=[1])),
+        "config.json",
+    ),
+    "a shuffle that is not named": (
+        lambda folder: change_json(folder / "config.json", lambda c: c.pop("ps_version")),
+        "ps_version is 'v1'",
+    ),
+    "another epsilon with q/k norm": (
+        lambda folder: change_json(
+            folder / "config.json", lambda c: c["vision_config"].update(qk_normalization=True, layer_norm_eps=1e-5)
+        ),
+        "layer_norm_eps is 1e-05",
+    ),
+    "special tokens that are a number": (
+        lambda folder: change_json(folder / "tokenizer_config.json", lambda c: c.update(additional_special_tokens=5)),
+        "cannot be understood",
+    ),
+    "a token without a name": (
+        lambda folder: change_json(folder / "tokenizer_config.json", lambda c: c.update(eos_token={"x": 1})),
+        "cannot be understood",
+    ),
+    "a cut tokenizer.json": (
+        lambda folder: (folder / "tokenizer.json").write_text('{"version": "1.0", "mod'),
+        ("the tokenizer cannot be loaded"),
+    ),
+    "a missing shard of several": (
+        lambda folder: (
+            (folder / "model.safetensors").rename(folder / "model-1.safetensors"),
+            (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-9.safetensors"}}'),
+        ),
+        ("model-9.safetensors, which is not there"),
+    ),
     "a template of another family": (
         lambda folder: change_json(folder / "config.json", lambda c: c.update(template="phi3-chat")),
         "the tokenizer has no <|end|>".replace("|", r"\|"),
@@ -264,8 +383,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(vocab_size=600)),
         "the tokenizer has 615 tokens and the model 600",
     ),
-    "a gap in the ids": (lambda folder: change_json(folder / "tokenizer_config.json", lambda c: c["added_tokens_decoder"].pop("607")), "token '<IMG_CONTEXT>' has id 608, but there are 607 tokens before it"),
-}  # fmt: skip
+    "a gap in the ids": (
+        lambda folder: change_json(folder / "tokenizer_config.json", lambda c: c["added_tokens_decoder"].pop("607")),
+        ("token '<IMG_CONTEXT>' has id 608, but there are 607 tokens before it"),
+    ),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

@@ -19,8 +19,15 @@ def trained(root: Path, path: Path, **options: object) -> "sentencepiece.Sentenc
     lines = [
         line for page in sorted((root / "docs").glob("*.md")) for line in page.read_text().splitlines() if line.strip()
     ]
-    settings = {"vocab_size": 900, "model_type": "bpe", "byte_fallback": True, "remove_extra_whitespaces": False,
-                "normalization_rule_name": "identity", "user_defined_symbols": [MARK], "minloglevel": 2} | options  # fmt: skip
+    settings = {
+        "vocab_size": 900,
+        "model_type": "bpe",
+        "byte_fallback": True,
+        "remove_extra_whitespaces": False,
+        "normalization_rule_name": "identity",
+        "user_defined_symbols": [MARK],
+        "minloglevel": 2,
+    } | options
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=model, **settings)
     path.write_bytes(model.getvalue())

@@ -1,7 +1,8 @@
 """An original folder given where a native one is needed: converted once, then taken from a cache.
 
-The copy's name holds a fingerprint of its source (the small files' bytes; of each weight file its header, size and time), so a source that
-changes is converted anew; a copy that lost files is, too. It lies in ~/.cache/mpo-lightning, or where MPO_LIGHTNING_CACHE says. Processes that ask at once wait for one.
+The copy's name holds a fingerprint of its source (the small files' bytes; of each weight file its header, size and
+time), so a source that changes is converted anew; a copy that lost files is, too. It lies in ~/.cache/mpo-lightning, or
+where MPO_LIGHTNING_CACHE says. Processes that ask at once wait for one.
 """
 
 import hashlib
@@ -46,7 +47,8 @@ def native_folder(folder: str | Path) -> Path:
                 write_json(target.with_name(f"{target.name}.json"), _files(target))
     except OSError as error:
         raise InputError(
-            f"{error.filename or target}: cannot be written ({error.strerror}); set MPO_LIGHTNING_CACHE to a folder with room, or run "
+            f"{error.filename or target}: cannot be written ({error.strerror}); set MPO_LIGHTNING_CACHE to a folder "
+            "with room, or run "
             "'mpo model convert'"
         ) from None
     return target

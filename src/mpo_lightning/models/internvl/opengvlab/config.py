@@ -1,7 +1,8 @@
 """The config of the original layout as transformers' `InternVLConfig`, and back.
 
-Only what decides the arithmetic is carried, by literal tables; what the native classes cannot express is refused. The original language
-model's class is kept in the native config (`original_architecture`), since an InternLM2 becomes a Llama and must find its way back.
+Only what decides the arithmetic is carried, by literal tables; what the native classes cannot express is refused. The
+original language model's class is kept in the native config (`original_architecture`), since an InternLM2 becomes a
+Llama and must find its way back.
 """
 
 import json
@@ -103,14 +104,17 @@ ORIGINAL_DEFAULTS: dict[str, dict[str, Any]] = {
         "rope_theta": 10000,
     },
 }
-"""What the original classes take where config.json is silent. Source: InternVL's configuration_intern_vit.py, configuration_internvl_chat.py
-and configuration_internlm2.py."""
+"""What the original classes take where config.json is silent. Source: InternVL's configuration_intern_vit.py,
+configuration_internvl_chat.py and configuration_internlm2.py.
+"""
 
 KEPT_SUFFIXES = (".json", ".py", ".model", ".txt", ".jinja")
 
 
 def is_kept(name: str) -> bool:
-    """Whether a file of an original folder, other than weights, belongs to it: settings, tokenizer, Python files, the licence."""
+    """Whether a file of an original folder, other than weights, belongs to it: settings, tokenizer, Python files, the
+    licence.
+    """
     return Path(name).suffix in KEPT_SUFFIXES or name.upper().startswith(("LICENSE", "LICENCE", "NOTICE"))
 
 
@@ -191,7 +195,8 @@ def _refuse_unknown_arithmetic(original: dict[str, Any], vision: dict[str, Any],
     side = original.get("force_image_size") or vision.get("image_size")
     if side != vision.get("image_size"):
         raise InputError(
-            f"{where}: force_image_size is {side} but the tower's position embeddings are for {vision.get('image_size')} pixels"
+            f"{where}: force_image_size is {side} but the tower's position embeddings are for "
+            f"{vision.get('image_size')} pixels"
         )
 
 

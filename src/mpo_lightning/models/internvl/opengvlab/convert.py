@@ -1,11 +1,11 @@
 """A checkpoint from the original layout to transformers', and back, tensor by tensor.
 
-Strict in both directions: every tensor of the source is used once and every tensor of the target filled once, names and shapes are checked
-before anything is written, and numbers are moved, never computed, so that a round trip gives back every bit. The folder appears under its
-name only when it is whole.
+Strict in both directions: every tensor of the source is used once and every tensor of the target filled once, names and
+shapes are checked before anything is written, and numbers are moved, never computed, so that a round trip gives back
+every bit. The folder appears under its name only when it is whole.
 
-A native folder keeps what else its original had (config.json, tokenizer files, Python files, the last never run) in `original/`; the way
-back takes them from there, so that tools which need the original layout find everything they know.
+A native folder keeps what else its original had (config.json, tokenizer files, Python files, the last never run) in
+`original/`; the way back takes them from there, so that tools which need the original layout find everything they know.
 """
 
 import json
@@ -164,11 +164,13 @@ def _processor(source: Path, original: dict[str, Any], config: Any) -> Processor
     probe = "What is 12 + 7?"
     if str(tokenizer.decode(tokenizer(probe, add_special_tokens=False).input_ids)).strip() != probe:
         raise InputError(
-            f"{source}: the tokenizer does not give {probe!r} back, so its vocabulary is not whole; copy its files again"
+            f"{source}: the tokenizer does not give {probe!r} back, so its vocabulary is not whole; copy its files "
+            "again"
         )
     if len(tokenizer) > config.text_config.vocab_size:
         raise InputError(
-            f"{source}: the tokenizer has {len(tokenizer):,} tokens and the model {config.text_config.vocab_size:,}; are they of one model?"
+            f"{source}: the tokenizer has {len(tokenizer):,} tokens and the model {config.text_config.vocab_size:,}; "
+            "are they of one model?"
         )
     return Processor(tokenizer, template, InternVLPictures(config.vision_config.image_size[0], config.image_seq_length))
 
@@ -183,7 +185,8 @@ def _drop_tied_head(tensors: dict[str, StoredTensor], config: Any, source: Path)
     if head is not None and embedding is not None:
         if head.shape != embedding.shape or not torch.equal(head.load(), embedding.load()):
             raise InputError(
-                f"{source}: config.json says that head and embedding are tied, but {head.name} is stored with other numbers; set "
+                f"{source}: config.json says that head and embedding are tied, but {head.name} is stored with other "
+                "numbers; set "
                 "tie_word_embeddings to false in llm_config"
             )
         del tensors[head.name]
@@ -193,7 +196,8 @@ def _same_names(expected: set[str], found: set[str], source: Path) -> None:
     for problem, names in (("lacks", expected - found), ("has, beyond what its config needs,", found - expected)):
         if names:
             raise InputError(
-                f"{source}: the checkpoint {problem} the tensor {min(names)}{f' and {len(names) - 1} more' if len(names) > 1 else ''}; "
+                f"{source}: the checkpoint {problem} the tensor "
+                f"{min(names)}{f' and {len(names) - 1} more' if len(names) > 1 else ''}; "
                 "are config.json and all weight files of one model?"
             )
 
@@ -201,12 +205,15 @@ def _same_names(expected: set[str], found: set[str], source: Path) -> None:
 def _same_shape(tensor: StoredTensor, shape: tuple[int, ...]) -> None:
     if tensor.shape != shape:
         raise InputError(
-            f"{tensor.path}: the tensor {tensor.name} is {list(tensor.shape)}, and config.json makes it {list(shape)}; are they of one model?"
+            f"{tensor.path}: the tensor {tensor.name} is {list(tensor.shape)}, and config.json makes it "
+            f"{list(shape)}; are they of one model?"
         )
 
 
 def _original_settings(config: Any, files: Path | None, source: Path) -> dict[str, Any]:
-    """config.json to write: that of the original files if there are any and they are this model's, else one made from the native."""
+    """config.json to write: that of the original files if there are any and they are this model's, else one made from
+    the native.
+    """
     if files is None:
         return original_config(config)
     original = read_original(files)

@@ -1,9 +1,11 @@
 """Which tensor of the original layout is which of transformers': a literal table, read in both directions.
 
-Every original tensor becomes one native tensor, or three where query, key and value are packed. Names are without their `.weight` and
-`.bias`; `{n}` is a layer's number. Native names are those on disk, which differ from a loaded model's by `DISK_PREFIXES`.
+Every original tensor becomes one native tensor, or three where query, key and value are packed. Names are without their
+`.weight` and `.bias`; `{n}` is a layer's number. Native names are those on disk, which differ from a loaded model's by
+`DISK_PREFIXES`.
 
-Source: InternVL `internvl_chat/internvl/model` (modeling_intern_vit.py, modeling_internvl_chat.py, internlm2/modeling_internlm2.py).
+Source: InternVL `internvl_chat/internvl/model` (modeling_intern_vit.py, modeling_internvl_chat.py,
+internlm2/modeling_internlm2.py).
 """
 
 from collections.abc import Iterator

@@ -49,7 +49,8 @@ def read_piece_model(path: Path) -> PieceModel:
     """Reads a byte-pair model.
 
     Raises:
-        InputError: it cannot be read, is cut, is of another kind, or changes text in a way that a plain tokenizer does not.
+        InputError: it cannot be read, is cut, is of another kind, or changes text in a way that a plain tokenizer does
+            not.
     """
     try:
         fields = list(_fields(path.read_bytes()))
@@ -62,7 +63,8 @@ def read_piece_model(path: Path) -> PieceModel:
     except (ValueError, IndexError, struct.error):
         raise InputError(f"{path}: not a SentencePiece model, or cut short; copy it again") from None
     trainer, normalizer = settings.get(2, {}), settings.get(3, {})
-    # Field 3 of the trainer is the model's type, 2 for byte pairs. Of the normalizer, 1 is a name, 3 the prefix and 4 the removal of extra
+    # Field 3 of the trainer is the model's type, 2 for byte pairs. Of the normalizer, 1 is a name, 3 the prefix and 4
+    # the removal of extra
     # spaces; both are on unless said otherwise.
     if not pieces or trainer.get(3, 1) != 2:
         raise InputError(f"{path}: not a SentencePiece model of byte pairs, as InternLM2's is")

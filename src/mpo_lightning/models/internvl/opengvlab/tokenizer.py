@@ -1,12 +1,16 @@
 """The tokenizer of an original folder, without its remote code and without the SentencePiece library.
 
-Folders that hold a tokenizer.json, or Qwen2's vocab.json and merges.txt, are opened by transformers. The others hold a SentencePiece model
-(InternLM2 under a class of its own, Phi-3 and Yi under LlamaTokenizer); here the same ids come from a fast tokenizer built from its pieces:
+Folders that hold a tokenizer.json, or Qwen2's vocab.json and merges.txt, are opened by transformers. The others hold a
+SentencePiece model (InternLM2 under a class of its own, Phi-3 and Yi under LlamaTokenizer); here the same ids come from
+a fast tokenizer built from its pieces:
 
-- A byte-pair model merges the pair whose joined piece has the highest score, so every way to cut a piece in two is a merge, ordered by the
+- A byte-pair model merges the pair whose joined piece has the highest score, so every way to cut a piece in two is a
+merge, ordered by the
   score of the whole.
-- Pieces that the folder renames (`<|im_start|>` lies where InternLM2's model says [UNUSED_TOKEN_146]) keep their ids under the new name.
-- The space in front of a text: as the model says, at the start of every stretch between special tokens; with `legacy: false`, which Llama's
+- Pieces that the folder renames (`<|im_start|>` lies where InternLM2's model says [UNUSED_TOKEN_146]) keep their ids
+under the new name.
+- The space in front of a text: as the model says, at the start of every stretch between special tokens; with `legacy:
+false`, which Llama's
   class knows, at the start of the text alone.
 
 Source: InternVL's `tokenization_internlm2.py`; transformers 4.37 `tokenization_llama.py`.
@@ -128,7 +132,8 @@ def build_tokenizer(
         where: the file that names the added tokens, for messages.
 
     Raises:
-        InputError: an added token's id is neither a piece's nor the next behind them, two tokens have one name, or start or end is none.
+        InputError: an added token's id is neither a piece's nor the next behind them, two tokens have one name, or
+            start or end is none.
     """
     vocabulary = _vocabulary(model, added, where)
     for token in (start, end):
