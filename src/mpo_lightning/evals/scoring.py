@@ -1,6 +1,6 @@
 """`mpo eval score`: responses that are there -> one line each with its decision, and the table.
 
-OUT.jsonl            one line a response, in order: id, extraction, prediction, correct, rule, confidence (judged: points)
+OUT.jsonl            one line a response: id, extraction, prediction, correct, rule, confidence (judged: points)
 OUT.table.json       the table, with coverage, format rate and lengths
 OUT.judge.jsonl      the judge's replies, kept as they come
 """

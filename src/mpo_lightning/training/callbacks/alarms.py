@@ -1,7 +1,7 @@
 """Alarms for what people meet after MPO while loss, margin and accuracy look fine.
 
-    chosen_falls    chosen answers become less likely than under the reference (without one: than in the first steps), as DPO
-                    alone makes them, even while the margin grows
+    chosen_falls    chosen answers become less likely than under the reference (or, without one,
+                    than in the first steps), as DPO alone makes them, even while the margin grows
     length_drifts   sampled answers become twice or half as long as at the start, or no longer end
     repetition      a sampled answer repeats itself and did not at the start (InternVL issue 1241)
     zero_weights    weights that were something are all zero (InternVL issue 1217)

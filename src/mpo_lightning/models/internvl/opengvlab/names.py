@@ -117,10 +117,9 @@ def tensor_maps(architecture: str, layers: int, native: set[str]) -> list[Tensor
         for old, new in _filled(VISION + (INTERNLM2 if internlm2 else SAME), layers)
         if new in native
     ]
-    packed: list[tuple[tuple[str, str], Packing]] = [
-        (VISION_QKV, "thirds"),
-        *([(INTERNLM2_QKV, "groups")] if internlm2 else []),
-    ]  # type: ignore[list-item]
+    packed: list[tuple[tuple[str, str], Packing]] = [(VISION_QKV, "thirds")]
+    if internlm2:
+        packed.append((INTERNLM2_QKV, "groups"))
     for rule, packing in packed:
         for old, new in _filled((rule,), layers):
             parts = tuple(new.replace("{p}", part) for part in "qkv")
