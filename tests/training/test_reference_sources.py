@@ -278,13 +278,13 @@ def test_features_are_shared_only_where_nothing_of_the_pictures_is_trained(
         ({"freeze": ["vision_tower", "projector"], "preference": TRDPO()}, False),
     ):
         _, module, data = make_run(tmp_path, tiny_folder, cached_shards / "train", **options)
-        assert module.shares_features is shared
+        assert module.models.shares_features is shared
         module.configure_model()
         calls = []
         for forward in (module.policy, module.reference):
             forward.model.model.vision_tower.register_forward_hook(lambda *_, calls=calls: calls.append(1))
         batch = data.train_dataloader().dataset[next(iter(data.train_dataloader().sampler))]
-        policy, reference = module.logps(batch)
+        policy, reference = module.models.logps(batch)
         assert len(batch.tiles) and len(calls) == (1 if shared else 2)
         if options.get("reference") is None:
             torch.testing.assert_close(policy.chosen.detach(), reference.chosen, rtol=1e-6, atol=1e-6)

@@ -8,6 +8,7 @@ The numbers are compared with TRL 0.10.1 and 1.16 in the tests; where the two di
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -21,6 +22,16 @@ class PreferenceLoss:
     """Base of all preference losses. Subclass it, write `__call__`, and name the class in a config."""
 
     needs_reference = True
+    moves_reference = False
+    """Whether `after_step` moves the reference, which checkpoints then hold as well."""
+
+    def after_step(self, step: int, move_reference: Callable[[float], None]) -> None:
+        """Called after every optimizer step of a loss whose `moves_reference` is true.
+
+        Args:
+            step: number of optimizer steps taken.
+            move_reference: sets reference = alpha * policy + (1 - alpha) * reference for an alpha.
+        """
 
     def at_start(self, beta: float) -> float | None:
         """The loss where policy and reference are the same, in closed form, for the start-up check; None where none is
@@ -271,11 +282,17 @@ class TRDPO(DPO):
         every_n_steps: optimizer steps between updates.
     """
 
+    moves_reference = True
+
     def __init__(self, alpha: float = 0.6, every_n_steps: int = 512) -> None:
         if not 0 < alpha <= 1 or every_n_steps < 1:
             raise InputError(f"TRDPO needs 0 < alpha <= 1 and every_n_steps >= 1, got {alpha} and {every_n_steps}")
         self.alpha = alpha
         self.every_n_steps = every_n_steps
+
+    def after_step(self, step: int, move_reference: Callable[[float], None]) -> None:
+        if step % self.every_n_steps == 0:
+            move_reference(self.alpha)
 
 
 class ORPO(PreferenceLoss):

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import DeepSpeedStrategy
@@ -23,9 +24,9 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.family import Part
 from mpo_lightning.models.loading import native_folder
 from mpo_lightning.models.lora import Lora
+from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.models.shared_prefix import Backend
 from mpo_lightning.objectives import (
-    TRDPO,
     LossTerms,
     MPOObjective,
     PreferenceLoss,
@@ -40,15 +41,20 @@ from mpo_lightning.runs.identity import RunIdentity
 from mpo_lightning.runs.resume import Resume
 from mpo_lightning.training.loss_limit import LossLimit, LossWatch
 from mpo_lightning.training.optimizer import make_optimizer, total_steps, warmup_cosine
-from mpo_lightning.training.policy_and_reference import PolicyAndReference, ReferenceSource
-from mpo_lightning.training.run_description import describe, describe_optimizer
+from mpo_lightning.training.policy_and_reference import (
+    ModelOptions,
+    PolicyAndReference,
+    ReferenceSource,
+    check_strategy,
+)
+from mpo_lightning.training.run_description import describe, describe_models, describe_optimizer
 from mpo_lightning.training.step_guard import StepGuard
 from mpo_lightning.training.step_metrics import NAMES, StepMeter, mean_names, pair_rows, step_means, step_sums
 
 SHIFTS: dict[str, type[RewardShift]] = {"previous_steps": PreviousSteps, "micro_batches": RunningMicroBatches}
 
 
-class MPOModule(PolicyAndReference):
+class MPOModule(L.LightningModule):
     """Trains an InternVL2 policy with MPO against a frozen reference.
 
     Args:
@@ -96,13 +102,11 @@ class MPOModule(PolicyAndReference):
         warmup_ratio: float = 0.05,
         loss_limit: LossLimit = LossLimit(),  # noqa: B008 (frozen)
     ) -> None:
-        objective = MPOObjective(preference, weights, beta, generation_mean)
-        super().__init__(
+        super().__init__()
+        options = ModelOptions(
             policy,
             reference,
             reference_source,
-            objective.needs_reference,
-            isinstance(preference, TRDPO) and weights.preference > 0,
             freeze,
             drop_path,
             lora,
@@ -110,18 +114,16 @@ class MPOModule(PolicyAndReference):
             attention,
             keep_logits_gib,
         )
-        self.objective = objective
+        self.objective = objective = MPOObjective(preference, weights, beta, generation_mean)
+        moves = objective.preference.moves_reference and weights.preference > 0
+        self.models = PolicyAndReference(options, objective.needs_reference, moves)
+        self.policy: PairForward | None = None
+        self.reference: PairForward | None = None
         self.shift = SHIFTS[reward_shift]()
-        folders = {"model.policy": policy} | (
-            {"model.reference": reference or policy} if objective.needs_reference else {}
-        )
-        kept = {
-            "model.drop_path": drop_path,
-            "model.freeze": sorted(freeze),
-            "model.lora": asdict(lora) if lora else None,
-        }
-        options = describe(objective, reward_shift) | kept | describe_optimizer(optimizer)
-        self._resume = Resume(RunIdentity(options, folders, native_folder))
+        folders = {"model.policy": policy}
+        folders |= {"model.reference": options.reference_folder} if objective.needs_reference else {}
+        described = describe(objective, reward_shift) | describe_models(options) | describe_optimizer(optimizer)
+        self._resume = Resume(RunIdentity(described, folders, native_folder))
         self.make_optimizer = optimizer
         self.warmup_ratio = warmup_ratio
         if not 0 <= warmup_ratio <= 1:
@@ -132,6 +134,25 @@ class MPOModule(PolicyAndReference):
         self._gradient_scale = 1.0
         self._shift_before_step: dict[str, float | int] | None = None
         self._evaluation_sums: Tensor | None = None
+
+    # -- models
+
+    def setup(self, stage: str) -> None:
+        """Raises InputError for a device without float64, and for a strategy that is not supported."""
+        check_strategy(self.trainer)
+
+    def configure_model(self) -> None:
+        """Loads both models, once."""
+        if self.policy is None:
+            self.models.load(self._trainer)
+            self.policy, self.reference = self.models.policy, self.models.reference
+            self.train(self.training)
+
+    def train(self, mode: bool = True) -> "MPOModule":
+        """The policy's trained parts follow `mode`; its frozen parts and the reference stay in eval."""
+        super().train(mode)
+        self.models.keep_frozen_in_eval()
+        return self
 
     def on_train_start(self) -> None:
         self.train()
@@ -155,7 +176,7 @@ class MPOModule(PolicyAndReference):
 
     def losses(self, batch: PairBatch, training: bool) -> tuple[LossTerms, SequenceLogps]:
         """The loss terms of the batch's real pairs, and their log-probs under the policy."""
-        policy, reference = self.logps(batch)
+        policy, reference = self.models.logps(batch)
         delta = 0.0
         if reference is not None:
             rewards = self.objective.rewards(policy, reference)
@@ -177,7 +198,7 @@ class MPOModule(PolicyAndReference):
     def _finish_step(self, planned_pairs: int) -> None:
         self._shift_before_step = None
         # delta as the step's loss used it: `micro_batches` has taken the step in by now, `previous_steps` has not.
-        delta = {"delta": self.shift.mean} if self.needs_reference else {}
+        delta = {"delta": self.shift.mean} if self.objective.needs_reference else {}
         sums, counts = self._meter.finish(self._reduce_sum)
         totals = dict(zip(NAMES, sums.tolist(), strict=True))
         if totals["set_aside"]:
@@ -186,7 +207,7 @@ class MPOModule(PolicyAndReference):
         if totals["pairs"]:
             self._stop_if_exploded(totals["loss"] / totals["pairs"])
         self._gradient_scale = planned_pairs / totals["pairs"] if totals["pairs"] else 0.0
-        if self.needs_reference:
+        if self.objective.needs_reference:
             self.shift.after_step(totals["rewards_chosen"] + totals["rewards_rejected"], 2 * int(totals["pairs"]))
         means = step_means(sums, mean_names(self.objective))
         shown = {name: means.pop(name) for name in ("loss", "margin", "accuracy") if name in means}
@@ -276,7 +297,7 @@ class MPOModule(PolicyAndReference):
         }
         if means["set_aside"]:
             self._stop_at_bad_records()
-        if self.needs_reference:
+        if self.objective.needs_reference:
             means["delta"] = self.shift.mean
         # Already reduced over ranks, so that ranks with fewer pairs do not weigh more.
         self.log_dict(
@@ -302,16 +323,34 @@ class MPOModule(PolicyAndReference):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        rule = self.objective.preference
-        if self.reference_moves and isinstance(rule, TRDPO) and (self.global_step + 1) % rule.every_n_steps == 0:
-            self.move_reference(rule.alpha)
+        if self.models.reference_moves:
+            self.objective.preference.after_step(self.global_step + 1, self.models.move_reference)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """The policy; the reference only if it moves, since otherwise its folder has it."""
+        state = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in state.items() if self.models.is_saved(name)}
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Loads a checkpoint of `state_dict`; everything but an unmoving reference must be in it, and nothing else."""
+        self.models.check_saved(state_dict)
+        result = super().load_state_dict(state_dict, strict=False, assign=assign)
+        missing = list(filter(self.models.is_saved, result.missing_keys))
+        if strict and (missing or result.unexpected_keys):
+            name = (missing + list(result.unexpected_keys))[0]
+            raise InputError(
+                f"the checkpoint does not fit this model: {name} is {'missing' if missing else 'unknown'}; was it made "
+                "with another one?"
+            )
+        return result
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # In the middle of a step: as it was before, since a resumed run computes the step again.
         checkpoint["reward_shift"] = self._shift_before_step or self.shift.state_dict()
         checkpoint["loss_watch"] = self._loss_watch.state_dict()
         # For `mpo model export`.
-        checkpoint["policy"] = {"folder": self.policy_folder, "lora": asdict(self.lora) if self.lora else None}
+        lora = self.models.options.lora
+        checkpoint["policy"] = {"folder": self.models.options.policy, "lora": asdict(lora) if lora else None}
         self._resume.save(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 A checkpoint keeps it, and a resumed run is compared with it.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
 
 from mpo_lightning.objectives import MPOObjective
+from mpo_lightning.training.policy_and_reference import ModelOptions
 
 
 def describe(objective: MPOObjective, reward_shift: str) -> dict[str, Any]:
@@ -31,6 +33,15 @@ def describe(objective: MPOObjective, reward_shift: str) -> dict[str, Any]:
         }
         | options
     )
+
+
+def describe_models(options: ModelOptions) -> dict[str, Any]:
+    """What decides which weights are trained, and how they compute, in plain values."""
+    return {
+        "model.drop_path": options.drop_path,
+        "model.freeze": sorted(options.freeze),
+        "model.lora": asdict(options.lora) if options.lora else None,
+    }
 
 
 FREE = ("lr", "foreach", "fused", "capturable", "differentiable")

@@ -77,7 +77,7 @@ class Alarms(L.Callback):
             return
         assert isinstance(pl_module, MPOModule)
         tokens = max(1.0, float(logged["train/tokens_chosen"]))
-        if pl_module.needs_reference:
+        if pl_module.objective.needs_reference:
             than = "under the reference"
             self.falls.append(-float(logged["train/rewards_chosen"]) / pl_module.objective.beta / tokens)
         else:

@@ -41,13 +41,14 @@ class ExportPolicy(L.Callback):
         # Only rank 0 gets them where they are sharded.
         if trainer.is_global_zero:
             adapters = weights
-            if pl_module.lora:
+            options = pl_module.models.options
+            if options.lora:
                 weights = merged_weights(pl_module.policy.model, weights)
             with whole_folder(output, replace=True) as partial:
                 save_folder(pl_module.policy.model, datamodule.processor, partial, state_dict=weights)
                 (partial / "README.md").write_text(model_card(trainer, pl_module, datamodule), encoding="utf-8")
-                if pl_module.lora:
-                    save_adapter(pl_module.lora, adapters, pl_module.policy_folder, partial / "adapter")
+                if options.lora:
+                    save_adapter(options.lora, adapters, options.policy, partial / "adapter")
             rank_zero_info(f"exported the policy to {output}")
 
 
@@ -63,21 +64,21 @@ def model_card(trainer: L.Trainer, module: MPOModule, datamodule: MMPRDataModule
     data = {name: folder for name, folder in datamodule.folders.items() if folder and name != "test"}
     group = trainer.optimizers[0].param_groups[0]
     assert module.policy is not None
-    family = module.policy.family
+    family, models = module.policy.family, module.models.options
     return f"""---
 library_name: transformers
 pipeline_tag: image-text-to-text
 tags: [mpo, preference-optimization, {family.name.lower()}]
 ---
 
-# {Path(module.policy_folder).name}, tuned with MPO
+# {Path(models.policy).name}, tuned with MPO
 
 Trained with Mixed Preference Optimization (Wang et al. 2024, arXiv 2411.10442) by mpo-lightning {__version__}.
 
 | | |
 | --- | --- |
-| policy | {module.policy_folder} |
-| reference | {f"{module.reference_folder} ({module.reference_source})" if objective.needs_reference else "none"} |
+| policy | {models.policy} |
+| reference | {f"{models.reference_folder} ({models.reference_source})" if objective.needs_reference else "none"} |
 | data | {", ".join(f"{name}: {folder}" for name, folder in data.items())} |
 | preference loss | {type(objective.preference).__name__}, weight {weights.preference:g} |
 | quality loss | BCO, weight {weights.quality:g}, delta {module.shift.mean:.4f} at the end |
@@ -85,7 +86,7 @@ Trained with Mixed Preference Optimization (Wang et al. 2024, arXiv 2411.10442) 
 | beta | {objective.beta:g} |
 | training | {trainer.global_step} steps of {datamodule.global_batch_size} pairs, {trainer.current_epoch} epochs, seed {datamodule.seed} |
 | optimizer | {type(trainer.optimizers[0]).__name__}, learning rate {group.get("initial_lr", 0):g}, weight decay {group.get("weight_decay", 0):g} |
-| trained parts | {"adapters of rank " + str(module.lora.rank) + ", merged" if module.lora else "all but " + ", ".join(module.frozen_parts) if module.frozen_parts else "all"} |
+| trained parts | {"adapters of rank " + str(models.lora.rank) + ", merged" if models.lora else "all but " + ", ".join(models.frozen_parts) if models.frozen_parts else "all"} |
 | precision | {trainer.precision} |
 
 Last logged values:

@@ -37,9 +37,10 @@ class StartupCheck(L.Callback):
         if trainer.fit_loop.epoch_loop.total_batch_idx > 0 or trainer.ckpt_path is not None:
             return
         assert isinstance(pl_module, MPOModule) and isinstance(batch, PairBatch)
+        models = pl_module.models.options
         if not pl_module.objective.needs_reference:
             rank_zero_info("start-up check: skipped, the objective has no reference to compare with")
-        elif Path(pl_module.reference_folder).resolve() != Path(pl_module.policy_folder).resolve():
+        elif Path(models.reference_folder).resolve() != Path(models.policy).resolve():
             rank_zero_info("start-up check: skipped, policy and reference are different folders")
         else:
             self._check_every_rank(trainer, pl_module, batch)
@@ -66,7 +67,7 @@ class StartupCheck(L.Callback):
         module.eval()
         try:
             with trainer.precision_plugin.forward_context():
-                policy, reference = module.logps(batch)
+                policy, reference = module.models.logps(batch)
         finally:
             module.train()
         assert reference is not None
