@@ -8,8 +8,6 @@ PIP    ?= $(VENV)/bin/pip
 TORCH_INDEX ?=
 TORCH  ?= $(shell grep '^torch==' constraints.txt)
 BIN    := $(VENV)/bin
-override RUN := runs/quickstart
-CONFIGS := --config configs/base.yaml --config configs/recipe/mpo.yaml --config configs/recipe/quickstart.yaml
 
 # Idle threads sleep instead of spinning: beside other work a run that spins takes many times as long.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -26,20 +24,8 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	touch $@
 
 quickstart: setup
-	rm -rf $(RUN)
-	$(BIN)/mpo data shard --meta examples/mmpr_sample/meta.json --output $(RUN)/shards --validation 0.125 --shard_megabytes 0.3
-	$(BIN)/mpo data show $(RUN)/shards/train --output $(RUN)/pairs.html
-	$(BIN)/mpo model tiny --output $(RUN)/model
-	$(BIN)/mpo fit $(CONFIGS)
-	@echo
-	@echo "What to do next:"
-	@echo "  look at the pairs      open $(RUN)/pairs.html"
-	@echo "  look at the curves     open $(RUN)/version_0/curves.png"
-	@echo "  score unseen pairs     $(BIN)/mpo test $(CONFIGS) --ckpt_path $(RUN)/version_0/checkpoints/last.ckpt"
-	@echo "  go on where it ended   add: --trainer.max_epochs 16 --ckpt_path last"
-	@echo "  another loss           add: --config configs/recipe/ablation/orpo.yaml"
-	@echo "  your own pairs         $(BIN)/mpo data shard --meta META --output SHARDS --validation 0.01"
-	@echo "  the paper's recipe     $(BIN)/mpo fit --config configs/base.yaml --config configs/recipe/mpo.yaml --model.policy MODEL --data.train SHARDS/train"
+	rm -rf runs/quickstart
+	$(BIN)/mpo quickstart
 
 # In three processes, each with whole files, the longest first: one of two cores would often wait.
 test: setup

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
 from mpo_lightning.answers import Kind, Question, check  # noqa: E402
-from mpo_lightning.evals.registry import BENCHMARKS  # noqa: E402
+from mpo_lightning.evals.registry import all_benchmarks  # noqa: E402
 
 Checker = Callable[[str, Question], bool]
 KINDS = {"text": Kind.CHOICE, "integer": Kind.INTEGER, "float": Kind.FLOAT, "list": Kind.LIST}
@@ -131,7 +131,7 @@ def equality(rows: list[dict[str, Any]], rule: Callable[[dict[str, Any]], bool])
 
 def our_equality(row: dict[str, Any]) -> bool:
     """As `mpo eval score --benchmark equivalence` decides."""
-    return BENCHMARKS["equivalence"].score(row, row["prediction"], "robust").verdict.correct is True
+    return all_benchmarks()["equivalence"].score(row, row["prediction"], "robust").verdict.correct is True
 
 
 def math_verify_rule() -> Checker | None:

@@ -24,7 +24,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from mpo_lightning.prefs.pair import PairOptions, make_pairs  # noqa: E402
+from mpo_lightning.prefs.options import PairingRules  # noqa: E402
+from mpo_lightning.prefs.pair import make_pairs  # noqa: E402
 
 WORDS = [
     "the",
@@ -107,7 +108,7 @@ def measured(folder: Path, count: int, options: argparse.Namespace) -> dict[str,
     write_responses(path, count, options.samples)
     output = folder / "out"
     begun, worked = time.perf_counter(), processor_seconds()
-    counts = make_pairs(path, output, PairOptions(), options.workers)
+    counts = make_pairs(path, output, PairingRules(), options.workers)
     seconds = time.perf_counter() - begun
     while multiprocessing.active_children():  # what they used is known when they have ended
         time.sleep(0.05)

@@ -42,12 +42,14 @@ sys.path.insert(0, str(ROOT / "src"))
 from mpo_lightning.data.prompts import QuestionFile, Repeated  # noqa: E402
 from mpo_lightning.inference.embedded import EmbeddedEngine  # noqa: E402
 from mpo_lightning.inference.engine import Work  # noqa: E402
+from mpo_lightning.inference.options import EngineOptions, TrainerOptions  # noqa: E402
+from mpo_lightning.models.draws import Draws, forbidden_ids  # noqa: E402
 from mpo_lightning.models.export import save_folder  # noqa: E402
 from mpo_lightning.models.family import Processor  # noqa: E402
 from mpo_lightning.models.generation import EncodedPrompt, generate, pad_prompts  # noqa: E402
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures, normalize_tiles  # noqa: E402
 from mpo_lightning.models.internvl.tiny import tiny_model  # noqa: E402
-from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids  # noqa: E402
+from mpo_lightning.models.sampling import Sampling  # noqa: E402
 
 TILES = 5  # a grid of four and the thumbnail
 
@@ -119,9 +121,11 @@ def engine_rate(
             for number in range(prompts)
         ]
         questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        trainer = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
+        trainer = TrainerOptions("cpu", "1")
         engine = EmbeddedEngine(
-            str(folder), TILES - 1, batch_size=options.prompts * options.samples, num_workers=0, trainer=trainer
+            str(folder),
+            EngineOptions(max_tiles=TILES - 1, batch_size=options.prompts * options.samples, num_workers=0),
+            trainer,
         )
         work = Work(Repeated(QuestionFile(questions), options.samples), "benchmark", options.tokens, Sampling())
         spent = seconds(lambda: engine.answer(work, output))

@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
 from mpo_lightning.evals.files import read_rows  # noqa: E402
-from mpo_lightning.prefs.pair import Counts, PairOptions, make_pairs  # noqa: E402
+from mpo_lightning.prefs.options import PairingRules  # noqa: E402
+from mpo_lightning.prefs.pair import Counts, make_pairs  # noqa: E402
 from mpo_lightning.prefs.verify import CONFIDENT  # noqa: E402
 
 NAMES = ("mathvista", "m3cot", "mathvision")
@@ -72,7 +73,7 @@ def measured(rows: list[dict[str, Any]], confident: float) -> Counts:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "responses.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        (counts,) = make_pairs(path, Path(folder) / "pairs", PairOptions(confident=confident), 1).values()
+        (counts,) = make_pairs(path, Path(folder) / "pairs", PairingRules(confidence=confident), 1).values()
     return counts
 
 

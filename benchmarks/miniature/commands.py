@@ -21,7 +21,7 @@ from tqdm import tqdm
 SERVER = multiprocessing.get_context("forkserver")
 PRELOADED = [
     "mpo_lightning.commands.fit",
-    "mpo_lightning.commands",
+    "mpo_lightning.commands.run",
     "mpo_lightning.evals.registry",
     "mpo_lightning.inference.predict",
 ]

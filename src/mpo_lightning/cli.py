@@ -1,8 +1,6 @@
-"""The command `mpo`: routes a verb to Lightning or to a plain function.
+"""The command `mpo`: routes a verb of `commands.verbs` to its function.
 
-Nothing heavy is imported here, so that `mpo --help` answers at once. `fit`, `validate` and `test` are LightningCLI;
-every other verb is a function of `commands`, whose arguments and help jsonargparse reads off its signature and
-docstring.
+Nothing heavy is imported here, so that `mpo --help` answers at once.
 """
 
 import importlib
@@ -13,73 +11,25 @@ from pathlib import Path
 
 from mpo_lightning import __version__
 from mpo_lightning.commands.imports import load
+from mpo_lightning.commands.verbs import GROUPS, VERBS, help_lines, verbs_of
 from mpo_lightning.errors import InputError, LostRank
 
-TRAINER_VERBS = {
-    "fit": "train a policy with MPO: --config overlays, on one device or many",
-    "validate": "the losses, rewards and accuracy of a checkpoint on the validation shards",
-    "test": "the same on the test shards, and each pair's log-probs and rewards as JSON lines",
-}
-VERBS = {
-    "launch": "print the sbatch or torchrun script that starts mpo fit on many machines",
-    "predict": "a model's answers to a questions file or a shard set, as JSON lines",
-}
-GROUPS = {
-    "data": {
-        "shard": "MMPR annotations -> checked WebDataset shards",
-        "check": "read every record of a shard folder and say what is wrong",
-        "show": "an HTML page of pairs: pictures, tiles, answers, their difference",
-        "index": "index a folder of WebDataset shards made elsewhere",
-        "import": "pairs with the columns of TRL, ms-swift or RLAIF-V -> MMPR annotations",
-        "reference": "compute reference log-probs once, for training without a reference model",
-    },
-    "prefs": {
-        "build": "from questions to shards of pairs: all of what follows, and a data card",
-        "sample": "draw several responses to each question, from a model here or on a server",
-        "pair": "verify responses and pair right ones with wrong ones",
-        "dropout-ntp": (
-            "pairs for questions without a checkable answer: half of a response, the rest written without the picture"
-        ),
-        "fingerprint": "a benchmark's problems, so that training data can be kept free of them",
-    },
-    "eval": {
-        "run": "ask a model a benchmark's questions and score its responses",
-        "score": "score responses that are there, by our rules or the benchmark's own",
-        "compare": "runs side by side, with intervals, paired tests and a picture",
-    },
-    "model": {
-        "convert": "a checkpoint from the original OpenGVLab layout to transformers', or back",
-        "chat": "one answer to a question about pictures, as it comes",
-        "export": "a training checkpoint's policy as a folder that plain transformers loads",
-        "merge": "add a LoRA adapter to its model",
-        "plan": "memory of a training step on each device",
-        "tiny": "write a tiny InternVL2 with random weights, for trying things out",
-    },
-}
+HELP = ("-h", "--help")
 
 
 def help_text() -> str:
-    """What `mpo --help` prints: every verb in a line."""
+    """What `mpo --help` prints: one line for each verb."""
+    alone = {name: verb for name, verb in VERBS.items() if name.split()[0] not in GROUPS or name in GROUPS}
     lines = [
         "usage: mpo VERB ... | mpo VERB --help",
         "",
-        "Take an InternVL2, train it with Mixed Preference Optimization.",
+        "Train a vision-language model with Mixed Preference Optimization.",
         "",
     ]
-    lines += [
-        "train and evaluate (LightningCLI):",
-        *(f"  {verb:<14} {text}" for verb, text in TRAINER_VERBS.items()),
-        "",
-    ]
-    lines += ["more:", *(f"  {verb:<14} {text}" for verb, text in VERBS.items()), ""]
+    lines += help_lines(alone)
     for group in GROUPS:
-        lines += [f"{group}:", *group_lines(group), ""]
-    return "\n".join([*lines, "options:", "  --help         this text", "  --version      the version", ""])
-
-
-def group_lines(group: str) -> list[str]:
-    """Each verb of a group in a line."""
-    return [f"  {f'{group} {verb}':<14} {text}" for verb, text in GROUPS[group].items()]
+        lines += ["", *help_lines({name: verb for name, verb in verbs_of(group).items() if name != group})]
+    return "\n".join([*lines, "", "options:", "  --help             this text", "  --version          the version", ""])
 
 
 def main() -> None:
@@ -92,7 +42,6 @@ def main() -> None:
         importlib.import_module("mpo_lightning.runs.agreement").forget_earlier_attempts()
     code: str | int | None = 0
     try:
-        # sys.argv is left alone: Lightning's launcher starts other ranks with it.
         run(sys.argv[1:])
     except InputError as error:
         print(f"mpo: {error}", file=sys.stderr)
@@ -111,41 +60,43 @@ def main() -> None:
         code = stopped.code
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        importlib.import_module("mpo_lightning.runs.agreement").end_process(
-            code if isinstance(code, int) else int(code is not None)
-        )
+        end_process = importlib.import_module("mpo_lightning.runs.agreement").end_process
+        end_process(code if isinstance(code, int) else int(code is not None))
     raise SystemExit(code)
 
 
-def run(arguments: Sequence[str]) -> None:
+def run(words: Sequence[str]) -> None:
     """Runs one verb.
+
+    Args:
+        words: the command line behind `mpo`.
 
     Raises:
         InputError: the verb is not known, or what it was given cannot be used.
     """
-    verb = arguments[0] if arguments else "--help"
-    if verb in ("-h", "--help"):
+    first, *rest = words or HELP[-1:]
+    name = f"{first} {rest[0]}" if rest else first
+    if first in HELP:
         print(help_text())
-    elif verb == "--version":
+    elif first == "--version":
         print(f"mpo-lightning {__version__}")
-    elif verb in TRAINER_VERBS and len(arguments) == 1:
-        raise InputError(
-            f"'mpo {verb}' needs a model and shards: mpo {verb} --config configs/base.yaml --config "
-            "configs/recipe/mpo.yaml --model.policy MODEL "
-            f"--data.train SHARDS/train; 'mpo {verb} --help' explains every option"
-        )
-    elif verb in TRAINER_VERBS:
-        load("mpo_lightning.commands.fit").run()
-    elif verb in GROUPS and (len(arguments) == 1 or arguments[1] in ("-h", "--help")):
-        print("\n".join([f"usage: mpo {verb} VERB ... | mpo {verb} VERB --help", "", *group_lines(verb)]))
-    elif verb in GROUPS and arguments[1] not in GROUPS[verb]:
-        raise InputError(f"unknown verb '{verb} {arguments[1]}'; 'mpo {verb} --help' lists them")
-    elif verb in GROUPS:
-        load("mpo_lightning.commands").run(f"{verb} {arguments[1]}", arguments[2:])
-    elif verb == "launch":
-        # Not parsed by jsonargparse: most of its options are those of fit.
-        importlib.import_module("mpo_lightning.commands.launch").launch(arguments[1:])
-    elif verb in VERBS:
-        load("mpo_lightning.commands").run(verb, arguments[1:])
+    elif name in VERBS and name != first:
+        _call(name, rest[1:])
+    elif first in VERBS:
+        _call(first, rest)
+    elif first in GROUPS and (not rest or rest[0] in HELP):
+        print("\n".join([f"usage: mpo {first} VERB ... | mpo {first} VERB --help", "", *help_lines(verbs_of(first))]))
+    elif first in GROUPS:
+        raise InputError(f"unknown verb '{name}'; 'mpo {first} --help' lists them")
     else:
-        raise InputError(f"unknown verb '{verb}'; 'mpo --help' lists them all")
+        raise InputError(f"unknown verb '{first}'; 'mpo --help' lists them all")
+
+
+def _call(name: str, words: Sequence[str]) -> None:
+    verb = VERBS[name]
+    if not verb.words:
+        load("mpo_lightning.commands.run").run(name, words)
+        return
+    if verb.loads:
+        load(verb.loads)
+    verb.function()([name, *words])

@@ -8,6 +8,7 @@ import pytest
 
 from mpo_lightning.commands.eval import score
 from mpo_lightning.errors import InputError
+from mpo_lightning.evals.options import JudgeOptions
 from support.judge_server import chat_server
 
 ROWS = [
@@ -36,7 +37,7 @@ def test_a_server_judges_and_its_replies_are_kept_and_replayed(
         url,
         requests,
     ):
-        score("mmvet", str(responses), str(out), judge_url=url, judge_model="small-judge", judge_runs=2)
+        score("mmvet", str(responses), str(out), judge=JudgeOptions(url=url, model="small-judge", runs=2))
     assert (
         len(requests) == 4
         and {request["model"] for request in requests} == {"small-judge"}
@@ -65,13 +66,11 @@ def test_a_server_judges_and_its_replies_are_kept_and_replayed(
         "mmvet",
         str(responses),
         str(out),
-        judge_model="small-judge",
-        judge_replay=str(tmp_path / "scores.judge.jsonl"),
-        judge_runs=2,
+        judge=JudgeOptions(model="small-judge", replay=str(tmp_path / "scores.judge.jsonl"), runs=2),
     )
     assert out.read_bytes() == before
     with pytest.raises(InputError, match="holds no reply to one of the requests"):
-        score("mmvet", str(responses), str(out), judge_replay=str(tmp_path / "scores.judge.jsonl"))
+        score("mmvet", str(responses), str(out), judge=JudgeOptions(replay=str(tmp_path / "scores.judge.jsonl")))
 
 
 def test_a_reply_that_cannot_be_read_is_asked_for_again_warmer_and_then_counts_nothing(
@@ -86,7 +85,7 @@ def test_a_reply_that_cannot_be_read_is_asked_for_again_warmer_and_then_counts_n
         )
 
     with chat_server(answer) as (url, requests):
-        score("mmvet", str(responses), str(tmp_path / "scores.jsonl"), judge_url=url, judge_at_once=1)
+        score("mmvet", str(responses), str(tmp_path / "scores.jsonl"), judge=JudgeOptions(url=url, at_once=1))
     assert [row["points"] for row in decisions(tmp_path / "scores.jsonl")] == [[0.0], [0.7]]
     first = [request for request in requests if "x is 1" in request["messages"][0]["content"]]
     assert [request["temperature"] for request in first] == [0.0, 0.0, 0.5, 1.0, 1.5]
@@ -102,13 +101,13 @@ def test_a_run_that_stopped_goes_on_where_it_was(responses: Path, tmp_path: Path
         chat_server(lambda request: 400 if "blue" in request["messages"][0]["content"] else "1.0") as (url, _),
         pytest.raises(InputError, match=r"does not answer .* replies so far are kept"),
     ):
-        score("mmvet", str(responses), str(tmp_path / "scores.jsonl"), judge_url=url, judge_at_once=1)
+        score("mmvet", str(responses), str(tmp_path / "scores.jsonl"), judge=JudgeOptions(url=url, at_once=1))
     kept = tmp_path / "scores.judge.jsonl"
     assert len(kept.read_text().splitlines()) == 1
     with kept.open("a") as file:
         file.write('{"request": "cut o')
     with chat_server(lambda request: "0.2") as (url, requests):
-        score("mmvet", str(responses), str(tmp_path / "scores.jsonl"), judge_url=url)
+        score("mmvet", str(responses), str(tmp_path / "scores.jsonl"), judge=JudgeOptions(url=url))
     assert len(requests) == 1
     assert [row["points"] for row in decisions(tmp_path / "scores.jsonl")] == [[1.0], [0.2]]
     assert all("reply" in json.loads(line) for line in kept.read_text().splitlines())
@@ -125,7 +124,8 @@ def test_llava_bench_and_mmhal_are_judged_too(tmp_path: Path) -> None:
     }
     (tmp_path / "bench.jsonl").write_text(json.dumps(bench) + "\n")
     with chat_server(lambda request: "8 2\nThe second is wrong.") as (url, requests):
-        score("llava_bench", str(tmp_path / "bench.jsonl"), str(tmp_path / "bench_scores.jsonl"), judge_url=url)
+        judge = JudgeOptions(url=url)
+        score("llava_bench", str(tmp_path / "bench.jsonl"), str(tmp_path / "bench_scores.jsonl"), judge=judge)
     content = requests[0]["messages"][1]["content"]
     order = [
         content.index(part)
@@ -149,7 +149,7 @@ def test_llava_bench_and_mmhal_are_judged_too(tmp_path: Path) -> None:
     }
     (tmp_path / "hal.jsonl").write_text(json.dumps(hal) + "\n")
     with chat_server(lambda request: "There are two. Rating: 2") as (url, requests):
-        score("mmhal", str(tmp_path / "hal.jsonl"), str(tmp_path / "hal_scores.jsonl"), judge_url=url)
+        score("mmhal", str(tmp_path / "hal.jsonl"), str(tmp_path / "hal_scores.jsonl"), judge=JudgeOptions(url=url))
     assert "### LMM Response to Evaluate\nThree" in requests[0]["messages"][0]["content"]
     assert json.loads((tmp_path / "hal_scores.table.json").read_text())["score"] == 2.0
 
@@ -157,18 +157,18 @@ def test_llava_bench_and_mmhal_are_judged_too(tmp_path: Path) -> None:
 def test_what_is_missing_is_said(responses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = str(tmp_path / "out.jsonl")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(InputError, match=r"has no judge's reply .* give --judge_url"):
+    with pytest.raises(InputError, match=r"has no judge's reply .* give --judge.url"):
         score("mmvet", str(responses), out)
     with pytest.raises(InputError, match="OPENAI_API_KEY is not set"):
-        score("mmvet", str(responses), out, judge_url="openai")
+        score("mmvet", str(responses), out, judge=JudgeOptions(url="openai"))
     with pytest.raises(InputError, match="there is no file of a judge's replies"):
-        score("mmvet", str(responses), out, judge_replay=str(tmp_path / "none.jsonl"))
+        score("mmvet", str(responses), out, judge=JudgeOptions(replay=str(tmp_path / "none.jsonl")))
     (tmp_path / "bad.jsonl").write_text("nonsense\n{}\n")
     with pytest.raises(InputError, match=r"bad\.jsonl:1: is no line of a judge's replies"):
-        score("mmvet", str(responses), out, judge_replay=str(tmp_path / "bad.jsonl"))
+        score("mmvet", str(responses), out, judge=JudgeOptions(replay=str(tmp_path / "bad.jsonl")))
     with pytest.raises(InputError, match="pope needs no judge with robust rules"):
         (tmp_path / "pope.jsonl").write_text('{"id": 1, "label": "yes", "response": "yes"}\n')
-        score("pope", str(tmp_path / "pope.jsonl"), out, judge_url="http://localhost:1/v1")
+        score("pope", str(tmp_path / "pope.jsonl"), out, judge=JudgeOptions(url="http://localhost:1/v1"))
 
 
 def test_official_mathvista_may_ask_for_the_short_answer(tmp_path: Path) -> None:
@@ -181,7 +181,8 @@ def test_official_mathvista_may_ask_for_the_short_answer(tmp_path: Path) -> None
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     replies = iter(["", " 7\n"])
     with chat_server(lambda request: next(replies)) as (url, requests):
-        score("mathvista", str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"), mode="official", judge_url=url)
+        judge = JudgeOptions(url=url)
+        score("mathvista", str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"), mode="official", judge=judge)
     assert len(requests) == 2 and requests[0]["messages"][0]["content"].endswith(
         "\n\nHow many?\n\nI count seven of them.\n\nExtracted answer: "
     )
@@ -195,10 +196,10 @@ def test_official_mathvista_may_ask_for_the_short_answer(tmp_path: Path) -> None
 def test_a_reply_that_nobody_can_read_is_asked_for_again_by_the_next_run(responses: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores.jsonl"
     with chat_server(lambda _: "no idea") as (url, requests):
-        score("mmvet", str(responses), str(out), judge_url=url, judge_model="j")
+        score("mmvet", str(responses), str(out), judge=JudgeOptions(url=url, model="j"))
         assert len(requests) == 10 and [row["points"] for row in decisions(out)] == [[0.0], [0.0]]
     with chat_server(lambda _: "1.0") as (url, requests):
-        score("mmvet", str(responses), str(out), judge_url=url, judge_model="j")
+        score("mmvet", str(responses), str(out), judge=JudgeOptions(url=url, model="j"))
         assert len(requests) == 2 and [row["points"] for row in decisions(out)] == [[1.0], [1.0]]
 
 
@@ -207,4 +208,4 @@ def test_a_page_that_is_no_json_is_one_sentence(responses: Path, tmp_path: Path)
         chat_server(lambda _: 400) as (url, _),
         pytest.raises(InputError, match="does not answer"),
     ):
-        score("mmvet", str(responses), str(tmp_path / "scores.jsonl"), judge_url=url, judge_model="j")
+        score("mmvet", str(responses), str(tmp_path / "scores.jsonl"), judge=JudgeOptions(url=url, model="j"))

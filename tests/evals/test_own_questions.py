@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mpo_lightning.errors import InputError
-from mpo_lightning.evals.benchmarks.questions import QUESTIONS, load, question, score, table
+from mpo_lightning.evals.benchmarks.questions import BENCHMARK, load, question, score, table
 
 
 def test_a_direct_question_asks_for_a_short_answer_once_and_one_with_reasoning_not_at_all() -> None:
@@ -44,4 +44,4 @@ def test_answers_are_judged_by_their_kind(tmp_path: Path) -> None:
 
 def test_there_is_no_official_rule() -> None:
     with pytest.raises(InputError, match="no official rule"):
-        QUESTIONS.score({"question": "How many?", "answer": "6"}, "6", "official")
+        BENCHMARK.score({"question": "How many?", "answer": "6"}, "6", "official")

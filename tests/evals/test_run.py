@@ -19,16 +19,17 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.evals.callback import EvaluateBenchmark
 from mpo_lightning.evals.compare import read_run
 from support.judge_server import chat_server
+from support.options import nested
 from support.processes import bytes_below
 from support.runs import logged, make_run
 
 OPTIONS: dict[str, Any] = {
-    "dtype": "float32",
-    "accelerator": "cpu",
-    "devices": "1",
-    "num_workers": 0,
+    "engine.dtype": "float32",
+    "trainer.accelerator": "cpu",
+    "trainer.devices": "1",
+    "engine.num_workers": 0,
     "max_new_tokens": 8,
-    "max_tiles": 1,
+    "engine.max_tiles": 1,
 }
 
 
@@ -76,11 +77,11 @@ def command(model: Path, data: Path, output: Path, *more: str) -> list[str]:
         str(data),
         "--output",
         str(output),
-        "--accelerator=cpu",
-        "--num_workers=0",
+        "--trainer.accelerator=cpu",
+        "--engine.num_workers=0",
         "--max_new_tokens=8",
-        "--max_tiles=1",
-        "--batch_size=2",
+        "--engine.max_tiles=1",
+        "--engine.batch_size=2",
         *more,
     ]
 
@@ -88,7 +89,7 @@ def command(model: Path, data: Path, output: Path, *more: str) -> list[str]:
 def test_responses_are_the_models_and_are_scored(
     mathvista: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    run(str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / "run"), cot=True, **OPTIONS)
+    run(str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / "run"), cot=True, **nested(run, OPTIONS))
     rows = rows_of(tmp_path / "run/responses.jsonl")
     questions = tmp_path / "questions.jsonl"
     prompt = ('Your task is to answer the question below. Give step by step reasoning before you answer, and when '
@@ -99,7 +100,13 @@ def test_responses_are_the_models_and_are_scored(
     )
     asked = [{"question": prompt + hint + row["question"], "image": row["image"]} for row in rows]
     questions.write_text("".join(json.dumps(row) + "\n" for row in asked))
-    predict(str(tiny_folder), str(tmp_path / "predicted"), questions=str(questions), images=str(mathvista), **OPTIONS)
+    predict(
+        str(tiny_folder),
+        str(tmp_path / "predicted"),
+        questions=str(questions),
+        images=str(mathvista),
+        **nested(predict, OPTIONS),
+    )
     assert [row["response"] for row in rows] == [row["response"] for row in rows_of(tmp_path / "predicted")]
     assert (
         [row["pid"] for row in rows]
@@ -114,9 +121,9 @@ def test_responses_are_the_models_and_are_scored(
 def test_samples_depend_on_their_problem_and_number_alone(mathvista: Path, tiny_folder: Path, tmp_path: Path) -> None:
     """Whatever the batch and the number of processes; another seed draws others."""
     for name, options in {
-        "ones": {"batch_size": 1},
-        "many": {"batch_size": 5},
-        "other": {"batch_size": 5, "seed": 1},
+        "ones": {"engine.batch_size": 1},
+        "many": {"engine.batch_size": 5},
+        "other": {"engine.batch_size": 5, "sampling.seed": 1},
     }.items():
         run(
             str(tiny_folder),
@@ -125,10 +132,10 @@ def test_samples_depend_on_their_problem_and_number_alone(mathvista: Path, tiny_
             str(tmp_path / name),
             samples=2,
             limit=3,
-            **(OPTIONS | options),
+            **nested(run, OPTIONS | options),
         )
     done = subprocess.run(
-        command(tiny_folder, mathvista, tmp_path / "two", "--devices=2", "--samples=2", "--limit=3"),
+        command(tiny_folder, mathvista, tmp_path / "two", "--trainer.devices=2", "--samples=2", "--limit=3"),
         capture_output=True,
         text=True,
         timeout=240,
@@ -145,8 +152,15 @@ def test_samples_depend_on_their_problem_and_number_alone(mathvista: Path, tiny_
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_the_same(mathvista: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    run(str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / "whole"), samples=8, batch_size=2, **OPTIONS)
-    again = command(tiny_folder, mathvista, tmp_path / "run", "--devices=1", "--samples=8")
+    run(
+        str(tiny_folder),
+        "mathvista",
+        str(mathvista),
+        str(tmp_path / "whole"),
+        samples=8,
+        **nested(run, OPTIONS | {"engine.batch_size": 2}),
+    )
+    again = command(tiny_folder, mathvista, tmp_path / "run", "--trainer.devices=1", "--samples=8")
     process = subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     parts, deadline = tmp_path / "run/responses.jsonl.parts", time.monotonic() + 120
     while time.monotonic() < deadline and bytes_below(parts, "part-*") < 500:
@@ -162,13 +176,13 @@ def test_a_killed_run_goes_on_and_ends_the_same(mathvista: Path, tiny_folder: Pa
 
 def test_a_folder_keeps_one_run(mathvista: Path, tiny_folder: Path, tmp_path: Path) -> None:
     arguments = (str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / "run"))
-    run(*arguments, limit=2, **OPTIONS)
+    run(*arguments, limit=2, **nested(run, OPTIONS))
     before = (tmp_path / "run/responses.jsonl").stat().st_mtime_ns
-    run(*arguments, limit=2, mode="official", **OPTIONS)
+    run(*arguments, limit=2, mode="official", **nested(run, OPTIONS))
     assert (tmp_path / "run/responses.jsonl").stat().st_mtime_ns == before
     assert json.loads((tmp_path / "run/scores.table.json").read_text())["mode"] == "official"
     with pytest.raises(InputError, match=r"holds a run with .* choose another --output"):
-        run(*arguments, limit=3, **OPTIONS)
+        run(*arguments, limit=3, **nested(run, OPTIONS))
 
 
 def test_a_picture_that_is_missing_is_a_line_that_says_so(
@@ -177,7 +191,7 @@ def test_a_picture_that_is_missing_is_a_line_that_says_so(
     copy = tmp_path / "data"
     shutil.copytree(mathvista, copy)
     next((copy / "images").glob("1.*")).unlink()
-    run(str(tiny_folder), "mathvista", str(copy), str(tmp_path / "run"), limit=2, **OPTIONS)
+    run(str(tiny_folder), "mathvista", str(copy), str(tmp_path / "run"), limit=2, **nested(run, OPTIONS))
     _, missing = rows_of(tmp_path / "run/responses.jsonl")
     assert missing["response"] is None and "does not exist" in missing["error"]
     assert rows_of(tmp_path / "run/scores.jsonl")[1]["correct"] is False
@@ -193,20 +207,27 @@ def test_a_judged_benchmark_is_generated_and_then_judged(
     (data / "mm-vet.json").write_text(
         json.dumps({"v1_0": {"imagename": name, "question": "What?", "answer": "It", "capability": ["rec"]}})
     )
-    run(str(tiny_folder), "mmvet", str(data), str(tmp_path / "run"), **OPTIONS)
+    run(str(tiny_folder), "mmvet", str(data), str(tmp_path / "run"), **nested(run, OPTIONS))
     assert "MM-Vet needs a judge: mpo eval score --benchmark mmvet" in capsys.readouterr().out
     with chat_server(lambda request: "0.3") as (url, requests):
-        run(str(tiny_folder), "mmvet", str(data), str(tmp_path / "run"), judge_url=url, **OPTIONS)
+        run(str(tiny_folder), "mmvet", str(data), str(tmp_path / "run"), **nested(run, OPTIONS | {"judge.url": url}))
     assert len(requests) == 1 and rows_of(tmp_path / "run/scores.jsonl")[0]["points"] == [0.3]
 
 
 def test_bad_arguments_are_one_sentence(mathvista: Path, tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such benchmark; choose one of mathvista"):
-        run(str(tiny_folder), "mathvisto", str(mathvista), str(tmp_path / "run"), **OPTIONS)
+        run(str(tiny_folder), "mathvisto", str(mathvista), str(tmp_path / "run"), **nested(run, OPTIONS))
     with pytest.raises(InputError, match="--samples must be at least 1"):
-        run(str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / "run"), samples=0, **OPTIONS)
+        run(str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / "run"), samples=0, **nested(run, OPTIONS))
     with pytest.raises(InputError, match="temperature above 0"):
-        run(str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / "run"), samples=2, temperature=0.0, **OPTIONS)
+        run(
+            str(tiny_folder),
+            "mathvista",
+            str(mathvista),
+            str(tmp_path / "run"),
+            samples=2,
+            **nested(run, OPTIONS | {"sampling.temperature": 0.0}),
+        )
     (tmp_path / "r.jsonl").write_text('{"pid": "99", "response": "3"}\n')
     with pytest.raises(InputError, match=r"row 1 has pid '99', which --problems does not have"):
         score("mathvista", str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"), problems=str(mathvista))

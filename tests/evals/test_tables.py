@@ -8,12 +8,12 @@ import pytest
 from mpo_lightning.errors import InputError
 from mpo_lightning.evals.benchmarks import mmhal, pope
 from mpo_lightning.evals.published import published
-from mpo_lightning.evals.registry import BENCHMARKS
+from mpo_lightning.evals.registry import all_benchmarks
 from mpo_lightning.evals.scoring import score_rows
 
 
 def table(name: str, rows: list[dict], values: list[list[float]]) -> dict[str, float]:
-    return BENCHMARKS[name].table(rows, values).flat()
+    return all_benchmarks()[name].table(rows, values).flat()
 
 
 def test_a_problem_counts_in_each_of_its_skills() -> None:
@@ -97,7 +97,7 @@ def test_mmhal_scores_and_hallucinations_by_kind() -> None:
 
 
 def test_judges_replies_are_read_by_the_published_rules() -> None:
-    read = {name: BENCHMARKS[name].judge.read for name in ("mmvet", "llava_bench", "mmhal")}  # type: ignore[union-attr]
+    read = {name: all_benchmarks()[name].judge.read for name in ("mmvet", "llava_bench", "mmhal")}  # type: ignore[union-attr]
     assert [read["mmvet"](text) for text in ("0.5", "1.0 (right)", "1.1", "half", "")] == [
         (0.5,),
         (1.0,),
@@ -122,73 +122,76 @@ def test_judges_replies_are_read_by_the_published_rules() -> None:
 
 def test_the_prompts_are_exact() -> None:
     row = {"question": "How many?", "unit": "cm", "choices": None, "answer_type": "float", "precision": 1.0}
-    direct = BENCHMARKS["mathvista"].question(row, False)
+    direct = all_benchmarks()["mathvista"].question(row, False)
     assert direct == (
         "Hint: Please answer the question requiring a floating-point number with one decimal place and provide the "
         "final value, e.g., 1.2, 1.3, 1.4, at the end.\n"
         "Question: How many? (Unit: cm)"
     )
-    assert BENCHMARKS["mathvista"].question(row, True) == (
+    assert all_benchmarks()["mathvista"].question(row, True) == (
         "Your task is to answer the question below. Give step by step reasoning before you answer, and when you're "
         "ready to answer, please use the format "
         f'"Final answer: .."\n\nQuestion:\n\n{direct}'
     )
     choices = {"question": "Which?", "unit": None, "choices": ["x", "y"], "answer_type": "text"}
-    assert BENCHMARKS["mathvista"].question(choices, False) == (
+    assert all_benchmarks()["mathvista"].question(choices, False) == (
         "Hint: Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the "
         "end.\nQuestion: Which?\nChoices:\n(A) x\n(B) y"
     )
-    assert BENCHMARKS["mathvista"].question({"query": "as it is"}, False) == "as it is"
+    assert all_benchmarks()["mathvista"].question({"query": "as it is"}, False) == "as it is"
     vision = {"question": "<image1>\nHow large?", "options": []}
-    assert BENCHMARKS["mathvision"].question(vision, False) == (
+    assert all_benchmarks()["mathvision"].question(vision, False) == (
         'Please solve the problem step by step and put your answer in one "\\boxed{}". If it is a multiple choice '
         "question, only one letter is allowed in the "
         '"\\boxed{}".\nHow large?'
     )
-    assert BENCHMARKS["m3cot"].question({"question": "Q?", "choices": ["a", "b"], "context": ""}, False) == (
+    assert all_benchmarks()["m3cot"].question({"question": "Q?", "choices": ["a", "b"], "context": ""}, False) == (
         "Q?\nA. a\nB. b\nAnswer with the option's letter from the given choices directly."
     )
-    assert BENCHMARKS["pope"].question({"text": "Is there a dog in the image?"}, False) == (
+    assert all_benchmarks()["pope"].question({"text": "Is there a dog in the image?"}, False) == (
         "Is there a dog in the image?\nAnswer the question using a single word or phrase."
     )
-    assert BENCHMARKS["llava_bench"].question({"text": "Describe."}, True) == "Describe. Please give a detailed answer."
-    assert BENCHMARKS["mmvet"].question({"question": "What?"}, True) == "What?"
+    assert (
+        all_benchmarks()["llava_bench"].question({"text": "Describe."}, True)
+        == "Describe. Please give a detailed answer."
+    )
+    assert all_benchmarks()["mmvet"].question({"question": "What?"}, True) == "What?"
 
 
-@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in ("equivalence", "questions")])
+@pytest.mark.parametrize("name", [name for name in all_benchmarks() if name not in ("equivalence", "questions")])
 def test_a_benchmark_that_is_missing_says_where_to_get_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"get the benchmark from https://"):
-        BENCHMARKS[name].load(tmp_path)
+        all_benchmarks()[name].load(tmp_path)
 
 
 def test_official_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "testmini.json").write_text(
         json.dumps({"1": {"question": "Q", "answer": "3", "metadata": {"task": "t"}}})
     )
-    assert BENCHMARKS["mathvista"].load(tmp_path) == [
+    assert all_benchmarks()["mathvista"].load(tmp_path) == [
         {"pid": "1", "question": "Q", "answer": "3", "metadata": {"task": "t"}, "task": "t"}
     ]
     (tmp_path / "mm-vet.json").write_text(
         json.dumps({"v1_0": {"imagename": "v1_0.png", "question": "Q", "answer": "A", "capability": ["ocr"]}})
     )
     assert (
-        BENCHMARKS["mmvet"].load(tmp_path)[0]["id"] == "v1_0"
-        and BENCHMARKS["mmvet"].load(tmp_path)[0]["image"] == "images/v1_0.png"
+        all_benchmarks()["mmvet"].load(tmp_path)[0]["id"] == "v1_0"
+        and all_benchmarks()["mmvet"].load(tmp_path)[0]["image"] == "images/v1_0.png"
     )
     for split in ("random", "popular"):
         (tmp_path / f"coco_pope_{split}.json").write_text(
             json.dumps({"question_id": 1, "image": "a.jpg", "text": "Q?", "label": "no"}) + "\n"
         )
-    assert [row["id"] for row in BENCHMARKS["pope"].load(tmp_path)] == ["random/1", "popular/1"]
+    assert [row["id"] for row in all_benchmarks()["pope"].load(tmp_path)] == ["random/1", "popular/1"]
     relation = [
         {"question_id": n, "category": "subject", "correct_option": "A", "text": "Q\nA. x\nB. y", "image": "a.jpg"}
         for n in range(4)
     ]
     (tmp_path / "crpe_relation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in relation))
-    assert {row["group"] for row in BENCHMARKS["crpe"].load(tmp_path)} == {"crpe_relation/0"}
+    assert {row["group"] for row in all_benchmarks()["crpe"].load(tmp_path)} == {"crpe_relation/0"}
     (tmp_path / "crpe_relation.jsonl").write_text(json.dumps(relation[0]) + "\n")
     with pytest.raises(InputError, match="not whole groups of 4 rotations"):
-        BENCHMARKS["crpe"].load(tmp_path)
+        all_benchmarks()["crpe"].load(tmp_path)
     bench = {
         "questions": [{"question_id": 0, "image": "1.jpg", "text": "Q", "category": "conv"}],
         "context": [{"image": "1.jpg", "caption": "C"}],
@@ -196,12 +199,12 @@ def test_official_files_are_read(tmp_path: Path) -> None:
     }
     for name, rows in bench.items():
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (row,) = BENCHMARKS["llava_bench"].load(tmp_path)
+    (row,) = all_benchmarks()["llava_bench"].load(tmp_path)
     assert (row["context"], row["reference"], row["image"]) == ("C", "R", "images/1.jpg")
     (tmp_path / "response_template.json").write_text(
         json.dumps([{"question": "Q", "image_src": "http://x/y.jpg", "gt_answer": "A", "image_content": ["cat"]}] * 9)
     )
-    kinds = [row["kind"] for row in BENCHMARKS["mmhal"].load(tmp_path)]
+    kinds = [row["kind"] for row in all_benchmarks()["mmhal"].load(tmp_path)]
     assert kinds == [*mmhal.KINDS, "attribute"]
 
 
@@ -213,15 +216,15 @@ def test_damaged_files_get_one_sentence(tmp_path: Path) -> None:
     ):
         (tmp_path / "testmini.json").write_text(text)
         with pytest.raises(InputError, match=words):
-            BENCHMARKS["mathvista"].load(tmp_path)
+            all_benchmarks()["mathvista"].load(tmp_path)
     (tmp_path / "x.jsonl").write_text('{"a": 1}\n{"a": \n')
     with pytest.raises(InputError, match=r"x\.jsonl:2: is not JSON"):
-        BENCHMARKS["mathvista"].load(tmp_path / "x.jsonl")
+        all_benchmarks()["mathvista"].load(tmp_path / "x.jsonl")
 
 
 def test_published_rows_name_benchmarks_only() -> None:
     data = published()
-    assert set(data["metrics"]) <= set(BENCHMARKS)
+    assert set(data["metrics"]) <= set(all_benchmarks())
     for row in data["rows"]:
         assert set(row) - {"model", "prompt"} <= set(data["metrics"])
     (best,) = [row for row in data["rows"] if row["model"] == "InternVL2-8B-MPO" and row["prompt"] == "table 2"]
@@ -239,10 +242,10 @@ def test_the_docs_table_is_the_data(root: Path) -> None:
 
 def test_equality_says_how_far_it_agrees_where_rows_know() -> None:
     rows = [{"equivalent": True}, {"equivalent": True}, {"equivalent": False}, {}]
-    table = BENCHMARKS["equivalence"].table(rows, [[1.0], [0.0], [0.0], [1.0]])
+    table = all_benchmarks()["equivalence"].table(rows, [[1.0], [0.0], [0.0], [1.0]])
     assert table.flat() == {"equal": 50.0, "agreement": pytest.approx(200 / 3)}
 
 
 def test_samples_of_judged_responses_have_no_pass_at_k() -> None:
     rows = [{"id": "1", "sample": place, "judge_raw": "0.5", "response": "x"} for place in range(2)]
-    assert not any(name.startswith("pass@") for name in score_rows(BENCHMARKS["mmvet"], rows, "robust").numbers)
+    assert not any(name.startswith("pass@") for name in score_rows(all_benchmarks()["mmvet"], rows, "robust").numbers)

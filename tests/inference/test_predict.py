@@ -21,11 +21,17 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.generation import split_by_rope
 from mpo_lightning.models.internvl.tiling import cut_tiles, normalize_tiles
 from mpo_lightning.models.loading import load_processor
+from support.options import nested
 from support.processes import bytes_below
 
 OPTIONS: dict[str, Any] = {
-    "dtype": "float32", "accelerator": "cpu", "devices": "1", "num_workers": 0, "max_new_tokens": 12, "max_tiles": 2,
-}  # fmt: skip
+    "engine.dtype": "float32",
+    "trainer.accelerator": "cpu",
+    "trainer.devices": "1",
+    "engine.num_workers": 0,
+    "max_new_tokens": 12,
+    "engine.max_tiles": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,12 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def test_batches_answer_as_plain_generation_does_one_by_one(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    predict(str(tiny_folder), str(tmp_path / "out.jsonl"), questions=str(questions), batch_size=4, **OPTIONS)
+    predict(
+        str(tiny_folder),
+        str(tmp_path / "out.jsonl"),
+        questions=str(questions),
+        **nested(predict, OPTIONS | {"engine.batch_size": 4}),
+    )
     rows, asked = rows_of(tmp_path / "out.jsonl"), rows_of(questions)
     assert len(rows) == len(asked) == 7
     model = InternVLForConditionalGeneration.from_pretrained(tiny_folder)
@@ -92,12 +103,12 @@ def test_the_cut_into_batches_and_devices_changes_nothing(questions: Path, tiny_
         questions,
         "--output",
         tmp_path / "two",
-        "--accelerator=cpu",
-        "--devices=2",
-        "--num_workers=0",
+        "--trainer.accelerator=cpu",
+        "--trainer.devices=2",
+        "--engine.num_workers=0",
         "--max_new_tokens=12",
-        "--max_tiles=2",
-        "--batch_size=2",
+        "--engine.max_tiles=2",
+        "--engine.batch_size=2",
     ]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -122,7 +133,7 @@ def test_questions_of_shards_and_a_bad_prompt_is_a_line_with_its_reason(
         '"id": 9}\n{"question": "x", "response": "mine"}\n'
     )
     with pytest.raises(SystemExit) as stopped:
-        predict(str(tiny_folder), str(tmp_path / "bad_out.jsonl"), questions=str(bad), **OPTIONS)
+        predict(str(tiny_folder), str(tmp_path / "bad_out.jsonl"), questions=str(bad), **nested(predict, OPTIONS))
     assert stopped.value.code == 3
     good, *refused = rows_of(tmp_path / "bad_out.jsonl")
     assert isinstance(good["response"], str) and "error" not in good
@@ -143,23 +154,25 @@ def test_questions_of_shards_and_a_bad_prompt_is_a_line_with_its_reason(
 def test_what_cannot_be_asked_is_refused(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out.jsonl")
     with pytest.raises(InputError, match="either --questions FILE or --shards FOLDER"):
-        predict(str(tiny_folder), out, **OPTIONS)
-    with pytest.raises(InputError, match="--batch_size"):
-        predict(str(tiny_folder), out, questions=str(questions), batch_size=0, **OPTIONS)
+        predict(str(tiny_folder), out, **nested(predict, OPTIONS))
+    with pytest.raises(InputError, match=r"--engine\.batch_size"):
+        predict(str(tiny_folder), out, questions=str(questions), **nested(predict, OPTIONS | {"engine.batch_size": 0}))
     with pytest.raises(InputError, match="cannot be read"):
-        predict(str(tiny_folder), out, questions=str(tmp_path / "none.jsonl"), **OPTIONS)
+        predict(str(tiny_folder), out, questions=str(tmp_path / "none.jsonl"), **nested(predict, OPTIONS))
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(InputError, match="no question in it"):
-        predict(str(tiny_folder), out, questions=str(tmp_path / "empty.jsonl"), **OPTIONS)
+        predict(str(tiny_folder), out, questions=str(tmp_path / "empty.jsonl"), **nested(predict, OPTIONS))
     (tmp_path / "out.jsonl").write_text("mine")
     with pytest.raises(InputError, match="exists already"):
-        predict(str(tiny_folder), out, questions=str(questions), **OPTIONS)
+        predict(str(tiny_folder), out, questions=str(questions), **nested(predict, OPTIONS))
     assert (tmp_path / "out.jsonl").read_text() == "mine"
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(shards: Path, tiny_folder: Path, tmp_path: Path) -> None:
     train = str(shards / "train")
-    predict(str(tiny_folder), str(tmp_path / "whole"), shards=train, batch_size=2, **OPTIONS)
+    predict(
+        str(tiny_folder), str(tmp_path / "whole"), shards=train, **nested(predict, OPTIONS | {"engine.batch_size": 2})
+    )
     command = [
         sys.executable,
         "-m",
@@ -171,12 +184,12 @@ def test_a_killed_run_goes_on_and_ends_the_same(shards: Path, tiny_folder: Path,
         train,
         "--output",
         str(tmp_path / "out"),
-        "--accelerator=cpu",
-        "--devices=1",
-        "--num_workers=0",
+        "--trainer.accelerator=cpu",
+        "--trainer.devices=1",
+        "--engine.num_workers=0",
         "--max_new_tokens=12",
-        "--max_tiles=2",
-        "--batch_size=2",
+        "--engine.max_tiles=2",
+        "--engine.batch_size=2",
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     parts, deadline = tmp_path / "out.parts", time.monotonic() + 120
@@ -191,8 +204,12 @@ def test_a_killed_run_goes_on_and_ends_the_same(shards: Path, tiny_folder: Path,
     with part.open("ab") as file:
         file.write(b'[3, {"response": "cut')
     with pytest.raises(InputError, match="an unfinished run was made with max_new_tokens 12 instead of 13"):
-        predict(str(tiny_folder), str(tmp_path / "out"), shards=train, **(OPTIONS | {"max_new_tokens": 13}))
-    predict(str(tiny_folder), str(tmp_path / "out"), shards=train, batch_size=5, **OPTIONS)
+        predict(
+            str(tiny_folder), str(tmp_path / "out"), shards=train, **nested(predict, OPTIONS | {"max_new_tokens": 13})
+        )
+    predict(
+        str(tiny_folder), str(tmp_path / "out"), shards=train, **nested(predict, OPTIONS | {"engine.batch_size": 5})
+    )
     assert (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
     assert not parts.exists()
 
@@ -200,7 +217,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(shards: Path, tiny_folder: Path,
 def test_chat_streams_what_predict_writes(
     questions: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    predict(str(tiny_folder), str(tmp_path / "out.jsonl"), questions=str(questions), **OPTIONS)
+    predict(str(tiny_folder), str(tmp_path / "out.jsonl"), questions=str(questions), **nested(predict, OPTIONS))
     row = rows_of(tmp_path / "out.jsonl")[3]
     capsys.readouterr()
     chat(str(tiny_folder), "Why?", str(questions.parent / row["image"]), max_new_tokens=12, max_tiles=2, device="cpu")
@@ -223,8 +240,7 @@ def test_a_long_prompt_does_not_stretch_its_neighbours(golden: Path, tmp_path: P
             str(golden / "checkpoints" / name),
             str(output),
             questions=str(questions),
-            batch_size=size,
-            **(OPTIONS | {"max_new_tokens": 6}),
+            **nested(predict, OPTIONS | {"engine.batch_size": size, "max_new_tokens": 6}),
         )
         answers.append([row["response"] for row in rows_of(output)])
     assert answers[0] == answers[1] == answers[2]
@@ -233,4 +249,4 @@ def test_a_long_prompt_does_not_stretch_its_neighbours(golden: Path, tmp_path: P
 
 def test_two_runs_do_not_write_one_output(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
     with FileLock(tmp_path / "out.parts.lock"), pytest.raises(InputError, match="another run is writing it"):
-        predict(str(tiny_folder), str(tmp_path / "out"), questions=str(questions), **OPTIONS)
+        predict(str(tiny_folder), str(tmp_path / "out"), questions=str(questions), **nested(predict, OPTIONS))

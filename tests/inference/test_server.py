@@ -14,17 +14,19 @@ from typing import Any
 
 import pytest
 
-from mpo_lightning.commands.prefs import build, open_engine
+from mpo_lightning.commands.build import build
 from mpo_lightning.data.prompts import QuestionFile, Repeated
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference import server as server_module
 from mpo_lightning.inference.chat import ChatServer, UnreadableReply
 from mpo_lightning.inference.embedded import EmbeddedEngine
-from mpo_lightning.inference.engine import Work
+from mpo_lightning.inference.engine import Work, open_engine
+from mpo_lightning.inference.options import EngineOptions, TrainerOptions
 from mpo_lightning.inference.server import ServerEngine, content_of, drawn_by, picture_url
 from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.prefs.sources import Source
 from support.model_server import model_server
+from support.options import nested
 
 SAMPLING = Sampling(1.0, 50, 1.0, 7)
 
@@ -85,7 +87,7 @@ def test_answers_come_in_the_order_of_the_prompts(questions: Path, tiny_folder: 
 
 def test_greedy_answers_are_those_of_the_embedded_engine(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
     asked = Work(QuestionFile(questions), "these", 12)
-    EmbeddedEngine(str(tiny_folder), 2, num_workers=0, trainer={"accelerator": "cpu", "devices": 1}).answer(
+    EmbeddedEngine(str(tiny_folder), EngineOptions(max_tiles=2, num_workers=0), TrainerOptions("cpu", "1")).answer(
         asked, tmp_path / "here.jsonl"
     )
     with model_server(tiny_folder) as (url, _):
@@ -242,19 +244,17 @@ def test_a_status_is_named_with_what_to_do(status: int, words: str) -> None:
 def test_a_build_that_could_not_go_on_with_begun_answers_stops_before_it_begins(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text(json.dumps({"question": "What is 1 + 1?", "answer": "2"}) + "\n")
     for options, words in (
-        ({}, "give --template"),
-        ({"template": "nonsense"}, "nonsense"),
-        ({"template": "Hermes-2", "dropout_with_image": True, "server": "lmdeploy"}, "cannot go on"),
+        ({}, "give --engine.template"),
+        ({"engine.template": "nonsense"}, "nonsense"),
+        ({"engine.template": "Hermes-2", "dropout.with_image": True, "engine.server": "lmdeploy"}, "cannot go on"),
     ):
         with pytest.raises(InputError, match=words):
             build(
                 str(tmp_path / "q.jsonl"),
                 str(tmp_path / "out"),
                 model="m",
-                engine="openai",
-                url="http://127.0.0.1:9/v1",
-                **options,
-            )  # type: ignore[arg-type]
+                **nested(build, {"engine.kind": "openai", "engine.url": "http://127.0.0.1:9/v1"} | options),
+            )
         assert not (tmp_path / "out").exists()
 
 
@@ -311,15 +311,20 @@ def test_a_build_on_a_server_whose_answers_are_recorded_survives_kills(
         "images": str(root / "examples/mmpr_sample/images/diagrams"),
         "samples": 4,
         "max_new_tokens": 40,
-        "dropout_tokens": 12,
+        "dropout.max_new_tokens": 12,
         "shards": False,
         "workers": 1,
         "sources": [Source(tiles=1, kinds=["as_asked"])],
-        "confidence": 0.5,
+        "pairing.confidence": 0.5,
     }
     with model_server(taught_folder) as (url, requests):
-        engine: dict[str, Any] = {"model": "taught", "engine": "openai", "url": url, "template": "Hermes-2"}
-        build(prompts, str(tmp_path / "whole"), **options, **engine)
+        engine: dict[str, Any] = {
+            "model": "taught",
+            "engine.kind": "openai",
+            "engine.url": url,
+            "engine.template": "Hermes-2",
+        }
+        build(prompts, str(tmp_path / "whole"), **nested(build, options | engine))
         begun = [request for request in requests if "prompt" in request]
         assert begun and all(
             request["path"] == "/v1/completions" and "<|im_start|>assistant\n" in request["prompt"] for request in begun
@@ -353,7 +358,7 @@ def test_a_build_on_a_server_whose_answers_are_recorded_survives_kills(
         for path in (tmp_path / "whole").rglob("*.json*"):
             assert path.read_bytes() == (tmp_path / "killed" / path.relative_to(tmp_path / "whole")).read_bytes(), path
         before = len(requests)
-        build(prompts, str(tmp_path / "shown"), dropout_with_image=True, **options, **engine)
+        build(prompts, str(tmp_path / "shown"), **nested(build, options | engine | {"dropout.with_image": True}))
         turns = [request for request in requests[before:] if len(request["messages"]) == 2]
         assert turns and all(
             request["continue_final_message"] and not request["add_generation_prompt"] for request in turns
@@ -380,14 +385,16 @@ def test_engines_that_cannot_be_opened_say_why(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     for options, words in (
-        ({"model": "m", "engine": "openai"}, "needs --url"),
-        ({"model": str(tiny_folder), "url": "http://x"}, "--url is for --engine openai"),
-        ({"model": "m", "batch_size": 0}, "--batch_size must be at least 1"),
-        ({"model": "m", "timeout": 0.0}, "--timeout above 0"),
+        ({"kind": "openai"}, "needs --engine.url"),
+        ({"url": "http://x"}, "--engine.url is for --engine.kind openai"),
+        ({"batch_size": 0}, "--engine.batch_size must be at least 1"),
+        ({"timeout": 0.0}, "--engine.timeout above 0"),
     ):
         with pytest.raises(InputError, match=words):
-            open_engine(**options)  # type: ignore[arg-type]
+            EngineOptions(**options)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no top_k, and it is 50"):
-        open_engine("m", "openai", "openai", "openai").answer(work(questions), tmp_path / "o")
+        open_engine("m", EngineOptions("openai", "openai", "openai"), TrainerOptions()).answer(
+            work(questions), tmp_path / "o"
+        )
     with pytest.raises(InputError, match="OPENAI_API_KEY is not set"):
-        open_engine("m", "openai", "openai").answer(work(questions), tmp_path / "o")
+        open_engine("m", EngineOptions("openai", "openai"), TrainerOptions()).answer(work(questions), tmp_path / "o")

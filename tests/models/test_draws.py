@@ -9,10 +9,11 @@ import torch
 
 from mpo_lightning.data.prompts import Prompt
 from mpo_lightning.errors import InputError
+from mpo_lightning.models.draws import Draws
 from mpo_lightning.models.freeze import freeze
 from mpo_lightning.models.generation import encode_prompt, generate, pad_prompts
 from mpo_lightning.models.loading import load_model, load_processor
-from mpo_lightning.models.sampling import Draws, Sampling
+from mpo_lightning.models.sampling import Sampling
 
 
 def drawn(sampling: Sampling, logits: torch.Tensor, numbers: list[int], steps: int) -> torch.Tensor:

@@ -30,6 +30,7 @@ from mpo_lightning.data.shards.index import open_index
 from mpo_lightning.data.shards.reader import ShardReader
 from mpo_lightning.data.shards.sample import tokenizer_folder
 from mpo_lightning.errors import InputError
+from mpo_lightning.inference.options import EngineOptions, TrainerOptions
 from mpo_lightning.models import family as families
 from mpo_lightning.models.family import Family, Part, PictureShape, Processor
 from mpo_lightning.models.loading import load_model, load_processor
@@ -161,11 +162,10 @@ def test_a_row_of_another_family_is_two_plain_sequences_of_its_own_class(llava: 
 
 
 def test_another_family_is_trained_and_answers(llava: Path, shards: Path, root: Path, tmp_path: Path) -> None:
-    configs = [f"--config={root / 'configs' / name}" for name in ("base.yaml", "recipe/mpo.yaml")]
     done = run(
         [
             "fit",
-            *configs,
+            "--config=recipe/mpo",
             f"--model.policy={llava}",
             f"--data.train={shards / 'train'}",
             "--trainer.accelerator=cpu",
@@ -192,9 +192,8 @@ def test_another_family_is_trained_and_answers(llava: Path, shards: Path, root: 
         str(tmp_path / "answers.jsonl"),
         shards=str(shards / "validation"),
         max_new_tokens=4,
-        accelerator="cpu",
-        devices="1",
-        num_workers=0,
+        engine=EngineOptions(num_workers=0),
+        trainer=TrainerOptions("cpu", "1"),
     )
     answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert len(answers) == 8 and all(1 <= answer["response_tokens"] <= 4 for answer in answers)

@@ -14,14 +14,17 @@ from typing import Any
 
 import pytest
 
+from mpo_lightning.commands.build import build
 from mpo_lightning.commands.data import check, show
-from mpo_lightning.commands.prefs import build, dropout_ntp, pair, sample
+from mpo_lightning.commands.prefs import dropout_ntp, pair, sample
 from mpo_lightning.data.annotations.mmpr import read_meta
 from mpo_lightning.data.shards.index import open_index
 from mpo_lightning.errors import InputError
+from mpo_lightning.models.draws import Draws, forbidden_ids
 from mpo_lightning.models.loading import load_model, load_processor
-from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids
+from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.prefs.sources import Source
+from support.options import nested, words
 from support.processes import bytes_below, finish, members, started, wait_for
 from support.runs import make_run
 
@@ -29,12 +32,16 @@ SOURCES = [Source(["photos"], 1, correctness=False), Source(["*"], 1, kinds=["as
 OPTIONS: dict[str, Any] = {
     "samples": 6,
     "max_new_tokens": 40,
-    "accelerator": "cpu",
-    "devices": "1",
-    "num_workers": 0,
-    "batch_size": 16,
-    "seed": 3,
+    "sampling.seed": 3,
+    "dropout.max_new_tokens": 40,
+    "trainer.accelerator": "cpu",
+    "trainer.devices": "1",
+    "engine.num_workers": 0,
+    "engine.batch_size": 16,
 }
+
+ENGINE = {name: value for name, value in OPTIONS.items() if name.startswith(("engine.", "trainer."))}
+SHORT = {"dropout.max_new_tokens": 8, "dropout.filters": (), "engine.max_tiles": 1}
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +69,10 @@ def built(prompts: Path, taught_folder: Path, tmp_path_factory: pytest.TempPathF
         str(prompts),
         str(folder),
         sources=SOURCES,
-        dropout_tokens=40,
         validation=0.2,
         workers=1,
         model=str(taught_folder),
-        **OPTIONS,
+        **nested(build, OPTIONS),
     )
     return folder
 
@@ -146,35 +152,32 @@ def test_a_build_again_does_nothing_and_other_settings_are_refused(
         str(prompts),
         str(built),
         sources=SOURCES,
-        dropout_tokens=40,
         validation=0.2,
         workers=2,
         model=str(taught_folder),
-        **OPTIONS,
+        **nested(build, OPTIONS),
     )
     assert tree(built) == before
-    with pytest.raises(InputError, match=r"holds a build made with options.dropout_tokens 40 instead of 41"):
+    with pytest.raises(InputError, match=r"holds a build made with options.dropout.max_new_tokens 40 instead of 41"):
         build(
             str(prompts),
             str(built),
             sources=SOURCES,
-            dropout_tokens=41,
             validation=0.2,
             model=str(taught_folder),
-            **OPTIONS,
+            **nested(build, OPTIONS | {"dropout.max_new_tokens": 41}),
         )
     with pytest.raises(InputError, match=r"made with engine.batch_size 16 instead of 8"):
-        options = OPTIONS | {"batch_size": 8, "dropout_tokens": 40, "validation": 0.2, "model": str(taught_folder)}
-        build(str(prompts), str(built), sources=SOURCES, **options)
+        options = OPTIONS | {"engine.batch_size": 8, "validation": 0.2, "model": str(taught_folder)}
+        build(str(prompts), str(built), sources=SOURCES, **nested(build, options))
     with pytest.raises(InputError, match="is not empty and does not hold a build"):
-        build(str(prompts), str(prompts.parent), sources=SOURCES, model=str(taught_folder), **OPTIONS)
+        build(str(prompts), str(prompts.parent), sources=SOURCES, model=str(taught_folder), **nested(build, OPTIONS))
 
 
-def command(prompts: Path, folder: Path, model: Path, config: Path, **more: object) -> list[str]:
+def command(prompts: Path, folder: Path, model: Path, config: Path, more: dict[str, object]) -> list[str]:
     options = (
         OPTIONS
         | {
-            "dropout_tokens": 40,
             "validation": 0.2,
             "workers": 1,
             "prompts": prompts,
@@ -190,7 +193,7 @@ def command(prompts: Path, folder: Path, model: Path, config: Path, **more: obje
         "mpo_lightning",
         "prefs",
         "build",
-        *(f"--{name}={value}" for name, value in options.items()),
+        *words(options),
     ]
 
 
@@ -211,7 +214,7 @@ def test_kills_at_any_moment_leave_no_trace(
     folder, kills, seen = tmp_path / "out", 0, 0
     for attempt in range(40):
         process = subprocess.Popen(
-            command(prompts, folder, taught_folder, config, num_workers=attempt % 2),
+            command(prompts, folder, taught_folder, config, {"engine.num_workers": attempt % 2}),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -234,7 +237,7 @@ def test_kills_at_any_moment_leave_no_trace(
 def test_two_devices_build_the_same_after_sigterm_too(
     built: Path, prompts: Path, taught_folder: Path, config: Path, tmp_path: Path
 ) -> None:
-    arguments = command(prompts, tmp_path / "out", taught_folder, config, devices=2)
+    arguments = command(prompts, tmp_path / "out", taught_folder, config, {"trainer.devices": 2})
     with started(*arguments) as process:
         # The second device was started by the trainer before this one.
         wait_for((tmp_path / "out/responses/open.jsonl.parts").exists, 200)
@@ -252,16 +255,21 @@ def test_two_devices_build_the_same_after_sigterm_too(
 def test_sample_pair_and_dropout_by_themselves(
     prompts: Path, taught_folder: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    engine = {name: value for name, value in OPTIONS.items() if name not in ("samples", "seed", "max_new_tokens")} | {
-        "model": str(taught_folder)
-    }
+    engine = ENGINE | {"model": str(taught_folder)}
     out = tmp_path / "r.jsonl"
-    sample(str(prompts.parent / "text.jsonl"), str(out), samples=4, max_new_tokens=30, sources=SOURCES[1:], **engine)
+    sample(
+        str(prompts.parent / "text.jsonl"),
+        str(out),
+        samples=4,
+        max_new_tokens=30,
+        sources=SOURCES[1:],
+        **nested(sample, engine),
+    )
     rows = rows_of(out)
     assert len(rows) == 28 and rows[5]["sample"] == 1 and rows[5]["source"] == "text"
     assert json.loads((tmp_path / "r.jsonl.run.json").read_text())["samples"] == 4
     with pytest.raises(InputError, match="exists already"):
-        sample(str(prompts.parent / "text.jsonl"), str(out), **engine)
+        sample(str(prompts.parent / "text.jsonl"), str(out), **nested(sample, engine))
     pair(str(out), str(tmp_path / "pairs"), workers=1)
     # The control of the reference: the picture is shown. A model of random weights has no end of words.
     engine["model"] = str(tiny_folder)
@@ -282,12 +290,7 @@ def test_sample_pair_and_dropout_by_themselves(
         dropout_ntp(
             str(meta),
             str(target),
-            ratio=0.25,
-            with_image=with_image,
-            max_new_tokens=8,
-            filters=[],
-            max_tiles=1,
-            **engine,
+            **nested(dropout_ntp, engine | SHORT | {"dropout.ratio": 0.25, "dropout.with_image": with_image}),
         )
         (entry,) = read_meta(target / "meta.json")
         (one,) = rows_of(entry.annotation)
@@ -318,36 +321,34 @@ def test_dropout_ntp_goes_on_after_a_kill_with_the_same_settings_only(
     chosen: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    options: dict[str, Any] = {name: OPTIONS[name] for name in ("accelerator", "devices", "num_workers", "batch_size")}
-    options |= {"model": str(tiny_folder), "max_new_tokens": 8, "filters": [], "max_tiles": 1, "ratio": 0.25}
-    dropout_ntp(str(chosen), str(out), **options)
+    options = ENGINE | SHORT | {"model": str(tiny_folder), "dropout.ratio": 0.25}
+    dropout_ntp(str(chosen), str(out), **nested(dropout_ntp, options))
     whole = tree(out)
     # A source without a pair keeps its counts.
     assert json.loads(whole["counts.json"])["blind"] == {"chosen": 1, "without a picture": 1}
     # Killed behind meta.json, and between the last two steps of sampling.
     (out / "counts.json").unlink()
     (out / "responses.jsonl.parts").mkdir()
-    for other, words in (
-        ({"ratio": 0.5}, "options.ratio 0.25 instead of 0.5"),
-        ({"with_image": True}, "options.with_image"),
-        ({"seed": 9}, "sampling.seed 0 instead of 9"),
-        ({"batch_size": 3}, "engine.batch_size"),
-        ({"dtype": "bfloat16"}, ("engine.dtype auto instead of bfloat16")),
+    for other, sentence in (
+        ({"dropout.ratio": 0.5}, "options.ratio 0.25 instead of 0.5"),
+        ({"dropout.with_image": True}, "options.with_image"),
+        ({"sampling.seed": 9}, "sampling.seed 0 instead of 9"),
+        ({"engine.batch_size": 3}, "engine.batch_size"),
+        ({"engine.dtype": "bfloat16"}, ("engine.dtype auto instead of bfloat16")),
     ):
-        with pytest.raises(InputError, match=words):
-            dropout_ntp(str(chosen), str(out), **options | other)
-    dropout_ntp(str(chosen), str(out), **options)
+        with pytest.raises(InputError, match=sentence):
+            dropout_ntp(str(chosen), str(out), **nested(dropout_ntp, options | other))
+    dropout_ntp(str(chosen), str(out), **nested(dropout_ntp, options))
     assert tree(out) == whole
     with pytest.raises(InputError, match="holds pairs already"):
-        dropout_ntp(str(chosen), str(out), **options)
+        dropout_ntp(str(chosen), str(out), **nested(dropout_ntp, options))
 
 
 def test_another_tokenizer_cuts_elsewhere_and_is_refused(chosen: Path, tiny_folder: Path, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    options: dict[str, Any] = {name: OPTIONS[name] for name in ("accelerator", "devices", "num_workers", "batch_size")}
-    options |= {"model": str(tiny_folder), "max_new_tokens": 8, "filters": [], "max_tiles": 1}
-    dropout_ntp(str(chosen), str(tmp_path / "out"), **options)
+    options = ENGINE | SHORT | {"model": str(tiny_folder)}
+    dropout_ntp(str(chosen), str(tmp_path / "out"), **nested(dropout_ntp, options))
     (tmp_path / "out" / "counts.json").unlink()
     other = tmp_path / "other"
     shutil.copytree(tiny_folder, other)
@@ -355,13 +356,13 @@ def test_another_tokenizer_cuts_elsewhere_and_is_refused(chosen: Path, tiny_fold
     tokenizer.add_tokens(["woman in a"])
     tokenizer.save_pretrained(other)
     with pytest.raises(InputError, match="made with tokenizer"):
-        dropout_ntp(str(chosen), str(tmp_path / "out"), tokenizer=str(other), **options)
+        dropout_ntp(str(chosen), str(tmp_path / "out"), tokenizer=str(other), **nested(dropout_ntp, options))
 
 
 def test_sampling_that_was_killed_behind_its_last_line_is_tidied(
     prompts: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    engine = {name: value for name, value in OPTIONS.items() if name not in ("samples", "seed", "max_new_tokens")}
+    engine = nested(sample, ENGINE)
     out, questions = tmp_path / "r.jsonl", str(prompts.parent / "text.jsonl")
     sample(questions, str(out), samples=1, max_new_tokens=2, model=str(tiny_folder), **engine)
     whole = tree(tmp_path)
@@ -381,15 +382,18 @@ def test_a_build_says_which_prompts_have_no_response_and_ends_with_3(
     (tmp_path / "q.jsonl").write_text("\n".join([*lines, json.dumps(long)]) + "\n")
     options = OPTIONS | {
         "samples": 16,
-        "max_length": 300,
+        "engine.max_length": 300,
         "model": str(taught_folder),
-        "dropout_tokens": 8,
+        "dropout.max_new_tokens": 8,
+        "dropout.filters": (),
         "shards": False,
-        "confidence": 0.0,
-        "filters": [],
+        "pairing.confidence": 0.0,
+        "pairing.filters": (),
     }
     with pytest.raises(SystemExit) as stopped:
-        build(str(tmp_path / "q.jsonl"), str(tmp_path / "out"), sources=SOURCES[1:], workers=1, **options)
+        build(
+            str(tmp_path / "q.jsonl"), str(tmp_path / "out"), sources=SOURCES[1:], workers=1, **nested(build, options)
+        )
     assert stopped.value.code == 3
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     (reason,) = manifest["without_response"]["reasons"]
@@ -398,7 +402,9 @@ def test_a_build_says_which_prompts_have_no_response_and_ends_with_3(
     assert "empty" not in counts and counts["questions without a response"] == 1
     # Again: nothing to do, the same code.
     with pytest.raises(SystemExit) as stopped:
-        build(str(tmp_path / "q.jsonl"), str(tmp_path / "out"), sources=SOURCES[1:], workers=1, **options)
+        build(
+            str(tmp_path / "q.jsonl"), str(tmp_path / "out"), sources=SOURCES[1:], workers=1, **nested(build, options)
+        )
     assert stopped.value.code == 3
 
 
@@ -438,12 +444,10 @@ def test_the_policy_that_was_just_trained_builds_the_next_round(
         str(prompts),
         str(tmp_path / "next"),
         sources=SOURCES,
-        dropout_tokens=12,
         workers=1,
         shards=False,
-        confidence=0.5,
         model=str(exported),
-        **OPTIONS,
+        **nested(build, OPTIONS | {"dropout.max_new_tokens": 12, "pairing.confidence": 0.5}),
     )
     first, second = (
         json.loads((folder / "manifest.json").read_text())["settings"]["engine"]

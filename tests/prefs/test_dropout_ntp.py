@@ -6,7 +6,8 @@ import pytest
 
 from mpo_lightning.data.shards.sample import packaged_tokenizer
 from mpo_lightning.errors import InputError
-from mpo_lightning.prefs.dropout_ntp import DropoutOptions, begun_rows, cut_place, joined, paired
+from mpo_lightning.prefs.dropout_ntp import begun_rows, cut_place, joined, paired
+from mpo_lightning.prefs.options import DropoutOptions
 
 TEXT = (
     "The bars read figs 10, limes 9,\n  apples 5 and pears 4. The largest value is 10, at figs.\n\nFinal answer: figs"

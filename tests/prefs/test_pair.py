@@ -11,6 +11,7 @@ from mpo_lightning.commands.data import shard
 from mpo_lightning.commands.prefs import pair
 from mpo_lightning.data.annotations.mmpr import read_meta
 from mpo_lightning.errors import InputError
+from mpo_lightning.prefs.options import PairingRules
 from mpo_lightning.prefs.responses import cut
 
 
@@ -174,7 +175,7 @@ def test_bad_files_are_one_sentence(responses: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such file; 'mpo prefs sample' writes one"):
         pair(str(tmp_path / "nothing"), str(tmp_path / "out"))
     with pytest.raises(InputError, match="there is no filter 'x'"):
-        pair(str(responses), str(tmp_path / "out"), filters=["x"])
+        pair(str(responses), str(tmp_path / "out"), pairing=PairingRules(filters=("x",)))
     with pytest.raises(InputError, match="is not empty and does not hold pairs"):
         pair(str(responses), str(tmp_path))
 
@@ -287,8 +288,10 @@ def test_a_run_that_was_killed_while_it_wrote_goes_on_and_other_settings_are_ref
         pair(str(responses), str(out), workers=1)
     assert list((out / "annotations").iterdir()) and not (out / "meta.json").exists()
     (out / "annotations" / ".set_pairs_vqa_format_rules.jsonl.partial").write_text("half a li")
-    with pytest.raises(InputError, match=r"made with options.rules.most 15 instead of 3; choose another --output"):
-        pair(str(responses), str(out), pairs_per_question=3, workers=1)
+    with pytest.raises(
+        InputError, match=r"made with options.pairs_per_question 15 instead of 3; choose another --output"
+    ):
+        pair(str(responses), str(out), workers=1, pairing=PairingRules(pairs_per_question=3))
     pair(str(responses), str(out), workers=2)
     for path in (tmp_path / "whole").rglob("*"):
         assert path.is_dir() or path.read_bytes() == (out / path.relative_to(tmp_path / "whole")).read_bytes(), path

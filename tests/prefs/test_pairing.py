@@ -4,7 +4,8 @@ import random
 from collections import Counter
 
 from mpo_lightning.data.words import difference, plain_words, word_counts
-from mpo_lightning.prefs.pairing import Candidate, PairingRules, choose_pairs, distinct
+from mpo_lightning.prefs.options import PairingRules
+from mpo_lightning.prefs.pairing import Candidate, choose_pairs, distinct
 
 
 def candidates(count: int, word: str, first: int = 0, length: int = 10) -> list[Candidate]:
@@ -67,8 +68,8 @@ def test_lengths_balance_where_that_is_asked_for() -> None:
         return abs(sum(worse.length - better.length for better, worse in pairs))
 
     assert (
-        excess(PairingRules(most=4, balance=True)) < excess(PairingRules(most=4))
-        or excess(PairingRules(most=4, balance=True)) <= 20
+        excess(PairingRules(pairs_per_question=4, balance_length=True)) < excess(PairingRules(pairs_per_question=4))
+        or excess(PairingRules(pairs_per_question=4, balance_length=True)) <= 20
     )
 
 

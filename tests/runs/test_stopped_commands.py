@@ -20,8 +20,8 @@ IN_A_COMMAND = "mpo_lightning/commands/run.py"
 
 
 def predict_arguments(model: Path, shards: Path, output: Path, tokens: int, *more: str) -> list[str]:
-    return ["-m", "mpo_lightning", "predict", "--model", str(model), "--shards", str(shards / "train"), "--output", str(output), "--accelerator=cpu",
-            f"--max_new_tokens={tokens}", "--max_tiles=2", "--batch_size=2", *more]  # fmt: skip
+    return ["-m", "mpo_lightning", "predict", "--model", str(model), "--shards", str(shards / "train"), "--output", str(output), "--trainer.accelerator=cpu",
+            f"--max_new_tokens={tokens}", "--engine.max_tiles=2", "--engine.batch_size=2", *more]  # fmt: skip
 
 
 def answered(output: Path) -> int:
@@ -32,7 +32,7 @@ def test_a_signal_to_the_first_device_ends_them_all_and_the_same_command_goes_on
     tmp_path: Path, shards: Path, tiny_folder: Path
 ) -> None:
     output = tmp_path / "out.jsonl"
-    command = predict_arguments(tiny_folder, shards, output, 24, "--devices=2", "--num_workers=1")
+    command = predict_arguments(tiny_folder, shards, output, 24, "--trainer.devices=2", "--engine.num_workers=1")
     with started(sys.executable, *command) as process:
         wait_for(lambda: answered(output) >= 4, 120)
         process.terminate()
@@ -54,7 +54,7 @@ def test_one_device_and_its_loaders_end_at_once_when_the_group_is_signalled(
     tmp_path: Path, shards: Path, tiny_folder: Path
 ) -> None:
     output = tmp_path / "out.jsonl"
-    with started(sys.executable, *predict_arguments(tiny_folder, shards, output, 24, "--devices=1", "--num_workers=2")) as process:
+    with started(sys.executable, *predict_arguments(tiny_folder, shards, output, 24, "--trainer.devices=1", "--engine.num_workers=2")) as process:
         wait_for(lambda: answered(output) >= 2, 120)
         os.killpg(process.pid, signal.SIGTERM)  # as SLURM does
         said = finish(process, 30)
@@ -71,8 +71,8 @@ def test_a_signal_while_processes_are_started_leaves_nobody_behind(tmp_path: Pat
         str(copy),
         "--model",
         str(tiny_folder),
-        "--accelerator=cpu",
-        "--devices=2",
+        "--trainer.accelerator=cpu",
+        "--trainer.devices=2",
         "--num_workers=0",
     ]
     with started(sys.executable, "-m", "support.disturbed", *command, cwd=TESTS) as process:

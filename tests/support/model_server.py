@@ -17,10 +17,11 @@ from typing import Any
 import torch
 
 from mpo_lightning.data.prompts import Prompt
+from mpo_lightning.models.draws import Draws, forbidden_ids
 from mpo_lightning.models.freeze import freeze
 from mpo_lightning.models.generation import EncodedPrompt, encode_prompt, generate, pad_prompts
 from mpo_lightning.models.loading import load_model, load_processor
-from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids
+from mpo_lightning.models.sampling import Sampling
 
 Fault = Callable[[int, dict[str, Any]], str | None]
 """What goes wrong with a request, by its number: error, busy, refuse, garbage, half, empty, close; None is nothing."""

@@ -26,14 +26,15 @@ from mpo_lightning.models.lora import Lora, add_adapters, merged_weights
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.objectives import TRDPO
 from mpo_lightning.training import ExportPolicy, StartupCheck
+from support.options import nested
 from support.oracle import oracle_logps
 from support.processes import bytes_below, run_apart
 from support.runs import logged, make_run
 
 OPTIONS = {
     "precision": "32-true",
-    "accelerator": "cpu",
-    "devices": "1",
+    "trainer.accelerator": "cpu",
+    "trainer.devices": "1",
     "max_tiles": 2,
     "max_length": 1024,
     "num_workers": 0,
@@ -44,7 +45,7 @@ OPTIONS = {
 def cached_shards(tmp_path_factory: pytest.TempPathFactory, sample_meta: Path, tiny_folder: Path) -> Path:
     output = tmp_path_factory.mktemp("cached") / "shards"
     commands.shard(str(sample_meta), str(output), validation=0.125, workers=1)
-    commands.reference(str(tiny_folder), str(output), **OPTIONS)
+    commands.reference(str(tiny_folder), str(output), **nested(commands.reference, OPTIONS))
     return output
 
 
@@ -117,14 +118,16 @@ def test_impossible_arguments_are_one_sentence_whether_or_not_there_is_a_cache(
     cached_shards: Path, tiny_folder: Path, options: dict, words: str
 ) -> None:
     with pytest.raises(InputError, match=words) as raised:
-        commands.reference(str(tiny_folder), str(cached_shards), **(OPTIONS | options))
+        commands.reference(str(tiny_folder), str(cached_shards), **nested(commands.reference, OPTIONS | options))
     assert "\n" not in str(raised.value)
 
 
 def test_a_bad_record_names_this_verbs_own_option(tmp_path: Path, cached_shards: Path, tiny_folder: Path) -> None:
     shutil.copytree(cached_shards, tmp_path / "shards")
     with pytest.raises(InputError, match="with --on_bad quarantine"):
-        commands.reference(str(tiny_folder), str(tmp_path / "shards"), **(OPTIONS | {"max_length": 100}))
+        commands.reference(
+            str(tiny_folder), str(tmp_path / "shards"), **nested(commands.reference, OPTIONS | {"max_length": 100})
+        )
 
 
 def test_another_tokenizer_is_refused_before_the_first_step(
@@ -196,7 +199,7 @@ def test_random_augmentation_is_refused(tmp_path: Path, sample_meta: Path, tiny_
     (tmp_path / "meta.json").write_text(json.dumps(meta))
     commands.shard(str(tmp_path / "meta.json"), str(tmp_path / "shards"), workers=1)
     with pytest.raises(InputError, match="data_augment, whose random pixels no cache can hold"):
-        commands.reference(str(tiny_folder), str(tmp_path / "shards"), **OPTIONS)
+        commands.reference(str(tiny_folder), str(tmp_path / "shards"), **nested(commands.reference, OPTIONS))
 
 
 def test_no_bit_of_an_unfinished_row_can_turn_unseen(tmp_path: Path) -> None:
@@ -214,7 +217,7 @@ def test_no_bit_of_an_unfinished_row_can_turn_unseen(tmp_path: Path) -> None:
 
 def test_shards_elsewhere_are_refused(tiny_folder: Path) -> None:
     with pytest.raises(InputError, match=r"^https://host/shards"):
-        commands.reference(str(tiny_folder), "https://host/shards", **OPTIONS)
+        commands.reference(str(tiny_folder), "https://host/shards", **nested(commands.reference, OPTIONS))
 
 
 @pytest.mark.slow
@@ -234,14 +237,17 @@ def test_a_killed_pass_goes_on_with_other_processes_and_ends_the_same(
         "--shards",
         str(shards / "train"),
         "--precision=32-true",
-        "--accelerator=cpu",
+        "--trainer.accelerator=cpu",
         "--max_tiles=2",
         "--max_length=1024",
         "--num_workers=0",
         "--micro_batch_size=2",
     ]
     process = subprocess.Popen(
-        [*arguments, "--devices=1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [*arguments, "--trainer.devices=1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and bytes_below(shards, "part-*.bin") < 6 * PART_ROW.itemsize:
@@ -256,7 +262,7 @@ def test_a_killed_pass_goes_on_with_other_processes_and_ends_the_same(
     data[PART_ROW.itemsize + 8] ^= 1  # the last bit of a log-prob's fraction
     part.write_bytes(data + b"half a row")
     assert len(finished_rows(folder)) == done - 1
-    again = run_apart(*arguments, "--devices=2", seconds=200)
+    again = run_apart(*arguments, "--trainer.devices=2", seconds=200)
     assert again.returncode == 0, again.stderr
     ours, theirs = (
         np.load(next((root / "train").glob("reference-*")) / "logps.npy") for root in (shards, cached_shards)

@@ -17,6 +17,7 @@ import torch
 from mpo_lightning.commands import data as commands
 from mpo_lightning.commands.model import export
 from mpo_lightning.errors import InputError
+from mpo_lightning.inference.options import TrainerOptions
 from mpo_lightning.models.internvl.tiny import write_tiny_model
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.runs.checkpoints.choice import find_checkpoint
@@ -53,8 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
             str(folder / "model1"),
             str(folder / "shards/train"),
             precision="32-true",
-            accelerator="cpu",
-            devices="1",
+            trainer=TrainerOptions("cpu", "1"),
             max_tiles=2,
             max_length=1024,
             on_bad="quarantine",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from mpo_lightning.commands.progress import progress_bar
 from mpo_lightning.errors import InputError
+from mpo_lightning.inference.options import TrainerOptions
 
 OnBad = Literal["strict", "quarantine"]
 
@@ -200,9 +201,6 @@ def reference(
     model: str,
     shards: str,
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed",
-    accelerator: str = "auto",
-    devices: str = "auto",
-    num_nodes: int = 1,
     micro_batch_size: int = 4,
     max_tiles: int = 12,
     max_length: int = 6144,
@@ -211,6 +209,7 @@ def reference(
     on_bad: OnBad = "strict",
     num_workers: int = 4,
     attention: Literal["auto", "flash-attn", "varlen", "sdpa"] = "auto",
+    trainer: TrainerOptions = TrainerOptions(),  # noqa: B008 (frozen)
 ) -> None:
     """Runs the reference once over the shards and keeps its log-probs beside them; `mpo fit --model.reference_source
     cache` uses them.
@@ -222,35 +221,39 @@ def reference(
     Args:
         model: checkpoint folder of the reference.
         shards: a shard folder, or one with train/ and validation/ in it.
-        precision: that of training (trainer.precision).
-        accelerator: as in Lightning's Trainer.
-        devices: as in Lightning's Trainer.
-        num_nodes: machines; start the same command on each with torchrun or srun.
+        precision: precision of the arithmetic; training must have the same (trainer.precision).
         micro_batch_size: pairs that a device computes at once.
-        max_tiles: as in training.
-        max_length: as in training.
-        overlong: as in training.
-        template: as in training.
-        on_bad: strict stops at the first record that cannot be used; quarantine leaves it without log-probs and goes on
-            (exit code 3).
-        num_workers: loader processes a device.
-        attention: back end of the language model's attention.
+        max_tiles: most tiles of a pair's images; training must have the same (data.max_tiles).
+        max_length: most tokens of prompt plus response; training must have the same (data.max_length).
+        overlong: what happens to a longer response; training must do the same (data.overlong).
+        template: chat template; training must have the same (data.template).
+        on_bad: strict stops at the first record that cannot be used; quarantine leaves it without log-probs (exit code
+            3).
+        num_workers: loader processes of each device.
+        attention: backend of the language model's attention.
+        trainer: devices to run on.
     """
     from mpo_lightning.data.shards.check import split_folders
     from mpo_lightning.models.loading import load_processor
     from mpo_lightning.training.reference_pass import run_reference_pass
 
-    if min(micro_batch_size, max_tiles, max_length, num_nodes) < 1 or num_workers < 0:
+    if min(micro_batch_size, max_tiles, max_length) < 1 or num_workers < 0:
         raise InputError(
-            "--micro_batch_size, --max_tiles, --max_length and --num_nodes must be at least 1, and --num_workers at "
-            "least 0"
+            "--micro_batch_size, --max_tiles and --max_length must be at least 1, and --num_workers at least 0"
         )
     encoder = load_processor(model, template).encoder(max_tiles, max_length, overlong)
-    options = {"precision": precision, "accelerator": accelerator, "devices": devices, "num_nodes": num_nodes}
+    options = {"precision": precision, **trainer.as_dict()}
     missing = 0
     for folder in split_folders(Path(shards)):
         target, records, without = run_reference_pass(
-            folder, model, encoder, options, on_bad == "strict", micro_batch_size, num_workers, attention
+            folder,
+            model,
+            encoder,
+            trainer_options=options,
+            strict=on_bad == "strict",
+            micro_batch_size=micro_batch_size,
+            num_workers=num_workers,
+            attention=attention,
         )
         print(f"{target}: {records:,} records, {without:,} without log-probs")
         missing += without

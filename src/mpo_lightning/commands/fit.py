@@ -1,6 +1,5 @@
 """LightningCLI for `mpo fit|validate|test`."""
 
-import os
 import traceback
 import warnings
 from pathlib import Path
@@ -14,80 +13,39 @@ from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from safetensors import SafetensorError
 
-from mpo_lightning.commands.parser import RefusesInASentence
+from mpo_lightning.commands.configs import PACKAGED
+from mpo_lightning.commands.fit_config import (
+    drop_switched_off_callbacks,
+    folders_of,
+    refuse_hidden_checkpoints,
+    send_loggers_to,
+)
+from mpo_lightning.commands.parser import SentenceParser
 from mpo_lightning.errors import InputError
 from mpo_lightning.files.disk import disk_problem
 from mpo_lightning.runs.checkpoints.callback import StepCheckpoint
 from mpo_lightning.runs.checkpoints.choice import find_checkpoint
 from mpo_lightning.runs.checkpoints.io import ManifestCheckpointIO
 from mpo_lightning.runs.checkpoints.rank_agreement import SameCheckpoint
-from mpo_lightning.runs.checkpoints.recovery import finish_killed_writes
-from mpo_lightning.runs.folder import own_folders
-from mpo_lightning.runs.lock import RunLock
+from mpo_lightning.runs.checkpoints.recovery import finish_unless_running
+from mpo_lightning.runs.folder import RunFolders, own_folders
+from mpo_lightning.runs.lock import RunLock, lock_all
 from mpo_lightning.runs.lost_ranks import ended_everywhere, launch_whole
 from mpo_lightning.runs.rank import is_first
 from mpo_lightning.runs.signals import ended_by_term
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
 
+BASE = str(PACKAGED / "base.yaml")
+"""Callbacks and logging that every run has: the lowest of all overlays."""
+
 
 def _is_cache(source: str) -> bool:
     return source == "cache"
 
 
-def _listed(several: Any) -> list[Namespace]:
-    """Callbacks or loggers of an option that takes one, a list, or a switch."""
-    return several if isinstance(several, list) else [several] if isinstance(several, Namespace) else []
-
-
-def _checkpoint_folders(config: Namespace) -> list[Path]:
-    """Where callbacks write checkpoints that do not lie in the run folder.
-
-    Raises:
-        InputError: a folder is a URL, which would become one of that name here.
-    """
-    options = [one.get("init_args") or Namespace() for one in _listed(config.trainer.get("callbacks"))]
-    folders = [str(found["dirpath"]) for found in options if found.get("dirpath")]
-    for folder in (str(config.trainer.default_root_dir or ""), *folders):
-        if "://" in folder:
-            raise InputError(
-                f"{folder}: checkpoints are written to a disk that all machines share, not to a URL; give a folder"
-            )
-    return [_expanded(folder) for folder in folders]
-
-
-def _expanded(folder: str) -> Path:
-    """With ~, as Lightning has it; Path's own raises for a user that is not there."""
-    return Path(os.path.expanduser(folder))  # noqa: PTH111
-
-
-def _refuse_hidden_checkpoints(config: Namespace, run_folder: Path) -> None:
-    """Raises InputError where the first logger has Lightning put checkpoints into a folder in which nobody looks for
-    them.
-    """
-    writers = [one for one in _listed(config.trainer.get("callbacks")) if one.class_path.endswith("Checkpoint")]
-    if writers and all((one.get("init_args") or {}).get("dirpath") for one in writers):
-        return
-    logger = next(iter(_listed(config.trainer.get("logger"))), Namespace())
-    place = (logger.get("init_args") or Namespace()).get("save_dir")
-    if place not in (None, RUN_FOLDER) and not Path(place).resolve().is_relative_to(run_folder.resolve()):
-        raise InputError(
-            f"--ckpt_path: the first logger's save_dir {place} is where Lightning puts checkpoints too, and they are "
-            f"looked for in {run_folder}; set it to "
-            f"{RUN_FOLDER}, which stands for trainer.default_root_dir, or give trainer.default_root_dir that folder"
-        )
-
-
-RUN_FOLDER = "RUN_FOLDER"
-"""A logger's save_dir that stands for trainer.default_root_dir."""
-
-
-SWITCHES = {"ProgressBar": "enable_progress_bar", "Checkpoint": "enable_checkpointing"}
-"""Ending of a callback's name, and the trainer's option that turns its kind off."""
-
-
-class FitParser(RefusesInASentence, LightningArgumentParser):
-    """Of the options of `mpo fit|validate|test`."""
+class FitParser(SentenceParser, LightningArgumentParser):
+    """The parser of the options of `mpo fit|validate|test`."""
 
 
 class MPOCLI(LightningCLI):
@@ -102,7 +60,8 @@ class MPOCLI(LightningCLI):
                 MPOModule,
                 MMPRDataModule,
                 parser_class=FitParser,
-                parser_kwargs={"prog": "mpo"},
+                parser_kwargs={"prog": "mpo"}
+                | {verb: {"default_config_files": [BASE]} for verb in ("fit", "validate", "test")},
                 # The optimizer is MPOModule's own: built after configure_model, over trained parameters only, stepping
                 # per step.
                 auto_configure_optimizers=False,
@@ -127,48 +86,29 @@ class MPOCLI(LightningCLI):
         """Lightning's own reads the whole checkpoint, unchecked, for options that this module does not keep there."""
 
     def before_instantiate_classes(self) -> None:
-        """Finds the checkpoint before any model is loaded, and gives loggers the run folder."""
+        """Checks and locks the folders, finds the checkpoint before any model is loaded, and prepares the callbacks."""
         config = self.config[self.subcommand]
-        others = _checkpoint_folders(config)
-        run_folder = config.trainer.default_root_dir = str(_expanded(config.trainer.default_root_dir or "runs"))
-        for name, place in (
-            ("trainer.default_root_dir", Path(run_folder)),
-            *(("dirpath", folder) for folder in others),
-        ):
-            if place.exists() and not place.is_dir():
-                raise InputError(f"{name}: {place} is a file; give a folder for the run")
-            if place.is_symlink() and not place.exists():
-                raise InputError(
-                    f"{name}: {place} is a link to a folder that is not there; mount its disk, or give another"
-                )
-        asked = str(config.get("ckpt_path") or "")
-        if asked in ("auto", "last"):
-            _refuse_hidden_checkpoints(config, Path(run_folder))
-        fit = self.subcommand == "fit"
+        folders = folders_of(config.trainer)
+        folders.check()
+        config.trainer.default_root_dir = str(folders.run)
+        self.checkpoint = config.ckpt_path = self._find_checkpoint(config, folders)
+        drop_switched_off_callbacks(config.trainer)
+        send_loggers_to(config.trainer, folders.run)
+
+    def _find_checkpoint(self, config: Namespace, folders: RunFolders) -> str | None:
+        """The checkpoint that `--ckpt_path` asks for, the folders locked against other runs."""
+        asked, fit = str(config.get("ckpt_path") or ""), self.subcommand == "fit"
+        searched = asked in ("auto", "last")
+        if searched:
+            refuse_hidden_checkpoints(config.trainer, folders.run)
         if fit and is_first():
-            self.locks = tuple(
-                RunLock(folder) for folder in sorted({path.resolve() for path in (Path(run_folder), *others)})
-            )
-            for lock in self.locks:
-                lock.take()
-        elif asked in ("auto", "last") and is_first():
-            self.locks = (RunLock(Path(run_folder)),)
-            if self.locks[0].alone():
-                finish_killed_writes(own_folders(Path(run_folder)))
-            self.locks[0].release()
-        if asked:
-            config.ckpt_path = find_checkpoint(asked, Path(run_folder), others, fit)
-        self.checkpoint = config.get("ckpt_path")
-        folder = Path(self.checkpoint).resolve().parent if asked in ("auto", "last") and self.checkpoint else None
-        self.goes_on_in = folder if folder in own_folders(Path(run_folder)) else None
-        # Lightning refuses a callback of a kind that is switched off; the shipped base has both kinds.
-        off = [kind for kind, on in SWITCHES.items() if config.trainer.get(on) is False]
-        callbacks = _listed(config.trainer.get("callbacks"))
-        if callbacks:
-            config.trainer.callbacks = [one for one in callbacks if not one.class_path.endswith(tuple(off))]
-        for logger in _listed(config.trainer.get("logger")):
-            if (logger.get("init_args") or {}).get("save_dir") == RUN_FOLDER:
-                logger.init_args.save_dir = run_folder
+            self.locks = lock_all(folders.resolved)
+        elif searched and is_first():
+            finish_unless_running(folders.run)
+        found = find_checkpoint(asked, folders.run, list(folders.others), fit) if asked else None
+        folder = Path(found).resolve().parent if searched and found else None
+        self.goes_on_in = folder if folder in own_folders(folders.run) else None
+        return found
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Checkpoints get manifests; without a logger of the user's own, metrics.csv goes into the run folder."""
@@ -208,64 +148,67 @@ class ParsedOnly(MPOCLI):
     def _set_seed(self) -> None: ...
 
     def before_instantiate_classes(self) -> None:
-        config = self.config[self.subcommand]
-        _checkpoint_folders(config)
-        _refuse_hidden_checkpoints(config, _expanded(config.trainer.default_root_dir or "runs"))
+        trainer = self.config[self.subcommand].trainer
+        refuse_hidden_checkpoints(trainer, folders_of(trainer).run)
 
     def instantiate_classes(self) -> None: ...
 
     def _run_subcommand(self, subcommand: str) -> None: ...
 
 
+EXPECTED = (
+    "LightningCLI's args parameter",
+    "Found .* module\\(s\\) in eval mode",  # frozen parts and the reference, on purpose
+    "Total length of `list` across ranks is zero",  # validation may have no shards
+    ".*your dataloader is not resumable",
+    "The dirpath has changed",
+    "Checkpoint directory .* exists and is not empty",  # the lock's file
+    "It is recommended to use .self.log.*sync_dist=True",  # they are reduced already
+    "FSDP2-wrapped module .* returned a view tensor",  # nothing writes into it
+)
+"""Warnings that say nothing here."""
+
+
 def run(args: Any = None) -> MPOCLI:
-    """Parses sys.argv (or `args`, in tests) and runs the verb."""
-    # The policy's frozen parts and the reference are in eval mode on purpose; validation may have no shards.
-    for message in (
-        "Found .* module\\(s\\) in eval mode",
-        "Total length of `list` across ranks is zero",
-        ".*your dataloader is not resumable",
-        "The dirpath has changed",
-        "Checkpoint directory .* exists and is not empty",  # the lock's file
-        "It is recommended to use .self.log.*sync_dist=True",  # they are reduced already
-        "FSDP2-wrapped module .* returned a view tensor",  # nothing writes into it
-    ):
+    """Parses sys.argv (or `args`) and runs the verb.
+
+    Raises:
+        InputError: the options or the input cannot be used, or the disk is full.
+    """
+    if args is not None and len(args) == 1:
+        (verb,) = args
+        raise InputError(
+            f"'mpo {verb}' needs a model and shards: mpo {verb} --config recipe/mpo --model.policy MODEL --data.train "
+            f"SHARDS/train; 'mpo {verb} --help' explains every option"
+        )
+    for message in EXPECTED:
         warnings.filterwarnings("ignore", message=message)
     try:
         with ended_by_term():
             made = MPOCLI(args)
-        if made.set_aside and made.trainer.is_global_zero:
-            print(f"{made.set_aside} records were set aside; quarantine-*.jsonl in the run folder says why")
-            raise SystemExit(3)
-        return made
-    except MisconfigurationException as error:
-        raise InputError(" ".join(str(error).split())) from None
-    except RuntimeError as error:
-        if "stateful callback" not in str(error):
+    except (MisconfigurationException, RuntimeError, ValueError, OSError, SafetensorError) as error:
+        if (sentence := refusal(error)) is None:
             raise
-        raise InputError(f"trainer.callbacks: {' '.join(str(error).split())}") from None
-    except ValueError as error:
-        # jsonargparse buries what an optional class says when it is built.
-        if isinstance(error.__cause__, InputError):
-            raise error.__cause__ from None
-        if (refused := _refused_by_lightning(error)) is not None:
-            raise InputError(" ".join(str(refused).split())) from None
-        if _raised_by_lightning(error):
-            raise InputError(" ".join(str(error).split())) from None
-        raise
-    except (OSError, SafetensorError) as error:
-        if (problem := disk_problem(error)) is None:
-            raise
-        raise InputError(problem) from None
+        raise InputError(sentence) from None
+    if made.set_aside and made.trainer.is_global_zero:
+        print(f"{made.set_aside} records were skipped; quarantine-*.jsonl in the run folder says why")
+        raise SystemExit(3)
+    return made
 
 
-def _refused_by_lightning(error: BaseException | None) -> MisconfigurationException | None:
-    """What lies below an error, if Lightning has refused an option."""
-    while error is not None and not isinstance(error, MisconfigurationException):
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return error
-
-
-def _raised_by_lightning(error: Exception) -> bool:
-    """Whether Lightning says so of its options, in sentences for users."""
+def refusal(error: Exception) -> str | None:
+    """The sentence for an error that the user can mend: an option that is refused, or a full disk; None for others."""
+    if isinstance(error.__cause__, InputError):
+        return str(error.__cause__)  # jsonargparse buries what an optional class says when it is built
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, MisconfigurationException):
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+    if found is not None and isinstance(error, MisconfigurationException | ValueError):
+        return " ".join(str(found).split())
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(L.__file__).parent)
+    last = Path(frames[-1].filename) if frames else Path()
+    if isinstance(error, RuntimeError) and last.name == "callback_connector.py":
+        return f"trainer.callbacks: {' '.join(str(error).split())}"
+    if isinstance(error, ValueError) and last.is_relative_to(Path(L.__file__).parent):
+        return " ".join(str(error).split())
+    return disk_problem(error)

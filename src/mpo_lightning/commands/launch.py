@@ -12,7 +12,7 @@ from mpo_lightning.errors import InputError
 HELP = """usage: mpo launch --nodes N --gpus G [--scheduler slurm|torchrun] [options] FIT_OPTIONS
 
 Prints a script for N machines with G GPUs each that runs `mpo fit FIT_OPTIONS` and goes on by itself after a preemption or a crash:
-    mpo launch --nodes 8 --gpus 8 --config configs/base.yaml --config configs/recipe/mpo.yaml ... > job.sh && sbatch job.sh
+    mpo launch --nodes 8 --gpus 8 --config recipe/mpo ... > job.sh && sbatch job.sh
 
 options:
   --nodes N          machines
@@ -54,13 +54,14 @@ torchrun --nnodes={nodes} --nproc-per-node={gpus} --max-restarts={restarts} \\
 """
 
 
-def launch(arguments: Sequence[str]) -> None:
+def launch(line: Sequence[str]) -> None:
     """Prints the script.
 
     Raises:
         InputError: an option without a value, a number that is none, nothing to run, or what the options of `mpo fit`
             refuse.
     """
+    arguments = list(line[1:])
     if not arguments or {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return
@@ -81,10 +82,7 @@ def launch(arguments: Sequence[str]) -> None:
                 "explains it"
             )
     if not fit:
-        raise InputError(
-            "there is nothing to run; give the options of 'mpo fit', such as --config configs/base.yaml --config "
-            "configs/recipe/mpo.yaml"
-        )
+        raise InputError("there is nothing to run; give the options of 'mpo fit', such as --config recipe/mpo")
     if options["scheduler"] not in ("slurm", "torchrun"):
         raise InputError(f"--scheduler is slurm or torchrun, not {options['scheduler']!r}")
     for name, form in (("time", r"(\d+-)?\d+(:\d+){0,2}"), ("job_name", r"\w[\w.+-]*")):

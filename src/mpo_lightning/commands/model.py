@@ -137,8 +137,6 @@ def export(checkpoint: str, output: str, policy: str | None = None) -> None:
     """Writes a training checkpoint's policy as a folder that plain transformers loads, adapters merged: mpo model
     export CKPT OUT
 
-    --checkpoint CKPT --output OUT is the same.
-
     Args:
         checkpoint: a .ckpt of `mpo fit`, a file or the folder of a sharded run.
         output: a new folder.

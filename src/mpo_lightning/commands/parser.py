@@ -1,14 +1,30 @@
-"""Argument parsers that refuse in one sentence."""
+"""Argument parsers that find configs by name, and that refuse in one sentence."""
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from jsonargparse import ActionConfigFile, ArgumentParser
+
+from mpo_lightning.commands.configs import find_config
 from mpo_lightning.errors import InputError
 
 
-class RefusesInASentence:
+class NamedConfig(ActionConfigFile):
+    """`--config`, a path or the name of a config that ships with the package."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        super().__call__(parser, cfg, find_config(str(values)), option_string)
+
+
+class SentenceParser:
     """A mixin for jsonargparse parsers: what they refuse becomes an InputError of one sentence instead of a page of
     options.
     """
+
+    def add_argument(self, *names: str, **options: Any) -> Any:
+        """As jsonargparse's, but a config option takes names too."""
+        if options.get("action") in ("config", ActionConfigFile):
+            options["action"] = NamedConfig
+        return super().add_argument(*names, **options)  # type: ignore[misc]
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises InputError; a parser of a part of the options has to let others try, and raises what jsonargparse
@@ -20,3 +36,7 @@ class RefusesInASentence:
         if verb == "mpo":
             verb = "mpo fit"  # the parser above those of fit, validate and test, which looks at the whole
         raise InputError(f"{' '.join(message.split())}; '{verb} --help' explains every option") from None
+
+
+class CommandParser(SentenceParser, ArgumentParser):
+    """The parser of a verb that is a plain function."""

@@ -1,7 +1,12 @@
-"""A progress bar for work of a known size."""
+"""Progress bars of the verbs: on a terminal alone."""
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mpo_lightning.inference.engine import Engine
 
 
 class progress_bar:
@@ -33,3 +38,12 @@ class progress_bar:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+
+
+def engine_with_bar(engine: "Engine") -> "Engine":
+    """A server's engine that shows a bar on a terminal; the embedded one has Lightning's."""
+    from mpo_lightning.inference.server import ServerEngine
+
+    if not isinstance(engine, ServerEngine) or not sys.stderr.isatty():
+        return engine
+    return replace(engine, progress=progress_bar)

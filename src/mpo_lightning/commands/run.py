@@ -1,74 +1,40 @@
-"""From a verb's words to its function."""
+"""From the words of the command line to a verb's function."""
 
 from collections.abc import Sequence
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
-from mpo_lightning.commands import data, model, predict, prefs
-from mpo_lightning.commands import eval as evaluate
 from mpo_lightning.commands.imports import load
-from mpo_lightning.commands.parser import RefusesInASentence
+from mpo_lightning.commands.parser import CommandParser
+from mpo_lightning.commands.verbs import VERBS
 from mpo_lightning.errors import InputError
 
-COMMANDS: dict[str, Any] = {
-    "predict": predict.predict,
-    "data shard": data.shard,
-    "data check": data.check,
-    "data show": data.show,
-    "data index": data.index,
-    "data import": data.import_pairs,
-    "data reference": data.reference,
-    "eval run": evaluate.run,
-    "eval score": evaluate.score,
-    "eval compare": evaluate.compare,
-    "prefs sample": prefs.sample,
-    "prefs pair": prefs.pair,
-    "prefs dropout-ntp": prefs.dropout_ntp,
-    "prefs build": prefs.build,
-    "prefs fingerprint": prefs.fingerprint,
-    "model convert": model.convert,
-    "model chat": model.chat,
-    "model export": model.export,
-    "model merge": model.merge,
-    "model plan": model.plan,
-    "model tiny": model.tiny,
-}
 
-RUNS_MODELS = ("predict", "data reference", "eval run", "prefs sample", "prefs dropout-ntp", "prefs build")
-"""Verbs that run a model over many inputs, by Lightning."""
+def run(name: str, words: Sequence[str]) -> None:
+    """Runs a verb whose function takes the parsed arguments.
 
-
-class CommandParser(RefusesInASentence, ArgumentParser):
-    """Of one verb."""
-
-
-def run(verb: str, arguments: Sequence[str]) -> None:
-    """Runs one verb.
+    Args:
+        name: the verb, such as "data shard".
+        words: what follows it on the command line.
 
     Raises:
-        InputError: what it was given cannot be used.
+        InputError: the words cannot be used.
     """
-    function = COMMANDS[verb]
-    parser = CommandParser(prog=f"mpo {verb}", description=str(function.__doc__).split("\n\n    Args:")[0])
-    parser.add_argument("--config", action="config", help="a YAML file with these arguments")
-    # `mpo data check FOLDER`, but `mpo data shard --meta META --output DIR`.
-    parameters = signature(function).parameters
-    several = "runs" in parameters
-    parser.add_function_arguments(function, as_positional="folder" in parameters, skip={"runs"} if several else set())
-    if several:
-        parser.add_argument(
-            "runs",
-            nargs="+",
-            help="folders of `mpo eval run` or files of `mpo eval score`; the others are compared with the first",
-        )
-    arguments = _named(verb, arguments)
-    flags = {f"--{name}" for name, parameter in parameters.items() if parameter.default is False}
-    chosen = vars(parser.instantiate_classes(parser.parse_args(_with_values(arguments, flags))))
+    verb = VERBS[name]
+    function = verb.function()
+    parser = CommandParser(prog=f"mpo {name}", description=str(function.__doc__).split("\n\n    Args:")[0])
+    parser.add_argument("--config", action="config", help="a YAML file with these arguments, or the name of a config")
+    required = [one for one in signature(function).parameters.values() if one.default is Parameter.empty]
+    # A list of required arguments takes as many words as there are, which jsonargparse does not do by itself.
+    lists: set[str | int] = {one.name for one in required if verb.positional and one.annotation == list[str]}
+    parser.add_function_arguments(function, as_positional=verb.positional, skip=lists)
+    for several in sorted(map(str, lists)):
+        parser.add_argument(several, nargs="+", type=str)
+    _let_switches_stand_alone(parser)
+    chosen = vars(parser.instantiate_classes(parser.parse_args(list(words))))
     chosen.pop("config")
-    if verb in RUNS_MODELS:
-        load("mpo_lightning.inference.predict")
+    if verb.loads:
+        load(verb.loads)
     try:
         function(**chosen)
     except OSError as error:
@@ -77,23 +43,8 @@ def run(verb: str, arguments: Sequence[str]) -> None:
         ) from None
 
 
-POSITIONAL = {"model export": ("checkpoint", "output")}
-"""Options whose values may stand without their names, as in `mpo model export CKPT OUT`."""
-
-
-def _named(verb: str, arguments: Sequence[str]) -> list[str]:
-    """Gives the values at the beginning the names of their options."""
-    words = list(arguments)
-    named = [f"--{name}={word}" for name, word in zip(POSITIONAL.get(verb, ()), words, strict=False)]
-    bare = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
-    return named[:bare] + words[min(bare, len(named)) :]
-
-
-def _with_values(arguments: Sequence[str], flags: set[str]) -> list[str]:
+def _let_switches_stand_alone(parser: Any) -> None:
     """`--cot` alone means `--cot true`."""
-    words = list(arguments)
-    for place, word in enumerate(words):
-        follows = words[place + 1] if place + 1 < len(words) else "--"
-        if word in flags and follows.lower() not in ("true", "false", "yes", "no", "null"):
-            words[place] = f"{word}=true"
-    return words
+    for action in parser._actions:
+        if getattr(action, "_typehint", None) is bool and action.option_strings:
+            action.nargs, action.const = "?", True

@@ -108,9 +108,17 @@ class Benchmark:
         judge: for benchmarks whose responses a judge grades.
         extractor: a language model that the official rule asks for the short answer of a response.
         needed: fields that scoring a row needs.
-        decimals: to print.
+        decimals: decimals of printed scores.
         problem: what is wrong with a row's fields, or None.
         named: a row with its id and the fields that another field implies.
+        response_fields: fields that may hold the response, the first one that a row has.
+        modes: whose rules there are; without "official" the benchmark has no rule of its own.
+        variants: versions of the official rule, the default first; a row's `normaliser` names one.
+        counts: rows of the table that are whole numbers.
+        compared: what `mpo eval compare` compares; None is the share of right answers, or the judge's points.
+        compared_problem: name of the problem that a row of scores is about; None takes the row's id.
+        compared_points: points of a row that stand for the response.
+        counts_whole: whether a problem counts only if all of its rows are right.
     """
 
     name: str
@@ -128,6 +136,14 @@ class Benchmark:
     decimals: int = 2
     problem: Callable[[Row], str | None] = lambda row: None
     named: Callable[[Row], Row] = lambda row: row
+    response_fields: tuple[str, ...] = ("response", "prediction", "text", "answer_text", "model_answer")
+    modes: tuple[Mode, ...] = ("robust", "official")
+    variants: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
+    compared: str | None = None
+    compared_problem: Callable[[Row, int], str] | None = None
+    compared_points: slice = slice(None)
+    counts_whole: bool = False
 
 
 def verdict_score(verdict: Verdict) -> Score:

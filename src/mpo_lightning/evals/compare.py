@@ -16,19 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from mpo_lightning.errors import InputError
-from mpo_lightning.evals.benchmarks.crpe import ROTATIONS
+from mpo_lightning.evals.benchmark import Benchmark
 from mpo_lightning.evals.files import read_rows
+from mpo_lightning.evals.registry import all_benchmarks
 
 Z = 1.959963984540054
 IDS = ("pid", "id", "question_id")
-NUMBERS = {
-    "pope": "accuracy, %",
-    "crpe": "questions with all rotations right, %",
-    "mmvet": "points, 0 to 1",
-    "mmhal": "rating, 0 to 6",
-    "llava_bench": "the model's points, 1 to 10",
-}
-"""What is compared, where it is not the share of right answers."""
 
 
 @dataclass(frozen=True)
@@ -92,36 +85,36 @@ def read_run(path: Path) -> Run:
     file = path / "scores.jsonl" if path.is_dir() else path
     rows = read_rows(file)
     table = file.with_suffix(".table.json")
-    benchmark = str(json.loads(table.read_text(encoding="utf-8")).get("benchmark", "")) if table.is_file() else ""
+    name = str(json.loads(table.read_text(encoding="utf-8")).get("benchmark", "")) if table.is_file() else ""
+    benchmark = all_benchmarks().get(name)
     judged = "points" in rows[0]
     found: dict[str, list[float]] = {}
     for number, row in enumerate(rows):
         if "correct" not in row or ("points" in row) is not judged:
             raise InputError(f"{file}:{number + 1}: has no 'correct'; give files that `mpo eval score` wrote")
         found.setdefault(_problem(row, number, benchmark), []).append(_value(row, benchmark))
-    whole = benchmark == "crpe"
+    whole = benchmark is not None and benchmark.counts_whole
     return Run(
         path.name if path.is_dir() else path.stem,
         {name: float(all(values)) if whole else sum(values) / len(values) for name, values in found.items()},
         0.0 if judged else sum(row["correct"] is None for row in rows) / len(rows),
-        NUMBERS.get(benchmark, "judge's points" if judged else "correct, %"),
+        (benchmark.compared if benchmark else None) or ("judge's points" if judged else "correct, %"),
         judged,
     )
 
 
-def _problem(row: dict[str, Any], number: int, benchmark: str) -> str:
-    """The problem that a row is about; of CRPE the question, whose rotations are four rows."""
-    name = next((str(row[field]) for field in IDS if field in row), str(number))
-    if benchmark != "crpe":
-        return name
-    return str(row.get("group", number // ROTATIONS))
+def _problem(row: dict[str, Any], number: int, benchmark: Benchmark | None) -> str:
+    """The problem that a row is about."""
+    if benchmark is not None and benchmark.compared_problem is not None:
+        return benchmark.compared_problem(row, number)
+    return next((str(row[field]) for field in IDS if field in row), str(number))
 
 
-def _value(row: dict[str, Any], benchmark: str) -> float:
+def _value(row: dict[str, Any], benchmark: Benchmark | None) -> float:
     if "points" not in row:
         return float(row["correct"] is True)
-    points = row["points"][-1:] if benchmark == "llava_bench" else row["points"]
-    return sum(points) / len(points)
+    points = row["points"][benchmark.compared_points if benchmark else slice(None)]
+    return float(sum(points) / len(points))
 
 
 def wilson(right: float, total: int) -> tuple[float, float]:

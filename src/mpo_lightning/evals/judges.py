@@ -71,7 +71,7 @@ class KeptReplies:
         self._asking: dict[str, Lock] = {}
         self.replies: dict[str, str] = {}
         if not path.exists() and chat is None:
-            raise InputError(f"{path}: there is no file of a judge's replies; give --judge_url to ask a judge")
+            raise InputError(f"{path}: there is no file of a judge's replies; give --judge.url to ask a judge")
         if path.exists():
             lines = path.read_bytes().split(b"\n")
             for number, line in enumerate(lines, start=1):
@@ -118,7 +118,7 @@ class KeptReplies:
     ) -> str:
         if self.chat is None:
             raise InputError(
-                f"{self.path}: holds no reply to one of the requests; give --judge_url to ask for it, or the same "
+                f"{self.path}: holds no reply to one of the requests; give --judge.url to ask for it, or the same "
                 "judge, benchmark and responses"
             )
         reply = self.chat(messages, temperature, max_tokens)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table
-from mpo_lightning.evals.registry import BENCHMARKS
+from mpo_lightning.evals.registry import all_benchmarks, find_benchmark
 
 
 class BenchmarkMetric(Metric):
@@ -22,7 +22,7 @@ class BenchmarkMetric(Metric):
     Args:
         problems: all problems, the same in every process.
         mode: "official" for the benchmark's own rules, "robust" for ours.
-        benchmark: which; the named subclasses have theirs.
+        benchmark: a benchmark, or its name; the named subclasses have theirs.
 
     Example:
         >>> metric = M3CoT([{"id": "q", "choices": ["red", "blue"], "answer": "B"}])
@@ -41,10 +41,10 @@ class BenchmarkMetric(Metric):
     benchmark: Benchmark
 
     def __init__(
-        self, problems: Sequence[Row], mode: Mode = "robust", benchmark: Benchmark | None = None, **kwargs: Any
+        self, problems: Sequence[Row], mode: Mode = "robust", benchmark: Benchmark | str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.benchmark = benchmark or self.benchmark
+        self.benchmark = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark or self.benchmark
         self.problems, self.mode = list(problems), mode
         self.places = {str(problem[self.benchmark.id_field]): place for place, problem in enumerate(problems)}
         for name in ("numbers", "samples", "values", "undecided"):
@@ -131,46 +131,46 @@ def _size(state: list[Tensor] | Tensor) -> int:
 class MathVista(BenchmarkMetric):
     """See `mathvista`."""
 
-    benchmark = BENCHMARKS["mathvista"]
+    benchmark = all_benchmarks()["mathvista"]
 
 
 class MathVision(BenchmarkMetric):
     """See `mathvision`."""
 
-    benchmark = BENCHMARKS["mathvision"]
+    benchmark = all_benchmarks()["mathvision"]
 
 
 class M3CoT(BenchmarkMetric):
     """See `m3cot`."""
 
-    benchmark = BENCHMARKS["m3cot"]
+    benchmark = all_benchmarks()["m3cot"]
 
 
 class POPE(BenchmarkMetric):
     """See `pope`."""
 
-    benchmark = BENCHMARKS["pope"]
+    benchmark = all_benchmarks()["pope"]
 
 
 class CRPE(BenchmarkMetric):
     """See `crpe`."""
 
-    benchmark = BENCHMARKS["crpe"]
+    benchmark = all_benchmarks()["crpe"]
 
 
 class MMVet(BenchmarkMetric):
     """See `mmvet`."""
 
-    benchmark = BENCHMARKS["mmvet"]
+    benchmark = all_benchmarks()["mmvet"]
 
 
 class LLaVABench(BenchmarkMetric):
     """See `llava_bench`."""
 
-    benchmark = BENCHMARKS["llava_bench"]
+    benchmark = all_benchmarks()["llava_bench"]
 
 
 class MMHalBench(BenchmarkMetric):
     """See `mmhal`."""
 
-    benchmark = BENCHMARKS["mmhal"]
+    benchmark = all_benchmarks()["mmhal"]

@@ -22,7 +22,6 @@ from mpo_lightning.files.whole import write_text
 
 REPEATED = ("pid", "id", "question_id", "model", "run", "sample", "category", "group", "mode")
 """Fields that say which response a line of the output is about."""
-RESPONSE = ("response", "prediction", "text", "answer_text", "model_answer")
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,12 @@ def response_of(benchmark: Benchmark, row: Row, where: str = "") -> str:
     Raises:
         InputError: the row has no field for it.
     """
-    names = ("prediction",) if benchmark.name == "equivalence" else RESPONSE
-    for name in names:
-        if name in row and (name != "text" or benchmark.name not in ("pope", "crpe", "llava_bench")):
+    for name in benchmark.response_fields:
+        if name in row:
             return "" if row[name] is None else str(row[name])
     if benchmark.judge is not None:
         return ""
-    raise InputError(f"{where}row {row.get(benchmark.id_field)} has no field '{names[0]}'")
+    raise InputError(f"{where}row {row.get(benchmark.id_field)} has no field '{benchmark.response_fields[0]}'")
 
 
 def score_rows(benchmark: Benchmark, rows: Sequence[Row], mode: Mode) -> Scored:
@@ -94,7 +92,7 @@ def score_rows(benchmark: Benchmark, rows: Sequence[Row], mode: Mode) -> Scored:
     """
     scores = [benchmark.score(row, response_of(benchmark, row), mode) for row in rows]
     if len({len(score.values) for score in scores}) > 1:
-        raise InputError("rows have different numbers of the judge's runs; score them again with one --judge_runs")
+        raise InputError("rows have different numbers of the judge's runs; score them again with one --judge.runs")
     table = benchmark.table(rows, [score.values for score in scores])
     return Scored(tuple(rows), tuple(scores), table, summary(benchmark, rows, [score.verdict for score in scores]))
 

@@ -1,13 +1,14 @@
 """The engine in this program: a checkpoint folder, through Lightning's predict loop over any devices and machines."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mpo_lightning.data.shards.reference_cache import tokenizer_fingerprint
 from mpo_lightning.inference.engine import Work
-from mpo_lightning.inference.predict import Dtype, PredictOptions, run_predict
+from mpo_lightning.inference.options import EngineOptions, TrainerOptions
+from mpo_lightning.inference.predict import run_predict
 from mpo_lightning.models.family import Processor
 from mpo_lightning.models.loading import load_processor, model_fingerprint
 
@@ -18,23 +19,17 @@ class EmbeddedEngine:
 
     Attributes:
         model: checkpoint folder, in either layout.
-        max_tiles: most tiles of a prompt's pictures, thumbnails not counted; a prompt's own limit replaces it.
-        max_length: a prompt of so many tokens is refused.
-        template: chat template; "auto" takes the one that the checkpoint names.
-        batch_size: answers that a device writes at once.
-        num_workers: loader processes a device.
-        dtype: of weights and arithmetic.
-        trainer: options of Lightning's Trainer (accelerator, devices, num_nodes).
+        options: limits, template, batch size and dtype.
+        trainer: the devices.
     """
 
     model: str
-    max_tiles: int = 12
-    max_length: int = 8192
-    template: str = "auto"
-    batch_size: int = 32
-    num_workers: int = 2
-    dtype: Dtype = "auto"
-    trainer: dict[str, Any] | None = None
+    options: EngineOptions = field(default_factory=EngineOptions)
+    trainer: TrainerOptions = field(default_factory=TrainerOptions)
+
+    @property
+    def max_tiles(self) -> int:
+        return self.options.max_tiles
 
     @property
     def exact_seams(self) -> bool:
@@ -46,7 +41,7 @@ class EmbeddedEngine:
     @cached_property
     def processor(self) -> Processor:
         """Of the checkpoint."""
-        return load_processor(self.model, self.template)
+        return load_processor(self.model, self.options.template)
 
     def description(self) -> dict[str, Any]:
         return {
@@ -55,15 +50,13 @@ class EmbeddedEngine:
             "tokenizer": tokenizer_fingerprint(self.processor.tokenizer),
             "template": self.processor.template.name,
             "max_tiles": self.max_tiles,
-            "max_length": self.max_length,
-            "batch_size": self.batch_size,
-            "dtype": self.dtype,
+            "max_length": self.options.max_length,
+            "batch_size": self.options.batch_size,
+            "dtype": self.options.dtype,
         }
 
     def answer(self, work: Work, output: Path) -> tuple[int, int]:
-        encoder = self.processor.encoder(self.max_tiles, self.max_length, "set_aside")
-        options = PredictOptions(work.max_new_tokens, self.batch_size, self.num_workers, self.dtype, work.sampling)
-        settings = self.description() | {"prompts": work.asked}
+        settings = self.description()
         return run_predict(
-            self.model, self.processor, work.prompts, output, settings, encoder, self.trainer or {}, options
+            self.model, self.processor, work, output, settings=settings, engine=self.options, trainer=self.trainer
         )

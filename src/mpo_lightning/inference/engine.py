@@ -4,12 +4,28 @@ Both write the same file (see `answer_file`): a line a prompt in the order of th
 answers, and go on after a kill.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from mpo_lightning.data.prompts import Prompts
+from mpo_lightning.inference.options import EngineOptions, TrainerOptions
 from mpo_lightning.models.sampling import Sampling
+
+
+class Progress(Protocol):
+    """Opens a progress bar; the context's value advances it by a number."""
+
+    def __call__(
+        self, label: str, total: int | None = None, unit: str = ""
+    ) -> AbstractContextManager[Callable[..., None]]: ...
+
+
+def no_progress(label: str, total: int | None = None, unit: str = "") -> AbstractContextManager[Callable[..., None]]:
+    """A `Progress` that shows nothing."""
+    return nullcontext(lambda *done: None)
 
 
 @dataclass(frozen=True)
@@ -63,3 +79,28 @@ class Engine(Protocol):
             InputError: the output exists, was begun with something else, or nobody answers.
         """
         ...
+
+
+def open_engine(model: str, options: EngineOptions, trainer: TrainerOptions) -> Engine:
+    """The engine that the options ask for.
+
+    Args:
+        model: checkpoint folder in either layout, or the model's name on the server.
+        options: the engine's.
+        trainer: devices of the embedded engine.
+    """
+    if options.kind == "embedded":
+        from mpo_lightning.inference.embedded import EmbeddedEngine
+
+        return EmbeddedEngine(model, options, trainer)
+    from mpo_lightning.inference.server import ServerEngine
+
+    return ServerEngine(
+        url=None if options.url == "openai" else options.url,
+        model=model,
+        kind=options.server,
+        template=None if options.template == "auto" else options.template,
+        at_once=options.at_once,
+        timeout=options.timeout,
+        max_tiles=options.max_tiles,
+    )

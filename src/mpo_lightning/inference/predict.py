@@ -7,7 +7,7 @@ changes which prompts share a forward pass, so drawn answers are the same to the
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -18,9 +18,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.prompts import Prompts, Repeated
+from mpo_lightning.data.shards.reference_cache import tokenizer_fingerprint
 from mpo_lightning.data.slices import Slices
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference.answer_file import begin, finish, finished_lines, part_line, parts_lock
+from mpo_lightning.inference.engine import Work
+from mpo_lightning.inference.options import Dtype, EngineOptions, TrainerOptions
+from mpo_lightning.models.draws import Draws, forbidden_ids
 from mpo_lightning.models.family import Processor
 from mpo_lightning.models.freeze import freeze
 from mpo_lightning.models.generation import (
@@ -32,13 +36,11 @@ from mpo_lightning.models.generation import (
     read_prompts,
     split_by_rope,
 )
-from mpo_lightning.models.loading import load_model, read_config
+from mpo_lightning.models.loading import load_model, load_processor, model_fingerprint, read_config
 from mpo_lightning.models.pair_rope import rope_limit
-from mpo_lightning.models.sampling import Draws, Sampling, forbidden_ids
+from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.runs.lost_ranks import run_whole
 from mpo_lightning.runs.signals import ignore_signals
-
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -210,38 +212,44 @@ class Predictor(L.LightningModule):
 def run_predict(
     model: str,
     processor: Processor,
-    prompts: Prompts,
+    work: Work,
     output: Path,
+    *,
     settings: dict[str, Any],
-    encoder: PairEncoder,
-    trainer_options: dict[str, Any],
-    options: PredictOptions,
+    engine: EngineOptions,
+    trainer: TrainerOptions,
 ) -> tuple[int, int]:
-    """Answers what is not answered yet and writes the output. Returns the number of prompts, and how many of them could
-    not be used.
+    """Answers the prompts that have no answer yet, and writes the output.
 
     Args:
         model: checkpoint folder.
-        processor: of the checkpoint.
-        prompts: to be answered.
-        output: the file.
-        settings: whatever else decides an answer; a run that was killed goes on only with the same.
-        encoder: with the limits on tiles and length.
-        trainer_options: of Lightning's Trainer.
-        options: how to answer.
+        processor: the model's processor.
+        work: prompts, and how they are answered.
+        output: the file to write.
+        settings: whatever else decides an answer; a killed run resumes only with the same.
+        engine: limits, batch size and dtype.
+        trainer: the devices.
+
+    Returns:
+        The number of prompts, and the number of them that could not be answered.
 
     Raises:
         InputError: the output exists, or was begun with other settings.
     """
+    encoder = processor.encoder(engine.max_tiles, engine.max_length, "set_aside")
+    options = PredictOptions(work.max_new_tokens, engine.batch_size, engine.num_workers, engine.dtype, work.sampling)
+    prompts = work.prompts
     try:
-        trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **trainer_options)
+        lightning = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **trainer.as_dict())
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise InputError(" ".join(str(error).split())) from None
-    options = options.on(trainer.strategy.root_device)
+    options = options.on(lightning.strategy.root_device)
     # Which answers are written at once decides the rounding of a draw's probabilities.
     drawn = asdict(options.sampling) | {"batch_size": options.batch_size} if options.sampling else None
     parts = begin(
-        output, settings | {"max_new_tokens": options.max_new_tokens, "dtype": options.dtype, "sampling": drawn}
+        output,
+        settings
+        | {"prompts": work.asked, "max_new_tokens": options.max_new_tokens, "dtype": options.dtype, "sampling": drawn},
     )
     limit = rope_limit(read_config(model).get_text_config())
     slices = PromptSlices(prompts, encoder, limit, options.max_new_tokens)
@@ -249,13 +257,46 @@ def run_predict(
     lock = parts_lock(output)
     try:
         # Of the first rank, for all.
-        with run_whole(trainer), lock if trainer.is_global_zero else nullcontext():
-            trainer.predict(predictor, return_predictions=False)
-            trainer.strategy.barrier()
-            counts = finish(parts, prompts, output) if trainer.is_global_zero else (0, 0)
-            trainer.strategy.barrier()
+        with run_whole(lightning), lock if lightning.is_global_zero else nullcontext():
+            lightning.predict(predictor, return_predictions=False)
+            lightning.strategy.barrier()
+            counts = finish(parts, prompts, output) if lightning.is_global_zero else (0, 0)
+            lightning.strategy.barrier()
     except Timeout:
         raise InputError(f"{output}: another run is writing it; wait for its end, or choose another output") from None
-    if trainer.is_global_zero:
+    if lightning.is_global_zero:
         Path(lock.lock_file).unlink(missing_ok=True)
     return counts
+
+
+def answer_here(
+    model: str,
+    work: Work,
+    output: Path,
+    *,
+    settings: dict[str, Any],
+    engine: EngineOptions,
+    trainer: TrainerOptions,
+) -> tuple[int, int]:
+    """Answers prompts with the model of a checkpoint folder; see `run_predict`.
+
+    The batch size is no part of what decides a greedy response, so that a killed run may resume with another one.
+    """
+    processor = load_processor(model, engine.template)
+    known = _described(model, processor, engine) | settings
+    return run_predict(model, processor, work, output, settings=known, engine=engine, trainer=trainer)
+
+
+def described(model: str, engine: EngineOptions) -> dict[str, Any]:
+    """What decides the greedy responses of a checkpoint folder, apart from the prompts."""
+    return _described(model, load_processor(model, engine.template), engine)
+
+
+def _described(model: str, processor: Processor, engine: EngineOptions) -> dict[str, Any]:
+    return {
+        "model": model_fingerprint(model),
+        "tokenizer": tokenizer_fingerprint(processor.tokenizer),
+        "template": processor.template.name,
+        "max_tiles": engine.max_tiles,
+        "max_length": engine.max_length,
+    }

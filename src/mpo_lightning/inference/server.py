@@ -27,9 +27,10 @@ from mpo_lightning.data.records import IMAGE_MARK
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference.answer_file import begin, finish, finished_lines, part_line, parts_lock
 from mpo_lightning.inference.chat import ChatServer, Messages, Reply, UnreadableReply
-from mpo_lightning.inference.engine import Work
+from mpo_lightning.inference.engine import Progress, Work, no_progress
+from mpo_lightning.models.draws import mixed_seed
 from mpo_lightning.models.family import get_template
-from mpo_lightning.models.sampling import Sampling, mixed_seed
+from mpo_lightning.models.sampling import Sampling
 
 Kind = Literal["vllm", "sglang", "lmdeploy", "transformers", "openai"]
 UNREADABLE = 20
@@ -49,7 +50,7 @@ class ServerEngine:
         timeout: seconds until a request counts as failed and is sent again.
         max_tiles: most tiles of a prompt's pictures, where the kind of server takes it; a prompt's own limit replaces
             it.
-        advance: told of each answer that is there.
+        progress: opens the progress bar of the responses.
     """
 
     url: str | None
@@ -59,7 +60,7 @@ class ServerEngine:
     at_once: int = 32
     timeout: float = 600.0
     max_tiles: int = 12
-    advance: Callable[[int], None] = lambda done: None
+    progress: Progress = no_progress
 
     @property
     def exact_seams(self) -> bool:
@@ -77,7 +78,7 @@ class ServerEngine:
     def check_begun(self, with_picture: bool) -> None:
         if not with_picture and self.template is None:
             raise InputError(
-                "to go on with an answer the server's engine needs the model's chat template; give --template"
+                "to go on with an answer the server's engine needs the model's chat template; give --engine.template"
             )
         if not with_picture:
             get_template(str(self.template))
@@ -104,7 +105,8 @@ class ServerEngine:
         lock = parts_lock(output)
         try:
             with lock:
-                self._ask_missing(server, work, parts)
+                with self.progress("responses", len(work.prompts)) as advance:
+                    self._ask_missing(server, work, parts, advance)
                 counts = finish(parts, work.prompts, output)
         except Timeout:
             raise InputError(
@@ -113,9 +115,9 @@ class ServerEngine:
         Path(lock.lock_file).unlink(missing_ok=True)
         return counts
 
-    def _ask_missing(self, server: ChatServer, work: Work, parts: Path) -> None:
+    def _ask_missing(self, server: ChatServer, work: Work, parts: Path, advance: Callable[[int], None]) -> None:
         done = finished_lines(parts)
-        self.advance(len(done))
+        advance(len(done))
         missing = [number for number in range(len(work.prompts)) if number not in done]
         path = parts / f"part-{len(list(parts.glob('part-*.jsonl')))}-0.jsonl"
         with path.open("ab", buffering=0) as file, ThreadPoolExecutor(self.at_once) as pool:
@@ -138,7 +140,7 @@ class ServerEngine:
                     continue
                 in_a_row = 0
                 file.write(part_line(number, result))
-                self.advance(1)
+                advance(1)
             # Once more, when the server has answered everything else; only a run that comes to this end gives any of
             # them up.
             given_up: list[tuple[int, dict[str, Any]]] = []
@@ -148,7 +150,7 @@ class ServerEngine:
                     given_up.append((number, {"response": None, "error": reason}))
                 else:
                     file.write(part_line(number, result))
-                self.advance(1)
+                advance(1)
             file.write(b"".join(part_line(number, row) for number, row in given_up))
 
     def _row(self, server: ChatServer, work: Work, number: int) -> dict[str, Any] | UnreadableReply:

@@ -19,10 +19,9 @@ Several processes (devices, machines) may run a build: they sample together, and
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mpo_lightning.data.annotations.mmpr import AnnotationSet
 from mpo_lightning.data.annotations.survey import survey
@@ -32,27 +31,20 @@ from mpo_lightning.files.digests import file_digest
 from mpo_lightning.files.settings import take_output_folder
 from mpo_lightning.files.whole import whole_file, write_json
 from mpo_lightning.inference.answer_file import tidy
-from mpo_lightning.inference.engine import Engine
+from mpo_lightning.inference.engine import Engine, Progress
 from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.prefs.annotations import joined_meta
-from mpo_lightning.prefs.dropout_ntp import DropoutOptions, Offsets, begun_rows, pair_rows
+from mpo_lightning.prefs.dropout_ntp import Offsets, begun_rows, pair_rows
 from mpo_lightning.prefs.filters import FAILED, first_failed, no_response
-from mpo_lightning.prefs.manifest import data_card, manifest_of
+from mpo_lightning.prefs.manifest import data_card, in_words, manifest_of
+from mpo_lightning.prefs.options import DropoutOptions, PairingRules
 from mpo_lightning.prefs.overlap import read_fingerprints
-from mpo_lightning.prefs.pair import PairOptions, make_pairs
+from mpo_lightning.prefs.pair import make_pairs
 from mpo_lightning.prefs.prompt_files import PromptFiles
 from mpo_lightning.prefs.questions import PreparedQuestions, Purpose, prepare, write_questions
 from mpo_lightning.prefs.sample import draw
 from mpo_lightning.prefs.sources import Source, source_of
 from mpo_lightning.runs.rank import is_first, wait_for
-
-
-class Progress(Protocol):
-    """Opens a progress bar."""
-
-    def __call__(
-        self, label: str, total: int | None = None, unit: str = ""
-    ) -> AbstractContextManager[Callable[..., None]]: ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,6 @@ class BuildOptions:
         samples: responses to each question whose answer can be checked.
         sampling: how they are drawn.
         max_new_tokens: most tokens of a response.
-        dropout_tokens: most tokens of a second half.
         pairing: how responses are paired.
         dropout: how second halves are written.
         fingerprints: lists of benchmarks' problems that must not be trained on.
@@ -77,8 +68,7 @@ class BuildOptions:
     samples: int = 32
     sampling: Sampling = field(default_factory=Sampling)
     max_new_tokens: int = 4096
-    dropout_tokens: int = 2048
-    pairing: PairOptions = field(default_factory=PairOptions)
+    pairing: PairingRules = field(default_factory=PairingRules)
     dropout: DropoutOptions = field(default_factory=DropoutOptions)
     fingerprints: tuple[Path, ...] = ()
     strict: bool = True
@@ -86,6 +76,13 @@ class BuildOptions:
     validation: float = 0.0
     shard_megabytes: float = 256.0
     workers: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.samples, self.max_new_tokens) < 1 or not 0 <= self.validation < 1 or self.shard_megabytes <= 0:
+            raise InputError(
+                "--samples and --max_new_tokens must be at least 1, --validation from 0 to below 1, --shard_megabytes "
+                "above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ class Build:
             self._stage("correctness/counts.json", self._correctness)
             self._stage("begun.counts.json", self._begun)
         wait_for(self.folder / "begun.counts.json")
-        self._sampled(self.folder / "begun.jsonl", "begun", 1, 2, options.dropout_tokens)
+        self._sampled(self.folder / "begun.jsonl", "begun", 1, 2, options.dropout.max_new_tokens)
         if is_first():
             self._stage("dropout_ntp/counts.json", self._dropout)
             self._end()
@@ -190,7 +187,7 @@ class Build:
             raise InputError(f"{self.folder}: no question can be used; questions/rejected.jsonl says why")
         self.say(
             f"questions: {totals['verified']:,} whose answers can be checked, {totals['open']:,} others; set aside: "
-            f"{told(totals, ('verified', 'open'))}"
+            f"{in_words(totals, ('verified', 'open'))}"
         )
         return counts
 
@@ -201,11 +198,10 @@ class Build:
                 tidy(output)
             return
         sampling = self.options.sampling.of_stage(stage)
-        count, refused = draw(questions, output, self.engine, samples, sampling, tokens, is_first())
+        count, refused = draw(questions, output, self.engine, samples, sampling, tokens)
         if count:
             self.say(
-                f"responses, {name}: {count:,}"
-                + (f"; {refused:,} of them a reason why there is none" if refused else "")
+                f"responses, {name}: {count:,}" + (f"; {refused:,} of them could not be answered" if refused else "")
             )
 
     def _correctness(self) -> dict[str, dict[str, Any]]:
@@ -314,15 +310,3 @@ class Build:
         with self.progress("shards", len(found.pairs), "pairs") as advance:
             summary = write_shards(found, jobs, self.folder / "shards", True, min(options.workers, len(jobs)), advance)
         return summary.pairs
-
-
-def told(counts: Counter[str], without: tuple[str, ...] = ()) -> str:
-    """Counts in a line, "nothing" where there are none."""
-    return (
-        ", ".join(
-            f"{name.replace('_', ' ')} {count:,}"
-            for name, count in sorted(counts.items())
-            if count and name not in without
-        )
-        or "nothing"
-    )

@@ -11,39 +11,27 @@ Source: arXiv 2411.10442, section 3.1; ratio 0.5, ablation 0.25 and 0.75 in tabl
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mpo_lightning.answers import check
 from mpo_lightning.answers.question import question_of
+from mpo_lightning.data.annotations.mmpr import parse_line, read_lines, read_meta
+from mpo_lightning.data.shards.reference_cache import tokenizer_fingerprint
+from mpo_lightning.data.shards.sample import packaged_tokenizer
+from mpo_lightning.data.shards.write import unique_names
 from mpo_lightning.data.words import difference, plain_words, word_counts
-from mpo_lightning.errors import InputError
+from mpo_lightning.errors import BadRecord, InputError
+from mpo_lightning.inference.embedded import EmbeddedEngine
+from mpo_lightning.inference.engine import Engine
+from mpo_lightning.models.loading import load_processor
 from mpo_lightning.prefs.annotations import AnnotationWriter, Place, dropout_suffix, picture_field
 from mpo_lightning.prefs.filters import first_failed, no_response
+from mpo_lightning.prefs.options import DropoutOptions
 
 Row = dict[str, Any]
 Offsets = Callable[[str], Sequence[tuple[int, int]]]
 """Where each token of a text starts and stops, in characters."""
-
-
-@dataclass(frozen=True)
-class DropoutOptions:
-    """How the second half is written.
-
-    Attributes:
-        ratio: the share of tokens that are kept; 0 writes the whole response anew.
-        with_image: show the picture all the same: a control that the reference has, for what the missing picture does.
-        filters: names of the quality filters in use.
-    """
-
-    ratio: float = 0.5
-    with_image: bool = False
-    filters: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.ratio < 1:
-            raise InputError(f"the ratio of a response that is kept is {self.ratio}; it must be at least 0 and below 1")
 
 
 def cut_place(text: str, ratio: float, offsets: Offsets) -> int:
@@ -187,3 +175,51 @@ def joined(begun: str, rest: str, continuation: str) -> tuple[str, bool]:
     space = rest[: len(rest) - len(rest.lstrip())]
     lost = bool(begun and space) and not continuation[:1].isspace() and continuation[:1].isalnum()
     return (space + continuation if lost else continuation), lost
+
+
+def chosen_rows(meta: Path) -> Iterator[dict[str, Any]]:
+    """The chosen sides of annotations as questions, each question and picture once."""
+    sets = read_meta(meta)
+    for entry, name in zip(sets, unique_names([entry.name for entry in sets]), strict=True):
+        seen: set[tuple[str, tuple[Path, ...]]] = set()
+        for number, _, line in read_lines(entry.annotation):
+            try:
+                parsed = parse_line(line, entry.root)
+            except BadRecord as error:
+                raise InputError(f"{entry.annotation}:{number}: {error}") from None
+            if (parsed.question, parsed.pictures) in seen:
+                continue
+            seen.add((parsed.question, parsed.pictures))
+            root = entry.root.resolve()
+            yield {
+                "id": f"{name}-{number:08d}",
+                "source": entry.name,
+                "root": str(entry.root),
+                "image": [str(path.relative_to(root)) for path in parsed.pictures],
+                "question": parsed.question,
+                "prompt": parsed.question,
+                "max_tiles": entry.max_dynamic_patch,
+                "chosen": parsed.chosen,
+                "chosen_meta": parsed.extra.get("chosen_meta"),
+                "answer": parsed.extra.get("answer_gt"),
+            }
+
+
+def token_offsets(engine: Engine, tokenizer: str | None) -> tuple[Offsets, str]:
+    """Gives the places of a text's tokens, by the tokenizer that cuts responses, and a name for that tokenizer.
+
+    Args:
+        engine: the engine whose tokenizer is the default.
+        tokenizer: folder of another one.
+    """
+    if tokenizer is None and isinstance(engine, EmbeddedEngine):
+        encode: Any = engine.processor.tokenizer
+    elif tokenizer is not None:
+        encode = load_processor(tokenizer).tokenizer
+    else:
+        packaged = packaged_tokenizer()
+        return lambda text: packaged.encode(text, add_special_tokens=False).offsets, "packaged"
+    return (
+        lambda text: encode(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"],
+        tokenizer_fingerprint(encode),
+    )

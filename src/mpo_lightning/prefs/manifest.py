@@ -100,8 +100,8 @@ def data_card(manifest: dict[str, Any]) -> str:
         f"question whose answer can be checked; prompts of version {settings['prompts']}.",
         f"- Right against wrong (`{CORRECTNESS}`) or against no answer in the form that was asked for (`{FORMAT}`), "
         "by mpo-lightning's checker, verdicts of a confidence below "
-        f"{settings['options']['pairing']['confident']:g} left out; at most "
-        f"{settings['options']['pairing']['rules']['most']} pairs of a question.",
+        f"{settings['options']['pairing']['confidence']:g} left out; at most "
+        f"{settings['options']['pairing']['pairs_per_question']} pairs of a question.",
         f"- DropoutNTP: the first {settings['options']['dropout']['ratio']:.0%} of a good response, gone on with "
         f"{'with' if settings['options']['dropout']['with_image'] else 'without'} the picture.",
         f"- Filters: {', '.join(settings['options']['pairing']['filters'])}.",
@@ -148,3 +148,15 @@ def cost_lines(found: dict[str, Any]) -> list[str]:
             f"{dropout['paper']}; RLAIF-V: {dropout['rlaif_v']})."
         )
     return lines
+
+
+def in_words(counts: Counter[str], without: tuple[str, ...] = ()) -> str:
+    """Counts in one line, by name; "nothing" if there are none."""
+    return (
+        ", ".join(
+            f"{name.replace('_', ' ')} {count:,}"
+            for name, count in sorted(counts.items())
+            if count and name not in without
+        )
+        or "nothing"
+    )

@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from mpo_lightning.data.annotations.mmpr import picture_path
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.data.words import plain_words
 from mpo_lightning.errors import BadRecord, InputError
@@ -160,3 +162,18 @@ def write_fingerprints(
             count, seen = count + 1, seen + len(pictures)
             advance(1)
     return count, seen
+
+
+def problems_of(rows: list[dict[str, Any]], identity: str, root: Path) -> Iterator[tuple[str, str, list[Path]]]:
+    """Id, question and pictures of problems."""
+    for number, row in enumerate(rows, start=1):
+        names = row.get("image")
+        names = [] if names in (None, "", []) else [names] if isinstance(names, str) else names
+        try:
+            yield (
+                str(row.get(identity, number)),
+                str(row.get("question") or row.get("text") or ""),
+                [picture_path(root, str(name)) for name in names],
+            )
+        except BadRecord as error:
+            raise InputError(f"problem {number}: {error}") from None

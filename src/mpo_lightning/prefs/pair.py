@@ -24,30 +24,16 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.files.process_pool import process_map
 from mpo_lightning.files.whole import whole_file
 from mpo_lightning.prefs.annotations import CORRECTNESS, FORMAT, AnnotationWriter, Place, picture_field
-from mpo_lightning.prefs.filters import FILTERS, first_failed, no_response
-from mpo_lightning.prefs.pairing import Candidate, PairingRules, choose_pairs, distinct
+from mpo_lightning.prefs.filters import first_failed, no_response
+from mpo_lightning.prefs.options import PairingRules
+from mpo_lightning.prefs.pairing import Candidate, choose_pairs, distinct
 from mpo_lightning.prefs.prompt_files import AS_ASKED
 from mpo_lightning.prefs.responses import PIECE, cut, questions_of
-from mpo_lightning.prefs.verify import CONFIDENT, Outcome, Verified, verify
+from mpo_lightning.prefs.verify import Outcome, Verified, verify
 
 Row = dict[str, Any]
 USED = (Outcome.RIGHT, Outcome.WRONG, Outcome.NO_FORM)
 """Outcomes that stand in pairs."""
-
-
-@dataclass(frozen=True)
-class PairOptions:
-    """How pairs are made.
-
-    Attributes:
-        rules: of choosing among right and wrong responses.
-        filters: names of the quality filters in use.
-        confident: least confidence of a verdict that is used.
-    """
-
-    rules: PairingRules = field(default_factory=PairingRules)
-    filters: tuple[str, ...] = tuple(FILTERS)
-    confident: float = CONFIDENT
 
 
 @dataclass
@@ -98,7 +84,7 @@ class Piece:
 def make_pairs(
     responses: Path,
     output: Path,
-    options: PairOptions,
+    options: PairingRules,
     workers: int,
     advance: Callable[[int], None] = lambda done: None,
     right: Path | None = None,
@@ -140,7 +126,7 @@ def make_pairs(
     return counts
 
 
-def pair_piece(path: Path, options: PairOptions, piece: tuple[int, int]) -> Piece:
+def pair_piece(path: Path, options: PairingRules, piece: tuple[int, int]) -> Piece:
     """The pairs of a piece.
 
     Args:
@@ -155,7 +141,7 @@ def pair_piece(path: Path, options: PairOptions, piece: tuple[int, int]) -> Piec
     return found
 
 
-def pair_question(rows: Sequence[Row], options: PairOptions, found: Piece) -> None:
+def pair_question(rows: Sequence[Row], options: PairingRules, found: Piece) -> None:
     """Adds a question's pairs and counts to what was found."""
     first = rows[0]
     counts = found.counts.setdefault(str(first.get("source", "pairs")), Counts())
@@ -174,7 +160,7 @@ def pair_question(rows: Sequence[Row], options: PairOptions, found: Piece) -> No
         if (failed := no_response(row) or first_failed(row, options.filters)) is not None:
             numbers[failed] += 1
             continue
-        verified = verify(row["response"], question, options.confident, form_asked)
+        verified = verify(row["response"], question, options.confidence, form_asked)
         numbers[verified.outcome.value] += 1
         if isinstance(known := row.get("known_verdict"), bool) and verified.outcome in USED:
             counts.known[verified.outcome.value, known is (verified.outcome is Outcome.RIGHT)] += 1
@@ -198,7 +184,7 @@ def pair_question(rows: Sequence[Row], options: PairOptions, found: Piece) -> No
             else "questions undecided"
         ] += 1
         return
-    pairs, alike = choose_pairs(first["id"], right, [*wrong, *unformed], options.rules)
+    pairs, alike = choose_pairs(first["id"], right, [*wrong, *unformed], options)
     numbers["too alike"] += alike
     numbers["questions with pairs"] += bool(pairs)
     formless = {candidate.sample for candidate in unformed}

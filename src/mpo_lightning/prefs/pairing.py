@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mpo_lightning.data.words import difference, plain_words, word_counts
+from mpo_lightning.prefs.options import PairingRules
 
 
 @dataclass(frozen=True)
@@ -31,23 +32,6 @@ class Candidate:
     text: str
     prediction: str | None
     length: int
-
-
-@dataclass(frozen=True)
-class PairingRules:
-    """How pairs are chosen.
-
-    Attributes:
-        most: pairs of a question.
-        reuse: pairs in which one response may stand.
-        difference: least share of words in which the two sides differ; closer ones count as the same.
-        balance: choose pairs so that the sides' lengths balance over a question's pairs.
-    """
-
-    most: int = 15
-    reuse: int = 4
-    difference: float = 0.02
-    balance: bool = False
 
 
 def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -77,7 +61,7 @@ def choose_pairs(
     ]
     alike = len(right) * len(wrong) - len(usable)
     # A single wrong response would stand in every pair.
-    most = 1 if len({bad.sample for _, bad in usable}) == 1 else rules.most
+    most = 1 if len({bad.sample for _, bad in usable}) == 1 else rules.pairs_per_question
     order = {(good.sample, bad.sample): _place(question, good, bad) for good, bad in usable}
     uses: Counter[tuple[str, int]] = Counter()
     pairs: list[tuple[Candidate, Candidate]] = []
@@ -88,7 +72,7 @@ def choose_pairs(
             key=lambda pair: (
                 uses["bad", pair[1].sample],
                 uses["good", pair[0].sample],
-                abs(excess + pair[1].length - pair[0].length) if rules.balance else 0,
+                abs(excess + pair[1].length - pair[0].length) if rules.balance_length else 0,
                 order[pair[0].sample, pair[1].sample],
             ),
         )

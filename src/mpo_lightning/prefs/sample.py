@@ -14,6 +14,7 @@ from mpo_lightning.files.whole import write_json
 from mpo_lightning.inference.engine import Engine, Work
 from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.prefs.questions import PreparedQuestions
+from mpo_lightning.runs.rank import is_first
 
 
 def record_of(output: Path) -> Path:
@@ -28,7 +29,6 @@ def draw(
     samples: int,
     sampling: Sampling | None,
     max_new_tokens: int,
-    first: bool,
 ) -> tuple[int, int]:
     """Responses to prepared questions. Returns how many, and how many have a reason instead.
 
@@ -39,7 +39,6 @@ def draw(
         samples: responses to each question.
         sampling: how they are drawn; None is greedy.
         max_new_tokens: most tokens of each.
-        first: whether this is the first of several processes.
 
     Raises:
         InputError: see `Engine.answer`.
@@ -49,7 +48,7 @@ def draw(
     if samples > 1:
         prompts = Repeated(prompts, samples)
     work = Work(prompts, f"{digest} x {samples}", max_new_tokens, sampling)
-    if first and not output.exists():
+    if is_first() and not output.exists():
         write_json(record_of(output), run_record(engine, digest, samples, sampling, max_new_tokens))
     return engine.answer(work, output)
 

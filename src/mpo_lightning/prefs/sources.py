@@ -22,7 +22,7 @@ class Source:
     Attributes:
         match: patterns of names, as in a shell ("chartqa*").
         tiles: most tiles of a question's pictures, thumbnails not counted; None is the engine's own limit
-            (--max_tiles).
+            (--engine.max_tiles).
         correctness: whether right answers are known well enough to pair right with wrong.
         dropout_ntp: whether to make pairs by leaving out the picture.
         kinds: of prompts, taken in turn.

@@ -1,11 +1,57 @@
 """What lies below a run's folder, through links too: clusters put parts of a run on another disk and link to them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mpo_lightning.errors import InputError
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """Where a run writes.
+
+    Attributes:
+        run: the run folder, `trainer.default_root_dir`.
+        others: folders of checkpoints outside of it.
+    """
+
+    run: Path
+    others: tuple[Path, ...] = ()
+
+    @property
+    def resolved(self) -> list[Path]:
+        """Every folder once, links resolved."""
+        return sorted({path.resolve() for path in (self.run, *self.others)})
+
+    def check(self) -> None:
+        """Raises InputError if a folder's place is taken by a file, or by a link to nothing."""
+        named = [("trainer.default_root_dir", self.run), *(("dirpath", folder) for folder in self.others)]
+        for name, place in named:
+            if place.exists() and not place.is_dir():
+                raise InputError(f"{name}: {place} is a file; give a folder for the run")
+            if place.is_symlink() and not place.exists():
+                raise InputError(
+                    f"{name}: {place} is a link to a folder that is not there; mount its disk, or give another"
+                )
+
+
+def expanded(run: str, others: Sequence[str] = ()) -> RunFolders:
+    """The folders with ~ expanded, as Lightning does it.
+
+    Raises:
+        InputError: a folder is a URL, which would become a folder of that name here.
+    """
+    for folder in (run, *others):
+        if "://" in folder:
+            raise InputError(
+                f"{folder}: checkpoints are written to a disk that all machines share, not to a URL; give a folder"
+            )
+    # Path's own expansion raises for a user that is not there.
+    run_folder, *rest = (Path(os.path.expanduser(folder)) for folder in (run, *others))  # noqa: PTH111
+    return RunFolders(run_folder, tuple(rest))
 
 
 def files_below(folder: Path, *patterns: str) -> Iterator[Path]:

@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
@@ -119,3 +120,20 @@ class RunLock:
             return f"process {told['process']} on {told['host']}{job}"
         except (OSError, ValueError, KeyError, TypeError):
             return "process unknown"
+
+
+def lock_all(folders: Sequence[Path]) -> tuple[RunLock, ...]:
+    """Locks for the folders of a run, taken in order; none is held if one cannot be taken.
+
+    Raises:
+        InputError: see `RunLock.take`.
+    """
+    locks = tuple(map(RunLock, folders))
+    try:
+        for lock in locks:
+            lock.take()
+    except InputError:
+        for lock in locks:
+            lock.release()
+        raise
+    return locks

@@ -140,7 +140,7 @@ def run_whole(trainer: L.Trainer) -> Iterator[None]:
         LostRank, InputError: see `ended_everywhere`.
         SystemExit: for SIGTERM.
     """
-    with ended_by_term(), ended_everywhere("by the same command", "--num_workers"):
+    with ended_by_term(), ended_everywhere("by the same command", "num_workers"):
         launch_whole(trainer)
         yield
 

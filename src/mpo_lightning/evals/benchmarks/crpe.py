@@ -116,16 +116,20 @@ def problem(row: Row) -> str | None:
     )
 
 
-CRPE = Benchmark(
-    "crpe",
-    "CRPE",
-    "id",
-    load,
-    question,
-    score,
-    table,
-    (100, 4096),
-    WHERE,
-    ("correct_option", "category"),
+BENCHMARK = Benchmark(
+    name="crpe",
+    title="CRPE",
+    id_field="id",
+    load=load,
+    question=question,
+    score=score,
+    table=table,
+    max_new_tokens=(100, 4096),
+    where=WHERE,
+    needed=("correct_option", "category"),
     problem=problem,
+    response_fields=("response", "prediction", "answer_text", "model_answer"),
+    compared="questions with all rotations right, %",
+    compared_problem=lambda row, number: str(row.get("group", number // ROTATIONS)),
+    counts_whole=True,
 )

@@ -48,6 +48,17 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     return Table(found.headline, found.score, (found.rows[0], agreement, *found.rows[1:]))
 
 
-EQUIVALENCE = Benchmark(
-    "equivalence", "Answer equality", "id", load, question, score, table, (1, 1), "your own file", ("gold",)
+BENCHMARK = Benchmark(
+    name="equivalence",
+    title="Answer equality",
+    id_field="id",
+    load=load,
+    question=question,
+    score=score,
+    table=table,
+    max_new_tokens=(1, 1),
+    where="your own file",
+    needed=("gold",),
+    response_fields=("prediction",),
+    modes=("robust",),
 )

@@ -15,7 +15,7 @@ def replies_of(row: Row, names: tuple[str, ...], where: str) -> list[str]:
         if row.get(name) not in (None, []):
             return [str(reply) for reply in row[name]] if isinstance(row[name], list) else [str(row[name])]
     raise InputError(
-        f"{where}: has no judge's reply ({' or '.join(names)}); give --judge_url with a server, or --judge_replay "
+        f"{where}: has no judge's reply ({' or '.join(names)}); give --judge.url with a server, or --judge.replay "
         "with a file of replies"
     )
 

@@ -126,17 +126,20 @@ def table(rows: Sequence[Row], values: Any) -> Table:
 
 
 JUDGE = Judge(messages, read, lambda tries: 0.2, 1024, 1, (-1.0, -1.0), "gpt-4-0613")
-LLAVA_BENCH = Benchmark(
-    "llava_bench",
-    "LLaVA-Bench",
-    "question_id",
-    load,
-    question,
-    score,
-    table,
-    (1000, 4096),
-    WHERE,
-    (),
-    JUDGE,
+BENCHMARK = Benchmark(
+    name="llava_bench",
+    title="LLaVA-Bench",
+    id_field="question_id",
+    load=load,
+    question=question,
+    score=score,
+    table=table,
+    max_new_tokens=(1000, 4096),
+    where=WHERE,
+    needed=(),
+    judge=JUDGE,
     decimals=1,
+    response_fields=("response", "prediction", "answer_text", "model_answer"),
+    compared="the model's points, 1 to 10",
+    compared_points=slice(-1, None),
 )

@@ -84,6 +84,16 @@ def problem(row: Row) -> str | None:
     return None if gold_letter(row) in tuple(LETTERS[: len(row["choices"])]) else f"answer {answer!r} names no option"
 
 
-M3COT = Benchmark(
-    "m3cot", "M3CoT", "id", load, question, score, table, (100, 4096), WHERE, ("answer", "choices"), problem=problem
+BENCHMARK = Benchmark(
+    name="m3cot",
+    title="M3CoT",
+    id_field="id",
+    load=load,
+    question=question,
+    score=score,
+    table=table,
+    max_new_tokens=(100, 4096),
+    where=WHERE,
+    needed=("answer", "choices"),
+    problem=problem,
 )

@@ -103,6 +103,16 @@ def problem(row: Row) -> str | None:
     return "it has no field 'options'" if options is None and "level" not in row and "subject" not in row else None
 
 
-MATHVISION = Benchmark(
-    "mathvision", "MATH-Vision", "id", load, question, score, table, (4096, 4096), WHERE, ("answer",), problem=problem
+BENCHMARK = Benchmark(
+    name="mathvision",
+    title="MATH-Vision",
+    id_field="id",
+    load=load,
+    question=question,
+    score=score,
+    table=table,
+    max_new_tokens=(4096, 4096),
+    where=WHERE,
+    needed=("answer",),
+    problem=problem,
 )

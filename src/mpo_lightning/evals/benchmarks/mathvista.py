@@ -189,18 +189,19 @@ def problem(row: Row) -> str | None:
     return None
 
 
-MATHVISTA = Benchmark(
-    "mathvista",
-    "MathVista",
-    "pid",
-    load,
-    question,
-    score,
-    table,
-    (4096, 4096),
-    WHERE,
-    ("answer", "question_type", "answer_type"),
+BENCHMARK = Benchmark(
+    name="mathvista",
+    title="MathVista",
+    id_field="pid",
+    load=load,
+    question=question,
+    score=score,
+    table=table,
+    max_new_tokens=(4096, 4096),
+    where=WHERE,
+    needed=("answer", "question_type", "answer_type"),
     extractor=EXTRACTOR,
     problem=problem,
     named=flat,
+    variants=("2023", "2025"),
 )

@@ -152,6 +152,18 @@ def table(rows: Sequence[Row], values: Any) -> Table:
 
 
 JUDGE = Judge(messages, read, lambda tries: 0.0, 1024, 1, (0.0,), "gpt-4o")
-MMHAL = Benchmark(
-    "mmhal", "MMHal-Bench", "id", load, question, score, table, (1024, 4096), WHERE, (), JUDGE, decimals=2
+BENCHMARK = Benchmark(
+    name="mmhal",
+    title="MMHal-Bench",
+    id_field="id",
+    load=load,
+    question=question,
+    score=score,
+    table=table,
+    max_new_tokens=(1024, 4096),
+    where=WHERE,
+    needed=(),
+    judge=JUDGE,
+    decimals=2,
+    compared="rating, 0 to 6",
 )

@@ -107,4 +107,18 @@ def table(rows: Sequence[Row], values: Any) -> Table:
 
 
 JUDGE = Judge(messages, read, lambda tries: 0.5 * max(0, tries - 1), 3, TRIES, (0.0,), "gpt-4-0613")
-MMVET = Benchmark("mmvet", "MM-Vet", "id", load, question, score, table, (1000, 4096), WHERE, (), JUDGE, decimals=1)
+BENCHMARK = Benchmark(
+    name="mmvet",
+    title="MM-Vet",
+    id_field="id",
+    load=load,
+    question=question,
+    score=score,
+    table=table,
+    max_new_tokens=(1000, 4096),
+    where=WHERE,
+    needed=(),
+    judge=JUDGE,
+    decimals=1,
+    compared="points, 0 to 1",
+)

@@ -164,6 +164,20 @@ def problem(row: Row) -> str | None:
     return None if str(row["label"]).lower() in ("yes", "no") else f"label is {row['label']!r}, not yes or no"
 
 
-POPE = Benchmark(
-    "pope", "POPE", "id", load, question, score, table, (100, 4096), WHERE, ("label",), problem=problem, named=_named
+BENCHMARK = Benchmark(
+    name="pope",
+    title="POPE",
+    id_field="id",
+    load=load,
+    question=question,
+    score=score,
+    table=table,
+    max_new_tokens=(100, 4096),
+    where=WHERE,
+    needed=("label",),
+    problem=problem,
+    named=_named,
+    response_fields=("response", "prediction", "answer_text", "model_answer"),
+    compared="accuracy, %",
+    counts=("TP", "FP", "TN", "FN"),
 )

@@ -59,6 +59,16 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     )
 
 
-QUESTIONS = Benchmark(
-    "questions", "Own questions", "id", load, question, score, table, (100, 4096), WHERE, ("question", "answer")
+BENCHMARK = Benchmark(
+    name="questions",
+    title="Own questions",
+    id_field="id",
+    load=load,
+    question=question,
+    score=score,
+    table=table,
+    max_new_tokens=(100, 4096),
+    where=WHERE,
+    needed=("question", "answer"),
+    modes=("robust",),
 )

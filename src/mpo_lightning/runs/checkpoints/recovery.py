@@ -13,7 +13,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from mpo_lightning.runs.checkpoints.io import MANIFEST, manifest_of, problem_of
 from mpo_lightning.files.whole import sync_folder
-from mpo_lightning.runs.folder import files_below
+from mpo_lightning.runs.folder import files_below, own_folders
+from mpo_lightning.runs.lock import RunLock
 
 NEW, OLD = ".partial", ".old"
 
@@ -31,6 +32,16 @@ def finish_killed_writes(folders: Sequence[Path]) -> None:
         left.rename(target)
         sync_folder(target.parent)
         rank_zero_info(f"{target}: its write was killed after its last byte; it is whole, and has its name now")
+
+
+def finish_unless_running(run_folder: Path) -> None:
+    """Gives the run folder's own complete checkpoints their names, unless another run may be writing there."""
+    lock = RunLock(run_folder)
+    try:
+        if lock.alone():
+            finish_killed_writes(own_folders(run_folder))
+    finally:
+        lock.release()
 
 
 def forget_cut_writes(folders: Sequence[Path]) -> None:
