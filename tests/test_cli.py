@@ -54,7 +54,7 @@ def test_every_verb_has_its_function_and_explains_it(name: str, capsys: pytest.C
     assert callable(VERBS[name].function())
     with suppress(SystemExit):
         cli.run([*name.split(), "--help"])
-    assert f"mpo {name}" in " ".join(capsys.readouterr().out.split())
+    assert name.split()[-1] in capsys.readouterr().out.partition("options:")[0]
 
 
 def test_the_readmes_table_is_the_table_of_verbs(root: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_users_own_loss_lies_in_the_working_folder(
 
 def test_verbs_take_a_config_and_teach_their_options(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(f"output: {tmp_path / 'model'}\nseed: 3\n")
-    commands.run("model tiny", ["--config", str(tmp_path / "tiny.yaml")])
+    run_verb("model tiny", ["--config", str(tmp_path / "tiny.yaml")])
     assert (tmp_path / "model" / "model.safetensors").exists()
     done = mpo("data", "shard", "--help")
     assert (
@@ -375,7 +375,7 @@ def test_an_impossible_setting_is_one_sentence(fit_arguments: list[str], argumen
         training_cli.run(["fit", *fit_arguments, *arguments])
 
 
-def test_export_takes_its_two_values_with_and_without_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_takes_its_two_values_without_names(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[tuple[str, str, str | None]] = []
 
     def export(checkpoint: str, output: str, policy: str | None = None) -> None:
@@ -385,11 +385,11 @@ def test_export_takes_its_two_values_with_and_without_names(monkeypatch: pytest.
     monkeypatch.setattr(model, "export", export)
     for words in (["a.ckpt", "out"], ["a.ckpt", "out", "--policy", "null"]):
         run_verb("model export", words)
-    commands.run("model export", ["a.ckpt", "out", "--policy", "model"])
-    assert given == [("a.ckpt", "out", None)] * 3 + [("a.ckpt", "out", "model")]
+    run_verb("model export", ["a.ckpt", "out", "--policy", "model"])
+    assert given == [("a.ckpt", "out", None)] * 2 + [("a.ckpt", "out", "model")]
     for words in (["a.ckpt"], ["a.ckpt", "out", "more"]):
         with pytest.raises(InputError, match=r"'mpo model export --help' explains every option$"):
-            commands.run("model export", words)
+            run_verb("model export", words)
 
 
 def test_where_an_export_goes_is_looked_at_before_the_model_is_read(tmp_path: Path) -> None:
@@ -403,12 +403,12 @@ def test_where_an_export_goes_is_looked_at_before_the_model_is_read(tmp_path: Pa
         ("full", "is not empty"),
     ):
         with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path / name))}: .*{words}"):
-            commands.run("model export", [str(tmp_path / "a.ckpt"), str(tmp_path / name)])
+            run_verb("model export", [str(tmp_path / "a.ckpt"), str(tmp_path / name)])
 
 
 def test_an_output_that_cannot_be_written_is_one_sentence(shards: Path) -> None:
     with pytest.raises(InputError, match=r"/proc/.*: cannot read or write there"):
-        commands.run("data show", [str(shards / "train"), "--output", "/proc/none/page.html"])
+        run_verb("data show", [str(shards / "train"), "--output", "/proc/none/page.html"])
 
 
 def test_bad_input_of_a_run_is_one_sentence_too(tmp_path: Path, root: Path) -> None:

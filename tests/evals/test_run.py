@@ -215,7 +215,7 @@ def test_a_judged_benchmark_is_generated_and_then_judged(
 
 
 def test_bad_arguments_are_one_sentence(mathvista: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such benchmark; choose one of mathvista"):
+    with pytest.raises(InputError, match="no such benchmark; choose one of crpe, equivalence"):
         run(str(tiny_folder), "mathvisto", str(mathvista), str(tmp_path / "run"), **nested(run, OPTIONS))
     with pytest.raises(InputError, match="--samples must be at least 1"):
         run(str(tiny_folder), "mathvista", str(mathvista), str(tmp_path / "run"), samples=0, **nested(run, OPTIONS))

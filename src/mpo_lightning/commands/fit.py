@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
@@ -36,7 +37,7 @@ from mpo_lightning.runs.signals import ended_by_term
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
 
-BASE = str(PACKAGED / "base.yaml")
+BASE = PACKAGED / "base.yaml"
 """Callbacks and logging that every run has: the lowest of all overlays."""
 
 
@@ -60,8 +61,7 @@ class MPOCLI(LightningCLI):
                 MPOModule,
                 MMPRDataModule,
                 parser_class=FitParser,
-                parser_kwargs={"prog": "mpo"}
-                | {verb: {"default_config_files": [BASE]} for verb in ("fit", "validate", "test")},
+                parser_kwargs={"prog": "mpo"},
                 # The optimizer is MPOModule's own: built after configure_model, over trained parameters only, stepping
                 # per step.
                 auto_configure_optimizers=False,
@@ -73,6 +73,9 @@ class MPOCLI(LightningCLI):
                 lock.release()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        base = yaml.safe_load(BASE.read_text(encoding="utf-8"))
+        parser.set_defaults(seed_everything=base["seed_everything"])
+        parser.set_defaults({f"trainer.{name}": value for name, value in base["trainer"].items()})
         parser.link_arguments("model.policy", "data.processor")
         parser.link_arguments("model.reference", "data.reference")
         parser.link_arguments("model.reference_source", "data.cached_reference", compute_fn=_is_cache)

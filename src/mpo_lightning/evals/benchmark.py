@@ -117,7 +117,7 @@ class Benchmark:
         counts: rows of the table that are whole numbers.
         compared: what `mpo eval compare` compares; None is the share of right answers, or the judge's points.
         compared_problem: name of the problem that a row of scores is about; None takes the row's id.
-        compared_points: points of a row that stand for the response.
+        compared_points: how many of a row's points, at the end, stand for the response; 0 is all of them.
         counts_whole: whether a problem counts only if all of its rows are right.
     """
 
@@ -142,7 +142,7 @@ class Benchmark:
     counts: tuple[str, ...] = ()
     compared: str | None = None
     compared_problem: Callable[[Row, int], str] | None = None
-    compared_points: slice = slice(None)
+    compared_points: int = 0
     counts_whole: bool = False
 
 

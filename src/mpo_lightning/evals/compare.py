@@ -113,7 +113,7 @@ def _problem(row: dict[str, Any], number: int, benchmark: Benchmark | None) -> s
 def _value(row: dict[str, Any], benchmark: Benchmark | None) -> float:
     if "points" not in row:
         return float(row["correct"] is True)
-    points = row["points"][benchmark.compared_points if benchmark else slice(None)]
+    points = row["points"][-benchmark.compared_points if benchmark else 0 :]
     return float(sum(points) / len(points))
 
 

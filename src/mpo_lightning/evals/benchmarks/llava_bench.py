@@ -141,5 +141,5 @@ BENCHMARK = Benchmark(
     decimals=1,
     response_fields=("response", "prediction", "answer_text", "model_answer"),
     compared="the model's points, 1 to 10",
-    compared_points=slice(-1, None),
+    compared_points=1,
 )
