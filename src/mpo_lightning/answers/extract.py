@@ -88,7 +88,7 @@ def _may_run(text: str) -> bool:
 
 
 def clean(response: str) -> str:
-    """A response without special tokens, bold markup and the thoughts before </think>; full-width characters become
+    """A response without special tokens, bold markup and thoughts before </think>, with full-width characters made
     plain.
     """
     if len(response) > HEAD + TAIL:
@@ -178,9 +178,7 @@ def _behind(text: str, place: int) -> str:
 
 
 def _weak(text: str, match: re.Match[str], behind: str) -> bool:
-    """Whether an announcement is of something else: "the answer is not ...", "answer is in the form", a repeated
-    question.
-    """
+    """Whether an announcement is of something else: "the answer is not ...", "is in the form", a repeated question."""
     if re.search(r"\b(?:could|might|may|can)\b", match[0], re.IGNORECASE):
         return True
     return bool(

@@ -54,9 +54,7 @@ ARTICLE = re.compile(r"^(?:a|an|the)\s")
 
 @lru_cache(maxsize=4096)
 def words_of(text: str) -> str:
-    """A text normalized for comparison: lower case, single spaces, no LaTeX, no article in front, no points at the
-    ends.
-    """
+    """A text normalized for comparison: lower case, single spaces, no LaTeX, no leading article, no final points."""
     if PLAIN.fullmatch(text) and "egree" not in text:
         return ARTICLE.sub("", " ".join(text.lower().split()).strip(" ."))  # the same result as below, faster
     text = re.sub(r"\\(?:text|mbox|mathrm|textbf|operatorname)\s*\{([^{}]*)\}", r"\1", text)

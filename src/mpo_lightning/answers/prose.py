@@ -57,7 +57,7 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, floa
 
 
 def _of_several(sentence: str, choices: tuple[str, ...]) -> tuple[int, str, float] | None:
-    """The option that a sentence with several options ends in: its value, its subject, or what follows its last "is" or
+    """The option that a sentence with several settles on: its value, its subject, or what follows its last "is" or
     "but".
     """
     number = number_in(sentence)
