@@ -233,7 +233,7 @@ def _check_expression(text: str, question: Question) -> Verdict:
 def _unequal(said: Extraction, golds: list[str], found: list[str], precision: int | None) -> Verdict:
     """The verdict on an answer none of whose readings equals the right one.
 
-    A number among words is read as in `_check_number`. If other words remain, the verdict is undecided.
+    A number among words is read as in `_check_number`; other words leave the verdict undecided.
     """
     if golds and any(units_differ(golds[0], reading) for reading in [said.text, *found]):
         return Verdict(None, said.text, None, f"{said.rule}/another unit", 0.5)

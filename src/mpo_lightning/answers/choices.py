@@ -37,14 +37,11 @@ LETTERED = re.compile(r"(?<![A-Za-z])[A-H](?![A-Za-z'])(?=.*[a-z]{2})|[a-z]{2}.*
 
 
 def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | None:
-    """Finds the option that an answer means.
+    """Finds the option that an answer means: its index, the rule and the confidence; None if undecided.
 
     Args:
         text: an answer, or a sentence that contains it.
         choices: texts of the options.
-
-    Returns:
-        Index of the option, name of the rule and its confidence; None if undecided.
     """
     count = len(choices)
     text = text.strip().strip("`*\"' ")

@@ -24,19 +24,16 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
     - Numbers are equal as numbers: thousands separators, fractions, decimals.
     - Formulas are equal if they have the same values wherever their symbols are substituted.
     - Lists and sets are equal in any order, tuples and matrices entry by entry.
-    - Equations and inequalities are equal up to a factor.
-    - A value for an unknown (x = 3) equals the bare value. A percent sign is a unit.
-    - A decimal with at least `precision` decimals equals an exact number that rounds to it; a gold answer needs only
-      two.
+    - Equations and inequalities are equal up to a factor; x = 3 equals the bare value. A percent sign is a unit.
+    - A decimal equals an exact number that rounds to it, with at least `precision` decimals, or two in the gold answer.
 
     Args:
         gold: the right answer in LaTeX or plain text.
-        prediction: the answer to compare, in LaTeX or plain text.
+        prediction: the answer to compare, likewise.
         precision: decimals from which a rounded number counts as exact; None means three.
 
     Returns:
-        None if either side is not understood and their texts differ, for a percentage against its fraction of one, and
-        for a number rounded to too few decimals.
+        None if undecided: a side that is not understood, a percentage against its fraction of one, or too few decimals.
     """
     if _text(gold) == _text(prediction):
         return bool(_text(gold))

@@ -2,8 +2,7 @@
 
 Two expressions are equal if they have the same values at several points (the identity test of Schwartz and Zippel).
 This needs no algebra system, executes no input, and takes time proportional to the expression. A part without a value
-(a sum over k, an unknown function) gets one from a hash of its parts. So it equals itself in any order of terms, and
-nothing else.
+(a sum over k, an unknown function) gets one from a hash of its parts, so it equals itself in any order of terms.
 """
 
 import cmath
@@ -143,10 +142,8 @@ def _factorial(value: Value) -> Value:
 
 @lru_cache(maxsize=4096)
 def _hashed(name: str, point: int) -> float:
-    """A pseudo-random value for each name and point.
-
-    It is between 0.5 and 2.5 at the first point, negative at the second, and above 3.2 at the third. So |x| differs
-    from x, and arcsin(sin x) does too.
+    """A pseudo-random value for each name and point: between 0.5 and 2.5 at the first point, negative at the second,
+    above 3.2 at the third. So |x| differs from x, and arcsin(sin x) does too.
     """
     digest = hashlib.blake2b(f"{point}{name}".encode(), digest_size=8).digest()
     number = 0.5 + 2 * int.from_bytes(digest) / 2**64

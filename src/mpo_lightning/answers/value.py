@@ -55,9 +55,8 @@ SUM_BEHIND = re.compile(r"(?<=\d)\s\(\s?\d+(?:\s?[-+*/×]\s?\d+)+\s?\)(?=\W*$)")
 
 
 def number_in(text: str) -> Number | None:
-    """The number that an answer means; None if there are several.
-
-    It is the whole text, the value of a formula, the number after the last "=" or "is", or the only number.
+    """The number that an answer means: the whole text, the value of a formula, the number after the last "=" or "is",
+    or the only number. None if there are several.
     """
     whole = parse_number(text)
     if whole is not None and (
@@ -91,10 +90,8 @@ def number_in(text: str) -> Number | None:
 
 
 def _explained(number: str, explanation: str) -> Number | None:
-    """The number of an answer that also gives it as a sum ("14 (8 + 6)", "4 = 10 - 6") or lists the items ("3 (31, 33,
-    37)").
-
-    None if the two disagree.
+    """The number of an answer that explains it by a sum ("14 (8 + 6)", "4 = 10 - 6") or by the items ("3 (31, 33,
+    37)"); None if the two disagree.
     """
     whole = parse_number(number)
     if "," in explanation or not explanation.strip():

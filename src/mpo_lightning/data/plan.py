@@ -2,15 +2,12 @@
 
 In an epoch, the shards come in a seeded permutation. The records of a window of shards are shuffled together and
 divided into global steps. A global step is a set of pairs; each rank gets micro-batches of them, balanced by cost.
-Nothing depends on loader workers or timing. So the state of the order is one integer: the number of finished global
-steps.
+Nothing depends on loader workers or timing, so the whole state of the order is the number of finished global steps.
 
 repeat_time is part of the order: 2.5 means two occurrences of every record in an epoch, and a third one of a fixed,
 seeded half (the reference rounds numbers above 1 down).
-
-A micro-batch is one row of at most `micro_batch_size` pairs. It has at most `max_row_tokens` tokens, unless a single
-pair has more. Every rank gets the same number of rows in every step, so ranks stay synchronized; some rows may be
-empty.
+A micro-batch is one row of at most `micro_batch_size` pairs, and at most `max_row_tokens` tokens unless a single pair
+has more. Every rank gets the same number of rows in every step, so ranks stay synchronized; some rows may be empty.
 """
 
 from collections.abc import Callable, Iterator
@@ -71,10 +68,8 @@ class Plan:
         max_steps: most global steps in an epoch; None means all.
         max_row_tokens: most tokens in a row, as the index counts them; None means no limit.
         tokens_per_tile: image tokens of a tile.
-        epochs: number of epochs searched for the fullest step if tokens are limited; a fuller step of a later epoch
-            exceeds the limit.
-        flops: function that gives the work of each of some rows of the index, to balance a step over devices; None uses
-            their tokens.
+        epochs: epochs searched for the fullest step; a fuller step of a later epoch exceeds max_row_tokens.
+        flops: work of each of some rows of the index, to balance a step over devices; None uses their tokens.
 
     Raises:
         InputError: a data set whose repeat_time selects none of its records.
@@ -145,10 +140,7 @@ class Plan:
         return -(-rows // self.world_size)
 
     def rows_of_step(self, records: np.ndarray) -> list[list[int]]:
-        """Divides a step's pairs, by their places in it, into world_size * micro_batches_per_step rows.
-
-        The rows are sorted by work, so neighbours are alike.
-        """
+        """Divides a step's pairs, by place, into world_size * micro_batches_per_step rows, sorted by work."""
         tokens, work = self.tokens(records), self.work(records)
         count = self.world_size * self.micro_batches_per_step
         rows = balance(work, count, self.micro_batch_size)
@@ -156,8 +148,7 @@ class Plan:
             len(row) > 1 and tokens[row].sum() > self.max_row_tokens for row in rows
         ):
             packed = pack(tokens, self.micro_batch_size, self.max_row_tokens)
-            # A step of an epoch beyond `epochs` may need more rows than there are. It then exceeds the limit and keeps
-            # all pairs.
+            # A step of an epoch beyond `epochs` may need more rows than there are; it then exceeds the limit.
             if len(packed) <= count:
                 rows = packed + [[]] * (count - len(packed))
         return sorted(rows, key=lambda row: -float(work[row].sum()))
@@ -233,9 +224,7 @@ class Plan:
 
 
 def balance(costs: np.ndarray, num_bins: int, capacity: int) -> list[list[int]]:
-    """Spreads items over bins of limited capacity so that the heaviest bin stays light.
-
-    The largest item goes first, into the lightest bin.
+    """Spreads items over bins of limited capacity: largest first, into the lightest bin, so that no bin is heavy.
 
     Args:
         costs: [items], cost of each item.
@@ -255,9 +244,7 @@ def balance(costs: np.ndarray, num_bins: int, capacity: int) -> list[list[int]]:
 
 
 def pack(costs: np.ndarray, capacity: int, budget: int) -> list[list[int]]:
-    """Packs items into few bins of limited capacity and budget.
-
-    The largest item goes first, into the first bin with room (first-fit decreasing).
+    """Packs items into few bins of limited capacity and budget, by first-fit decreasing.
 
     Args:
         costs: [items], cost of each item.

@@ -67,9 +67,8 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def whole_folder(output: Path, replace: bool = False) -> Iterator[Path]:
-    """Creates a folder that gets its name when everything is written and synced.
-
-    A failed or killed run leaves nothing under that name.
+    """Creates a folder that gets its name when everything is written and synced; a failed or killed run leaves nothing
+    there.
 
     Args:
         output: path of the folder.

@@ -1,8 +1,7 @@
 """Preference losses: which of two answers is better.
 
 Each loss is a class with its own options and one call, `(policy, reference, beta) -> [P]` in nats. A config names it
-(`class_path: DPO`), and a user's own class works the same way. All are computed in the dtype of the log-probs
-(float64).
+(`class_path: DPO`), or a user's own class. All are computed in the dtype of the log-probs (float64).
 
 Notation: c = log pi(chosen) - log ref(chosen), r = the same for rejected, h = c - r.
 The tests compare the numbers with TRL 0.10.1 and 1.16; where the two differ, the docstring says which one is followed.
@@ -110,8 +109,7 @@ class IPO(PreferenceLoss):
     """(h - 1/(2 beta))^2. Source: Azar et al. 2023, arXiv 2310.12036.
 
     Args:
-        length_average: True divides each answer's log-prob by its tokens, as the authors advise and as the MPO
-            reference code and TRL 1.16 do; False uses the sum, as TRL 0.10.1's function does with what it is given.
+        length_average: True averages over tokens (authors, MPO reference code, TRL 1.16); False sums (TRL 0.10.1).
     """
 
     def __init__(self, length_average: bool = True) -> None:
@@ -234,8 +232,7 @@ class DiscoPOP(PreferenceLoss):
 class AOT(PreferenceLoss):
     """Distributional alignment of margins: sorted policy margins against sorted reference margins.
 
-    It sorts over the pairs of one call, so its value depends on the micro-batch.
-    Source: Melnyk et al. 2024, arXiv 2406.05882; TRL's `aot`.
+    It sorts each micro-batch, so its value depends on it. Source: Melnyk et al. 2024, arXiv 2406.05882; TRL's `aot`.
 
     Args:
         label_smoothing: expected share of flipped labels, as in `CDPO`.
@@ -280,8 +277,7 @@ class TRDPO(DPO):
 class ORPO(PreferenceLoss):
     """-logsigmoid of the log odds ratio of the two answers' mean token probabilities, without reference and beta.
 
-    The paper adds it to the generation loss with a weight of 0.1: weights 0.1 / 0 / 1.
-    Source: Hong et al. 2024, arXiv 2403.07691, eq. 7.
+    Source: Hong et al. 2024, arXiv 2403.07691, eq. 7, which adds it to the generation loss (weights 0.1 / 0 / 1).
     """
 
     needs_reference = False

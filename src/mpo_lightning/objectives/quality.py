@@ -50,12 +50,7 @@ class RewardShift:
         raise NotImplementedError
 
     def after_step(self, reward_sum: float, reward_count: int) -> None:
-        """Updates delta once per global step.
-
-        Args:
-            reward_sum: sum of the step's rewards, over all ranks and micro-batches.
-            reward_count: number of these rewards.
-        """
+        """Updates delta once per global step, with sum and count of its rewards over all ranks and micro-batches."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, float | int]:

@@ -4,10 +4,9 @@
     ms-swift   messages (the last turn is the chosen answer), rejected_response (or rejected_messages), images
     RLAIF-V    question, chosen, rejected, image (bytes, in parquet)
 
-Files are JSON lines or parquet; the first row shows which project's columns a file has. Only single-turn pairs are
-accepted, without a system turn, whose sides answer one prompt with the same images. A pair with anything else is
-refused, since without it the pair would mean something else. Images given as bytes are written to OUTPUT/images. Image
-paths stay relative to their folder, and the files must exist.
+Files are JSON lines or parquet; the first row shows whose columns a file has. Both sides of a pair must be a single
+turn and answer one prompt with the same images, without a system turn. Other pairs are refused, since an annotation
+could not express them. Images given as bytes are written to OUTPUT/images; paths stay relative and must exist.
 
 Sources: TRL docs/source/dataset_formats.md; ms-swift docs Custom-dataset (RLHF); the data set card of
 openbmb/RLAIF-V-Dataset.
@@ -224,7 +223,8 @@ def import_pairs(
     strict: bool,
     advance: Callable[[int], None] = lambda done: None,
 ) -> tuple[int, int, Columns]:
-    """Writes OUTPUT/meta.json, OUTPUT/annotations/NAME.jsonl and OUTPUT/images.
+    """Writes OUTPUT/meta.json, OUTPUT/annotations/NAME.jsonl and OUTPUT/images. Returns the numbers of pairs and of
+    skipped rows, and the project of the columns.
 
     Args:
         source: JSON lines or parquet file.
@@ -233,9 +233,6 @@ def import_pairs(
         columns: project whose columns the file has; "auto" decides by the first row.
         strict: whether to stop at a row that cannot be used instead of writing it to OUTPUT/quarantine.jsonl.
         advance: called with 1 for each row.
-
-    Returns:
-        Numbers of pairs and of skipped rows, and the project of the columns.
 
     Raises:
         InputError: `output` is not empty, the source cannot be read or holds no usable pair, or (strict) a row is bad.

@@ -167,9 +167,8 @@ def part_bytes(rows: np.ndarray) -> bytes:
 
 
 def finished_rows(folder: Path) -> np.ndarray:
-    """The rows of `ROW` that earlier runs finished, one per record, in the order of records.
-
-    Rows whose checksum does not match are left out.
+    """The rows of `ROW` that earlier runs finished, one per record in order, without those whose checksum does not
+    match.
     """
     parts = [
         np.frombuffer(data[: len(data) // PART_ROW.itemsize * PART_ROW.itemsize], PART_ROW)
