@@ -147,7 +147,7 @@ def test_a_cut_answer_loses_its_end_and_a_prompt_is_never_cut(golden: Path, toke
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") not in cut.chosen_ids
     with pytest.raises(BadRecord, match="overlong: truncate"):
         encoder_for(tokenizer, "Hermes-2", max_length=length, overlong="set_aside").encode(record)
-    with pytest.raises(BadRecord, match="12 of them for pictures"):
+    with pytest.raises(BadRecord, match="12 of them for images"):
         encoder_for(tokenizer, "Hermes-2", max_length=60).encode(record)
     with pytest.raises(BadRecord, match="same tokens once cut"):
         encoder_for(tokenizer, "Hermes-2", max_length=len(whole.prompt_ids) + 2).encode(record)

@@ -143,7 +143,7 @@ def test_questions_of_shards_and_a_bad_prompt_is_a_line_with_its_reason(
             "not JSON",
             "lies outside its root",
             "object with a 'question'",
-            "the field 'response' is one that the output adds",
+            "the field 'response' is reserved for the output",
         ],
         strict=True,
     ):

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     ("row", "words"),
     [
         (SWIFT | {"images": ["a.png"], "rejected_images": ["b.png"]}, ("'rejected_images' gives the rejected side "
-                                                                      "other pictures")),
+                                                                      "other images")),
         ({"messages": [USER, SAID], "rejected_messages": OTHER}, "begins with other turns"),
         (SWIFT | {"rejected_messages": OTHER}, "leave one of them out"),
         ({"messages": [USER, SAID], "rejected_messages": 3, "rejected_response": None}, ("neither a "
@@ -76,4 +76,4 @@ def test_pages_of_annotations_and_of_shards_tell_a_pairs_history(folder: Path) -
     (folder / "chart.jsonl").write_text(json.dumps(pair | {"image": "none.png"}) + "\n")
     with pytest.raises(SystemExit):
         show(str(folder), str(folder / "bad.html"))
-    assert "chart.jsonl:1: the picture &#x27;none.png&#x27; does not exist" in (folder / "bad.html").read_text()
+    assert "chart.jsonl:1: the image &#x27;none.png&#x27; does not exist" in (folder / "bad.html").read_text()

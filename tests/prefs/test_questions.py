@@ -174,7 +174,7 @@ def test_special_tokens_in_questions_and_answers_are_refused(tmp_path: Path, fie
 
 def test_strict_stops_at_the_line(asked: Path, tmp_path: Path) -> None:
     rows = prepare([AnnotationSet("asked", asked.parent, asked)], [Source()], read_prompt_files(), 0)
-    with pytest.raises(InputError, match=r"asked.jsonl:7: the picture 'nope.png' does not exist"):
+    with pytest.raises(InputError, match=r"asked.jsonl:7: the image 'nope.png' does not exist"):
         write_questions(rows, {"verified": tmp_path / "v", "open": tmp_path / "o"}, tmp_path / "r", True)
     assert not (tmp_path / "v").exists()
 

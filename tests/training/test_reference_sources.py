@@ -183,7 +183,7 @@ def test_one_flipped_bit_in_a_cache_is_found_before_the_first_step(
     )
     with pytest.raises(
         InputError,
-        match=r"the bytes of logps.npy are not those that meta.json names\); delete it and run 'mpo data ref",
+        match=r"the bytes of logps.npy differ from the sha256 in meta.json\); delete it and run 'mpo data ref",
     ):
         trainer.fit(module, loaded)
 

@@ -1,5 +1,5 @@
-"""Extract and compare final answers: pure functions of strings, which never raise, never run what they read and take
-bounded time.
+"""Extracts and compares final answers. Pure functions of strings, which never raise, never execute their input, and
+take bounded time.
 """
 
 from mpo_lightning.answers.check import check

@@ -1,4 +1,4 @@
-"""Is this response right? One typed decision, with the rule that made it."""
+"""Decides whether a response is right. The verdict is typed and names the rule behind it."""
 
 import re
 from fractions import Fraction
@@ -18,29 +18,30 @@ from mpo_lightning.answers.yes_no import BUT_YES
 
 WORDS = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}")
 SHORT_REFUSAL = 100
-"""Characters of an answer that says nothing else than that there is none, and perhaps guesses."""
+"""Longest answer, in characters, that is a refusal even if it also contains a guess."""
 
 
 def check(response: str, question: Question) -> Verdict:
-    """Whether a response answers a question.
+    """Decides whether a response answers a question.
 
     Args:
-        response: whatever a model said.
-        question: with the right answer.
+        response: the model's response.
+        question: the question and its right answer.
 
     Returns:
-        True, False, or None where no answer is found or it cannot be compared with the right one. A refusal is wrong.
+        Correct is True or False; None if no answer is found or it cannot be compared with the right one. A refusal is
+        wrong.
     """
     text = clean(response)
     if not text:
         return Verdict(False, "", None, "empty", 0.99)
     if (rest := corrected(text)) is not None and len(rest.strip()) > 3:
-        text = rest.strip()  # what was taken back does not count
+        text = rest.strip()  # what the response retracts does not count
     verdict = _decide(text, question)
     if verdict.correct is not None and (other := other_announcement(text, verdict.rule)) is not None:
         second = _decide(other, question)
         if second.correct is (not verdict.correct):
-            # \boxed{8}, and "Final answer: 7"
+            # such as \boxed{8} and "Final answer: 7"
             return Verdict(None, verdict.extraction, verdict.prediction, f"{verdict.rule}/contradicted", 0.5)
     return verdict
 
@@ -56,9 +57,9 @@ def _decide(text: str, question: Question) -> Verdict:
 
 
 def _check_text(text: str, question: Question) -> Verdict:
-    """Words: equal, or the right ones within a short answer.
+    """Compares words: they are equal, or a short answer contains the right ones.
 
-    Other words are wrong as an answer of one or two, and undecided in running text.
+    Other words are wrong in an answer of one or two words, and undecided in running text.
     """
     verdict = _check_expression(text, question)
     if verdict.correct:
@@ -88,7 +89,7 @@ def _check_choice(text: str, question: Question) -> Verdict:
         and said
         and (said.rule == "boxed" or options.is_formula(said.text) or options.LETTER_LIST.fullmatch(said.text))
     ):
-        # A definite answer that is none of the options; what else the text mentions is not it.
+        # A definite answer that is none of the options: whatever else the text mentions is not the answer.
         return Verdict(None, said.text, None, f"{said.rule}/none of the options", 0.6)
     if found is None:
         said = last_line(text)
@@ -112,14 +113,14 @@ def _check_choice(text: str, question: Question) -> Verdict:
 
 
 def _same_option(one: str, other: str) -> bool:
-    """Whether a data set has an option twice."""
+    """Whether two options have the same words, as in data sets that repeat an option."""
     if len(one) != len(other) and abs(len(one) - len(other)) > 12:
         return False
     return words_of(one) == words_of(other)
 
 
 def gold_choice(question: Question) -> int | None:
-    """The number of the right option; None where the right answer is none of them."""
+    """The index of the right option; None if the right answer is not among the options."""
     texts = [choice.strip() for choice in question.choices]
     gold = question.gold.strip()
     if gold in texts:
@@ -138,7 +139,7 @@ def _check_number(text: str, question: Question) -> Verdict:
             False if found is None else None, said.text, None, f"{said.rule}/refusal", 0.9 if found is None else 0.5
         )
     if found is None and said is not None and any(mark.isdigit() for mark in said.text):
-        # An answer that is announced, and is not one number.
+        # An announced answer that is not a single number.
         return Verdict(None, said.text, None, f"{said.rule}/no single number", 0.5)
     if found is None:
         said = said if said is not None and said.rule == "boxed" else None
@@ -175,7 +176,7 @@ def _same_number(found: Number, question: Question) -> bool | None:
 
 
 def _near(one: Fraction, other: Fraction, decimals: int) -> bool:
-    """Whether two numbers differ by at most a unit of the last decimal; in whole numbers, which is quick."""
+    """Whether two numbers differ by at most one unit of the last decimal. Integer arithmetic keeps it fast."""
     difference = abs(one.numerator * other.denominator - other.numerator * one.denominator)
     return difference * 10**decimals <= one.denominator * other.denominator
 
@@ -195,7 +196,7 @@ def _check_list(text: str, question: Question) -> Verdict:
 
 
 def _brackets(text: str) -> list[str]:
-    """Lists in brackets that are not denied."""
+    """The bracketed lists of a text that are not denied."""
     found = re.finditer(r"[\[(]([^\[\]()]*\d[^\[\]()]*)[\])]", text)
     return [
         match[1]
@@ -230,8 +231,9 @@ def _check_expression(text: str, question: Question) -> Verdict:
 
 
 def _unequal(said: Extraction, golds: list[str], found: list[str], precision: int | None) -> Verdict:
-    """Of an answer none of whose readings equals the right one: a number among words is read as numbers are, and words
-    that remain leave it open.
+    """The verdict on an answer none of whose readings equals the right one.
+
+    A number among words is read as in `_check_number`; other words leave the verdict undecided.
     """
     if golds and any(units_differ(golds[0], reading) for reading in [said.text, *found]):
         return Verdict(None, said.text, None, f"{said.rule}/another unit", 0.5)

@@ -1,4 +1,4 @@
-"""Which option a text means: by letter, by the option's words, by its number."""
+"""Finds the option that a text means: by letter, by the option's words, or by its number."""
 
 import re
 
@@ -22,32 +22,32 @@ BEHIND_LETTER = re.compile(
     r"^[\s\"'`(\[（$*]*(?:\\text\s?\{|\\mathrm\s?\{|\\textbf\s?\{)?\(?(?:(A\s?[:：])"
     r"|[A-Z]\)?\}?[.,:;)\]}）、：\s-]+)\s*([^\n]{1,80})$"
 )
-"""A letter and the words beside it; "A:" may stand for "answer"."""
+"""A letter and the words after it; "A:" may also mean "answer"."""
 PREFERRED = re.compile(r"\b(?:over|than)\s+(?:[Oo]ption\s+)?[(]?$")
-"""Another option was preferred to what follows."""
+"""Text before an option to which another one was preferred."""
 ALONE = re.compile(r"(?<![A-Za-z0-9∠△∆°'’.=+\-/*^_\\$])([A-Z])(?=$|[.,;:!)\]。](?:\s|$)|\s*$)")
 
 BESIDE = re.compile(
     r"\b(?:points?|at|through|cent(?:er|re)|circle|angles?|lines?|segments?|sides?|triangles?|vertex|vertices"
     r"|vertexes|samples?|from|[A-Z]\s+(?:and|or|to))\s+$"
 )
-"""In front of a letter that names a thing in the picture."""
+"""Text before a letter that names something in the image."""
 LETTERED = re.compile(r"(?<![A-Za-z])[A-H](?![A-Za-z'])(?=.*[a-z]{2})|[a-z]{2}.*(?<![A-Za-z])[A-H](?![A-Za-z'])")
 """An option with a letter among its words ("sample A")."""
 
 
 def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | None:
-    """The option that an answer's words mean, with the rule that says so and its confidence.
+    """Finds the option that an answer means: its index, the rule and the confidence; None if undecided.
 
     Args:
-        text: an answer, or a sentence that holds it.
+        text: an answer, or a sentence that contains it.
         choices: texts of the options.
     """
     count = len(choices)
     text = text.strip().strip("`*\"' ")
     if not text or not count:
         return None
-    # A letter is an option's text only where an option is as short.
+    # A letter can only be an option's text if some option is as short.
     whole = equal_options(text, choices) if len(text) > 3 or any(len(choice) < 6 for choice in choices) else []
     if len(whole) == 1:
         return whole[0], "text", 0.97
@@ -68,7 +68,7 @@ def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | N
             and (beside := BEHIND_LETTER.match(text))
             and (other := _text_beside(beside[2], letter[0], choices)) is not None
         ):
-            # "A: blue" says blue; "(C) blue" says two things
+            # "A: blue" means blue; "(C) blue" contradicts itself
             return (other, "text", 0.9) if beside[1] else (letter[0], "letter against text", 0.6)
         spoken = mentioned_options(text[:2000], choices) if letter[1] == "loose letter" else []
         if len(spoken) == 1 and spoken[0] != letter[0]:
@@ -81,7 +81,7 @@ def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | N
 
 
 def _text_beside(text: str, letter: int, choices: tuple[str, ...]) -> int | None:
-    """The option that the words beside a letter are, where it is another one."""
+    """The option named by the words after a letter, if it is not the letter's own option."""
     text = text.strip(" .。*`\"'")
     text = text.removesuffix("}") if text.count("}") > text.count("{") else text
     if not text or words_of(text) == words_of(choices[letter]):
@@ -107,7 +107,7 @@ def is_formula(text: str) -> bool:
 
 
 def letter_in(text: str, count: int) -> tuple[int, str, float] | None:
-    """The option that is named by its letter, alone, first, in brackets, behind "option", or at the end of a clause."""
+    """Finds the option named by its letter: alone, first, in brackets, after "option", or at the end of a clause."""
     allowed = set(LETTERS[:count])
     if re.fullmatch(r"[(（\[{]?\s*[A-Za-z]\s*[)）\]}]?\s*[.:]?", text):
         letter = text.strip("(（[{)）]}.: ").upper()

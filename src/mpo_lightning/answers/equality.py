@@ -1,4 +1,4 @@
-"""Whether two pieces of mathematics are the same answer."""
+"""Decides whether two pieces of mathematics are the same answer."""
 
 import re
 from fractions import Fraction
@@ -9,7 +9,7 @@ from mpo_lightning.answers.expressions import Tree, parse
 from mpo_lightning.answers.numbers import Number, parse_number, plain
 
 CLOSE = 1e-9
-"""Relative difference up to which two evaluated expressions are equal."""
+"""Largest relative difference between two expressions that count as equal."""
 FLIPPED = {"<": ">", "≤": "≥", "=": "=", "≠": "≠"}
 EXPANDED = {">": "<", "≥": "≤"}
 MAYBE_UNIT = re.compile(r"\s*\$?(-?\d[\d.,]*)\s?(?:\\,)?[mgshlLNJWVACFKT]\$?\s*")
@@ -19,21 +19,21 @@ REPEATING = re.compile(r"[\s$]*(\d{0,9})\.(\d{0,9})\\(?:overline|bar|dot)\s*\{?\
 
 
 def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool | None:
-    """Whether a prediction is the gold answer.
+    """Whether a prediction equals the gold answer.
 
-    Numbers are equal as numbers (thousands separators, fractions, decimals), formulas wherever their symbols are put
-    in, lists and sets in any order, tuples and matrices entry by entry, equations and inequalities up to a factor. A
-    value for an unknown (x = 3) equals the bare value. A percent sign is a unit. A decimal equals an exact number that
-    rounds to it, where it has at least `precision` decimals, or two and is the gold answer.
+    - Numbers are equal as numbers: thousands separators, fractions, decimals.
+    - Formulas are equal if they have the same values wherever their symbols are substituted.
+    - Lists and sets are equal in any order, tuples and matrices entry by entry.
+    - Equations and inequalities are equal up to a factor; x = 3 equals the bare value. A percent sign is a unit.
+    - A decimal equals an exact number that rounds to it, with at least `precision` decimals, or two in the gold answer.
 
     Args:
-        gold: LaTeX or plain text.
-        prediction: likewise.
-        precision: decimals from which a rounded number is taken for an exact one; None is three.
+        gold: the right answer in LaTeX or plain text.
+        prediction: the answer to compare, likewise.
+        precision: decimals from which a rounded number counts as exact; None means three.
 
     Returns:
-        None where either side is not understood and their texts differ, for a percentage beside its fraction of one,
-        and for a rounded number of too few decimals.
+        None if undecided: a side that is not understood, a percentage against its fraction of one, or too few decimals.
     """
     if _text(gold) == _text(prediction):
         return bool(_text(gold))
@@ -44,7 +44,7 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
     if first is not None and second is not None:
         if first.value == second.value or _rounds_to(gold, prediction, first.value, second.value, precision):
             return True
-        # 75 % and 0.75: suites disagree.
+        # 75 % and 0.75: benchmarks disagree.
         return (
             None
             if first.percent != second.percent and first.value in (100 * second.value, second.value / 100)
@@ -57,7 +57,7 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
     if _same(left, right, 3 if precision is None else precision):
         return True
     if any(_is_relation(tree) and _constants(tree) and not _holds(tree) for tree in (left, right)):
-        return None  # 50% = 0.5, or a slip
+        return None  # 50% = 0.5, or a mistake
     if any(DEGREES.search(one) and RADIANS.search(other) for one, other in ((gold, prediction), (prediction, gold))):
         return None
     if any(
@@ -65,12 +65,12 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
         for one, other in ((gold, prediction), (prediction, gold))
     ):
         return None  # 5m: five metres, or a product
-    # 3.46 for 2√3: too few decimals to say.
+    # 3.46 for 2√3: too few decimals to decide.
     return None if precision is None and _same(left, right, 1) else False
 
 
 def _text(source: str) -> str:
-    """Without what does not change an answer's words."""
+    """An answer's text without case and markup that do not change its meaning."""
     source = re.sub(r"\\(?:text|mbox|mathrm|textbf)\s*\{([^{}]*)\}", r"\1", source[:4000])
     source = re.sub(r"\\(?:left|right|[,;!:])|\$|\\[()]", "", source).replace("\\ ", " ")
     # 3 1/2 is not 31/2.
@@ -80,13 +80,13 @@ def _text(source: str) -> str:
 
 
 def _without_words(source: str) -> str:
-    """The digits of a number in words: "1/2 of the area", "one half"."""
+    """A number in words as digits ("1/2 of the area", "one half"); any other text unchanged."""
     number = parse_number(source) if WORDED.fullmatch(source) else None
     return plain(number.value) if number else source
 
 
 def _repeating(source: str) -> str:
-    r"""0.1\overline{6} as 1/6; anything else as it is."""
+    r"""A repeating decimal as a fraction (0.1\overline{6} is 1/6); any other text unchanged."""
     found = REPEATING.fullmatch(source) if "\\" in source else None
     if found is None:
         return source
@@ -98,7 +98,7 @@ def _repeating(source: str) -> str:
 
 
 def _decimal_comma(source: str) -> Number | None:
-    """1000,99: a comma that cannot part thousands."""
+    """The number in a text such as 1000,99, whose comma cannot separate thousands; otherwise None."""
     found = re.fullmatch(r"[^\d(\[{]*?(-?\d+),(\d{1,2}|\d{4,10})[^\d)\]}]{0,12}", source)
     return parse_number(f"{found[1]}.{found[2]}") if found else None
 
@@ -147,7 +147,7 @@ def _same(gold: Tree, prediction: Tree, precision: int) -> bool:
             same_ends = gold[0] != "group" or prediction[0] != "group" or gold[1:3] == prediction[1:3]
             return same_ends and all(_same(*pair, precision) for pair in zip(first, second, strict=True))
         if gold[0] == prediction[0] == "group" and kinds[0] != kinds[1]:
-            # (2,3) for {2,3}: in this order at least
+            # (2,3) for {2,3}: equal only in this order
             return all(_same(*pair, precision) for pair in zip(first, second, strict=True))
         return _same_set(first, second, precision)
     return _same_value(gold, prediction, precision)
@@ -157,7 +157,7 @@ INFINITY: Tree = ("sym", "infty")
 
 
 def _interval_like(tree: Tree, other: Tree) -> Tree:
-    """x > 3 or 1 < x ≤ 3 as an interval, where the other side is one."""
+    """The relation x > 3 or 1 < x ≤ 3 as an interval, if the other side is one; otherwise the tree unchanged."""
     if other[0] not in ("group", "union") or (other[0] == "group" and other[1] not in "(["):
         return tree
     if tree[0] == "rel" and tree[1] in "<>≤≥" and tree[2][0] == "sym":
@@ -173,7 +173,7 @@ def _interval_like(tree: Tree, other: Tree) -> Tree:
 
 
 def _plain(tree: Tree) -> Tree:
-    """Chains of relations as a list, plus-minus as two values, a group of one as its item."""
+    """A tree in normal form: a chain of relations is a list, plus-minus two values, a group of one its item."""
     if tree[0] == "chain":
         return ("list", *tree[1:])
     if tree[0] == "group" and len(tree) == 4:
@@ -203,7 +203,7 @@ def _is_relation(tree: Tree) -> bool:
 
 
 def _bare(tree: Tree) -> Tree | None:
-    """The value of x = 3; of any other relation nothing, since its left side is part of the answer."""
+    """The value of x = 3; None for any other relation, whose left side is part of the answer."""
     if tree[0] != "rel":
         return tree
     _, sign, left, right = tree
@@ -219,7 +219,7 @@ def _constants(tree: Tree) -> bool:
 
 
 def _holds(tree: Tree) -> bool:
-    """Whether an equation between constants is true, up to the decimals that are shown."""
+    """Whether an equation between constants is true to the decimals shown."""
     (left, *_), (right, *_) = (values(side) or (complex("nan"),) for side in tree[2:])
     places = [places for places in map(_decimals, tree[2:]) if places is not None]
     return abs(left - right) <= (0.5 * 10.0 ** -min(places) * (1 + 1e-9) if places else CLOSE * abs(left))
@@ -299,7 +299,7 @@ def _same_value(gold: Tree, prediction: Tree, precision: int) -> bool:
 
 
 def _decimals(tree: Tree) -> int | None:
-    """Decimals of a number that stands alone; None of anything else."""
+    """Number of decimals of a number that stands alone; None for anything else."""
     if tree[0] == "neg":
         return _decimals(tree[1])
     if tree[0] != "num" or tree[1].denominator == 1:

@@ -1,9 +1,8 @@
-"""The number that an expression is where its symbols have given values.
+"""Evaluates an expression at given values of its symbols.
 
-Two expressions are equal when they give the same numbers at several points (the identity test of Schwartz and Zippel):
-no algebra system, no code that is run, a time proportional to the expression. What has no number (a sum over k, an
-unknown function) gets one from a hash of its parts, so that it equals itself in another order of terms and nothing
-else.
+Two expressions are equal if they have the same values at several points (the identity test of Schwartz and Zippel).
+This needs no algebra system, executes no input, and takes time proportional to the expression. A part without a value
+(a sum over k, an unknown function) gets one from a hash of its parts, so it equals itself in any order of terms.
 """
 
 import cmath
@@ -17,16 +16,16 @@ from mpo_lightning.answers.expressions import Tree
 
 POINTS = 3
 MAX_POWER, MAX_BITS = 5_000, 50_000
-"""Largest exact power, and the size of its digits; a larger one has no number."""
+"""Largest exponent of an exact power and largest size of its result in bits; a larger power has no value."""
 CONSTANTS = {"pi": math.pi, "e": math.e, "i": 1j, "Pi": math.pi}
 
 
 class NoNumber(Exception):
-    """The expression has no number."""
+    """Raised for an expression without a numeric value."""
 
 
 def values(tree: Tree) -> tuple[complex, ...] | None:
-    """The numbers of an expression at `POINTS` points; None where it has none."""
+    """The values of an expression at `POINTS` points; None if it has none."""
     try:
         found = tuple(complex(value_at(tree, point)) for point in range(POINTS))
     except (NoNumber, ArithmeticError, ValueError, TypeError):
@@ -38,7 +37,7 @@ Value = complex | Fraction
 
 
 def value_at(tree: Tree, point: int) -> Value:
-    """The number of an expression at one point, exact as long as only whole numbers and fractions are in it.
+    """The value of an expression at one point, exact if it contains only whole numbers and fractions.
 
     Raises:
         NoNumber: a relation, a list or a matrix.
@@ -143,8 +142,8 @@ def _factorial(value: Value) -> Value:
 
 @lru_cache(maxsize=4096)
 def _hashed(name: str, point: int) -> float:
-    """A number between 0.5 and 2.5, another one for every name and point; at the second point negative, at the third
-    beyond 3.2, so that |x| is not x and arcsin(sin x) neither.
+    """A pseudo-random value for each name and point: between 0.5 and 2.5 at the first point, negative at the second,
+    above 3.2 at the third. So |x| differs from x, and arcsin(sin x) does too.
     """
     digest = hashlib.blake2b(f"{point}{name}".encode(), digest_size=8).digest()
     number = 0.5 + 2 * int.from_bytes(digest) / 2**64

@@ -1,11 +1,10 @@
-"""A parser for the mathematics of final answers: LaTeX or plain, numbers, formulas, lists, intervals, matrices,
-relations.
+"""Parses the mathematics of final answers, LaTeX or plain: numbers, formulas, lists, intervals, matrices, relations.
 
-A tree is nested tuples whose first item is the head:
+A tree is a nested tuple whose first item is the head:
     ("num", Fraction) ("sym", name) ("neg", a) ("add", a, b) ("mul", a, b) ("div", a, b) ("pow", a, b) ("fact", a)
     ("pm", a) ("call", name, *arguments) ("group", opening, closing, *items) ("matrix", row, ...) ("union", a, b)
     ("rel", sign, a, b) ("list", *items)
-Nothing is evaluated here. A source that is not understood gives None; depth and length are bounded.
+Nothing is evaluated here. A source that is not understood gives None. Depth and length are bounded.
 """
 
 from fractions import Fraction
@@ -22,9 +21,9 @@ OPAQUE = {"sum", "prod", "int", "lim", "bigcup"}
 
 
 def parse(source: str) -> Tree | None:
-    """The tree of an expression, or None.
+    """Parses an expression into a tree; None if it is not understood.
 
-    Words beside mathematics (units, "yuan", "for part (a)") are left out; words alone are a symbol of their name.
+    Words beside mathematics (units, "yuan", "for part (a)") are dropped; words alone become one symbol.
     """
     tokens = tokenize(source)
     if not tokens:
@@ -207,13 +206,13 @@ class _Parser(TokenStream):
         return ("group", opening.strip("\\"), closing.strip("\\"), *items)
 
     def _argument(self) -> Tree:
-        """Of \\frac and \\sqrt: a group in braces, or one digit or symbol."""
+        """Parses an argument of \\frac or \\sqrt: a group in braces, or one digit or symbol."""
         if self.peek() == ("mark", "{"):
             self.place += 1
             return self._group("{")
         kind, text = self.peek()
         if kind == "number" and len(text) > 1 and "." not in text:
-            # \frac34 is 3 and 4
+            # \frac34 has the arguments 3 and 4
             self.tokens[self.place : self.place + 1] = [("number", digit) for digit in text]
         return self.atom()
 

@@ -1,9 +1,9 @@
-"""Where a response says its answer.
+"""Finds where a response states its answer.
 
-In this order: the last of the places that announce an answer (\\boxed{...}, "Final answer:", "the answer is", 答案),
-whatever kind they are of; a response that is nothing but an answer; the sentence that concludes. The first rule of the
-reference code takes the first "Answer:" and one line, and so reads reasoning for answers (InternVL `extract_answer.py`,
-VLMEvalKit `utils.py`).
+The rules in order: the last announcement of an answer (\\boxed{...}, "Final answer:", "the answer is", 答案), of any
+kind; a response that is nothing but an answer; the sentence that concludes. The reference code's first rule takes the
+first "Answer:" and one line, and so mistakes reasoning for answers (InternVL `extract_answer.py`, VLMEvalKit
+`utils.py`).
 """
 
 import re
@@ -13,10 +13,10 @@ from mpo_lightning.answers.numbers import WRITTEN
 from mpo_lightning.answers.question import Extraction
 
 HEAD, TAIL = 2_000, 10_000
-"""Characters at both ends of a response that are looked at; an answer is not said in the middle of a longer one."""
+"""Characters read at both ends of a response; a longer one does not state its answer in the middle."""
 
 SHORT = 700
-"""Characters of a response that says its answer first and explains it afterwards, where no sentence concludes."""
+"""Longest response, in characters, whose first sentence is read as its answer if no sentence concludes."""
 
 EMPHASIS = re.compile(r"\*\*|__(?=\w)|(?<=\w)__")
 SPECIAL = re.compile(r"</s>|<s>|<\|[a-z_]{1,20}\|>|<pad>|<unk>|\[/?INST\]", re.IGNORECASE)
@@ -36,7 +36,7 @@ CHINESE = re.compile(
 )
 BRACKETED = re.compile(r"\[answer\]|<answer>|####|[\"'](?:final_?)?answer[\"']\s*:", re.IGNORECASE)
 CLOSING = re.compile(r"</answer>.*|(?<=[\"'])\s*\}.*$", re.IGNORECASE)
-"""Behind an answer between marks, or in JSON."""
+"""Text after an answer in tags or in JSON."""
 FINAL = re.compile(r"\bfinal\s+answer\W{0,4}\s*(?:is\b)?\s{0,3}[:：]", re.IGNORECASE)
 LONE = re.compile(r"\s*[(（]?[A-H][)）]?[.。]?\s*")
 LISTED = re.compile(r"^\s*[-•*]\s+")
@@ -69,27 +69,27 @@ REMAINING = re.compile(
     rf"|hand))|\b(?:leaves|leaving)\b\D{{0,25}}\d",
     re.IGNORECASE,
 )
-"""What is left."""
+"""A statement of what remains."""
 INVENTED = re.compile(
     r"\n[ \t]*(?:#+[ \t]*)?(?:Question|Hint|Human|User|Instruction|Problem)\s?\d{0,3}\s?:", re.IGNORECASE
 )
-"""Where a model that does not know its end goes on with a question of its own."""
+"""The point where a model that does not stop goes on with a question of its own."""
 
 RUN = re.compile(r"(.{1,8}?)\1{40,}", re.DOTALL)
-"""What is repeated without end, such as blank lines or dots; also what would make the patterns below slow."""
+"""A piece repeated without end, such as blank lines or dots; a run would also slow the patterns below."""
 
 
 def _may_run(text: str) -> bool:
-    """Whether a text may hold a run: somewhere 24 characters have no more than the 8 of what is repeated.
+    """Whether a text may contain a run: somewhere 24 characters have at most 8 distinct ones.
 
-    Quicker than to look for runs.
+    This is faster than searching for runs.
     """
     return len(text) > 40 and any(len(set(text[place : place + 24])) <= 8 for place in range(0, len(text) - 23, 16))
 
 
 def clean(response: str) -> str:
-    """Without special tokens, the markup of bold words and the thoughts before </think>; full-width letters and digits
-    as plain ones.
+    """A response without special tokens, bold markup and thoughts before </think>, with full-width characters made
+    plain.
     """
     if len(response) > HEAD + TAIL:
         response = response[:HEAD] + "\n" + response[-TAIL:]
@@ -112,7 +112,7 @@ def clean(response: str) -> str:
 
 
 def announced(text: str) -> Extraction | None:
-    """What stands behind the last announcement of an answer; None where nothing is announced."""
+    """The text after the last announcement of an answer; None if nothing is announced."""
     best: tuple[int, Extraction] | None = None
     found = boxes(text)
     if found:
@@ -143,8 +143,9 @@ def announced(text: str) -> Extraction | None:
 
 
 def other_announcement(text: str, rule: str) -> str | None:
-    """The last box of a text whose answer stands behind "Final answer:", or what stands there where the answer is a
-    box; None where one of both is missing.
+    """The competing answer: the last box beside a "Final answer:", or the text after "Final answer:" beside a box.
+
+    None if either is missing.
     """
     if "boxed" not in text:
         return None
@@ -156,7 +157,7 @@ def other_announcement(text: str, rule: str) -> str | None:
 
 
 def last_line(text: str) -> Extraction | None:
-    """A letter that stands alone in a text's last line."""
+    """The letter that stands alone in a text's last line; None if there is none."""
     *before, last = text.rsplit("\n", 1)
     if not before or not LONE.fullmatch(last) or LONE.fullmatch(before[0].rsplit("\n", 1)[-1]):
         return None
@@ -164,7 +165,7 @@ def last_line(text: str) -> Extraction | None:
 
 
 def _behind(text: str, place: int) -> str:
-    """The rest of the line, or the next line that says something."""
+    """The rest of the line after an announcement, or the next line with content."""
     rest = text[place : place + 2000]
     for number, line in enumerate(rest.split("\n")[:4]):
         line = LISTED.sub("", line) if number else line
@@ -177,9 +178,7 @@ def _behind(text: str, place: int) -> str:
 
 
 def _weak(text: str, match: re.Match[str], behind: str) -> bool:
-    """Announcements of something else: "the answer is not ...", "answer is in the form"; a question repeated from the
-    prompt.
-    """
+    """Whether an announcement is of something else: "the answer is not ...", "is in the form", a repeated question."""
     if re.search(r"\b(?:could|might|may|can)\b", match[0], re.IGNORECASE):
         return True
     return bool(
@@ -193,18 +192,18 @@ def _weak(text: str, match: re.Match[str], behind: str) -> bool:
 
 
 def is_refusal(text: str) -> bool:
-    """Whether a text says that there is no answer."""
+    """Whether a text says that it cannot answer."""
     return bool(REFUSAL.search(text))
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text; a point between digits ends none."""
+    """Splits a text into sentences; a point between digits does not end one."""
     parts = re.split(r"\n+|(?<=[^\d\s][.!?])\s+|(?<=\d[.!?])\s+(?=[A-Z(*])|(?<=[。!?;])", text)
     return [part.strip() for part in parts if part and part.strip()]
 
 
 def conclusion(text: str) -> Extraction | None:
-    """The sentence that concludes: the last one with "therefore" and the like, otherwise the last."""
+    """The concluding sentence: the last one with "therefore" or the like, otherwise the last one."""
     found = sentences(text)
     if not found:
         return None
@@ -223,13 +222,11 @@ def conclusion(text: str) -> Extraction | None:
 
 
 MOST_BOXES, LONGEST_BOX = 20, 2_000
-"""Boxes of a text that are looked at, from its end, and characters of one."""
+"""Number of boxes examined, from the end of the text, and the longest box in characters."""
 
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
-    """Place, end and content of every \\boxed{...}, its braces counted; one that the text's end cuts off is taken as it
-    is.
-    """
+    """Start, end and content of every \\boxed{...}, with nested braces; a box cut off by the text's end is kept."""
     found: list[tuple[int, int, str]] = []
     for match in list(re.finditer(r"\\?(?:f|\\)?boxed\s?\{", text))[-MOST_BOXES:]:
         if found and match.start() < found[-1][1]:
@@ -245,7 +242,7 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
 
 
 def joined_boxes(text: str) -> str | None:
-    """The content of the last \\boxed{...}, with those right before it; None without any."""
+    """The content of the last \\boxed{...}, joined with those right before it; None without a box."""
     found = boxes(text)
     if not found:
         return None

@@ -1,5 +1,6 @@
-"""Options that a text mentions: by their words, or called right or wrong one by one ("A. red - incorrect", "option B is
-correct", "B选项正确").
+"""Finds the options that a text mentions: by their words, or marked right or wrong one by one.
+
+Examples of marks: "A. red - incorrect", "option B is correct", "B选项正确".
 """
 
 import re
@@ -44,7 +45,7 @@ EMPTY = frozenset(
         "number",
     ]
 )
-"""Words that tell no option from another."""
+"""Words that do not distinguish options."""
 
 
 PLAIN = re.compile(r"[A-Za-z0-9. ]*")
@@ -53,9 +54,9 @@ ARTICLE = re.compile(r"^(?:a|an|the)\s")
 
 @lru_cache(maxsize=4096)
 def words_of(text: str) -> str:
-    """A text as it is compared: small letters, one space, no LaTeX, no articles or points at the ends."""
+    """A text normalized for comparison: lower case, single spaces, no LaTeX, no leading article, no final points."""
     if PLAIN.fullmatch(text) and "egree" not in text:
-        return ARTICLE.sub("", " ".join(text.lower().split()).strip(" ."))  # what the rest would come to
+        return ARTICLE.sub("", " ".join(text.lower().split()).strip(" ."))  # the same result as below, faster
     text = re.sub(r"\\(?:text|mbox|mathrm|textbf|operatorname)\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\^?\s?\{?\\circ\}?|\\degree|°|º|\bdegrees?\b", "°", text)
     text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"\1/\2", text)
@@ -68,7 +69,7 @@ def words_of(text: str) -> str:
 
 
 def equal_options(text: str, choices: tuple[str, ...]) -> list[int]:
-    """Options that the whole text is: in words or as a number."""
+    """The options that the whole text equals, in words or as a number."""
     if len(text) > 400:
         return []
     words = words_of(text)
@@ -80,9 +81,7 @@ def equal_options(text: str, choices: tuple[str, ...]) -> list[int]:
 
 
 def mentioned_options(text: str, choices: tuple[str, ...]) -> list[int]:
-    """Options whose words stand in a text, those that are part of a longer one left out; several only where they are
-    several.
-    """
+    """The options whose words appear in a text, without those that are part of a longer mentioned option."""
     words = f" {words_of(text)} "
     if all(parse_number(choice) for choice in choices):
         words = f" {without_bounds(words).strip()} "
@@ -90,7 +89,7 @@ def mentioned_options(text: str, choices: tuple[str, ...]) -> list[int]:
     for place, choice in enumerate(choices):
         wanted = words_of(choice)
         if not wanted or (len(choice.strip().strip("()")) == 1 and choice.strip().strip("()").isalpha()):
-            continue  # an option that is a letter is named as one
+            continue  # a single letter is found as an option's letter
         numeric = parse_number(choice)
         stop = 0
         while (start := words.find(wanted, stop)) >= 0:
@@ -138,7 +137,7 @@ def mentioned_options(text: str, choices: tuple[str, ...]) -> list[int]:
 
 
 def all_words_option(sentence: str, choices: tuple[str, ...]) -> int | None:
-    """The only option all of whose words stand in a sentence, in whatever form."""
+    """The only option whose words all appear in a sentence, in any inflection; otherwise None."""
     there = _stems(sentence)
     wanted = [_stems(choice) for choice in choices]
     found = [
@@ -186,11 +185,11 @@ SPOKEN = re.compile(
 
 
 def marked_option(text: str, count: int) -> int | None:
-    """The option that a text marks as the right one; None where it marks none or several.
+    """The option that a text marks as right; None if it marks none or several.
 
     Args:
-        text: without an announced answer.
-        count: of options.
+        text: a response without an announced answer.
+        count: number of options.
     """
     allowed = "ABCDEFGH"[:count]
     right: set[str] = set()

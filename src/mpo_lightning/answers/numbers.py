@@ -1,6 +1,6 @@
-"""Numbers as people write them: 1,234.5, -3, 1/2, 2 1/2, twelve, 三十五, 45°, $4.50, 12 %, 3.2 x 10^4.
+"""Parses numbers as people write them: 1,234.5, -3, 1/2, 2 1/2, twelve, 三十五, 45°, $4.50, 12 %, 3.2 x 10^4.
 
-Only decimal digits, so that a number's size is bounded by the text's; all patterns are linear.
+Only decimal digits are read, so a number's size is bounded by its text. All patterns are linear.
 """
 
 import re
@@ -64,7 +64,7 @@ FRACTION_WORDS = re.compile(
 DOZEN = re.compile(r"\b(?P<half>half\s+(?:a\s+)?)?(?:a\s|one\s)?dozen\b", re.IGNORECASE)
 
 SPOKEN_SIGN = re.compile(r"(?:(?<![\w)] )\bminus|\bnegative) $", re.IGNORECASE)
-"""In front of a number; between two, "minus" subtracts."""
+"""A sign word before a number; between two numbers, "minus" subtracts."""
 HALVES = re.compile(r"\b(one|two|three|four|five|six|seven|eight|nine|ten|\d{1,4}) and a half\b", re.IGNORECASE)
 HAN_FRACTION = re.compile(r"([一二两三四五六七八九十])分之([一二两三四五六七八九十])")
 
@@ -87,9 +87,9 @@ PERCENT = re.compile(r"\s?\\?%|\s?(?:percent|pct)\b")
 SCALE = re.compile(r"\s{1,3}(hundred|thousand|million|billion|trillion|dozen)\b|([万亿])|([MKB])(?![A-Za-z])")
 SCALE_TEXT = re.compile(r"\\text\s?\{\s*(hundred|thousand|million|billion|trillion|dozen)\s*\}")
 SPACED = re.compile(r"([-+$]{0,2}\d{1,3})((?: \d{3})+)(?=\.\d|\D|$)(?! ?\d)")
-"""1 234 567"""
+"""A number with spaces between thousands: 1 234 567."""
 UNIT_POWER = re.compile(r"(?<=[a-zA-Z])\s?\^\s?\{?[23]\}?")
-"""Of cm^2."""
+"""The power of a unit, as in cm^2."""
 SCALE_VALUES = SCALES | {"trillion": 10**12, "dozen": 12, "万": 10**4, "亿": 10**8, "K": 10**3, "M": 10**6, "B": 10**9}
 LETTERS = re.compile(r"[A-Za-z]{3}")
 MINUS = str.maketrans("−–", "--")
@@ -100,9 +100,9 @@ class Number:
     """A number in a text.
 
     Attributes:
-        value: exact.
-        start: where its text begins.
-        end: where its text ends.
+        value: exact value.
+        start: index of its first character.
+        end: index after its last character.
         percent: whether a percent sign follows.
     """
 
@@ -113,9 +113,9 @@ class Number:
 
 
 def find_numbers(text: str) -> list[Number]:
-    """All numbers of a text from left to right: digits, number words and Chinese numerals.
+    """Finds all numbers in a text from left to right: digits, number words and Chinese numerals.
 
-    A hyphen is a sign only where it follows nothing that it could join or subtract from: 3-5 has 3 and 5.
+    A hyphen is a sign only if nothing before it can be joined or subtracted from: 3-5 contains 3 and 5.
     """
     found = [_from_match(match, text) for match in NUMBER.finditer(text)]
     numbers = [number for number in found if number is not None]
@@ -134,7 +134,7 @@ def find_numbers(text: str) -> list[Number]:
 
 @lru_cache(maxsize=4096)
 def parse_number(text: str) -> Number | None:
-    """The number that a whole short text is, with a unit or without: "12", "$4.50", "45 degrees", "seven"; otherwise
+    """The number that a short text states, with or without a unit: "12", "$4.50", "45 degrees", "seven"; otherwise
     None.
     """
     text = text.strip().rstrip(".。").strip("$ ")
@@ -204,7 +204,7 @@ def _word_numbers(text: str) -> list[Number]:
     for match in FRACTION_WORDS.finditer(text):
         if any(number.start <= match.start() < number.end for number in found):
             continue
-        # "third" and "fifth" alone are places, "quarter" a coin.
+        # "third" and "fifth" alone are ordinals, "quarter" a coin.
         if match[1] or match[2].lower() == "half":
             top = 1 if (match[1] or "a").lower() == "a" else UNITS[match[1].lower()]
             found.append(Number(Fraction(top, PARTS[match[2].lower()]), *match.span()))
@@ -237,7 +237,7 @@ def _han_numbers(text: str) -> list[Number]:
         found.append(Number(Fraction(top, bottom), *match.span()))
     for match in re.finditer(r"负?[零〇一二两三四五六七八九十百千万亿]{1,12}", text):
         if match[0].lstrip("负")[0] in "万亿" or (match.start() and text[match.start() - 1].isdigit()):
-            continue  # the scale of digits, or no number
+            continue  # a scale after digits, or not a number
         if any(number.start <= match.start() < number.end for number in found[:20]):
             continue
         marks = match[0].lstrip("负")
@@ -257,7 +257,7 @@ def _han_numbers(text: str) -> list[Number]:
 
 
 def plain(value: Fraction) -> str:
-    """A number in digits: 3, 0.25, 1/3."""
+    """Formats a number in digits: 3, 0.25, 1/3."""
     if value.denominator == 1:
         return str(value.numerator)
     number = float(value) if abs(value) < 10**300 else 0.0

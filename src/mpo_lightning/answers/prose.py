@@ -1,4 +1,4 @@
-"""The option that running text means, where nothing is announced."""
+"""Finds the option that running text means if no answer is announced."""
 
 import re
 
@@ -17,7 +17,7 @@ HEAD = re.compile(
     r"|so\s+that)\b",
     re.IGNORECASE,
 )
-"""Behind it stands what the subject is compared with."""
+"""Words that introduce what the subject is compared with."""
 RESULT = re.compile(r"\b(?:is|are|was|be|becomes|(?<!anything )but)\b", re.IGNORECASE)
 CONDITION = re.compile(r"^(?:so\s+)?(?:if|when|since|as|because|although|while|given)\b[^,]*,\s*", re.IGNORECASE)
 
@@ -28,11 +28,11 @@ def is_listing(text: str) -> bool:
 
 
 def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | None:
-    """The option that running text means.
+    """Finds the option that running text means.
 
-    A first line that is an option is the answer, its explanation behind it. Otherwise sentences that conclude are read
-    first, then the first sentence of a short text, then the last ones backwards; of each what stands behind its
-    condition ("if krill increased, ..."). A statement about a yes-or-no question affirms or denies.
+    A first line that is an option is the answer, followed by its explanation. Otherwise the concluding sentences are
+    read first, then the first sentence of a short text, then the last ones backwards. A leading condition ("if krill
+    increased, ...") may be dropped. In a yes-or-no question, a statement affirms or denies.
     """
     if (marked := marked_option(text, len(choices))) is not None:
         return marked, "marked", 0.9
@@ -57,8 +57,8 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, floa
 
 
 def _of_several(sentence: str, choices: tuple[str, ...]) -> tuple[int, str, float] | None:
-    """The option that a sentence ends in where it holds several: its value, what its subject is, what stands behind its
-    last "is" or "but".
+    """The option that a sentence with several settles on: its value, its subject, or what follows its last "is" or
+    "but".
     """
     number = number_in(sentence)
     if number is not None:

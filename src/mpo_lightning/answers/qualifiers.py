@@ -1,10 +1,10 @@
-"""What keeps words from being an answer: denials and asides ("not 5"), bounds ("less than 5", "4 or 5"), corrections
-("wait, no").
+"""Recognizes what keeps words from being an answer.
 
-They matter most where the checker labels training pairs: "less than 5", "not 5" and "5 or 6" hold a 5, and none of them
-says 5. Bounds are taken out of a text before its number is read, so that "the number of bars below 40 is 3" says 3 and
-"more than 5 people" says nothing. The words of a correction also occur where nothing is taken back ("customers wait 5
-minutes", "option A: this is wrong"), and what was announced before them is then the answer.
+These are denials and asides ("not 5"), bounds ("less than 5", "4 or 5") and corrections ("wait, no"). They matter most
+when the checker labels training pairs: "less than 5", "not 5" and "5 or 6" contain a 5, and none of them answers 5.
+Bounds are removed before a text's number is read. So "the number of bars below 40 is 3" says 3, and "more than 5
+people" says nothing. The words of a correction also occur where nothing is retracted ("customers wait 5 minutes",
+"option A: this is wrong"). The answer announced before them then stands.
 """
 
 import re
@@ -18,7 +18,7 @@ DENIAL = re.compile(
     r"no\s+evidence\s+(?:for|of)|(?:is|are|was|were|do|does|did|has|have|had|could|would|should)n't)\b|不是|不|并非|排除",
     re.IGNORECASE,
 )
-"""In front of what is denied."""
+"""Words before what they deny."""
 
 DENIED_BEHIND = re.compile(
     r"[\s)）\]:.\"'*]{0,4}(?:(?:is|are|was|seems|looks|must\s+be|can\s+be|could\s+be|would\s+be)\s+)?(?:clearly\s+"
@@ -27,7 +27,7 @@ DENIED_BEHIND = re.compile(
     r"|isn't\b|cannot\b|can't\b|不对|错误|不正确|不成立|被排除|是错)",
     re.IGNORECASE,
 )
-"""Behind it."""
+"""Words after what they deny."""
 
 ASIDE = re.compile(
     r"(?<=[^\s\\])\s*(?:\((?=[^()]{0,200}[A-Za-z]{2})[^()]{0,200}\)|[,;]?\s+(?:not|rather\s+than|instead\s+of"
@@ -35,7 +35,7 @@ ASIDE = re.compile(
     r"|equals)\s+[-$\d.,]+\s?\S{0,12}$)|i\.e|that\s+is|namely)\b.*)\s*[.。]?\s*$",
     re.IGNORECASE | re.DOTALL,
 )
-"""What explains an answer behind it."""
+"""An explanation after an answer."""
 
 EITHER = re.compile(r"(?<![A-Za-z])[(（]?[A-H][)）]?\s*(?:or|或者?|/)\s*[(（]?[A-H][)）]?(?![A-Za-z])")
 
@@ -43,22 +43,22 @@ ANSWER_NO = re.compile(
     r"\W*$|\s*[,.;:!)\"'*—–\n-]|\s+(?:it|there|they|he|she|this|that|these|because|since|we|i|you|not|as)\b",
     re.IGNORECASE,
 )
-"""Behind a "no" that is an answer; in front of a noun it only counts ("no other bar")."""
+"""Text after a "no" that is an answer; before a noun, "no" is a count ("no other bar")."""
 
 
 def is_denied(before: str, behind: str = "") -> bool:
-    """Whether the words in front of something ("not", without a later "but") or right behind it deny it."""
+    """Whether something is denied by the words before it ("not", without a later "but") or right after it."""
     last = re.split(r"(?<!anything )\bbut\b|[.;,，。；]", before)[-1]
     return bool(DENIAL.search(last) or DENIED_BEHIND.match(behind))
 
 
 def without_aside(text: str) -> str:
-    """An answer without what explains it: "5, not 6", "8 (4 on each side)"."""
+    """An answer without its explanation: "5, not 6", "8 (4 on each side)"."""
     return ASIDE.sub("", text, count=1) if len(text) <= 600 else text
 
 
 def is_answer_no(behind: str) -> bool:
-    """Whether a "no" is an answer, by what follows it."""
+    """Whether a "no" is an answer, judged by the text after it."""
     return ANSWER_NO.match(behind) is not None
 
 
@@ -74,10 +74,10 @@ COMPARISON = re.compile(
     rf"大于|小于|至少|至多|不超过)[^\d.]{{0,12}}\d|^\D{{0,60}}?[\d.,]+\s*(?:\w+\s+)?or\s+{_MORE}\b",
     re.IGNORECASE,
 )
-"""The first number of a text is a bound."""
+"""A text whose first number is a bound in words."""
 
 SIGN = re.compile(r"^\D{0,60}?(?:[<>≤≥]|\\(?:leq?|geq?|lt|gt)\b)[^\d.]{0,12}\d")
-"""The same in signs."""
+"""A text whose first number is a bound in signs."""
 
 OPERATED = re.compile(
     r"\b(?:twice|double|triple|(?:half|third|quarter|square|cube|root|percent"
@@ -86,7 +86,7 @@ OPERATED = re.compile(
     r"|the|more))\b(?!.*(?:\bis\b|[=≈]))",
     re.IGNORECASE | re.DOTALL,
 )
-"""A number that a word calculates with."""
+"""A number that words calculate with."""
 BOUNDED = re.compile(
     rf"(?:(?:\b(?:{_BOUND})|n't)\s+(?:or\s+equal\s+to\s+)?(?:a\s+|the\s+)?|(?:{_HAN})\s?){WRITTEN}"
     rf"|\bbetween\s+{WRITTEN}\s+(?:and|to)\s+{WRITTEN}"
@@ -102,12 +102,11 @@ LONGEST = 4000
 
 
 def is_bound(text: str, signs: bool = True) -> bool:
-    """Whether an answer is a bound, a denial or a calculation in words instead of a value: "less than 5", "not 5",
-    "twice 5".
+    """Whether an answer is a bound, a denial or a calculation in words, not a value: "less than 5", "not 5", "twice 5".
 
     Args:
         text: the answer.
-        signs: whether < and the like count.
+        signs: whether < and similar signs count.
     """
     denied = re.match(
         r"\W*(?:definitely\s+|clearly\s+|certainly\s+)?(?:not|never|anything\s+but)\b|\W*不是", text, re.IGNORECASE
@@ -135,18 +134,18 @@ CORRECTION = re.compile(
     r"|scratch\s+that|my\s+mistake)|等等|不对，|更正",
     re.IGNORECASE,
 )
-"""Takes back what was said before it."""
+"""Words that retract what was said before them."""
 
 DOUBT = re.compile(
     r"\blet\s+me\s+(?:re(?:do|compute|calculate|consider|think|check)|correct)|\b(?:that|this)(?:\s+is|'s"
     r"|\s+was)\s+(?:wrong|incorrect|not\s+right)",
     re.IGNORECASE,
 )
-"""Takes it back where another answer follows; otherwise it is about an option, or a check that went well."""
+"""Words that retract only if another answer follows; otherwise they concern an option or a check that succeeded."""
 
 INSTEAD = re.compile(r"\bso\s+(?:it|that|the)\b|\b(?:should|must)\s+be\b|\bit(?:'s|\s+is)\b", re.IGNORECASE)
 SHORT_REST = 25
-"""Characters behind a correction that are nothing but the new answer."""
+"""Most characters after a correction that are nothing but the new answer."""
 
 CORRECTING = (
     "wait",
@@ -164,14 +163,14 @@ CORRECTING = (
     "不对",
     "更正",
 )
-"""One of these is in every correction; looked for first, since it is quick."""
+"""Every correction contains one of these words. They are searched first because that is fast."""
 
 SHORTEST = 15
-"""Characters of an answer, a correction of it and another one."""
+"""Fewest characters that hold an answer, a correction and another answer."""
 
 
 def corrected(text: str) -> str | None:
-    """The text after its last correction that another answer follows; None if nothing is taken back."""
+    """The text after the last correction that another answer follows; None if nothing is retracted."""
     if len(text) < SHORTEST:
         return None
     small = text.lower()

@@ -1,4 +1,4 @@
-"""What was asked, and what became of a response to it: the typed records of the checker."""
+"""The typed records of the checker: questions, extracted answers and verdicts."""
 
 import re
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ class Question:
     """A question that has one right answer.
 
     Attributes:
-        kind: of the answer.
-        gold: the right answer; of a choice its letter or its text.
-        choices: texts of the options in the order of their letters; of a choice.
-        precision: decimals that a float is rounded to; None asks for equality to the digits that the gold has.
+        kind: type of the answer.
+        gold: the right answer; for a choice, its letter or its text.
+        choices: texts of a choice's options, in the order of their letters.
+        precision: decimals to which a float is rounded; None requires an equal value.
     """
 
     kind: Kind
@@ -47,9 +47,9 @@ class Extraction:
     """The part of a response that is its answer.
 
     Attributes:
-        text: as it stands in the response.
-        rule: the name of what found it.
-        confidence: 0 to 1; how often such a find is what the response means.
+        text: text of the answer as in the response.
+        rule: name of the rule that found it.
+        confidence: 0 to 1; how often the rule finds what the response means.
     """
 
     text: str
@@ -59,13 +59,13 @@ class Extraction:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A decision about a response.
+    """The decision on a response.
 
     Attributes:
-        correct: None is undecided: no answer was found, or it cannot be compared.
-        extraction: the answer's words, "" where there are none.
-        prediction: the same in the form that was compared, such as a letter or a number; None where there is none.
-        rule: what found and compared it, such as "boxed/number".
+        correct: None if undecided: no answer was found, or it cannot be compared.
+        extraction: text of the answer; "" if there is none.
+        prediction: the answer as it was compared, such as a letter or a number; None if there is none.
+        rule: how it was found and compared, such as "boxed/number".
         confidence: 0 to 1.
     """
 
@@ -77,11 +77,12 @@ class Verdict:
 
 
 def question_of(row: dict[str, Any]) -> Question:
-    """What was asked, read off a prepared question: its `choices`, or the options that its text lists; otherwise the
-    kind of its answer.
+    """Builds a question from a prepared row.
+
+    It is a choice if the row has `choices` or its text lists options. Otherwise the answer decides the kind.
 
     Args:
-        row: with `question` and `answer`; `choices` and `precision` where the data set has them.
+        row: `question` and `answer`; `choices` and `precision` if the data set has them.
     """
     gold = str(row["answer"]).strip()
     listed = row.get("choices")
@@ -110,9 +111,7 @@ def question_of(row: dict[str, Any]) -> Question:
 
 
 def options_of(question: str) -> tuple[str, ...]:
-    """The options that a question's text lists as A., B., ... or (A), (B), ...; none where fewer than two follow each
-    other.
-    """
+    """The options that a question lists as A., B., ... or (A), (B), ...; empty if fewer than two follow each other."""
     found: list[str] = []
     for letter, text in OPTION.findall(question):
         if letter == "ABCDEFGH"[len(found) : len(found) + 1]:

@@ -1,4 +1,4 @@
-"""What mathematics an answer's words hold, the likeliest reading first."""
+"""Finds the mathematics in an answer's words, the likeliest reading first."""
 
 import re
 
@@ -21,13 +21,13 @@ WORD = re.compile(
 
 
 def is_worded(text: str) -> bool:
-    """Whether words stand around an answer's mathematics, other than the unit of a number."""
+    """Whether words other than a number's unit surround an answer's mathematics."""
     return parse_number(text) is None and bool(WORD.search(UPRIGHT.sub(" ", text)))
 
 
 def readings(text: str) -> list[str]:
-    """Candidates for the mathematics of an answer: a box; the last formula among words; the words without labels; what
-    follows the last "is".
+    """Candidates for an answer's mathematics: a box, the last formula among words, the words without labels, the text
+    after the last "is".
     """
     text = BOILERPLATE.sub("", text.strip())
     boxed = joined_boxes(text)
@@ -39,7 +39,7 @@ def readings(text: str) -> list[str]:
         outside = FORMULA.sub(" ", part)
         behind = COPULA.split(trimmed)[-1].strip(" :") if COPULA.search(trimmed) else ""
         if formulas and (PROSE.search(outside) or not re.search(r"[\d=]", outside)):
-            # "... is 120" behind a formula that only names a thing
+            # "... is 120" after a formula that only names a quantity
             tail = [behind] if behind and "$" not in behind and "\\" not in behind and re.search(r"\d", behind) else []
             found += [*tail, formulas[-1], *([", ".join(formulas)] if len(formulas) > 1 else [])]
         else:

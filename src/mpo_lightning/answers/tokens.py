@@ -1,13 +1,13 @@
-"""LaTeX or plain mathematics cut into tokens.
+"""Splits LaTeX or plain mathematics into tokens.
 
-A token is a pair (kind, text): number, name (a symbol, a command without its backslash, or a word), mark (an operator
-or a bracket), text (words that are not mathematics).
+A token is a pair (kind, text). Kinds: number, name (a symbol, a command without its backslash, or a word), mark (an
+operator or a bracket), text (words that are not mathematics).
 """
 
 import re
 
 MAX_LENGTH = 2000
-"""Characters of an expression; a longer one is compared as text only."""
+"""Longest expression in characters; a longer one is compared as text only."""
 
 GONE = re.compile(
     r"\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|limits|nolimits|tfrac(?=!)|,|;|!|:|>|quad|qquad"
@@ -121,10 +121,10 @@ WORDS = FUNCTIONS | {
 
 
 def tokenize(source: str) -> list[tuple[str, str]] | None:
-    """Tokens of an expression; None where it is too long or holds a character that is no mathematics."""
+    """Splits an expression into tokens; None if it is too long or contains a character that is not mathematics."""
     if len(source) > MAX_LENGTH:
         return None
-    # Two backslashes end a row of a matrix; elsewhere they are one that was escaped.
+    # Two backslashes end a row of a matrix; elsewhere they are one escaped backslash.
     source = (
         re.sub(r"\\\\\s?(?:\[\d+\w+\])?", "\x02", source)
         if "\\begin" in source
@@ -132,7 +132,7 @@ def tokenize(source: str) -> list[tuple[str, str]] | None:
     )
     for pattern, by in REPLACED:
         source = pattern.sub(by, source)
-    # The command's words, kept apart from letters around it.
+    # Keep the command's words apart from the letters around it.
     source = TEXT.sub(lambda match: f"\x00{match[1]}\x01", source)
     source = GONE.sub(lambda match: " " if match[0] != "&" else " & ", source)
     tokens: list[tuple[str, str]] = []
@@ -166,7 +166,7 @@ def tokenize(source: str) -> list[tuple[str, str]] | None:
 
 
 def _words(text: str) -> list[tuple[str, str]]:
-    """Of \\text{...}: a joining word is a comma, mathematics in upright letters (e, sin, i) is itself, the rest is
+    """The tokens of \\text{...}: a joining word is a comma, upright mathematics (e, sin, i) is itself, the rest is
     words.
     """
     stripped = text.strip()
@@ -182,7 +182,7 @@ def _words(text: str) -> list[tuple[str, str]]:
 
 
 def _plain_word(text: str) -> list[tuple[str, str]]:
-    """Letters that stand together outside a command: a known word, a joining word, or a product of symbols."""
+    """The tokens of letters outside a command: a known word, a joining word, or a product of symbols."""
     if text.lower() in JOINING:
         return [("mark", ",")]
     if text in WORDS:
@@ -200,7 +200,7 @@ def _plain_word(text: str) -> list[tuple[str, str]]:
 
 
 def without_words(tokens: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Tokens without words, and without the power of a unit (cm^2)."""
+    """The tokens without words and without the powers of units (cm^2)."""
     kept: list[tuple[str, str]] = []
     place = 0
     while place < len(tokens):
@@ -214,14 +214,14 @@ def without_words(tokens: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 class NotUnderstood(Exception):
-    """The tokens are no mathematics that this parser knows."""
+    """Raised for tokens that are not mathematics this parser knows."""
 
 
 class TokenStream:
-    """Tokens that a parser takes one by one.
+    """Gives tokens to a parser one by one.
 
     Args:
-        tokens: kind and text of each.
+        tokens: pairs of kind and text.
     """
 
     def __init__(self, tokens: list[tuple[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""Units beside numbers: which words are one, and whether two that are named differ. Nothing is converted."""
+"""Recognizes units beside numbers and compares them. Nothing is converted."""
 
 import re
 
@@ -9,7 +9,7 @@ _SHORT = (
 ATTACHED = re.compile(rf"\d(?!(?:{_SHORT}|[mgshlLNJWVACFKTMBkD]|st|nd|rd|th)(?![A-Za-z]))[A-Za-z]{{1,3}}(?![A-Za-z])")
 """A number with a factor of one to three letters: 2ab."""
 _JOINING = "of|in|on|to|at|by|per|a|an|the|each|is"
-# What is mathematics, or a bound, although it has the length of a unit's name.
+# Words as long as a unit's name that are mathematics or a bound.
 _NO_UNIT = (
     "pi|theta|alpha|beta|gamma|delta|lambda|sigma|omega|phi|infty|infinity|sqrt|log|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|exp|max|min|more|less|least|most|"
     "fewer|plus|minus|times|over|under|above|below|squared|cubed|factorial|thousands?|millions?|billions?|hundreds?|dozens?|half|halves|mod|divided|multiplied"
@@ -25,9 +25,9 @@ UNIT = re.compile(
     rf"|(?<![A-Za-z\\])(?!(?:{_NO_UNIT})(?![A-Za-z]))[A-Za-z]{{4,20}}(?![A-Za-z])"
     r"))*\s*"
 )
-"""What may stand behind the number of a short answer.
+"""What may follow the number of a short answer.
 
-One letter right behind it is a symbol: 5 m is a length, 5m a product.
+A single letter right after the number is a symbol: 5 m is a length, 5m a product.
 """
 
 NAMED = re.compile(r"(?<![A-Za-z])\\(?:text|mathrm|mbox|rm)\s*\{\s*([^{}]{1,40}?)\s*\}(?:\s?\^\s?\{?([23])\}?)?")
@@ -73,7 +73,7 @@ SAME = {
 
 
 def unit_of(text: str) -> str | None:
-    """The unit that a number's text names, in one spelling; None where it names none."""
+    """The unit that a number's text names, in one spelling; None if it names none."""
     found = NAMED.findall(text)
     if len(found) == 1:
         name, power = found[0]
@@ -90,6 +90,6 @@ def unit_of(text: str) -> str | None:
 
 
 def units_differ(first: str, second: str) -> bool:
-    """Whether both texts name a unit, and not the same."""
+    """Whether both texts name a unit and the units differ."""
     units = unit_of(first), unit_of(second)
     return None not in units and units[0] != units[1]

@@ -1,4 +1,4 @@
-"""The number that an answer's words mean, among those that they hold."""
+"""Finds the number that an answer means among those it contains."""
 
 import re
 from fractions import Fraction
@@ -16,9 +16,9 @@ NONE = re.compile(
     r"\bthere\s+(?:are|is|were|was)\s+(?:no\b|none\b)|^\W*none\b|^no\s+\w+\s+(?:are|is|were|was)\b", re.IGNORECASE
 )
 SPAN = re.compile(r"\d\s*(?:to|or|~|–|-|:)\s*\d[\d.,]*[^\d]{0,30}$")
-"""An answer that is a range is no number."""
+"""A range; an answer that is a range is not a number."""
 SEVERAL = re.compile(r"%\s+of\s+\d|\b[a-z]\s?=[^=]{1,20}[,;]\s*(?:and\s+)?[a-z]\s?=")
-"""A share of a number; values of several unknowns."""
+"""A share of a number, or values of several unknowns."""
 FORMULA = re.compile(
     r"√|π|\\(?:pi|sqrt|log|ln|binom|cdot|times|infty|alpha|beta|theta|lambda|sin|cos|tan|lfloor|lceil)(?![a-zA-Z])"
     r"|\d\s?!|\d[²³]|\^(?!\s?\{?\s?(?:\\circ|°))|(?<![A-Za-z])sqrt|"
@@ -34,12 +34,12 @@ OUT_OF = re.compile(
     rf"|all\s+the)\s+{WRITTEN}(?=\s+[a-z])|(?<=\d\s)of\s+{WRITTEN}(?=\s+[a-z]|\W*$)",
     re.IGNORECASE,
 )
-"""The whole that a count is part of."""
+"""The total that a count is part of."""
 YEAR = re.compile(
     r"(?<!is )(?<!was )(?<!were )\b(?:in|since|by|until|from)\s+(?:the\s+year\s+)?(?=(?:1[5-9]|20)\d\d\b(?![,.]\d))",
     re.IGNORECASE,
 )
-"""When something was counted, unless that is what was asked ("was in 2015")."""
+"""The year of a count, unless the year is the answer ("was in 2015")."""
 BEHIND = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -48,15 +48,15 @@ BEHIND = tuple(
         r"\b(?:is|are|was|were|be|equals|total(?:s|ing)?|of)\b(?=\D{0,25}\d)",
     )
 )
-"""What stands in front of a result."""
+"""Text before a result."""
 JOINED = re.compile(r"\s*(?:[a-z]+\s+){0,2}(?:and|or|&)\s+[-$]?\d")
 IN_BRACKETS = re.compile(r"^([^()]{0,60}\S)\s+\(([^()]{1,200})\)\W*$")
 SUM_BEHIND = re.compile(r"(?<=\d)\s\(\s?\d+(?:\s?[-+*/×]\s?\d+)+\s?\)(?=\W*$)")
 
 
 def number_in(text: str) -> Number | None:
-    """The number that an answer's words mean: the whole, the value of a formula, the one behind the last "=" or "is",
-    the only one; None of several.
+    """The number that an answer means: the whole text, the value of a formula, the number after the last "=" or "is",
+    or the only number. None if there are several.
     """
     whole = parse_number(text)
     if whole is not None and (
@@ -90,8 +90,8 @@ def number_in(text: str) -> Number | None:
 
 
 def _explained(number: str, explanation: str) -> Number | None:
-    """A number that is also told as a sum ("14 (8 + 6)", "4 = 10 - 6"), or by what was counted ("3 (31, 33, 37)"); None
-    where they disagree.
+    """The number of an answer that explains it by a sum ("14 (8 + 6)", "4 = 10 - 6") or by the items ("3 (31, 33,
+    37)"); None if the two disagree.
     """
     whole = parse_number(number)
     if "," in explanation or not explanation.strip():
@@ -101,7 +101,7 @@ def _explained(number: str, explanation: str) -> Number | None:
 
 
 def _chosen(text: str) -> Number | None:
-    """The number in running text that is its result; None if a short text has several and nothing sets one apart."""
+    """The number that running text results in; None if a short text has several and nothing sets one apart."""
     if SPAN.search(text) or SEVERAL.search(text):
         return None
     text = OUT_OF.sub("", text)
@@ -128,7 +128,7 @@ def _chosen(text: str) -> Number | None:
 
 
 def _value_of(text: str) -> Number | None:
-    """The number that a formula is; None for one with an unknown, or for words around several formulas."""
+    """The value of a formula; None if it has an unknown, or if words surround several formulas."""
     formulas = [next(piece for piece in match.groups() if piece) for match in FORMULAS.finditer(text)]
     source = formulas[-1] if formulas else text
     source = source.split("=")[-1].split("≈")[0] if "=" in source else source

@@ -1,4 +1,4 @@
-"""Yes or no, true or false: said, or meant by a sentence that affirms or denies."""
+"""Finds yes or no, true or false: stated, or implied by a sentence that affirms or denies."""
 
 import re
 
@@ -7,7 +7,7 @@ from mpo_lightning.answers.qualifiers import is_answer_no
 YES = re.compile(r"[\s\"'*(]*(yes|no|true|false|yeah|yep|nope|none)\b", re.IGNORECASE)
 SAME_AS = {"yeah": "yes", "yep": "yes", "nope": "no", "none": "no"}
 TRUTH = {"true": "yes", "false": "no", "yes": "true", "no": "false"}
-"""A word for the side of the other pair: true where yes or no is asked."""
+"""The counterpart of each word in the other pair: true where yes or no is asked."""
 VERB = re.compile(
     r"(?:is|are|was|were|has|have|had|does|do|did|can|will|contains?|shows?|lies|there|features?|depicts?|displays?"
     r"|includes?|appears?|holds?|see|stands?|sits?|"
@@ -16,13 +16,13 @@ VERB = re.compile(
 )
 HAN_NO, HAN_YES = re.compile(r"^\W*(?:否|不|没有|没|错)"), re.compile(r"^\W*(?:是|有|对|可以|能|正确)")
 BUT_YES = re.compile(r"\b(?:no\s+doubt|not\s+only|without\s+(?:a\s+)?doubt|no\s+question)\b", re.IGNORECASE)
-"""Affirms with the words of a denial."""
+"""Phrases that affirm with the words of a denial."""
 UNSEEN = re.compile(
     r"\b(?:can\s?not|can't|do\s+not|don't|could\s?n't)\s+(?:see|find|spot|identify|detect|observe)\s+(?:a|an|any"
     r"|the)\b",
     re.IGNORECASE,
 )
-"""Denies what was asked for; not a refusal."""
+"""Phrases that deny what was asked for; they are not refusals."""
 SAY = re.compile(r"\b(?:not|wrong\s+to\s+say|incorrect\s+to\s+say|isn't)\s+[\"']?(yes|no|true|false)\b", re.IGNORECASE)
 DENIED = re.compile(
     r"\b(?:not|no|none|neither|nobody|nothing|nowhere|never|zero|absent|missing|without|lacks?|fails?\s+to|untrue"
@@ -39,13 +39,13 @@ TAIL = re.compile(
     r"|,\s*(?:and\s+)?not\s+.*$|\s+and\s+not\s+.*$",
     re.IGNORECASE | re.DOTALL,
 )
-"""Tells of something else what does not hold of it."""
+"""A clause at the end that denies something else."""
 UNCLEAR = re.compile(r"\bbut\s+(?:is\s+|are\s+)?not\b", re.IGNORECASE)
-"""Affirms one thing and denies another; which was asked for is not said."""
+"""Affirms one thing and denies another, without saying which one was asked for."""
 
 
 def is_statement(sentence: str) -> bool:
-    """Whether words say something: three or more, with a verb among them."""
+    """Whether words state something: three or more, with a verb among them."""
     words = sentence.split()
     if NOT_THERE.match(sentence):
         return True
@@ -53,12 +53,12 @@ def is_statement(sentence: str) -> bool:
 
 
 def side_of(ordered: list[str], sides: dict[str, int], refused: bool) -> tuple[int, str, float] | None:
-    """The side that sentences take: the one that is named, else what the first statement affirms or denies.
+    """Finds the side that sentences take: the one named, else what the first statement affirms or denies.
 
     Args:
-        ordered: sentences, the most telling first.
-        sides: the number of each option by its word.
-        refused: whether the text says that there is no answer; then no statement counts.
+        ordered: sentences, the most informative first.
+        sides: index of each option by its word.
+        refused: whether the text says that it cannot answer; statements then do not count.
     """
     other = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
     for sentence in ordered:

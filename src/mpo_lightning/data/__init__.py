@@ -1,1 +1,1 @@
-"""From MMPR annotations to shards, and from shards to batches. Nothing here knows of models or of Lightning."""
+"""From MMPR annotations to shards, and from shards to batches. Independent of models and of Lightning."""

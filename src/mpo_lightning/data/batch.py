@@ -1,7 +1,7 @@
-"""Several encoded pairs as one row without padding: [prompt | chosen | rejected], pair after pair.
+"""Collates encoded pairs into one row without padding: [prompt | chosen | rejected], pair after pair.
 
-A prompt stands in the row once, with its pictures, and both answers continue it: rejected restarts its positions behind
-the prompt. So what the two sequences of a pair share is read, encoded and computed once.
+Images and prompt are encoded once; both answers follow in the same row. The positions of rejected restart where the
+prompt ends.
 
 Shape letters: P pairs, T tokens of the row, R response tokens, N tiles, S tile side in pixels.
 """
@@ -19,7 +19,7 @@ from mpo_lightning.errors import InputError
 
 @dataclass(frozen=True)
 class SetAside:
-    """A record that could not be used: where it is, and why; fatal if the others will not fare better."""
+    """A skipped record: where it is, and why. It is fatal if the other records would fail too."""
 
     where: str
     reason: str
@@ -30,27 +30,27 @@ class SetAside:
 class PairBatch:
     """A micro-batch as one row.
 
-    A micro-batch without pairs holds one blank pair of weight 0, so that every rank does the same forwards.
+    A micro-batch without pairs contains one blank pair of weight 0, so every rank runs the same forward passes.
 
     Attributes:
         input_ids: int64 [T].
-        position_ids: int64 [T], from 0 in each pair; rejected starts where chosen does.
-        lengths: tokens of prompt, chosen and rejected of each pair.
-        predictors: int64 [R], places in the row whose hidden state predicts a response token; both answers' first
-            tokens are predicted by the prompt's last.
-        targets: int64 [R], those response tokens, pair after pair, chosen first.
-        answers: int64 [R], the answer each belongs to: pair p's chosen is p, its rejected P + p.
-        tiles: uint8 [N, 3, S, S] of all pairs, in the order of their image tokens.
+        position_ids: int64 [T], from 0 in each pair; rejected starts at the same position as chosen.
+        lengths: token counts of prompt, chosen and rejected of each pair.
+        predictors: int64 [R], places in the row whose hidden state predicts a response token; the prompt's last token
+            predicts the first token of both answers.
+        targets: int64 [R], the predicted response tokens, pair after pair, chosen first.
+        answers: int64 [R], the answer of each response token: p for pair p's chosen, P + p for its rejected.
+        tiles: uint8 [N, 3, S, S], tiles of all pairs, in the order of their image tokens.
         weights: float64 [P], 1 for a pair and 0 for the blank one.
-        keys: P record keys, empty for the blank pair.
-        places: the shard of each real pair, with its folder; empty where nobody said.
-        step_pairs: pairs in the whole global step.
+        keys: P record keys; "" for the blank pair.
+        step_pairs: number of pairs in the whole global step.
         last_of_step: whether the optimizer steps after this micro-batch.
-        cut_answers: answers that were cut to max_length.
-        set_aside: records of this micro-batch that could not be used.
-        tile_counts: tiles of each pair.
-        seeds: of each pair's occurrence, for whatever is random about it in the model; empty in evaluation.
+        cut_answers: number of answers cut to max_length.
+        set_aside: skipped records of this micro-batch.
+        tile_counts: number of tiles of each pair.
+        seeds: seed of each pair's occurrence, for randomness inside the model; empty in evaluation.
         reference: float64 [P, 2], cached reference log-probs of chosen and rejected, or None.
+        places: shard of each real pair, with its folder; empty if unknown.
     """
 
     input_ids: Tensor
@@ -73,15 +73,15 @@ class PairBatch:
 
     @property
     def pairs(self) -> int:
-        """P, the blank pair counted."""
+        """Number of pairs P, including the blank one."""
         return len(self.lengths)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PairBatch":
-        """The batch on a device; Lightning calls it."""
+        """Moves the batch to a device; Lightning calls it."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "PairBatch":
-        """The batch in pinned memory; the DataLoader calls it."""
+        """Copies the batch to pinned memory; the DataLoader calls it."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, function: Any) -> "PairBatch":
@@ -99,17 +99,17 @@ def collate(
     seeds: Sequence[int] = (),
     places: Sequence[str] = (),
 ) -> PairBatch:
-    """Puts pairs into one row.
+    """Collates pairs into one row.
 
     Args:
-        pairs: the micro-batch; may be empty.
+        pairs: pairs of the micro-batch; may be empty.
         tile_size: side of a tile in pixels.
-        step_pairs: pairs in the whole global step; default: these.
+        step_pairs: number of pairs in the whole global step; None means these pairs.
         last_of_step: whether the optimizer steps after this micro-batch.
-        set_aside: records that were left out.
+        set_aside: skipped records.
         reference: cached reference log-probs of each pair.
-        seeds: of each pair's occurrence.
-        places: the shard of each pair.
+        seeds: seed of each pair's occurrence.
+        places: shard of each pair.
     """
     real = len(pairs)
     if not pairs:
@@ -121,7 +121,7 @@ def collate(
     for number, (prompt, chosen, rejected) in enumerate(lengths):
         positions += [torch.arange(prompt + chosen), torch.arange(prompt, prompt + rejected)]
         last = start + prompt - 1  # the prompt's last token
-        # Each answer is predicted from the place in front of it on, but rejected's first token by the prompt's last.
+        # The place before each answer token predicts it, except that the prompt's last token predicts rejected's first.
         ahead_of_rejected = torch.arange(last + chosen, last + chosen + rejected)
         ahead_of_rejected[:1] = last
         predictors += [torch.arange(last, last + chosen), ahead_of_rejected]
@@ -149,10 +149,10 @@ def collate(
 
 
 def refuse_untrainable(batch: PairBatch) -> None:
-    """Stops at a pair that would teach nothing, whoever made the batch. Called where the batch is still on the CPU.
+    """Refuses a pair that teaches nothing, whatever made the batch. Call it while the batch is on the CPU.
 
     Raises:
-        InputError: an answer without a trained token, or two answers of the same tokens.
+        InputError: an answer without a trained token, or two answers with the same tokens.
     """
     start = 0
     for key, weight, (_, chosen, rejected) in zip(batch.keys, batch.weights.tolist(), batch.lengths, strict=True):

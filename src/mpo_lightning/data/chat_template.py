@@ -1,20 +1,20 @@
-"""How turns become text, and which part of it is trained. Each family of models has its own templates."""
+"""Turns conversations into text and defines which part is trained. Each model family has its own templates."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """One family's template.
+    """The chat template of a model family.
 
     Attributes:
         name: its name in options and in the config of exported checkpoints.
-        system_prefix: text in front of the system message.
-        user_prefix: text in front of a user's turn.
-        assistant_prefix: text in front of an answer; the prompt for generation ends with it.
-        end: the end token of every turn, trained at the end of an answer.
+        system_prefix: text before the system message.
+        user_prefix: text before a user turn.
+        assistant_prefix: text before an answer; the prompt for generation ends with it.
+        end: end token of every turn; it is trained at the end of an answer.
         after_end: text between turns that is not trained.
-        system: the system message.
+        system: system message.
         strip: whether the white space around a turn is removed.
     """
 
@@ -28,11 +28,11 @@ class ChatTemplate:
     strip: bool = False
 
     def turn(self, text: str) -> str:
-        """A turn's text as the template puts it in."""
+        """The text of a turn as the template inserts it."""
         return text.strip() if self.strip else text
 
     def prompt(self, question: str) -> str:
-        """Everything in front of the answer to one question."""
+        """The text before the answer to a question."""
         head = f"{self.system_prefix}{self.system}{self.end}{self.after_end}"
         return f"{head}{self.user_prefix}{self.turn(question)}{self.end}{self.after_end}{self.assistant_prefix}"
 

@@ -1,8 +1,8 @@
-"""The torch Dataset: a micro-batch of the plan in, a PairBatch out.
+"""The torch Dataset: maps a micro-batch of the plan to a PairBatch.
 
-A record that cannot be used does not raise in a worker process, where its message would drown in a traceback; it
-travels in the batch, and the training loop stops or counts it. Its place in the global step stays empty: it is never
-replaced.
+A record that cannot be used does not raise in a worker process, where a traceback would bury its message. It is
+reported in the batch, and the training loop stops or counts it. It is never replaced: its place in the global step
+stays empty.
 """
 
 from torch.utils.data import Dataset
@@ -20,11 +20,11 @@ class PairDataset(Dataset[PairBatch]):
     """Reads and encodes micro-batches.
 
     Args:
-        reader: of the shards.
-        encoder: of the model.
-        seed: of random augmentation.
+        reader: reader of the shards.
+        encoder: encoder of the model.
+        seed: seed of random augmentation.
         augment: whether pairs are for training: `data_augment` records are degraded, and drop path gets its seeds.
-        cache: reference log-probs that go with each pair.
+        cache: cached reference log-probs to add to each pair.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class PairDataset(Dataset[PairBatch]):
         for occurrence in micro_batch.occurrences:
             try:
                 if self._lost is not None:
-                    raise self._lost  # it stops the run, so that no further shard is waited for
+                    raise self._lost  # it stops the run, so do not wait for another shard
                 record = self.reader.read(occurrence.record)
                 pair = self.encoder.encode(record, occurrence if self.augment else None, self.seed)
                 if self.cache is not None:

@@ -1,12 +1,11 @@
-"""From a record to token ids and tiles.
+"""Encodes a record as token ids and tiles.
 
-Prompt and answers are tokenized apart, as they are when a model generates: the prompt ends with the template's
-assistant prefix, and an answer starts a new tokenization. So chosen and rejected always stand behind the very same
-prompt ids.
+Prompt and answers are tokenized separately, as in generation. The prompt ends with the template's assistant prefix, and
+an answer starts a new tokenization. So chosen and rejected always follow the same prompt ids.
 
-Length: `max_length` bounds prompt plus answer. A prompt is never cut, so image tokens never are; an answer that does
-not fit is cut from the right and loses its end token, which then carries no label (overlong "truncate"), or the pair is
-refused (overlong "set_aside"). A prompt that leaves no room for an answer is always refused.
+`max_length` bounds prompt plus answer. A prompt is never cut, so image tokens never are. With overlong "truncate", an
+answer that does not fit is cut from the right and loses its end token, which then carries no label. With overlong
+"set_aside", the pair is refused. A prompt that leaves no room for an answer is always refused.
 """
 
 from collections.abc import Sequence
@@ -29,50 +28,48 @@ Overlong = Literal["truncate", "set_aside"]
 
 
 class Pictures(Protocol):
-    """How a family of models takes pictures: each becomes one or more tiles of one size, and each tile a fixed number
-    of tokens.
-    """
+    """How a model family takes images: as tiles of one size, each a fixed number of tokens."""
 
     @property
     def tile_size(self) -> int:
-        """Side of a tile in pixels; where a family does not cut pictures, of the picture as the model sees it."""
+        """Side of a tile in pixels; if a family does not cut images, side of the image as the model sees it."""
 
     @property
     def tokens_per_tile(self) -> int:
-        """Tokens of the language model that a tile becomes."""
+        """Number of language-model tokens of a tile."""
 
     @property
     def token(self) -> str:
-        """The text of the token that stands for a part of a picture."""
+        """The text of the token that stands for a part of an image."""
 
     @property
     def mark(self) -> str:
-        """What stands for a picture in a prompt.
+        """The text that stands for an image in a prompt.
 
-        It holds `token` once, which is repeated for all parts of the picture.
+        It contains `token` once, which is repeated for all parts of the image.
         """
 
     def cut(self, image: Image.Image, max_tiles: int, pictures: int) -> Tensor:
-        """uint8 [N, 3, S, S]: a picture's tiles, where a question has so many pictures and at most so many tiles."""
+        """Cuts one of a question's `pictures` images into tiles, uint8 [N, 3, S, S], at most `max_tiles` for all."""
 
     def degrade(self, tiles: Tensor, rng: np.random.Generator) -> Tensor:
-        """The same tiles with MMPR's `data_augment`."""
+        """Applies MMPR's `data_augment` to tiles."""
 
     def layout(self, image: Image.Image, max_tiles: int, pictures: int) -> tuple[int, int]:
-        """Columns and rows in which a page shows the tiles."""
+        """Columns and rows in which a page shows an image's tiles."""
 
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """One pair as the model takes it.
+    """One pair, encoded for the model.
 
     Attributes:
         key: the record's key.
-        prompt_ids: int64 [prompt tokens], image tokens in place.
+        prompt_ids: int64 [prompt tokens], including image tokens.
         chosen_ids: int64 [answer tokens], the end token last unless the answer was cut.
         rejected_ids: int64 [answer tokens], likewise.
         tiles: uint8 [N, 3, S, S]; N is 0 for a text-only pair.
-        cut: how many of the two answers were cut.
+        cut: number of the two answers that were cut.
     """
 
     key: str
@@ -88,13 +85,13 @@ class PairEncoder:
     """Encodes records for one model.
 
     Attributes:
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
         template: the model's chat template.
-        pictures: how the model takes pictures.
-        max_tiles: tiles of a pair's grids, thumbnails not counted; shared between its pictures. A record's own limit
+        pictures: how the model takes images.
+        max_tiles: most tiles of a pair's grids, thumbnails not counted; its images share them. A record's own limit
             replaces it.
         max_length: most tokens of prompt plus answer.
-        overlong: what happens to an answer that does not fit.
+        overlong: what to do with an answer that does not fit: cut it, or refuse the pair.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -113,16 +110,16 @@ class PairEncoder:
         return self.pictures.tokens_per_tile
 
     def encode(self, record: PreferenceRecord, occurrence: Occurrence | None = None, seed: int = 0) -> EncodedPair:
-        """The encoded pair.
+        """Encodes a record.
 
         Args:
             record: the pair.
-            occurrence: which appearance of it this is; seeds the random JPEG quality of `augment`. None leaves tiles as
-                they are.
-            seed: of the run.
+            occurrence: occurrence of the record, which seeds the random JPEG quality of `augment`; None leaves tiles
+                unchanged.
+            seed: seed of the run.
 
         Raises:
-            BadRecord: a picture that cannot be decoded, a prompt too long, an answer too long (set_aside), or two
+            BadRecord: an image that cannot be decoded, a prompt too long, an answer too long (set_aside), or two
                 answers that are the same once cut.
         """
         tiles = self.tiles(record.images, record.max_tiles)
@@ -134,7 +131,7 @@ class PairEncoder:
         if room < 1:
             raise BadRecord(
                 f"the prompt has {len(prompt)} tokens, {sum(map(len, tiles)) * self.tokens_per_tile} of them for "
-                "pictures, and leaves no room "
+                "images, and leaves no room "
                 f"for an answer in {self.max_length}; raise max_length or lower max_tiles"
             )
         chosen, rejected = self.answer_ids(record.chosen), self.answer_ids(record.rejected)
@@ -159,25 +156,25 @@ class PairEncoder:
         )
 
     def tiles(self, images: Sequence[bytes], max_tiles: int | None = None) -> list[Tensor]:
-        """Tiles of each of a pair's pictures, uint8 [N, 3, S, S].
+        """Cuts each of a pair's images into tiles, uint8 [N, 3, S, S].
 
         Args:
-            images: encoded pictures.
-            max_tiles: the data set's own limit.
+            images: encoded images.
+            max_tiles: the data set's own limit; None means the encoder's.
 
         Raises:
-            BadRecord: a picture cannot be used.
+            BadRecord: an image cannot be used.
         """
         return [self.pictures.cut(open_picture(data), max_tiles or self.max_tiles, len(images)) for data in images]
 
     def prompt_ids(self, question: str, tiles_per_image: list[int]) -> list[int]:
-        """Token ids of everything in front of an answer.
+        """Token ids of everything before an answer.
 
         Args:
-            question: holds one `<image>` for each entry of `tiles_per_image`.
-            tiles_per_image: tiles of each picture, thumbnails counted.
+            question: question with one `<image>` for each entry of `tiles_per_image`.
+            tiles_per_image: number of tiles of each image, including thumbnails.
         """
-        # One image token a picture is tokenized, then repeated: the same ids as the long text, without its cost.
+        # Tokenize one image token per image, then repeat it: the same ids as the long text, without its cost.
         marked = question.replace(IMAGE_MARK, self.pictures.mark)
         ids = self.tokenizer(self.template.prompt(marked)).input_ids
         image_token = self.tokenizer.convert_tokens_to_ids(self.pictures.token)
@@ -192,6 +189,6 @@ class PairEncoder:
         return list(self.tokenizer(self.template.answer(answer), add_special_tokens=False).input_ids)
 
     def begun_ids(self, text: str) -> list[int]:
-        """Token ids of the first part of an answer, as they stand in the whole one."""
+        """Token ids of the first part of an answer, the same as in the whole answer."""
         begun = text.lstrip() if self.template.strip else text
         return list(self.tokenizer(begun, add_special_tokens=False).input_ids)

@@ -1,7 +1,7 @@
-"""Pictures from untrusted bytes: bounded in pixels, in the formats named here, decoded completely or refused.
+"""Opens images from untrusted bytes: bounded in pixels, in the formats listed here, fully decoded or refused.
 
-Decoding is Pillow's, because its bicubic filter gives the reference's exact pixels. The header is read before the body,
-so an oversized picture is refused before it costs memory.
+Pillow decodes them, because its bicubic filter gives the reference's exact pixels. The header is read before the body,
+so an oversized image is refused before it costs memory.
 """
 
 import io
@@ -30,7 +30,7 @@ EXTENSIONS = {
 }
 
 
-# What Pillow's readers let out on damaged files.
+# Exceptions that Pillow's readers raise on damaged files.
 DAMAGE = (
     OSError,
     SyntaxError,
@@ -47,19 +47,19 @@ DAMAGE = (
 
 
 def open_picture(data: bytes) -> Image.Image:
-    """The decoded picture in its own mode.
+    """Decodes an image, in its own mode.
 
     Args:
-        data: the encoded file.
+        data: bytes of the encoded file.
 
     Raises:
-        BadRecord: not a picture in one of `FORMATS`, more than `MAX_PIXELS`, or cut short.
+        BadRecord: not an image in one of `FORMATS`, more than `MAX_PIXELS`, or cut short.
     """
     image = _header(data)
     try:
         image.load()
     except DAMAGE as error:
-        raise BadRecord(f"the picture is damaged or cut short ({error})") from None
+        raise BadRecord(f"the image is damaged or cut short ({error})") from None
     return image
 
 
@@ -75,11 +75,11 @@ def _header(data: bytes) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
-        raise BadRecord(f"the picture has more than {MAX_PIXELS:,} pixels; shrink it") from None
+        raise BadRecord(f"the image has more than {MAX_PIXELS:,} pixels; shrink it") from None
     except (UnidentifiedImageError, *DAMAGE):
         raise BadRecord(
-            f"the file is not a picture in a known format ({', '.join(sorted(set(EXTENSIONS.values())))})"
+            f"the file is not an image in a known format ({', '.join(sorted(set(EXTENSIONS.values())))})"
         ) from None
     if image.width * image.height > MAX_PIXELS:
-        raise BadRecord(f"the picture has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}; shrink it")
+        raise BadRecord(f"the image has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}; shrink it")
     return image

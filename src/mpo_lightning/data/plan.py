@@ -1,14 +1,13 @@
 """The order of training as a pure function of (seed, epoch, index).
 
-An epoch is: shards in a seeded permutation, the records of a window of shards shuffled together, cut into global steps.
-A global step is a set of pairs, and each rank gets its micro-batches of them, balanced by cost. Nothing depends on
-loader workers or timing, so the whole state of the order is one integer: how many global steps are done.
+In an epoch, the shards come in a seeded permutation. The records of a window of shards are shuffled together and
+divided into global steps. A global step is a set of pairs; each rank gets micro-batches of them, balanced by cost.
+Nothing depends on loader workers or timing, so the whole state of the order is the number of finished global steps.
 
-repeat_time belongs to the order: 2.5 means two occurrences of every record in an epoch, and a third of one fixed,
+repeat_time is part of the order: 2.5 means two occurrences of every record in an epoch, and a third one of a fixed,
 seeded half (the reference rounds numbers above 1 down).
-A micro-batch is one row of pairs: at most `micro_batch_size` of them, and at most `max_row_tokens` tokens unless a
-single pair has more. Every rank gets the same number of rows in every step, so that ranks stay in step; some rows may
-be empty.
+A micro-batch is one row of at most `micro_batch_size` pairs, and at most `max_row_tokens` tokens unless a single pair
+has more. Every rank gets the same number of rows in every step, so ranks stay synchronized; some rows may be empty.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,27 +24,27 @@ from mpo_lightning.errors import InputError
 
 @dataclass(frozen=True)
 class Occurrence:
-    """One appearance of a record: the seed of everything random that happens to it."""
+    """One occurrence of a record in the training order; it seeds all randomness applied to the record."""
 
     record: int
     epoch: int
     copy: int
 
     def seed(self, run_seed: int) -> int:
-        """A 63-bit seed of this occurrence in a run of that seed."""
+        """A 63-bit seed of this occurrence, given the seed of the run."""
         state = np.random.SeedSequence([run_seed, self.epoch, self.record, self.copy]).generate_state(1, np.uint64)
         return int(state[0] >> np.uint64(1))
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one rank computes at once: its pairs, and how they stand in their global step.
+    """The pairs that one rank computes at once, and their place in the global step.
 
     Attributes:
         occurrences: the pairs; may be empty in the last step of an epoch.
-        step_pairs: pairs in the whole global step, over all ranks and micro-batches.
+        step_pairs: number of pairs in the whole global step, over all ranks and micro-batches.
         last_of_step: whether the optimizer steps after this micro-batch.
-        ahead: shards that the step and those after it need, in that order; empty where they need not be fetched.
+        ahead: shards that this step and the next ones need, in that order; empty if none must be fetched.
     """
 
     occurrences: tuple[Occurrence, ...]
@@ -56,23 +55,21 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class Plan:
-    """The order of an index.
+    """The training order of an index.
 
     Attributes:
-        index: the records.
-        seed: of shuffling and of fractional repeats.
+        index: index of the records.
+        seed: seed of shuffling and of fractional repeats.
         global_batch_size: pairs in a global step.
         micro_batch_size: most pairs in a row.
-        world_size: ranks.
+        world_size: number of ranks.
         shuffle: False keeps the order of the shards and ignores repeat_time (validation).
-        window: shards whose records are shuffled together.
-        max_steps: most global steps in an epoch; None is all of them.
-        max_row_tokens: most tokens in a row, as the index counts them; None is no limit.
+        window: number of shards whose records are shuffled together.
+        max_steps: most global steps in an epoch; None means all.
+        max_row_tokens: most tokens in a row, as the index counts them; None means no limit.
         tokens_per_tile: image tokens of a tile.
-        flops: work of each of some rows of the index, by which devices share a step evenly; None takes their tokens for
-            it.
-        epochs: epochs whose steps are looked at for the number of rows, where there is a limit of tokens; a fuller step
-            of a later one exceeds the limit.
+        epochs: epochs searched for the fullest step; a fuller step of a later epoch exceeds max_row_tokens.
+        flops: work of each of some rows of the index, to balance a step over devices; None uses their tokens.
 
     Raises:
         InputError: a data set whose repeat_time selects none of its records.
@@ -97,7 +94,7 @@ class Plan:
         records = np.bincount(dataset_of, minlength=sets)
         if len(records) > sets:
             raise InputError(
-                f"{self.index.folder}: the index names {sets} data sets and its records {len(records)}; run 'mpo "
+                f"{self.index.folder}: the index names {sets} data sets, but its records name {len(records)}; run 'mpo "
                 "data index' again"
             )
         occurrences = np.bincount(dataset_of, self.copies, minlength=sets)
@@ -112,9 +109,9 @@ class Plan:
 
     @cached_property
     def copies(self) -> np.ndarray:
-        """int64 [records]: how often each record occurs in an epoch.
+        """int64 [records]: number of occurrences of each record in an epoch.
 
-        A whole repeat_time repeats every record; a fraction adds int(fraction * records) of them, always the same ones,
+        A whole repeat_time repeats every record. A fraction adds int(fraction * records) of them, always the same ones,
         as many as the reference draws.
         """
         if not self.shuffle:
@@ -132,7 +129,7 @@ class Plan:
 
     @cached_property
     def micro_batches_per_step(self) -> int:
-        """How many rows each rank computes in a global step: as many as the fullest step of the run needs."""
+        """Number of rows that each rank computes in a global step: as many as the fullest step of the run needs."""
         rows = -(-self.global_batch_size // self.micro_batch_size)
         if self.max_row_tokens is not None:
             for epoch in range(self.epochs if self.shuffle else 1):
@@ -143,9 +140,7 @@ class Plan:
         return -(-rows // self.world_size)
 
     def rows_of_step(self, records: np.ndarray) -> list[list[int]]:
-        """A step's pairs, by their places in it, as world_size * micro_batches_per_step rows; neighbours are alike in
-        work.
-        """
+        """Divides a step's pairs, by place, into world_size * micro_batches_per_step rows, sorted by work."""
         tokens, work = self.tokens(records), self.work(records)
         count = self.world_size * self.micro_batches_per_step
         rows = balance(work, count, self.micro_batch_size)
@@ -153,20 +148,19 @@ class Plan:
             len(row) > 1 and tokens[row].sum() > self.max_row_tokens for row in rows
         ):
             packed = pack(tokens, self.micro_batch_size, self.max_row_tokens)
-            # A step of an epoch beyond `epochs` may need more rows than there are: then the limit gives way, not a
-            # pair.
+            # A step of an epoch beyond `epochs` may need more rows than there are; it then exceeds the limit.
             if len(packed) <= count:
                 rows = packed + [[]] * (count - len(packed))
         return sorted(rows, key=lambda row: -float(work[row].sum()))
 
     @property
     def steps(self) -> int:
-        """Global steps in an epoch, the last partial one counted."""
+        """Number of global steps in an epoch, including a partial last one."""
         steps = -(-int(self.copies.sum()) // self.global_batch_size)
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def epoch_order(self, epoch: int) -> np.ndarray:
-        """int64 [occurrences, 2]: record and copy, in order."""
+        """int64 [occurrences, 2]: record and copy of each occurrence, in order."""
         records = np.repeat(np.arange(len(self.index)), self.copies)
         copy = np.arange(len(records)) - np.repeat(np.cumsum(self.copies) - self.copies, self.copies)
         order = np.stack([records, copy], axis=1)
@@ -184,7 +178,7 @@ class Plan:
         return order[np.concatenate(windows)]
 
     def shard_needs(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The shards of an order as they are first needed, and the place in the order of each one's last record."""
+        """The shards of an order by first use, and the place in the order of each one's last record."""
         shards = np.asarray(self.index.records["shard"])[order[:, 0]]
         found, first = np.unique(shards, return_index=True)
         last = len(shards) - 1 - np.unique(shards[::-1], return_index=True)[1]
@@ -192,7 +186,7 @@ class Plan:
         return found[by_need], last[by_need]
 
     def rank_micro_batches(self, epoch: int, rank: int, start: int = 0) -> Iterator[MicroBatch]:
-        """The micro-batches of one rank in an epoch, from number `start` on."""
+        """Yields the micro-batches of one rank in an epoch, starting with number `start`."""
         order = self.epoch_order(epoch)
         per_step = self.micro_batches_per_step
         if self.index.source is not None:
@@ -205,20 +199,20 @@ class Plan:
             if self.index.source is not None:
                 ahead = tuple(needed[last_need >= step * self.global_batch_size][: 2 * self.window].tolist())
             for micro in range(skip, per_step):
-                # To and fro over the ranks, so that none has the largest row every time.
+                # Alternate the direction over ranks, so that no rank always has the largest row.
                 place = rank if micro % 2 == 0 else self.world_size - 1 - rank
                 chosen = rows[micro * self.world_size + place]
                 occurrences = tuple(Occurrence(int(pairs[pair, 0]), epoch, int(pairs[pair, 1])) for pair in chosen)
                 yield MicroBatch(occurrences, len(pairs), last_of_step=micro == per_step - 1, ahead=ahead)
 
     def work(self, records: np.ndarray) -> np.ndarray:
-        """float64 [records]: what each costs a device, in any unit."""
+        """float64 [records]: cost of each record on a device, in any unit."""
         return np.asarray(
             self.tokens(records) if self.flops is None else self.flops(self.index.records[records]), dtype=np.float64
         )
 
     def tokens(self, records: np.ndarray) -> np.ndarray:
-        """int64 [records]: tokens that each takes through the language model, the prompt and its pictures once."""
+        """int64 [records]: tokens of each record in the language model, with prompt and images counted once."""
         rows = self.index.records[records]
         counts = (
             rows["prompt_tokens"]
@@ -230,16 +224,15 @@ class Plan:
 
 
 def balance(costs: np.ndarray, num_bins: int, capacity: int) -> list[list[int]]:
-    """Spreads items over bins of limited capacity so that the dearest bin is cheap: largest first, into the lightest
-    bin.
+    """Spreads items over bins of limited capacity: largest first, into the lightest bin, so that no bin is heavy.
 
     Args:
-        costs: [items].
-        num_bins: bins.
+        costs: [items], cost of each item.
+        num_bins: number of bins.
         capacity: most items in a bin.
 
     Returns:
-        For each bin its items, in ascending order.
+        The items of each bin, in ascending order.
     """
     bins: list[list[int]] = [[] for _ in range(num_bins)]
     loads = np.zeros(num_bins)
@@ -251,16 +244,15 @@ def balance(costs: np.ndarray, num_bins: int, capacity: int) -> list[list[int]]:
 
 
 def pack(costs: np.ndarray, capacity: int, budget: int) -> list[list[int]]:
-    """Items in few bins of limited capacity and budget: largest first, into the first bin with room (first-fit
-    decreasing).
+    """Packs items into few bins of limited capacity and budget, by first-fit decreasing.
 
     Args:
-        costs: [items].
+        costs: [items], cost of each item.
         capacity: most items in a bin.
-        budget: most cost in a bin; an item that costs more is alone.
+        budget: most cost in a bin; an item that costs more is alone in its bin.
 
     Returns:
-        For each bin its items, in ascending order.
+        The items of each bin, in ascending order.
     """
     bins: list[list[int]] = []
     room = np.zeros(len(costs), dtype=np.int64)
@@ -278,15 +270,15 @@ def pack(costs: np.ndarray, capacity: int, budget: int) -> list[list[int]]:
 
 
 class PlanSampler(DistributedSampler[Any]):
-    """Hands one rank's micro-batches to a DataLoader with `batch_size=None`.
+    """Gives one rank's micro-batches to a DataLoader with `batch_size=None`.
 
-    It is a DistributedSampler so that Lightning leaves it in place and calls `set_epoch`. In the epoch that is resumed
-    it starts behind what was done already, however often it is iterated (Lightning does so twice).
+    It is a DistributedSampler so that Lightning keeps it and calls `set_epoch`. In a resumed epoch it starts after the
+    finished steps, however often it is iterated (Lightning does so twice).
 
     Args:
-        plan: the order.
-        rank: whose micro-batches.
-        done_steps: global steps that a resumed run has behind it, over all epochs.
+        plan: the training order.
+        rank: rank that gets the micro-batches.
+        done_steps: global steps that a resumed run has finished, over all epochs.
     """
 
     def __init__(self, plan: Plan, rank: int, done_steps: int = 0) -> None:
@@ -299,7 +291,7 @@ class PlanSampler(DistributedSampler[Any]):
         return self.plan.steps * self.plan.micro_batches_per_step
 
     def __iter__(self) -> Iterator[Any]:
-        # At the end of an epoch Lightning resumes with the epoch before; the steps done know better.
+        # At the end of an epoch Lightning resumes with the previous epoch; trust the number of finished steps.
         epoch = max(self.epoch, self.resumed_epoch)
         done = self.resumed_step * self.plan.micro_batches_per_step if epoch == self.resumed_epoch else 0
         return self.plan.rank_micro_batches(epoch, self.rank, done)

@@ -1,7 +1,7 @@
-"""Prompts to be answered: from a questions file, or the questions of a shard set.
+"""Prompts to answer: from a questions file, or from the questions of shards.
 
-A questions file has one JSON object a line: `question` with a mark `<image>` where each picture goes, `image` (a path,
-a list of paths, or absent), and whatever else (`id`, `answer`, ...), which is handed through to the output.
+A questions file has one JSON object per line: `question` with a mark `<image>` for each image, and `image` (a path, a
+list of paths, or absent). All other fields (`id`, `answer`, ...) are copied to the output.
 """
 
 import re
@@ -23,19 +23,19 @@ HINT = re.compile(
     r"|请直接回答(?:问题)?[。.]?|请用单个词或短语回答[^\n]*)\s*$",
     re.IGNORECASE,
 )
-"""Asks for a short answer; data sets for direct answers append it, and it contradicts a request for reasoning."""
+"""A request for a short answer. Data sets for direct answers append it, and it contradicts a request for reasoning."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question with its pictures.
+    """A question with its images.
 
     Attributes:
-        question: holds as many `<image>` marks as there are pictures.
-        images: encoded pictures in the order of their marks.
-        max_tiles: the data set's own limit on tiles, or None for the run's.
-        fields: what the output repeats.
-        begun: the first part of the answer, to be gone on with.
+        question: question with one `<image>` mark per image.
+        images: encoded images in the order of their marks.
+        max_tiles: the data set's own limit on tiles; None means the run's.
+        fields: fields copied to the output.
+        begun: first part of the answer, which the model continues.
     """
 
     question: str
@@ -48,7 +48,8 @@ class Prompt:
 class Prompts(Protocol):
     """Prompts by number.
 
-    Reading one that cannot be used raises BadRecord; its `fields`, what the output repeats, can be read all the same.
+    Reading a prompt that cannot be used raises BadRecord. Its `fields`, which are copied to the output, can still be
+    read.
     """
 
     def __len__(self) -> int: ...
@@ -61,11 +62,11 @@ class Prompts(Protocol):
 
 
 class Repeated:
-    """Every prompt several times in a row, for several answers; `sample` numbers them.
+    """Repeats every prompt several times in a row, for several answers; `sample` numbers them.
 
     Args:
-        prompts: to be repeated.
-        samples: how often.
+        prompts: prompts to repeat.
+        samples: number of repeats.
     """
 
     def __init__(self, prompts: Prompts, samples: int) -> None:
@@ -86,7 +87,7 @@ class Repeated:
 
 
 def without_hint(question: str) -> str:
-    """A question without a request for a short answer at its end."""
+    """A question without the request for a short answer at its end."""
     return HINT.sub("", question)
 
 
@@ -95,11 +96,11 @@ RESERVED = ("response", "response_tokens", "finished", "error", "where")
 
 
 class QuestionFile:
-    """The lines of a questions file; only their places are kept.
+    """The questions of a file; only the places of its lines are kept in memory.
 
     Args:
-        path: of the file.
-        images: the folder that picture paths are relative to, and may not leave; None is the file's own.
+        path: path of the file.
+        images: folder that image paths are relative to and may not leave; None means the file's own.
 
     Raises:
         InputError: the file cannot be read, or has no line.
@@ -128,7 +129,7 @@ class QuestionFile:
             raise BadRecord("the line is not an object with a 'question'")
         for name in RESERVED:
             if name in fields:
-                raise BadRecord(f"the field '{name}' is one that the output adds; rename it")
+                raise BadRecord(f"the field '{name}' is reserved for the output; rename it")
         names = fields.get("image")
         names = [] if names in (None, "", []) else [names] if isinstance(names, str) else names
         if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
@@ -137,7 +138,7 @@ class QuestionFile:
         return Prompt(checked_question(fields["question"], len(images)), images, None, fields)
 
     def fields(self, number: int) -> dict[str, Any]:
-        """What the line says, as far as it can be read; for prompts that cannot be used."""
+        """The fields of a line as far as it can be read; for prompts that cannot be used."""
         try:
             fields = parse_json(self._line(number).decode("utf-8-sig"))
         except ValueError:
@@ -158,7 +159,7 @@ class ShardQuestions:
     """The questions of shards.
 
     Args:
-        index: of the shards.
+        index: index of the shards.
     """
 
     def __init__(self, index: ShardIndex) -> None:
@@ -172,7 +173,7 @@ class ShardQuestions:
         return Prompt(record.question, record.images, record.max_tiles, self._fields(record))
 
     def fields(self, number: int) -> dict[str, Any]:
-        """The record's key and texts; its key alone where it cannot be read."""
+        """The record's key and texts; only its key if it cannot be read."""
         try:
             return self._fields(self.reader.read(number))
         except BadRecord:

@@ -1,8 +1,8 @@
-"""One preference pair as it lies on disk, and the rules its texts must keep.
+"""A preference pair as it is stored on disk, and the rules for its texts.
 
-A pair is a question (with a mark `<image>` where each picture goes), the chosen and the rejected answer, and the
-pictures as encoded bytes. The rules are checked twice: when shards are made, and again when a record is read, because
-shards may come from elsewhere.
+A pair is a question (with a mark `<image>` for each image), the chosen and the rejected answer, and the images as
+encoded bytes. The rules are checked when shards are made, and again when a record is read, because shards may come from
+elsewhere.
 """
 
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ from mpo_lightning.errors import BadRecord
 IMAGE_MARK = "<image>"
 
 MAX_TEXT_BYTES = 4 * 2**20
-"""Largest annotation line or JSON member, about a million tokens; more is refused before it is parsed."""
+"""Largest annotation line or JSON member, about a million tokens; a larger one is refused before it is parsed."""
 
 MAX_PICTURE_BYTES = 128 * 2**20
-"""Largest picture file."""
+"""Largest image file."""
 
-# Marks that give a prompt its structure. In a text they would forge a turn or a picture, and a model that learns to
-# write them breaks its own chat.
+# Marks that structure a prompt. In a text they would forge a turn or an image, and a model that learns to write them
+# breaks its own chat.
 RESERVED_MARKS = (
     "<IMG_CONTEXT>",
     "<img>",
@@ -36,19 +36,19 @@ RESERVED_MARKS = (
 
 @dataclass(frozen=True)
 class PreferenceRecord:
-    """One pair with its pictures.
+    """One pair with its images.
 
     Attributes:
         key: name of the sample in its shard, unique in a shard folder.
-        question: the user's turn; holds as many `<image>` marks as there are pictures.
+        question: the user's turn, with one `<image>` mark per image.
         chosen: the preferred answer.
         rejected: the other answer.
-        images: encoded pictures (JPEG, PNG, ...) in the order of their marks; empty for a text-only pair.
+        images: encoded images (JPEG, PNG, ...) in the order of their marks; empty for a text-only pair.
         dataset: name of the data set in the MMPR meta file.
-        source: `annotation.jsonl:LINE` the pair came from.
-        max_tiles: the data set's own limit on tiles (`max_dynamic_patch`), or None for the run's.
+        source: `annotation.jsonl:LINE` that the pair came from.
+        max_tiles: the data set's own limit on tiles (`max_dynamic_patch`); None means the run's.
         augment: whether tiles are JPEG-compressed at a random quality in training (`data_augment`).
-        extra: the annotation line's other fields, kept as they were.
+        extra: other fields of the annotation line, unchanged.
     """
 
     key: str
@@ -64,16 +64,16 @@ class PreferenceRecord:
 
 
 def checked_question(question: object, num_images: int) -> str:
-    """The question with its picture marks in place.
+    """Checks a question and returns it with its image marks.
 
-    A single picture without a mark gets one in front, as the reference does; any other mismatch is refused.
+    A single image without a mark gets one in front, as in the reference. Any other mismatch is refused.
 
     Args:
         question: the annotation's value.
-        num_images: how many pictures the pair has.
+        num_images: number of images of the pair.
 
     Raises:
-        BadRecord: not a text, empty, a reserved mark, or a count of marks that does not match the pictures.
+        BadRecord: not a string, empty, a reserved mark, or a number of marks that does not match the images.
     """
     text = _checked_text("question", question)
     marks = text.count(IMAGE_MARK)
@@ -81,19 +81,19 @@ def checked_question(question: object, num_images: int) -> str:
         return f"{IMAGE_MARK}\n{text}"
     if marks != num_images:
         raise BadRecord(
-            f"the question has {marks} {IMAGE_MARK} marks but the pair has {num_images} pictures; give each picture "
+            f"the question has {marks} {IMAGE_MARK} marks but the pair has {num_images} images; give each image "
             "one mark"
         )
     if not text.replace(IMAGE_MARK, "").strip():
-        raise BadRecord("the question is empty apart from its picture marks")
+        raise BadRecord("the question is empty apart from its image marks")
     return text
 
 
 def checked_answers(chosen: object, rejected: object) -> tuple[str, str]:
-    """The two answers, unchanged.
+    """Checks the two answers and returns them unchanged.
 
     Raises:
-        BadRecord: not a text, empty, a reserved mark, or both the same apart from white space at the ends.
+        BadRecord: not a string, empty, a reserved mark, or both the same apart from white space at the ends.
     """
     chosen_text, rejected_text = _checked_text("chosen", chosen), _checked_text("rejected", rejected)
     if chosen_text.strip() == rejected_text.strip():
@@ -103,11 +103,11 @@ def checked_answers(chosen: object, rejected: object) -> tuple[str, str]:
 
 def _checked_text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise BadRecord(f"'{name}' is {type(value).__name__}, not a text")
+        raise BadRecord(f"'{name}' is {type(value).__name__}, not a string")
     if not value.strip():
         raise BadRecord(f"'{name}' is empty")
     if any(0xD800 <= ord(char) <= 0xDFFF for char in value):
-        raise BadRecord(f"'{name}' holds half of a surrogate pair, which is no character")
+        raise BadRecord(f"'{name}' contains half of a surrogate pair, which is not a character")
     for mark in RESERVED_MARKS:
         if mark in value:
             raise BadRecord(

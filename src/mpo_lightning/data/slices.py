@@ -1,4 +1,4 @@
-"""A share of numbered things for each rank, when every one is looked at once and order does not matter."""
+"""Divides numbered items over ranks, when each is read once and the order does not matter."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,19 +8,18 @@ from torch.utils.data import DistributedSampler
 
 
 class Slices(DistributedSampler[Any]):
-    """One rank's share of the numbers still to do, in slices. A DistributedSampler, so that Lightning leaves it in
-    place.
+    """One rank's share of the remaining numbers, in slices. A DistributedSampler, so that Lightning keeps it.
 
     Args:
-        numbers: int64 [things].
+        numbers: int64 [items], the numbers still to do.
         size: most numbers in a slice.
-        rank: whose share.
-        world_size: ranks.
+        rank: rank that gets this share.
+        world_size: number of ranks.
     """
 
     def __init__(self, numbers: np.ndarray, size: int, rank: int, world_size: int) -> None:
         starts = range(0, len(numbers), size)
-        # The same number of slices on every rank, so that sharded models stay in step; the last ones may be empty.
+        # The same number of slices on every rank keeps sharded models synchronized; the last slices may be empty.
         count = -(-len(starts) // world_size)
         chunks = [numbers[start : start + size].tolist() for start in starts]
         self._mine = [

@@ -1,9 +1,9 @@
-"""The grid of square tiles near a picture's own shape: the measure of a picture in every index, and how InternVL cuts
-pictures.
+"""Chooses the grid of square tiles closest to an image's shape. Every index counts tiles so, and InternVL cuts images
+so.
 
-Of all grids with at most `max_tiles` tiles the one whose aspect ratio is nearest; on a tie the larger one, if the
-picture has more than half its pixels. Source: InternVL `internvl_chat/internvl/train/dataset.py` (`dynamic_preprocess`,
-`find_closest_aspect_ratio`).
+Of all grids with at most `max_tiles` tiles, the one with the nearest aspect ratio is chosen. On a tie the larger grid
+wins if the image has more than half its pixels. Source: InternVL `internvl_chat/internvl/train/dataset.py`
+(`dynamic_preprocess`, `find_closest_aspect_ratio`).
 """
 
 from functools import lru_cache
@@ -18,11 +18,11 @@ def _grids(max_tiles: int) -> tuple[tuple[int, int], ...]:
 
 
 def choose_grid(width: int, height: int, max_tiles: int, tile_size: int = 448) -> tuple[int, int]:
-    """Columns and rows of the grid for a picture.
+    """Columns and rows of the grid for an image.
 
     Args:
-        width: picture width in pixels.
-        height: picture height in pixels.
+        width: image width in pixels.
+        height: image height in pixels.
         max_tiles: most tiles in the grid, the thumbnail not counted.
         tile_size: side of a tile in pixels.
     """
@@ -37,11 +37,11 @@ def choose_grid(width: int, height: int, max_tiles: int, tile_size: int = 448) -
 
 
 def tiles_per_picture(max_tiles: int, pictures: int) -> int:
-    """Most tiles of one picture of a pair that has several: they share the pair's limit."""
+    """Most tiles of each image of a pair; several images share the pair's limit."""
     return max(1, max_tiles // max(1, pictures))
 
 
 def count_tiles(width: int, height: int, max_tiles: int, tile_size: int = 448) -> int:
-    """How many tiles a picture of this size becomes, the thumbnail counted."""
+    """Number of tiles of an image of this size, including the thumbnail."""
     cols, rows = choose_grid(width, height, max_tiles, tile_size)
     return cols * rows + (cols * rows > 1)

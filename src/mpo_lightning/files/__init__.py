@@ -1,3 +1,1 @@
-"""What any program needs of files: strict JSON, files and folders that are whole or not there, digests, fetching, a
-process pool.
-"""
+"""General file tools: strict JSON, atomic files and folders, digests, fetching, and a process pool."""

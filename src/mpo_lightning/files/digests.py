@@ -1,4 +1,4 @@
-"""Names for the content of files: digests of all of it, or of blocks where a folder is too large to read."""
+"""Digests of file contents: of all bytes, or of blocks if a folder is too large to read."""
 
 import hashlib
 from pathlib import Path
@@ -17,7 +17,7 @@ def _weights_and_config(folder: str | Path) -> list[Path]:
 
 
 def weights_fingerprint(folder: str | Path) -> str:
-    """Names a checkpoint folder's weights and config, wherever it lies: a hash of their bytes."""
+    """A hash of the bytes of a checkpoint folder's weights and config, wherever the folder is."""
     digest = hashlib.sha256()
     for path in _weights_and_config(folder):
         digest.update(path.name.encode())
@@ -26,10 +26,9 @@ def weights_fingerprint(folder: str | Path) -> str:
 
 
 def folder_sample(folder: str | Path) -> str:
-    """Names a checkpoint folder's weights and config by sixteen blocks of each file, wherever it lies; quick however
-    large they are.
+    """A hash of sixteen blocks of each weights and config file of a checkpoint folder; fast for any size.
 
-    Training moves nearly every number, so that another state of a model differs in the blocks.
+    Training changes nearly every number, so another state of a model differs in these blocks.
     """
     digest = hashlib.sha256()
     for path in _weights_and_config(folder):

@@ -1,5 +1,6 @@
-"""A file at a URL, copied here: whole and looked at, or not at all. Attempts are repeated, and a server that falls
-silent, or all but silent, counts as gone.
+"""Copies a file from a URL to this machine: complete and checked, or not at all.
+
+Failed attempts are repeated. A server that sends nothing, or next to nothing, counts as gone.
 """
 
 import os
@@ -15,49 +16,46 @@ from fsspec.callbacks import Callback
 from mpo_lightning.files.disk import DISK_ERRORS
 
 ATTEMPTS = 6
-"""Of a fetch, with pauses of 0.9, 1.8, 3.6, 7.2 and 14.4 seconds between them: less than half a minute together."""
+"""Attempts of a fetch. The pauses of 0.9, 1.8, 3.6, 7.2 and 14.4 seconds between them take less than half a minute."""
 
 SILENCES = 3
-"""Attempts that end because the server fell silent, after which no other is made: each has cost as long as all pauses
-together.
-"""
+"""Timed-out attempts after which a fetch gives up: each has cost as long as all pauses together."""
 
 PAUSE = 0.9
-"""Seconds before the second attempt; each further pause is twice as long."""
+"""Seconds before the second attempt; each later pause is twice as long."""
 
 STALL = 30.0
-"""Seconds without a byte after which an HTTP server counts as gone; and over which each server has to keep to
-`SLOWEST`.
+"""Seconds without a byte after which an HTTP server counts as gone; also the period over which `SLOWEST` is measured.
 """
 
 SLOWEST = 1024.0
-"""Bytes a second; a server that sends fewer is as good as silent, since a tar would take days."""
+"""Lowest rate in bytes per second; a slower server counts as silent, since a tar would take days."""
 
 
 class CannotFetch(Exception):
-    """One sentence: what, how often it was tried, and why it failed."""
+    """Raised when a fetch fails. The message says what was fetched, how often it was tried, and why it failed."""
 
 
 class TooSlow(Exception):
-    """A server that sends next to nothing."""
+    """Raised when a server sends next to nothing."""
 
 
 def fetch(url: str, target: Path, check: Callable[[Path], Any], limit: int | None = None) -> None:
-    """Copies a file from a URL, looks at it, and only then gives it its name.
+    """Copies a file from a URL, checks it, and only then gives it its name.
 
     Args:
-        url: of the file.
-        target: its name here.
-        check: raises ValueError for content that is not as it should be.
+        url: URL of the file.
+        target: path of the copy.
+        check: function that raises ValueError for wrong content.
         limit: most bytes; a server that sends more is cut off.
 
     Raises:
         CannotFetch: every attempt failed.
-        OSError: the target's disk.
+        OSError: the target's disk is full or read-only.
     """
     arriving = target.with_name(f".{target.name}.partial")
     if url.partition("://")[0].rpartition("::")[2] not in fsspec.available_protocols():
-        raise CannotFetch(f"{url}: there is nothing that reads {url.partition('://')[0]}://")
+        raise CannotFetch(f"{url}: no installed package reads {url.partition('://')[0]}://")
     reason, attempts, silences = "", 0, 0
     while attempts < ATTEMPTS and silences < SILENCES:
         if attempts:
@@ -84,23 +82,23 @@ def fetch(url: str, target: Path, check: Callable[[Path], Any], limit: int | Non
             reason = f"{type(error).__name__}: {said}" if isinstance(error, aiohttp.ClientError) or not said else said
         finally:
             arriving.unlink(missing_ok=True)
-    raise CannotFetch(f"{url}: {attempts} attempts, the last one: {reason}")
+    raise CannotFetch(f"{url}: {attempts} attempts failed; last error: {reason}")
 
 
 def _download(url: str, target: Path, limit: int | None) -> None:
     scheme = url.partition("://")[0]
     options: dict[str, Any] = {}
     if scheme in ("http", "https"):
-        # A limit on a whole transfer would hit slow networks; these are of a silence.
+        # These limit silence; a limit on the whole transfer would fail on slow networks.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=STALL, sock_read=STALL)
-        # Proxies of the environment, and passwords of ~/.netrc.
+        # Use the environment's proxies and the passwords in ~/.netrc.
         options["client_kwargs"] = {"timeout": timeout, "trust_env": True}
     files, path = fsspec.core.url_to_fs(url, **options)
     files.get_file(path, str(target), callback=_Limits(limit))
 
 
 class _Limits(Callback):
-    """Ends a transfer that brings more bytes than it should, or next to none."""
+    """Ends a transfer that sends too many bytes, or next to none."""
 
     def __init__(self, limit: int | None) -> None:
         super().__init__()
@@ -110,7 +108,7 @@ class _Limits(Callback):
     def relative_update(self, inc: int = 1) -> None:
         super().relative_update(inc)
         if self.limit is not None and self.value > self.limit:
-            raise ValueError(f"it sends more than the {self.limit:,} bytes that it should")
+            raise ValueError(f"it sends more than the expected {self.limit:,} bytes")
         passed = time.monotonic() - self._since
         if passed >= STALL:
             if self.value - self._then < SLOWEST * passed:

@@ -1,6 +1,4 @@
-"""Arrays in files that are named by their contents: a file is what its name says, or it is damaged; and an old one is
-never overwritten.
-"""
+"""Arrays in files named by their contents. Damage is detected, and an old file is never overwritten."""
 
 import hashlib
 from pathlib import Path
@@ -12,7 +10,7 @@ from mpo_lightning.files.whole import whole_file
 
 
 def save_array(target: Path, name: str, rows: np.ndarray) -> str:
-    """Writes an array under the name that its bytes give it, and returns that."""
+    """Writes an array to a file named by its bytes and returns the name."""
     file_name = array_name(name, rows)
     with whole_file(target / file_name, "wb") as file:
         np.save(file, rows)
@@ -20,12 +18,12 @@ def save_array(target: Path, name: str, rows: np.ndarray) -> str:
 
 
 def array_name(kind: str, rows: np.ndarray) -> str:
-    """The name of an array's file, which stands for its bytes."""
+    """The file name of an array, derived from its bytes."""
     return f"{kind}-{hashlib.sha256(rows.view(np.uint8).data if len(rows) else b'').hexdigest()[:16]}.npy"
 
 
 def open_array(path: Path, kind: str, name: str | None = None) -> np.ndarray:
-    """A memory-mapped array, all of it compared with what its name (or the one it is to get) stands for.
+    """Opens a memory-mapped array and compares all its bytes with its name, or with the name it will get.
 
     Raises OSError or ValueError.
     """
@@ -33,13 +31,13 @@ def open_array(path: Path, kind: str, name: str | None = None) -> np.ndarray:
     try:
         rows: np.ndarray = np.load(path, "r", allow_pickle=False)
     except (EOFError, SyntaxError, TokenError, OverflowError, MemoryError) as error:
-        raise ValueError(f"{name} is no array ({error})") from None
+        raise ValueError(f"{name} is not an array ({error})") from None
     except ValueError as error:
         if "mmap" not in str(error) and "empty" not in str(error):
             raise
-        rows = np.load(path, allow_pickle=False)  # without a record there is nothing to map
+        rows = np.load(path, allow_pickle=False)  # an empty array cannot be mapped
     if name != array_name(kind, rows) or (
         path.stat().st_size != getattr(rows, "offset", 0) + rows.nbytes and len(rows)
     ):
-        raise ValueError(f"the bytes of {name} are not those that its name stands for")
+        raise ValueError(f"the bytes of {name} do not match its name")
     return rows

@@ -1,4 +1,4 @@
-"""The same function over many items in several processes, results in order."""
+"""Maps a function over many items in several processes and returns the results in order."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,14 +12,14 @@ Result = TypeVar("Result")
 
 @contextmanager
 def process_map(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Iterator[Result]]:
-    """`map` over processes; leaving the context early cancels what has not begun.
+    """`map` over processes; leaving the context early cancels the items that have not started.
 
-    One worker computes in this process, so that scripts without a `__main__` guard and notebooks may call it.
+    A single worker runs in this process, so that notebooks and scripts without a `__main__` guard can call it.
 
     Args:
-        function: importable by name.
-        items: one call each.
-        workers: processes; no more than items are started.
+        function: function that can be imported by name.
+        items: arguments, one per call.
+        workers: number of processes; no more than items are started.
     """
     workers = min(workers, len(items))
     if workers <= 1:

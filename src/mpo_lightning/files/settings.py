@@ -1,6 +1,4 @@
-"""The settings that decided an output, recorded beside it: a killed run goes on, and one with other settings does not
-mix its output in.
-"""
+"""Records the settings of an output beside it, so that a run resumes only an output of the same settings."""
 
 import json
 from pathlib import Path
@@ -11,13 +9,12 @@ from mpo_lightning.files.whole import partial_of, write_json
 
 
 def difference_of(earlier: Any, now: Any, name: str = "") -> str | None:
-    """The first setting in which two records differ, with both values: "sampling.seed 3 instead of 4"; None for equal
-    ones.
+    """The first setting in which two records differ: "sampling.seed 3 instead of 4"; None if they are equal.
 
     Args:
-        earlier: a record, as JSON.
-        now: the same of this run.
-        name: of what is compared.
+        earlier: earlier record, as JSON.
+        now: record of this run.
+        name: name of the compared setting.
     """
     if earlier == now:
         return None
@@ -34,12 +31,11 @@ def difference_of(earlier: Any, now: Any, name: str = "") -> str | None:
 
 
 def recorded_difference(record: Path, settings: dict[str, Any]) -> str | None:
-    """The first setting in which an earlier run differed, as in `difference_of`. Without a record these settings become
-    it.
+    """The first setting in which an earlier run differs, as in `difference_of`; the first run records its settings.
 
     Args:
-        record: the JSON file of settings.
-        settings: whatever decides the output.
+        record: JSON file of the settings.
+        settings: all settings that decide the output.
     """
     if record.is_file():
         now = json.loads(json.dumps(settings, default=str))
@@ -49,13 +45,13 @@ def recorded_difference(record: Path, settings: dict[str, Any]) -> str | None:
 
 
 def take_output_folder(folder: Path, record: str, settings: dict[str, Any], what: str) -> None:
-    """Takes an empty folder, or one that an earlier run with the same settings took.
+    """Claims an empty folder, or one that an earlier run with the same settings claimed.
 
     Args:
-        folder: of the output.
-        record: name of the file in it that holds the settings.
-        settings: whatever decides the output.
-        what: names the output in messages.
+        folder: output folder.
+        record: name of the settings file in it.
+        settings: all settings that decide the output.
+        what: name of the output in messages.
 
     Raises:
         InputError: the folder holds something else.

@@ -1,6 +1,4 @@
-"""JSON as the standard has it, and the small JSON files that lie beside shards, caches and checkpoints: data from
-elsewhere.
-"""
+"""Strict JSON, and the small JSON files beside shards, caches and checkpoints, which may come from elsewhere."""
 
 import json
 import math
@@ -8,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 2**24
-"""Of a sidecar: an index of 50,000 shards has fewer, and what is read of so many takes some hundred megabytes of memory
-at most.
-"""
+"""Largest sidecar. An index of 50,000 shards is smaller, and parsing this much takes some hundred megabytes at most."""
 
 
 def parse_json(text: str) -> Any:
-    """JSON as the standard has it. What Python's reader lets through in silence is refused with ValueError: NaN,
-    infinities, a key that comes twice (the first value would be lost), and half of a surrogate pair.
+    """Parses JSON by the standard.
+
+    Raises ValueError for what Python's parser accepts silently: NaN, infinities, a repeated key (whose first value
+    would be lost), and half of a surrogate pair.
     """
 
     def constant(name: str) -> None:
@@ -31,7 +29,7 @@ def parse_json(text: str) -> Any:
         fields = dict(pairs)
         if len(fields) != len(pairs):
             names = [name for name, _ in pairs]
-            raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)}' comes twice")
+            raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)}' appears twice")
         return fields
 
     try:
@@ -41,27 +39,26 @@ def parse_json(text: str) -> Any:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeEncodeError:
-        raise ValueError("it holds half of a surrogate pair, which is no character") from None
+        raise ValueError("it contains half of a surrogate pair, which is not a character") from None
     return value
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
-    """The object in a file.
+    """Reads the JSON object in a file.
 
-    Raises OSError, or ValueError for anything but strict JSON of an object, however deep it is nested, and for one that
-    is too large.
+    Raises OSError, or ValueError for a file that is too large or is not a strict JSON object, at any depth.
     """
     if (size := path.stat().st_size) > MOST_BYTES:
-        raise ValueError(f"{path.name} has {size:,} bytes, and no sidecar has more than {MOST_BYTES:,}")
+        raise ValueError(f"{path.name} has {size:,} bytes; the limit for a sidecar is {MOST_BYTES:,}")
     try:
         value = parse_json(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is no JSON ({error})") from None
+        raise ValueError(f"it is not JSON ({error})") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{path.name} holds no JSON object")
+        raise ValueError(f"{path.name} is not a JSON object")
     return value
 
 
 def is_count(value: object) -> bool:
-    """Whether it is a whole number of at least 0."""
+    """Whether a value is a whole number of at least 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,7 +1,7 @@
-"""Files and folders that are whole under their name, or not there.
+"""Writes files and folders that are complete under their name, or absent.
 
-Everything is written beside its name, its bytes are synced to the disk, and one rename gives it the name. A kill at any
-moment leaves the earlier file, or the new one, and perhaps a `.NAME.partial` that the next writer replaces.
+Everything is written under a temporary name, synced to disk, and then renamed. A kill at any moment leaves the earlier
+file or the new one, and perhaps a `.NAME.partial` that the next writer replaces.
 """
 
 import json
@@ -17,18 +17,18 @@ from mpo_lightning.errors import InputError
 
 
 def partial_of(path: Path, several_writers: bool = False) -> Path:
-    """Where a file is written before it gets its name."""
+    """The temporary path of a file before it gets its name."""
     return path.with_name(f".{path.name}.{os.getpid()}.partial" if several_writers else f".{path.name}.partial")
 
 
 @contextmanager
 def whole_file(path: Path, mode: str = "w", errors: str = "strict", several_writers: bool = False) -> Iterator[IO[Any]]:
-    """A file to write in, which gets its name when the context ends without an error.
+    """Opens a file that gets its name when the context ends without an error.
 
     Args:
-        path: the file; its folder is made.
+        path: path of the file; its folder is created.
         mode: "w" for UTF-8 text, "wb" for bytes.
-        errors: how text that is no UTF-8 is written, as in `open`.
+        errors: how text that is not UTF-8 is written, as in `open`.
         several_writers: whether other processes may write the same file at the same time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,39 +47,39 @@ def whole_file(path: Path, mode: str = "w", errors: str = "strict", several_writ
 
 
 def write_text(path: Path, text: str, errors: str = "strict") -> Path:
-    """Writes a whole text file and returns its path."""
+    """Writes a complete text file and returns its path."""
     with whole_file(path, errors=errors) as file:
         file.write(text)
     return path
 
 
 def write_json(path: Path, value: Any, several_writers: bool = False) -> Path:
-    """Writes a whole JSON file and returns its path."""
+    """Writes a complete JSON file and returns its path."""
     with whole_file(path, errors="backslashreplace", several_writers=several_writers) as file:
         file.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
     return path
 
 
 def sync_folder(folder: Path) -> None:
-    """Syncs the names in a folder to the disk."""
+    """Syncs the names in a folder to disk."""
     _sync(folder)
 
 
 @contextmanager
 def whole_folder(output: Path, replace: bool = False) -> Iterator[Path]:
-    """A folder to write in, which gets its name when all is written and synced; what a failed or killed run leaves is
-    never under that name.
+    """Creates a folder that gets its name when everything is written and synced; a failed or killed run leaves nothing
+    there.
 
     Args:
-        output: the folder to be.
-        replace: a folder of that name gives way at the end, instead of being refused.
+        output: path of the folder.
+        replace: whether to replace an existing folder at the end instead of refusing it.
 
     Raises:
         InputError: `output` exists and is not empty, or cannot be written.
     """
     check_output(output, replace)
     output = output.resolve()
-    # Of this process alone, so that two that write one output do not touch each other's files; the second to end is
+    # Each process has its own, so two that write one output do not touch each other's files; the second to end is
     # refused.
     partial = output.with_name(f".{output.name}.{socket.gethostname()}-{os.getpid()}.partial")
     try:
@@ -96,7 +96,7 @@ def whole_folder(output: Path, replace: bool = False) -> Iterator[Path]:
             partial.rename(output)
             shutil.rmtree(old)
         else:
-            partial.rename(output)  # takes the place of an empty folder, and of no other
+            partial.rename(output)  # replaces an empty folder, and no other
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror or error})") from None
     finally:
@@ -104,9 +104,9 @@ def whole_folder(output: Path, replace: bool = False) -> Iterator[Path]:
 
 
 def check_output(output: Path, replace: bool = False) -> None:
-    """Raises InputError where `whole_folder` would; for work that is long before it writes."""
+    """Raises InputError where `whole_folder` would; for commands that work long before they write."""
     if output.is_symlink() and not output.exists():
-        raise InputError(f"{output}: a link to a folder that is not there; mount its disk, or choose another")
+        raise InputError(f"{output}: is a link to a folder that is not there; mount its disk, or choose another")
     output = output.resolve()
     if output.is_mount() or output == Path.cwd():
         raise InputError(f"{output}: this folder cannot be replaced by a new one; choose one inside it")
@@ -117,7 +117,7 @@ def check_output(output: Path, replace: bool = False) -> None:
 
 
 def _remove_left_overs(output: Path) -> None:
-    """What killed processes of this machine left of the same output."""
+    """Removes what killed processes of this machine left of the same output."""
     for path in output.parent.glob(f".{output.name}.{socket.gethostname()}-*.partial"):
         number = path.name.removesuffix(".partial").rpartition("-")[2]
         if number.isdigit() and int(number) != os.getpid() and not Path(f"/proc/{number}").exists():

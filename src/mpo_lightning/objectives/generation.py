@@ -1,7 +1,7 @@
 """The generation loss: the chosen answer's negative log-likelihood (SFT).
 
-The paper takes each sequence's mean over tokens, then the mean over pairs (MPO eq. 8). The reference code takes the
-mean over all chosen tokens of a micro-batch, which is the same at its per-device batch of 1.
+The paper averages each sequence over its tokens, then averages over pairs (MPO eq. 8). The reference code averages over
+all chosen tokens of a micro-batch, which is the same at its per-device batch of 1.
 """
 
 from typing import Literal
@@ -14,11 +14,11 @@ GenerationMean = Literal["sequence", "token"]
 
 
 def generation_loss(policy: SequenceLogps, mean: GenerationMean = "sequence") -> Tensor:
-    """The loss of each pair, [P] in nats a token; its mean over the micro-batch is the loss.
+    """The generation loss of each pair, [P] in nats per token; its mean over the micro-batch is the loss.
 
     Args:
         policy: log-probs of the policy.
-        mean: "sequence", the paper's; or "token", the reference code's, where a pair weighs by its share of the
+        mean: "sequence" is the paper's mean; "token" is the reference code's, which weighs a pair by its share of the
             micro-batch's chosen tokens.
     """
     if mean == "sequence":

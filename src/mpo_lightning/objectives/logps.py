@@ -1,4 +1,4 @@
-"""What the objectives work on: log-probabilities of whole answers.
+"""The input of the objectives: log-probabilities of whole answers.
 
 Shape letter: P pairs.
 """
@@ -13,10 +13,10 @@ class SequenceLogps:
     """Log-probabilities of both answers of each pair under one model.
 
     Attributes:
-        chosen: float64 [P], nats, summed over the answer's trained tokens, the end token included.
-        rejected: float64 [P], likewise.
-        chosen_tokens: int64 [P], trained tokens of the chosen answer.
-        rejected_tokens: int64 [P].
+        chosen: float64 [P], nats, summed over the answer's trained tokens, including the end token.
+        rejected: float64 [P], the same for the rejected answers.
+        chosen_tokens: int64 [P], trained tokens of the chosen answers.
+        rejected_tokens: int64 [P], trained tokens of the rejected answers.
     """
 
     chosen: Tensor
@@ -25,11 +25,11 @@ class SequenceLogps:
     rejected_tokens: Tensor
 
     def select(self, pairs: Tensor) -> "SequenceLogps":
-        """The pairs picked by an index or a mask."""
+        """The pairs selected by an index or a mask."""
         return SequenceLogps(
             self.chosen[pairs], self.rejected[pairs], self.chosen_tokens[pairs], self.rejected_tokens[pairs]
         )
 
     def detach(self) -> "SequenceLogps":
-        """The same numbers without a gradient."""
+        """The same log-probs without a gradient."""
         return SequenceLogps(self.chosen.detach(), self.rejected.detach(), self.chosen_tokens, self.rejected_tokens)

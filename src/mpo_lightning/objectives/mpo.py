@@ -1,9 +1,9 @@
-"""The MPO objective: a weighted mixture of preference, quality and generation.
+"""The MPO objective: a weighted sum of the preference, quality and generation losses.
 
     L = 0.8 * L_preference + 0.2 * L_quality + 1.0 * L_generation
 
-With other weights it is every row of the paper's ablation: 1/0/0 is the preference loss alone, 0/0/1 is SFT and needs
-no reference. Source: Wang et al. 2024, arXiv 2411.10442, section 3.2.
+Other weights give every row of the paper's ablation: 1/0/0 is the preference loss alone; 0/0/1 is SFT and needs no
+reference. Source: Wang et al. 2024, arXiv 2411.10442, section 3.2.
 """
 
 import math
@@ -30,15 +30,15 @@ class TermWeights:
 
 @dataclass(frozen=True)
 class LossTerms:
-    """The loss of each pair of a micro-batch, [P] in nats; terms of weight 0 are None.
+    """The losses of each pair of a micro-batch, [P] in nats; a term of weight 0 is None.
 
     Attributes:
-        total: the weighted sum.
+        total: weighted sum of the terms.
         preference: L_preference.
         quality: L_quality.
         generation: L_generation.
         rewards_chosen: beta * (log pi - log ref) of the chosen answers, detached; None without a reference.
-        rewards_rejected: likewise.
+        rewards_rejected: the same for the rejected answers.
     """
 
     total: Tensor
@@ -50,12 +50,12 @@ class LossTerms:
 
 
 class MPOObjective:
-    """The mixture, a pure function of log-probs and delta.
+    """The MPO objective, a pure function of log-probs and delta.
 
     Args:
-        preference: the preference loss; DPO is MPO's.
-        weights: of the three terms.
-        beta: strength of the pull towards the reference, of the preference and the quality term.
+        preference: the preference loss; MPO uses DPO.
+        weights: weights of the three terms.
+        beta: strength of the pull towards the reference in the preference and quality terms.
         generation_mean: "sequence" is the paper's mean, "token" the reference code's.
     """
 
@@ -78,14 +78,13 @@ class MPOObjective:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether any term with a weight compares with a reference."""
+        """Whether a term with a weight above 0 needs a reference."""
         return self.weights.quality > 0 or (self.weights.preference > 0 and self.preference.needs_reference)
 
     def at_start(self) -> float | None:
-        """What preference and quality term add up to where policy and reference are the same and delta is 0; None if
-        not known.
+        """The weighted preference and quality loss if policy and reference are equal and delta is 0; None if unknown.
 
-        0.8 ln 2 + 0.2 * 2 ln 2 = 0.832 for MPO.
+        It is 0.8 ln 2 + 0.2 * 2 ln 2 = 0.832 for MPO.
         """
         preference = self.preference.at_start(self.beta) if self.weights.preference else 0.0
         return (
@@ -95,17 +94,17 @@ class MPOObjective:
         )
 
     def rewards(self, policy: SequenceLogps, reference: SequenceLogps) -> Tensor:
-        """[2P] without gradient: beta * (log pi - log ref), chosen first. delta is a mean of these."""
+        """The rewards beta * (log pi - log ref), [2P] without gradient, chosen first; delta is a mean of them."""
         ratios = torch.cat([policy.chosen - reference.chosen, policy.rejected - reference.rejected])
         return self.beta * ratios.detach()
 
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps | None, delta: float) -> LossTerms:
-        """The terms of each pair.
+        """Computes the terms of each pair.
 
         Args:
             policy: log-probs under the policy, with gradient.
-            reference: log-probs under the reference, without; may be None where `needs_reference` is False.
-            delta: the reward shift of this micro-batch.
+            reference: log-probs under the reference, without gradient; may be None if `needs_reference` is False.
+            delta: reward shift of this micro-batch.
         """
         if reference is None and self.needs_reference:
             raise ValueError("these weights need a reference's log-probs")

@@ -1,10 +1,10 @@
 """Preference losses: which of two answers is better.
 
-Each is a class with its own options and one call, `(policy, reference, beta) -> [P]` in nats, so that a config names it
-(`class_path: DPO`) and a user's own takes the same place. All are computed in the log-probs' dtype (float64).
+Each loss is a class with its own options and one call, `(policy, reference, beta) -> [P]` in nats. A config names it
+(`class_path: DPO`), or a user's own class. All are computed in the dtype of the log-probs (float64).
 
-Notation: c = log pi(chosen) - log ref(chosen), r = the same of rejected, h = c - r.
-The numbers are compared with TRL 0.10.1 and 1.16 in the tests; where the two differ, the docstring says which this is.
+Notation: c = log pi(chosen) - log ref(chosen), r = the same for rejected, h = c - r.
+The tests compare the numbers with TRL 0.10.1 and 1.16; where the two differ, the docstring says which one is followed.
 """
 
 import math
@@ -19,7 +19,7 @@ from mpo_lightning.objectives.logps import SequenceLogps
 
 
 class PreferenceLoss:
-    """Base of all preference losses. Subclass it, write `__call__`, and name the class in a config."""
+    """Base class of all preference losses. Subclass it, write `__call__`, and name the class in a config."""
 
     needs_reference = True
     moves_reference = False
@@ -34,17 +34,15 @@ class PreferenceLoss:
         """
 
     def at_start(self, beta: float) -> float | None:
-        """The loss where policy and reference are the same, in closed form, for the start-up check; None where none is
-        known.
-        """
+        """The loss if policy and reference are equal, in closed form, for the start-up check; None if unknown."""
         return None
 
     def __call__(self, policy: SequenceLogps, reference: SequenceLogps, beta: float) -> Tensor:
-        """The loss of each pair, [P] in nats.
+        """Computes the loss of each pair, [P] in nats.
 
         Args:
             policy: log-probs under the policy, with gradient.
-            reference: log-probs under the reference; the policy's own, detached, where `needs_reference` is False.
+            reference: log-probs under the reference; the policy's own, detached, if `needs_reference` is False.
             beta: strength of the pull towards the reference.
         """
         raise NotImplementedError(f"{type(self).__name__} must define __call__(policy, reference, beta)")
@@ -77,7 +75,7 @@ class CDPO(PreferenceLoss):
     """DPO that expects a share of labels to be flipped. Source: Mitchell 2023, "A note on DPO with noisy preferences".
 
     Args:
-        label_smoothing: the expected share of flipped labels, 0 to 0.5.
+        label_smoothing: expected share of flipped labels, 0 to 0.5.
     """
 
     def __init__(self, label_smoothing: float = 0.1) -> None:
@@ -94,7 +92,7 @@ class RobustDPO(PreferenceLoss):
     """DPO with an unbiased correction for flipped labels. Source: Chowdhury et al. 2024, arXiv 2403.00409.
 
     Args:
-        label_smoothing: the assumed share of flipped labels, 0 to 0.5 (0.5 excluded).
+        label_smoothing: assumed share of flipped labels, 0 to 0.5 (0.5 excluded).
     """
 
     def __init__(self, label_smoothing: float = 0.1) -> None:
@@ -122,8 +120,7 @@ class IPO(PreferenceLoss):
     """(h - 1/(2 beta))^2. Source: Azar et al. 2023, arXiv 2310.12036.
 
     Args:
-        length_average: divide each answer's log-prob by its tokens first, as the authors advise and as both the MPO
-            reference code and TRL 1.16 do; False sums, as TRL 0.10.1's function does with what it is given.
+        length_average: True averages over tokens (authors, MPO reference code, TRL 1.16); False sums (TRL 0.10.1).
     """
 
     def __init__(self, length_average: bool = True) -> None:
@@ -178,7 +175,7 @@ class EXO(PreferenceLoss):
     """Reverse-KL matching on pairs. Source: Ji et al. 2024, arXiv 2402.00856, eq. 16.
 
     Args:
-        label_smoothing: above 0, since the loss has its logarithm; TRL 0.10.1 uses 1e-3 where 0 is asked for.
+        label_smoothing: share above 0, since the loss contains its logarithm; TRL 0.10.1 replaces 0 by 1e-3.
     """
 
     def __init__(self, label_smoothing: float = 1e-3) -> None:
@@ -244,13 +241,12 @@ class DiscoPOP(PreferenceLoss):
 
 
 class AOT(PreferenceLoss):
-    """Distributional alignment of margins: the sorted policy margins against the sorted reference margins.
+    """Distributional alignment of margins: sorted policy margins against sorted reference margins.
 
-    It sorts over the pairs it sees at once, so its value depends on the micro-batch.
-    Source: Melnyk et al. 2024, arXiv 2406.05882; TRL's `aot`.
+    It sorts each micro-batch, so its value depends on it. Source: Melnyk et al. 2024, arXiv 2406.05882; TRL's `aot`.
 
     Args:
-        label_smoothing: as in `CDPO`.
+        label_smoothing: expected share of flipped labels, as in `CDPO`.
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
@@ -278,7 +274,7 @@ class TRDPO(DPO):
     Every `every_n_steps` optimizer steps the training loop sets reference = alpha * policy + (1 - alpha) * reference.
 
     Args:
-        alpha: share of the policy, 0 to 1; 1 copies it (the paper's hard update).
+        alpha: weight of the policy, 0 to 1; 1 copies it (the paper's hard update).
         every_n_steps: optimizer steps between updates.
     """
 
@@ -296,10 +292,9 @@ class TRDPO(DPO):
 
 
 class ORPO(PreferenceLoss):
-    """-logsigmoid of the log odds ratio of the two answers' mean token probabilities; no reference, no beta.
+    """-logsigmoid of the log odds ratio of the two answers' mean token probabilities, without reference and beta.
 
-    The paper adds it to the generation loss with a weight of 0.1: weights 0.1 / 0 / 1.
-    Source: Hong et al. 2024, arXiv 2403.07691, eq. 7.
+    Source: Hong et al. 2024, arXiv 2403.07691, eq. 7, which adds it to the generation loss (weights 0.1 / 0 / 1).
     """
 
     needs_reference = False
@@ -310,7 +305,7 @@ class ORPO(PreferenceLoss):
 
 
 def _log1mexp(value: Tensor) -> Tensor:
-    """log(1 - exp(value)) for value <= 0; a log-prob within float32 rounding of 0 counts as -1e-7, whose odds are
+    """log(1 - exp(value)) for value <= 0. A log-prob within float32 rounding of 0 counts as -1e-7, so its odds are
     finite.
     """
     return torch.log(-torch.expm1(value.clamp(max=-1e-7)))

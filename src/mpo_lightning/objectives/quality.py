@@ -2,8 +2,8 @@
 
     L_q = -logsigmoid(beta c - delta) - logsigmoid(-(beta r - delta))
 
-delta is "the moving average of previous rewards" (MPO eq. 6, after BCO, arXiv 2404.04656). Two readings have names
-here; both keep a float64 sum and an integer count that are reduced over ranks, saved and restored.
+delta is "the moving average of previous rewards" (MPO eq. 6, after BCO, arXiv 2404.04656). Two readings of this are
+implemented. Both keep a float64 sum and an integer count, which are reduced over ranks, saved and restored.
 """
 
 from collections.abc import Callable
@@ -13,22 +13,22 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 ReduceSum = Callable[[Tensor], Tensor]
-"""Sums a tensor over all ranks; the identity on one."""
+"""Function that sums a tensor over all ranks; the identity on one rank."""
 
 
 def quality_loss(rewards_chosen: Tensor, rewards_rejected: Tensor, delta: Tensor | float) -> Tensor:
-    """The loss of each pair, [P] in nats.
+    """The quality loss of each pair, [P] in nats.
 
     Args:
         rewards_chosen: [P], beta * (log pi - log ref) of the chosen answers.
-        rewards_rejected: [P].
-        delta: the reward shift.
+        rewards_rejected: [P], the same for the rejected answers.
+        delta: reward shift.
     """
     return -logsigmoid(rewards_chosen - delta) - logsigmoid(-(rewards_rejected - delta))
 
 
 class RewardShift:
-    """State of delta: the sum and the count of what it is the mean of."""
+    """State of delta: sum and count of the values it averages."""
 
     def __init__(self) -> None:
         self.sum = 0.0
@@ -36,21 +36,21 @@ class RewardShift:
 
     @property
     def mean(self) -> float:
-        """delta as it stands; 0 before anything was seen."""
+        """The current delta; 0 before the first update."""
         return self.sum / self.count if self.count else 0.0
 
     def before_loss(self, rewards: Tensor, reduce_sum: ReduceSum, training: bool) -> float:
-        """delta for a micro-batch.
+        """Returns delta for a micro-batch.
 
         Args:
-            rewards: [R] of both answers of the micro-batch's pairs; may be empty.
-            reduce_sum: over ranks; every rank calls this for every micro-batch.
+            rewards: [R], rewards of both answers of the micro-batch's pairs; may be empty.
+            reduce_sum: sum over ranks; every rank calls this method for every micro-batch.
             training: False in validation.
         """
         raise NotImplementedError
 
     def after_step(self, reward_sum: float, reward_count: int) -> None:
-        """Told once a global step: sum and count of all its rewards, over all ranks and micro-batches."""
+        """Updates delta once per global step, with sum and count of its rewards over all ranks and micro-batches."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, float | int]:
@@ -61,10 +61,10 @@ class RewardShift:
 
 
 class PreviousSteps(RewardShift):
-    """The mean over the rewards of all pairs of earlier global steps: the paper's words.
+    """The mean reward over all pairs of earlier global steps, as the paper says.
 
-    It does not depend on how a step is cut into ranks and micro-batches, and does not move in validation. 0 in the
-    first step.
+    It does not depend on how a step is divided into ranks and micro-batches, and does not change in validation. It is 0
+    in the first step.
     """
 
     def before_loss(self, rewards: Tensor, reduce_sum: ReduceSum, training: bool) -> float:
@@ -76,10 +76,10 @@ class PreviousSteps(RewardShift):
 
 
 class RunningMicroBatches(RewardShift):
-    """The reference code's variant: one value (the mean reward) a rank and micro-batch, taken in before the loss uses
-    it.
+    """The reference code's variant: one value (the mean reward) per rank and micro-batch, added before the loss uses
+    delta.
 
-    It moves in validation as well, as the reference does.
+    It changes in validation as well, as the reference's does.
     Source: InternVL `trainer_dpo.py` with trl 0.10.1 `RunningMoments`.
     """
 
@@ -93,4 +93,4 @@ class RunningMicroBatches(RewardShift):
         return self.mean
 
     def after_step(self, reward_sum: float, reward_count: int) -> None:
-        """Nothing: the micro-batches were taken in already."""
+        """Does nothing: `before_loss` has already added the micro-batches."""

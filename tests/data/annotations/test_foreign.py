@@ -135,7 +135,7 @@ def test_bad_rows_stop_or_are_set_aside(folder: Path) -> None:
     assert (
         len(reasons) == 4
         and "only single-turn pairs" in reasons[1]
-        and "a picture is int" in reasons[2]
+        and "an image is int" in reasons[2]
         and "'rejected' is missing" in reasons[3]
     )
     with pytest.raises(InputError, match=r"has the columns a, b; known are TRL's"):

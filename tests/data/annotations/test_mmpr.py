@@ -34,7 +34,7 @@ def line(**fields: object) -> bytes:
     ({"root": "images", "annotation": "pairs.jsonl", "data_augment": "yes"}, "data_augment is 'yes'"),
     ({"root": "images", "annotation": "pairs.jsonl", "max_dynamic_patch": 0}, "max_dynamic_patch is 0"),
     ({"root": "images", "annotation": "pairs.jsonl", "repeats": 2}, "unknown field 'repeats'"),
-    ({"root": "nowhere", "annotation": "pairs.jsonl"}, "picture folder .* does not exist"),
+    ({"root": "nowhere", "annotation": "pairs.jsonl"}, "image folder .* does not exist"),
     ({"root": "images", "annotation": "none.jsonl"}, "annotation .* does not exist"),
     ({"root": "images", "annotation": "pairs.json"}, "must be a .jsonl file"),
     ("pairs.jsonl", "must be an object"),
@@ -70,14 +70,14 @@ def test_a_missing_meta_is_refused(folder: Path) -> None:
     (line(chosen="a<|im_end|>"), "reserved mark"),
     (line(chosen="\ud800"), "surrogate"),
     (line(note="\udc00"), "surrogate"),
-    (b'{"question": "Q?", "chosen": "a", "rejected": "b", "chosen": "c"}', "'chosen' comes twice"),
+    (b'{"question": "Q?", "chosen": "a", "rejected": "b", "chosen": "c"}', "'chosen' appears twice"),
     (b'{"question": "Q?", "chosen": "a", "rejected": "b", "score": 1e999}', "1e999 is too large"),
     (line(video="v.mp4"), "video"),
     (line(image="b.png"), "does not exist"),
     (line(image="../secret.png"), "outside its root"),
     (line(image="/etc/passwd"), "outside its root"),
     (line(image=["a.png", 3]), "must be a path"),
-    (line(image=["a.png", "a.png"]), "0 <image> marks but the pair has 2 pictures"),
+    (line(image=["a.png", "a.png"]), "0 <image> marks but the pair has 2 images"),
     (line(image="a.png", question="<image><image> Q?"), "2 <image> marks but the pair has 1"),
     (line(question="<image> Q?"), "1 <image> marks but the pair has 0"),
     (line(image="a.png", question="<image>"), "empty apart from"),
@@ -119,7 +119,7 @@ def encoded(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize(("data", "words"), [
-    (b"", "not a picture"), (b"plain text", "not a picture"), (b"%!PS-Adobe-3.0 EPSF-3.0", "not a picture"),
+    (b"", "not an image"), (b"plain text", "not an image"), (b"%!PS-Adobe-3.0 EPSF-3.0", "not an image"),
     (encoded("JPEG")[:2000], "damaged or cut short"), (encoded("PNG")[:2000], "damaged or cut short"),
     (flat_png(14_000, 14_000), "more than 64,000,000 pixels"), (flat_png(9_000, 9_000), "9000 x 9000 pixels"),
 ])  # fmt: skip

@@ -92,7 +92,7 @@ def test_a_fault_that_passes_is_survived(server: tuple[str, Faults], shards: Pat
         ("error", "500"),
         ("cut", "payload is not completed|Response payload"),
         ("lie", "its bytes differ from the index's sha256"),
-        ("more", "it sends more than the .* bytes that it should"),
+        ("more", "it sends more than the expected .* bytes"),
         ("stall", "no answer for 0.5 seconds"),
         ("trickle", "it sent .* bytes in"),
         ("close", "disconnected"),
@@ -109,7 +109,7 @@ def test_a_fault_that_stays_is_named(server: tuple[str, Faults], fault: str, wor
         assert index.records[number]["shard"] == 0
         with pytest.raises(
             LostShard,
-            match=rf"its shard cannot be fetched \({url}.*{name}: {attempts} attempts, the last one: .*({words})",
+            match=rf"its shard cannot be fetched \({url}.*{name}: {attempts} attempts failed; last error: .*({words})",
         ):
             reader.read(number)
     # Another reader of the same run, as in a second loader process, takes the answer that the first one got.
@@ -162,7 +162,7 @@ def test_the_pauses_of_a_fetch_are_less_than_half_a_minute(monkeypatch: pytest.M
         raise ConnectionRefusedError("refused")
 
     monkeypatch.setattr(fetch, "_download", refuse)
-    with pytest.raises(fetch.CannotFetch, match="6 attempts, the last one: refused"):
+    with pytest.raises(fetch.CannotFetch, match="6 attempts failed; last error: refused"):
         fetch.fetch("http://127.0.0.1:9/x", tmp_path / "x", lambda path: None)
     assert len(slept) == 5 and sum(slept) < 30
 
@@ -184,11 +184,11 @@ def spoiled_summary(change: str, summary: dict) -> None:
     [
         ("records text", "its number of records is '3'"),
         ("records list", r"its number of records is \[1\]"),
-        ("name nul", "is no name of a file"),
-        ("name long", "is no name of a file"),
-        ("name list", "is no name of a file"),
+        ("name nul", "is not a file name"),
+        ("name long", "is not a file name"),
+        ("name list", "is not a file name"),
         ("data set", r"the name of a data set is \['x'\]"),
-        ("array", "not those that its name stands for"),
+        ("array", "do not match its name"),
         ("nested", "nested too deeply"),
     ],
 )
@@ -216,7 +216,7 @@ def test_records_that_point_nowhere_are_named_with_the_url(
     with served(tmp_path / "served") as (url, _), pytest.raises(InputError) as raised:
         open_shards(url, PLENTY)
     assert str(raised.value).startswith(
-        f"{url}: the index there cannot be used (a record names a shard"
+        f"{url}: the index cannot be used (a record names a shard"
     ) and "mpo data" not in str(raised.value)
 
 
@@ -235,7 +235,7 @@ def test_what_is_not_there_is_named_at_once(server: tuple[str, Faults]) -> None:
         open_shards(f"{url}/elsewhere", PLENTY)
     assert faults.requests["index.json"] == 1
     with pytest.raises(
-        InputError, match=r"bogus://x.*the shards' index cannot be fetched .*there is nothing that reads bogus:"
+        InputError, match=r"bogus://x.*the shards' index cannot be fetched .*no installed package reads bogus:"
     ):
         open_shards("bogus://x", PLENTY)
     with pytest.raises(InputError, match=r"a shard has .* raise data.cache_gib"):
@@ -347,7 +347,7 @@ def test_an_index_cannot_lead_out_of_the_cache(to_spoil: Path, sha256: object) -
     to_spoil.write_text(json.dumps(summary))
     with (
         served(to_spoil.parents[1]) as (url, _),
-        pytest.raises(InputError, match=r"the sha256 of mmpr-000000.tar is none"),
+        pytest.raises(InputError, match=r"the sha256 of mmpr-000000.tar is not a sha256"),
     ):
         open_shards(url, PLENTY)
 
@@ -417,7 +417,7 @@ def test_a_server_that_dies_stops_the_run_with_a_sentence_in_quarantine_mode_too
     faults.waiting[".tar"] = [""] * 2 + ["close"] * 1000
     trainer, model, module = make_run(tmp_path / "run", tiny_folder, Path("x"), data={"on_bad_record": "quarantine"})
     module.folders["train"] = f"{url}/train"
-    with pytest.raises(InputError, match=r"its shard cannot be fetched .* go on with --ckpt_path auto when it can"):
+    with pytest.raises(InputError, match=r"its shard cannot be fetched .* resume with --ckpt_path auto when it can"):
         trainer.fit(model, module)
 
 
@@ -459,11 +459,11 @@ def test_a_url_holds_no_signature_and_no_password(server: tuple[str, Faults]) ->
         plain.replace("://", "://me:s3#secret@"),
     ):
         with pytest.raises(
-            InputError, match=r"^http://\.\.\.: a URL of shards may hold no password .*~/\.netrc"
+            InputError, match=r"^http://\.\.\.: a URL of shards may contain no password .*~/\.netrc"
         ) as refused:
             open_shards(url, PLENTY)
         assert "secret" not in str(refused.value)
-    with pytest.raises(InputError, match="no URL"):
+    with pytest.raises(InputError, match="not a URL"):
         open_shards("http://[host/train", PLENTY)
 
 
@@ -473,7 +473,7 @@ def test_a_secret_is_refused_before_the_options_are_written(tiny_folder: Path, s
         {"test": "https://a:b@host/x"},
         {"train": {"https://a:b@host/x": 1.0}},
     ):
-        with pytest.raises(InputError, match="may hold no password"):
+        with pytest.raises(InputError, match="may contain no password"):
             MMPRDataModule(str(tiny_folder), **{"train": str(shards / "train")} | options)
 
 
@@ -490,7 +490,7 @@ def test_a_password_comes_from_netrc(
     same_records(open_shards(f"{url}/train", PLENTY), open_index(shards / "train"))
 
 
-@pytest.mark.parametrize(("fault", "words"), [("loop", "TooManyRedirects"), ("page", "it is no JSON")])
+@pytest.mark.parametrize(("fault", "words"), [("loop", "TooManyRedirects"), ("page", "it is not JSON")])
 def test_an_answer_that_is_none_is_named(server: tuple[str, Faults], fault: str, words: str) -> None:
     url, faults = server
     faults.waiting["index.json"] = [fault] * 100
@@ -506,7 +506,7 @@ def test_a_folder_by_two_names_is_no_mixture(shards: Path, server: tuple[str, Fa
         (f"{server[0]}/train", f"{server[0]}/train/"),
     ):
         with pytest.raises(
-            InputError, match=f"{re.escape(folders[0])} and {re.escape(folders[1])} are one folder; name it once"
+            InputError, match=f"{re.escape(folders[0])} and {re.escape(folders[1])} are the same folder; give it once"
         ):
             open_shards(dict.fromkeys(folders, 1.0), PLENTY)
 

@@ -107,7 +107,7 @@ def test_strict_stops_at_the_first_bad_line_and_names_it(tmp_path: Path) -> None
 
 def test_strict_stops_at_a_picture_that_cannot_be_decoded(tmp_path: Path) -> None:
     meta = write_set(tmp_path, [pair(1), pair(2, image="broken.png")])
-    with pytest.raises(InputError, match=r"pairs\.jsonl:2: .*broken\.png: the file is not a picture"):
+    with pytest.raises(InputError, match=r"pairs\.jsonl:2: .*broken\.png: the file is not an image"):
         commands.shard(str(meta), str(tmp_path / "out"), workers=1)
 
 
@@ -389,7 +389,7 @@ def test_a_mended_picture_of_the_same_size_is_looked_at_again(tmp_path: Path) ->
     picture = tmp_path / "images" / "b.png"
     whole = picture.read_bytes()
     picture.write_bytes(b"x" * len(whole))
-    with pytest.raises(InputError, match="not a picture"):
+    with pytest.raises(InputError, match="not an image"):
         commands.shard(str(meta), str(tmp_path / "out"), workers=1)
     picture.write_bytes(whole)
     commands.shard(str(meta), str(tmp_path / "out"), workers=1)
@@ -408,7 +408,7 @@ def test_every_line_set_aside_leaves_the_reasons(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("change", "words"), [
     (lambda index: index["shards"][0].update(records=5), "do not fit together"),
-    (lambda index: index["shards"][0].update(records="1"), "no whole numbers"),
+    (lambda index: index["shards"][0].update(records="1"), "not whole numbers"),
     (lambda index: index["shards"].append(index["shards"][0]), "names a shard twice"),
     (lambda index: index.update(datasets=[]), "names no data set"),
     (lambda index: index["datasets"][0].update(repeat_time=-1), "repeat_time of the data set .* is -1"),
@@ -442,15 +442,15 @@ def test_copies_of_a_picture_under_other_names_stay_on_one_side(tmp_path: Path) 
     ([("a.jpg", b"x")], "no member .json"),
     ([("a.json", json.dumps(pair(1)).encode()), ("a.pkl", b"x")], r"\.pkl is neither"),
     ([("a.json", json.dumps(pair(1)).encode()), ("a.0.jpg", b"x"), ("a.2.jpg", b"x")], "one is missing"),
-    ([("a.json", json.dumps(pair(1)).encode()), ("a.0.jpg", b"x"), ("a.0.png", b"x")], "both picture 0"),
-    ([("a.json", json.dumps(pair(1)).encode()), ("a.jpg", b"x")], "not a picture"),
+    ([("a.json", json.dumps(pair(1)).encode()), ("a.0.jpg", b"x"), ("a.0.png", b"x")], "both image 0"),
+    ([("a.json", json.dumps(pair(1)).encode()), ("a.jpg", b"x")], "not an image"),
     ([("a.json", json.dumps(pair(1, max_tiles=0)).encode())], "'max_tiles' is 0"),
 ])  # fmt: skip
 def test_foreign_records_that_break_a_rule_are_named(tmp_path: Path, members: list, words: str) -> None:
     foreign(tmp_path / "x.tar", members)
     with pytest.raises(InputError, match=f"record 'a' of .*x.tar: .*{words}"):
         index_folder(tmp_path, True, lambda *_: None)
-    with pytest.raises(InputError, match=r"no usable record, all 1 were set aside in .*quarantine\.jsonl"):
+    with pytest.raises(InputError, match=r"no usable record; all 1 were skipped, see .*quarantine\.jsonl"):
         index_folder(tmp_path, False, lambda *_: None)
     foreign(tmp_path / "y.tar", [("b.json", json.dumps(pair(2)).encode())])
     report = index_folder(tmp_path, False, lambda *_: None)
@@ -464,10 +464,10 @@ def test_foreign_records_that_break_a_rule_are_named(tmp_path: Path, members: li
 
 @pytest.mark.parametrize(("members", "words"), [
     ([("../a.json", b"{}")], "leads out of the archive"),
-    ([(".json", b"{}")], "no name in front of its first dot"),
+    ([(".json", b"{}")], "no name before its first dot"),
     ([("caf\udce9.json", b"{}")], r"b'caf.xe9.json' is not UTF-8"),
-    ([("a.json", b"{}"), ("b.json", b"{}"), ("a.jpg", b"")], "is split or comes twice"),
-    ([("a.json", b"{}"), ("a.json", b"{}")], "comes twice"),
+    ([("a.json", b"{}"), ("b.json", b"{}"), ("a.jpg", b"")], "is split or appears twice"),
+    ([("a.json", b"{}"), ("a.json", b"{}")], "appears twice"),
 ])  # fmt: skip
 def test_foreign_tars_that_are_broken_are_refused(tmp_path: Path, members: list, words: str) -> None:
     with pytest.raises(InputError, match=words):
@@ -541,7 +541,7 @@ def test_an_index_that_names_one_record_twice_or_in_another_order_is_refused(
         open_index(copied)
     moved["shard"] = 0
     with_rows(copied, lambda _: moved)
-    with pytest.raises(InputError, match="not as many as those of its shards"):
+    with pytest.raises(InputError, match="its number of records differs from that of its shards"):
         open_index(copied)
 
 
@@ -574,6 +574,6 @@ def test_an_index_of_many_megabytes_is_refused_unread(copied: Path) -> None:
     path = copied / "index" / "index.json"
     path.write_text(path.read_text()[:-1].rstrip("}\n ") + ', "x": [' + "[]," * 6_000_000 + "0]}")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(InputError, match="and no sidecar has more than 16,777,216"):
+    with pytest.raises(InputError, match="the limit for a sidecar is 16,777,216"):
         open_index(copied)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000

@@ -1,1 +1,1 @@
-"""What comes in: MMPR annotations and the formats of other projects, checked before anything is written."""
+"""Reads MMPR annotations and the formats of other projects, and checks them before anything is written."""

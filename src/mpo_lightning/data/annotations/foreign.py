@@ -1,13 +1,12 @@
-"""Preference pairs in the columns of other projects, as MMPR annotations.
+"""Converts preference pairs in the columns of other projects to MMPR annotations.
 
     TRL        prompt, chosen, rejected (texts, or lists of turns whose content may be a list of parts), image or images
     ms-swift   messages (the last turn is the chosen answer), rejected_response (or rejected_messages), images
     RLAIF-V    question, chosen, rejected, image (bytes, in parquet)
 
-JSON lines or parquet; which project's columns a file has is told by its first row. Only single-turn pairs are taken
-whose sides answer one prompt with the same pictures, without a system turn: what a pair here has no place for is
-refused, since without it the pair would say something else. Pictures given as bytes are written to OUTPUT/images; paths
-stay relative to the folder they were in, and are looked up.
+Files are JSON lines or parquet; the first row shows whose columns a file has. Both sides of a pair must be a single
+turn and answer one prompt with the same images, without a system turn. Other pairs are refused, since an annotation
+could not express them. Images given as bytes are written to OUTPUT/images; paths stay relative and must exist.
 
 Sources: TRL docs/source/dataset_formats.md; ms-swift docs Custom-dataset (RLHF); the data set card of
 openbmb/RLAIF-V-Dataset.
@@ -34,7 +33,7 @@ Columns = Literal["auto", "trl", "ms-swift", "rlaif-v"]
 
 @dataclass(frozen=True)
 class ForeignPair:
-    """One pair, its pictures as paths or bytes."""
+    """One pair, with its images as paths or bytes."""
 
     question: str
     chosen: str
@@ -44,7 +43,7 @@ class ForeignPair:
 
 
 def read_foreign(path: Path) -> Iterator[tuple[str, Row | BadRecord]]:
-    """Where each row is, and its columns or what is wrong with it.
+    """Yields the place of each row, and its columns or the error in it.
 
     Raises:
         InputError: the file cannot be read.
@@ -87,10 +86,10 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, Row | BadRecord]]:
 
 
 def columns_of(row: Row, path: Path) -> Columns:
-    """Whose columns a row has.
+    """The project whose columns a row has.
 
     Raises:
-        InputError: nobody's that are known.
+        InputError: no known project has these columns.
     """
     if "messages" in row and ("rejected_response" in row or "rejected_messages" in row):
         return "ms-swift"
@@ -107,10 +106,10 @@ def columns_of(row: Row, path: Path) -> Columns:
 
 
 def read_pair(row: Row, columns: Columns) -> ForeignPair:
-    """A row as a pair.
+    """Converts a row to a pair.
 
     Raises:
-        BadRecord: it cannot be used.
+        BadRecord: the row cannot be used.
     """
     taken = {"trl": _trl, "ms-swift": _swift, "rlaif-v": _rlaif}[columns](row)
     question, chosen, rejected, used = taken
@@ -125,7 +124,7 @@ def read_pair(row: Row, columns: Columns) -> ForeignPair:
 def _trl(row: Row) -> tuple[Any, Any, Any, set[str]]:
     prompt, sides = row.get("prompt"), [row["chosen"], row["rejected"]]
     if prompt is None:
-        # An implicit prompt: both sides begin with the same turns.
+        # The prompt is implicit: both sides begin with the same turns.
         heads = [side[:-1] for side in sides if isinstance(side, list)]
         if len(heads) != 2 or heads[0] != heads[1]:
             raise BadRecord("there is no prompt, and chosen and rejected do not begin with the same turns")
@@ -140,10 +139,10 @@ def _trl(row: Row) -> tuple[Any, Any, Any, set[str]]:
 def _swift(row: Row) -> tuple[Any, Any, Any, set[str]]:
     messages = row["messages"]
     if not isinstance(messages, list) or not messages:
-        raise BadRecord("'messages' is no list of turns")
+        raise BadRecord("'messages' is not a list of turns")
     if row.get("rejected_images"):
         raise BadRecord(
-            "'rejected_images' gives the rejected side other pictures; both sides of a pair answer the same question"
+            "'rejected_images' gives the rejected side other images; both sides of a pair answer the same question"
         )
     rejected, turns = row.get("rejected_response"), row.get("rejected_messages")
     if rejected is None:
@@ -156,7 +155,7 @@ def _swift(row: Row) -> tuple[Any, Any, Any, set[str]]:
             )
         rejected = _one_turn(turns[-1:], "assistant")
     elif turns:
-        raise BadRecord("there are a 'rejected_response' and 'rejected_messages'; leave one of them out")
+        raise BadRecord("there are both 'rejected_response' and 'rejected_messages'; leave one of them out")
     return (
         _one_turn(messages[:-1], "user"),
         _one_turn(messages[-1:], "assistant"),
@@ -170,26 +169,25 @@ def _rlaif(row: Row) -> tuple[Any, Any, Any, set[str]]:
 
 
 def _one_turn(turns: Any, role: str) -> str:
-    """The text of the only turn there may be; parts that are pictures become marks."""
+    """The text of the single turn allowed; image parts become marks."""
     if isinstance(turns, str):
         return turns
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise BadRecord(f"a turn of the {role} is {type(turns).__name__}, neither a text nor a list of turns")
+        raise BadRecord(f"a turn of the {role} is {type(turns).__name__}, neither a string nor a list of turns")
     if any(turn.get("role") == "system" and turn.get("content") for turn in turns):
         raise BadRecord(
-            "there is a system turn; the chat template has one of its own, so take it out, or put what it says into "
-            "the question"
+            "there is a system turn, but the chat template has its own; remove it, or move its text into the question"
         )
     spoken = [turn for turn in turns if turn.get("role") != "system"]
     if len(spoken) != 1 or spoken[0].get("role") != role:
         raise BadRecord(
-            f"there are {len(spoken)} turns where one of the {role} belongs; only single-turn pairs are taken"
+            f"there are {len(spoken)} turns where one of the {role} belongs; only single-turn pairs are accepted"
         )
     content = spoken[0].get("content")
     if not isinstance(content, list):
         return content
     if not all(isinstance(part, dict) for part in content):
-        raise BadRecord("a turn's content holds something else than parts of text and pictures")
+        raise BadRecord("a turn's content contains parts that are neither text nor images")
     return "".join(
         IMAGE_MARK + "\n" if part.get("type") == "image" else str(part.get("text") or "") for part in content
     )
@@ -203,13 +201,13 @@ def _pictures(row: Row) -> tuple[str | bytes, ...]:
         if isinstance(picture, dict):
             picture = picture.get("bytes") or picture.get("path")
         if not isinstance(picture, str | bytes) or not picture:
-            raise BadRecord(f"a picture is {type(picture).__name__}; it must be a path, or bytes in parquet")
+            raise BadRecord(f"an image is {type(picture).__name__}; it must be a path, or bytes in parquet")
         pictures.append(picture)
     return tuple(pictures)
 
 
 def _plain(value: Any) -> Any:
-    """Values that JSON can hold; others as text."""
+    """A value that JSON can hold; other values become text."""
     if isinstance(value, dict):
         return {str(name): _plain(part) for name, part in value.items() if not isinstance(part, bytes)}
     if isinstance(value, list):
@@ -225,19 +223,19 @@ def import_pairs(
     strict: bool,
     advance: Callable[[int], None] = lambda done: None,
 ) -> tuple[int, int, Columns]:
-    """Writes OUTPUT/meta.json, OUTPUT/annotations/NAME.jsonl and OUTPUT/images. Returns pairs, rows set aside, and
-    whose columns they were.
+    """Writes OUTPUT/meta.json, OUTPUT/annotations/NAME.jsonl and OUTPUT/images. Returns the numbers of pairs and of
+    skipped rows, and the project of the columns.
 
     Args:
-        source: JSON lines or parquet.
-        output: a new folder.
-        images: the folder that picture paths are relative to; None is the source's own.
-        columns: whose; "auto" looks at the first row.
-        strict: stop at a row that cannot be used instead of setting it aside in OUTPUT/quarantine.jsonl.
-        advance: told of each row.
+        source: JSON lines or parquet file.
+        output: new folder.
+        images: folder that image paths are relative to; None means the source's own.
+        columns: project whose columns the file has; "auto" decides by the first row.
+        strict: whether to stop at a row that cannot be used instead of writing it to OUTPUT/quarantine.jsonl.
+        advance: called with 1 for each row.
 
     Raises:
-        InputError: see there.
+        InputError: `output` is not empty, the source cannot be read or holds no usable pair, or (strict) a row is bad.
     """
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{output}: is not empty; choose a new folder")
@@ -257,7 +255,7 @@ def import_pairs(
                 pair = read_pair(row, columns)
                 kinds |= {type(picture) for picture in pair.pictures}
                 if len(kinds) > 1:
-                    raise InputError(f"{where}: some pictures of the file are bytes and some are paths; split the file")
+                    raise InputError(f"{where}: some images of the file are bytes and some are paths; split the file")
                 names = [
                     _kept(picture, output) if isinstance(picture, bytes) else _found(picture, root)
                     for picture in pair.pictures
@@ -265,7 +263,7 @@ def import_pairs(
             except (BadRecord, KeyError) as error:
                 reason = f"the column {error} is missing" if isinstance(error, KeyError) else str(error)
                 if strict:
-                    raise InputError(f"{where}: {reason} (or set such rows aside with --on_bad quarantine)") from None
+                    raise InputError(f"{where}: {reason} (or skip such rows with --on_bad quarantine)") from None
                 refused += 1
                 reasons.write(json.dumps({"where": where, "reason": reason}, ensure_ascii=False) + "\n")
                 continue
@@ -274,7 +272,7 @@ def import_pairs(
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             written += 1
         if not written:
-            raise InputError(f"{source}: holds no pair that can be used")
+            raise InputError(f"{source}: holds no usable pair")
     if not refused:
         aside.unlink()
     place = "images" if bytes in kinds else os.path.relpath(root, output.resolve())
@@ -292,17 +290,17 @@ def import_pairs(
 
 
 def _found(name: str, root: Path) -> str:
-    """The name, once the picture is there.
+    """Checks that an image exists and returns its name.
 
     Raises:
-        BadRecord: it is not, or lies outside its folder.
+        BadRecord: it does not exist, or lies outside its folder.
     """
     picture_path(root, name)
     return name
 
 
 def _kept(data: bytes, output: Path) -> str:
-    """The name under which a picture's bytes were written, once for equal ones."""
+    """Writes an image's bytes, once for equal ones, and returns the name."""
     open_picture(data)
     name = f"{hashlib.blake2b(data, digest_size=10).hexdigest()}.{picture_size(data)[2]}"
     path = output / "images" / name

@@ -1,8 +1,8 @@
-"""MMPR as it is published: a meta.json that names data sets, each a jsonl of pairs and a folder of pictures.
+"""Reads MMPR as published: a meta.json that names data sets, each a jsonl file of pairs and a folder of images.
 
     {"coco": {"root": "images/coco", "annotation": "coco.jsonl", "repeat_time": 1, "data_augment": false}}
 
-Relative paths are looked for beside meta.json first, then in the working directory, where the reference looks.
+Relative paths are searched beside meta.json first, then in the working directory, as in the reference.
 Source: InternVL `internvl_chat/internvl/train/internvl_chat_mpo.py` (`build_datasets`, `LazySupervisedDataset`).
 """
 
@@ -22,7 +22,7 @@ META_FIELDS = {"root", "annotation", "data_augment", "repeat_time", "length", "m
 
 @dataclass(frozen=True)
 class AnnotationSet:
-    """One entry of meta.json, its paths resolved and its values checked."""
+    """One entry of meta.json, with resolved paths and checked values."""
 
     name: str
     root: Path
@@ -34,7 +34,7 @@ class AnnotationSet:
 
 @dataclass(frozen=True)
 class AnnotationLine:
-    """One checked pair of a jsonl file, its pictures still paths."""
+    """One checked pair of a jsonl file, with its images still as paths."""
 
     question: str
     chosen: str
@@ -44,7 +44,7 @@ class AnnotationLine:
 
 
 def read_meta(path: Path) -> list[AnnotationSet]:
-    """The data sets of a meta.json.
+    """Reads the data sets of a meta.json.
 
     Raises:
         InputError: the file is missing, is not JSON, or an entry lacks a field or has an impossible value.
@@ -90,14 +90,14 @@ def _annotation_set(meta_path: Path, name: str, entry: object) -> AnnotationSet:
         raise InputError(f"{where}: max_dynamic_patch is {tiles!r}; it must be a whole number of tiles, at least 1")
     annotation = _resolve(meta_path, entry["annotation"])
     if annotation.suffix != ".jsonl":
-        raise InputError(f"{where}: the annotation {entry['annotation']!r} must be a .jsonl file, one pair a line")
+        raise InputError(f"{where}: the annotation {entry['annotation']!r} must be a .jsonl file, one pair per line")
     if not annotation.is_file():
         raise InputError(
             f"{where}: the annotation {annotation} does not exist; paths are relative to {meta_path.parent}"
         )
     root = _resolve(meta_path, entry["root"])
     if not root.is_dir():
-        raise InputError(f"{where}: the picture folder {root} does not exist; paths are relative to {meta_path.parent}")
+        raise InputError(f"{where}: the image folder {root} does not exist; paths are relative to {meta_path.parent}")
     return AnnotationSet(name, root, annotation, float(repeat), augment, tiles)
 
 
@@ -112,9 +112,7 @@ def _resolve(meta_path: Path, value: str) -> Path:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Line number (from 1), byte offset and bytes of every line that is not blank; one that is too long ends behind the
-    limit.
-    """
+    """Yields line number (from 1), byte offset and bytes of every line that is not blank; overlong lines are cut."""
     offset = number = 0
     with path.open("rb") as file:
         while line := file.readline(MAX_TEXT_BYTES + 1):
@@ -133,14 +131,14 @@ def refuse_long(text: bytes, what: str) -> None:
 
 
 def parse_line(line: bytes, root: Path) -> AnnotationLine:
-    """One line of a jsonl file, checked; pictures are located but not opened.
+    """Parses and checks one line of a jsonl file; images are located but not opened.
 
     Args:
-        line: the raw bytes.
-        root: the folder that the line's picture paths are relative to, and may not leave.
+        line: raw bytes of the line.
+        root: folder that the line's image paths are relative to and may not leave.
 
     Raises:
-        BadRecord: with the reason.
+        BadRecord: the line cannot be used; the message says why.
     """
     refuse_long(line, "the line")
     try:
@@ -155,7 +153,7 @@ def parse_line(line: bytes, root: Path) -> AnnotationLine:
         if required not in fields:
             raise BadRecord(f"the field '{required}' is missing")
     if fields.get("video"):
-        raise BadRecord("the pair has a video; only pictures are supported")
+        raise BadRecord("the pair has a video; only images are supported")
     names = fields.get("image")
     names = [] if names in (None, "", []) else [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
@@ -174,14 +172,14 @@ def parse_line(line: bytes, root: Path) -> AnnotationLine:
 def make_record(
     entry: AnnotationSet, line: int, parsed: AnnotationLine, name: str, images: tuple[bytes, ...] = ()
 ) -> PreferenceRecord:
-    """The record that a line becomes.
+    """Builds the record of a line.
 
     Args:
-        entry: its data set.
-        line: its number.
-        parsed: its fields.
+        entry: data set of the line.
+        line: line number.
+        parsed: fields of the line.
         name: the data set's name as part of a key.
-        images: the pictures' bytes.
+        images: bytes of the images.
     """
     return PreferenceRecord(
         key=f"{name}-{line:08d}",
@@ -198,7 +196,7 @@ def make_record(
 
 
 def picture_path(root: Path, name: str) -> Path:
-    """Where a picture lies.
+    """The path of an image.
 
     Raises:
         BadRecord: the path leaves its root (also through a link), or there is no such file.
@@ -208,11 +206,11 @@ def picture_path(root: Path, name: str) -> Path:
         inside = path.is_relative_to(root.resolve())
         exists = path.is_file()
     except (OSError, ValueError, RuntimeError) as error:
-        raise BadRecord(f"the picture path {name!r} cannot be used ({error})") from None
+        raise BadRecord(f"the image path {name!r} cannot be used ({error})") from None
     if not inside:
-        raise BadRecord(f"the picture {name!r} lies outside its root {root}; put it inside or change the root")
+        raise BadRecord(f"the image {name!r} lies outside its root {root}; put it inside or change the root")
     if not exists:
-        raise BadRecord(f"the picture {name!r} does not exist under {root}")
+        raise BadRecord(f"the image {name!r} does not exist under {root}")
     if not os.access(path, os.R_OK):
-        raise BadRecord(f"the picture {name!r} under {root} may not be read")
+        raise BadRecord(f"the image {name!r} under {root} cannot be read; fix its permissions")
     return path

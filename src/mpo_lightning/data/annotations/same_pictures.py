@@ -1,7 +1,7 @@
-"""Which picture files hold the same bytes, found without reading most of them.
+"""Finds image files with the same bytes without reading most of them.
 
-Data sets copy pictures under new names, and a copy on the other side of a split is a leak. Only files of equal size can
-be equal; of those a small piece is compared first, and whole files only where size and piece agree. Pictures that were
+Data sets copy images under new names, and a copy on the other side of a split is a leak. Only files of equal size can
+be equal. Of those, a small piece is compared first, and whole files only if size and piece agree. Images that were
 compressed again count as different.
 """
 
@@ -11,15 +11,15 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
 PIECE = 4096
-"""Bytes at the end of a file that are compared first: headers are often alike, the coded pixels are not."""
+"""Bytes at the end of a file that are compared first: headers are often alike, coded pixels are not."""
 
 
 def same_pictures(paths: Sequence[str], sizes: Sequence[int]) -> list[int]:
-    """For each file the number of the first one with the same bytes.
+    """For each file, the index of the first file with the same bytes.
 
     Args:
-        paths: the files.
-        sizes: their sizes in bytes.
+        paths: paths of the files.
+        sizes: sizes of the files in bytes.
     """
     first: list[int] = list(range(len(paths)))
     for alike in _groups(range(len(paths)), lambda number: sizes[number]):

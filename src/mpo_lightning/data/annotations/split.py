@@ -1,7 +1,7 @@
-"""Splitting pairs into training and validation so that neither side has seen the other's questions or pictures.
+"""Splits pairs into training and validation so that neither side has seen the other's questions or images.
 
-Pairs that share a question text or a picture file form one group (and groups that share either are joined); a group
-goes to one side whole. A group is a connected component, found with union-find in near-linear time.
+Pairs that share a question text or an image file form one group, and groups that share either are joined. A whole group
+goes to one side. Groups are connected components, found with union-find in near-linear time.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ def connected_groups(keys_of_pairs: Sequence[Iterable[Hashable]]) -> list[int]:
     """The group of each pair, named by the group's first pair.
 
     Args:
-        keys_of_pairs: for each pair the things it must not be separated by: its question and its pictures.
+        keys_of_pairs: for each pair, the keys it must not be separated by: its question and its images.
     """
     parent = list(range(len(keys_of_pairs)))
 
@@ -33,13 +33,13 @@ def connected_groups(keys_of_pairs: Sequence[Iterable[Hashable]]) -> list[int]:
 def validation_pairs(groups: Sequence[int], fraction: float, seed: int) -> set[int]:
     """The pairs to hold out: whole groups in a seeded order, as long as they fit into the fraction.
 
-    A group that would overshoot stays in training (a question such as "Describe the image." can bind thousands of
-    pairs), so the result may be somewhat smaller than asked.
+    A group that would overshoot stays in training, so the result may be somewhat smaller than asked. A question such as
+    "Describe the image." can bind thousands of pairs.
 
     Args:
         groups: group of each pair.
         fraction: share of pairs to hold out, 0 to 1.
-        seed: of the order of groups.
+        seed: seed of the order of groups.
     """
     members: dict[int, list[int]] = {}
     for pair, group in enumerate(groups):

@@ -1,6 +1,4 @@
-"""The first pass over MMPR annotations: every line checked, every picture found and weighed, before anything is
-written.
-"""
+"""The first pass over MMPR annotations: it checks every line and measures every image before anything is written."""
 
 import hashlib
 import os
@@ -18,7 +16,7 @@ from mpo_lightning.errors import BadRecord, InputError
 
 @dataclass(frozen=True, slots=True)
 class PairPlace:
-    """Where a pair's line is, and what its sample will weigh."""
+    """The place of a pair's line, and the size of its sample in bytes."""
 
     dataset: int
     line: int
@@ -28,7 +26,7 @@ class PairPlace:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A pair that was set aside: `where` is file and line."""
+    """A skipped pair; `where` is file and line."""
 
     where: str
     reason: str
@@ -36,7 +34,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the first pass found."""
+    """The result of the first pass."""
 
     sets: list[AnnotationSet]
     pairs: list[PairPlace]
@@ -55,9 +53,7 @@ class Survey:
         return sum(pair.bytes for pair in self.pairs)
 
     def groups(self) -> list[int]:
-        """The group of each pair: pairs that share a question, or a picture's bytes under whatever name, must not be
-        separated.
-        """
+        """The group of each pair: pairs that share a question or an image's bytes must not be separated."""
         first = same_pictures(self.pictures, self.picture_sizes)
         return connected_groups(
             [(question, *(first[number] for number in pictures)) for question, pictures in self.keys]
@@ -65,11 +61,11 @@ class Survey:
 
 
 def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda done: None) -> Survey:
-    """The first pass: every line parsed and checked, every picture found and weighed.
+    """Runs the first pass: parses and checks every line, finds and measures every image.
 
     Args:
-        meta: the meta.json.
-        strict: stop at the first bad line instead of setting it aside.
+        meta: path of the meta.json.
+        strict: whether to stop at the first bad line instead of skipping it.
         progress: called with the number of bytes of annotation read since the last call.
 
     Raises:
@@ -83,7 +79,7 @@ def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda do
     picture_sizes: list[int] = []
     digest = hashlib.sha256()
     for number, entry in enumerate(sets):
-        # Not where they lie: the same data elsewhere makes the same shards.
+        # Paths are left out: the same data elsewhere makes the same shards.
         digest.update(repr((entry.name, entry.repeat_time, entry.data_augment, entry.max_dynamic_patch)).encode())
         for line_number, offset, line in read_lines(entry.annotation):
             digest.update(line)
@@ -100,7 +96,7 @@ def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda do
                     picture_sizes.append(os.path.getsize(path))
             body = len(encode_fields(make_record(entry, line_number, parsed, "")))
             sizes = [body, *(picture_sizes[picture_numbers[path]] for path in pictures)]
-            # A tar member takes its bytes rounded up to 512, behind a header of 512.
+            # A tar member takes a header of 512 bytes and its content rounded up to 512.
             pairs.append(PairPlace(number, line_number, offset, sum(512 + (size + 511) // 512 * 512 for size in sizes)))
             words = parsed.question.replace(IMAGE_MARK, "").strip()
             question = hashlib.blake2b(words.encode(), digest_size=8).digest()
@@ -114,5 +110,5 @@ def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda do
 def _reject(strict: bool, entry: AnnotationSet, line: int, error: BadRecord) -> Rejected:
     where = f"{entry.annotation}:{line}"
     if strict:
-        raise InputError(f"{where}: {error} (or set such pairs aside with --on_bad quarantine)") from None
+        raise InputError(f"{where}: {error} (or skip such pairs with --on_bad quarantine)") from None
     return Rejected(where, str(error))

@@ -1,3 +1,1 @@
-"""What lies on disk: WebDataset shards, their index, reading them here or from a URL, and reference log-probs beside
-them.
-"""
+"""Data on disk: WebDataset shards, their index, reading them here or from a URL, and cached reference log-probs."""

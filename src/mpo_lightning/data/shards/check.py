@@ -1,4 +1,4 @@
-"""Reading whole shard folders: to check them, or to index ones that were made elsewhere."""
+"""Reads whole shard folders, to check them or to index ones that were made elsewhere."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Progress = Callable[..., None]
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was read, and each problem in a sentence."""
+    """Numbers of records, shards and images read, and each problem in a sentence."""
 
     records: int
     shards: int
@@ -38,7 +38,7 @@ def split_folders(folder: Path) -> list[Path]:
 
 
 def check_folder(folder: Path, workers: int, progress: Progress) -> CheckReport:
-    """Reads every byte of a folder: tars against their sha256, members against their crc32, records against the rules.
+    """Checks every byte of a folder: tars by their sha256, members by their crc32, records by the rules.
 
     Raises:
         InputError: the index itself cannot be used.
@@ -55,7 +55,7 @@ def check_folder(folder: Path, workers: int, progress: Progress) -> CheckReport:
     return CheckReport(len(index), len(index.shards), pictures, problems)
 
 
-_opened = lru_cache(maxsize=1)(open_index)  # once a process, not once a shard
+_opened = lru_cache(maxsize=1)(open_index)  # once per process, not per shard
 
 
 def _check_shard(job: tuple[Path, int]) -> tuple[list[str], int]:
@@ -78,7 +78,7 @@ def _check_shard(job: tuple[Path, int]) -> tuple[list[str], int]:
                 try:
                     open_picture(data)
                 except BadRecord as error:
-                    raise BadRecord(f"picture {number}: {error}") from None
+                    raise BadRecord(f"image {number}: {error}") from None
         except BadRecord as error:
             problems.append(f"{index.where(record)}: {error}")
     return problems, pictures
@@ -86,7 +86,7 @@ def _check_shard(job: tuple[Path, int]) -> tuple[list[str], int]:
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What an index was made of: records, records left out, and the data sets with the repeat_time each keeps."""
+    """What an index contains: records, skipped records, and the data sets with the repeat_time each keeps."""
 
     records: int
     refused: int
@@ -113,7 +113,7 @@ def index_folder(folder: Path, strict: bool, progress: Progress) -> IndexReport:
         scan = scan_shard(path)
         if strict and scan.refused:
             key, reason = scan.refused[0]
-            raise InputError(f"record '{key}' of {path}: {reason} (or leave such records out with --on_bad quarantine)")
+            raise InputError(f"record '{key}' of {path}: {reason} (or skip such records with --on_bad quarantine)")
         repeated = keys.intersection(scan.records["key"].tolist())
         if repeated:
             key = repeated.pop().decode()
@@ -128,25 +128,25 @@ def index_folder(folder: Path, strict: bool, progress: Progress) -> IndexReport:
         lines = (json.dumps(item, ensure_ascii=False) + "\n" for item in refused)
         write_text(reasons, "".join(lines))
     if not keys:
-        where = f", all {len(refused):,} were set aside in {reasons}" if refused else ""
+        where = f"; all {len(refused):,} were skipped, see {reasons}" if refused else ""
         raise InputError(f"{folder}: the shards hold no usable record{where}")
     datasets = write_index(folder, scans, known)
     return IndexReport(len(keys), len(refused), datasets)
 
 
 def _known_datasets(folder: Path) -> list[DatasetEntry]:
-    """The data sets of an earlier index, whose repeat_time is kept; none if there was no index."""
+    """The data sets of an earlier index, whose repeat_time is kept; empty if there was no index."""
     path = folder / "index" / "index.json"
     if not any(path.parent.glob("*.npy")) and not path.exists():
         return []
     try:
         known = [DatasetEntry(**entry) for entry in read_sidecar(path)["datasets"]]
         if not all(isinstance(entry.name, str) and is_repeat_time(entry.repeat_time) for entry in known):
-            raise ValueError("a data set's name or repeat_time is none")
+            raise ValueError("a data set has a wrong name or repeat_time")
         return known
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: the earlier index cannot be read ({error}), so the repeat_time of its data sets would be lost; "
             "put index.json "
-            f"back, or delete {path.parent} to index anew with a repeat_time of 1"
+            f"back, or delete {path.parent} to index again with a repeat_time of 1"
         ) from None

@@ -1,15 +1,15 @@
-"""The index of a folder of shards: where each record's members lie, how large they are, what they cost.
+"""The index of a folder of shards: where the members of each record are, their sizes and their costs.
 
-Beside the tars of a folder lies `index/`:
+The folder `index/` lies beside the tars:
 
     index.json          format, data sets with repeat_time, shards with records, bytes and sha256, names of the arrays
-    records-HASH.npy    one row a record: shard, first member, key, token and tile counts
-    members-HASH.npy    one row a tar member: offset, size and crc32 of its bytes
+    records-HASH.npy    one row per record: shard, first member, key, token and tile counts
+    members-HASH.npy    one row per tar member: offset, size and crc32 of its bytes
 
-The two arrays are memory-mapped, so a set of millions of records opens at once and without parsing. They are named by
-their contents and index.json replaces its predecessor in one move, so a killed writer leaves the old index or the new
-one. Counts are taken with the tokenizer that ships in this package and a limit of 12 tiles; they serve to balance work,
-not to cut sequences.
+The two arrays are memory-mapped, so a set of millions of records opens at once, without parsing. They are named by
+their contents, and index.json replaces its predecessor in one rename. So a killed writer leaves the old index or the
+new one. Counts come from the tokenizer in this package and a limit of 12 tiles; they serve to balance work, not to cut
+sequences.
 """
 
 import hashlib
@@ -37,28 +37,28 @@ MEMBER = np.dtype([("offset", "<u8"), ("size", "<u8"), ("crc32", "<u4")])
 
 
 def record_dtype(key_bytes: int) -> np.dtype:
-    """Columns of records.npy; the first member is the JSON, the pictures follow in order."""
+    """The columns of records.npy; the first member is the JSON, and the images follow in order."""
     places = [("shard", "<u4"), ("dataset", "<u4"), ("first_member", "<u8"), ("members", "<u4")]
     return np.dtype([("key", f"S{max(1, key_bytes)}"), *places, *((name, "<u4") for name in COSTS)])
 
 
 class ShardSource(Protocol):
-    """Where the tars of an index are that do not simply lie in its folder."""
+    """Provides the tars of an index that are not simply in its folder."""
 
     def open(self, shard: int) -> io.FileIO:
-        """A tar, opened; raises BadRecord or OSError if it cannot be had."""
+        """Opens a tar; raises BadRecord or OSError if it is unavailable."""
 
     def where(self, shard: int) -> str:
-        """A tar's place, for messages."""
+        """The place of a tar, for messages."""
 
     def ahead(self, shards: Sequence[int]) -> None:
-        """These are needed soon."""
+        """Announces shards that are needed soon."""
 
     def forget(self, shard: int) -> bool:
-        """A tar on this machine turned out damaged or gone; whether it can be had anew."""
+        """Drops a local tar that is damaged or gone; returns whether it can be fetched again."""
 
     def reopen(self) -> tuple[Callable[..., "ShardIndex"], tuple[Any, ...]]:
-        """A function and its arguments that open the index again, in another process."""
+        """A function and its arguments that open the index again in another process."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class ShardIndex:
     """An opened index.
 
     Attributes:
-        folder: the folder of the tars.
+        folder: folder of the tars.
         shards: the tar files, in order.
         datasets: the data sets, in order of their numbers.
         records: memory-mapped rows, see `record_dtype`.
         members: memory-mapped rows of `MEMBER`.
-        source: of tars that are not in the folder: remote ones, or those of several folders.
+        source: source of tars that are not in the folder: remote ones, or those of several folders.
     """
 
     folder: Path
@@ -85,21 +85,21 @@ class ShardIndex:
         return len(self.records)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A memory map would be copied whole into a spawned process; it opens its own instead.
+        # A spawned process would copy the whole memory map, so it opens its own instead.
         return self.source.reopen() if self.source is not None else (open_index, (self.folder,))
 
     def open(self, shard: int) -> io.FileIO:
-        """A tar, opened; raises BadRecord or OSError if it cannot be had."""
+        """Opens a tar; raises BadRecord or OSError if it is unavailable."""
         return self.source.open(shard) if self.source is not None else io.FileIO(self.folder / self.shards[shard].name)
 
     @cached_property
     def first_records(self) -> np.ndarray:
-        """int64 [shards + 1]: number of the first record of each shard; the last entry is the number of records."""
+        """int64 [shards + 1]: index of the first record of each shard; the last entry is the number of records."""
         return np.cumsum([0, *(shard.records for shard in self.shards)])
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names the records, their order and how often they come, wherever the folder lies."""
+        """A hash of the records, their order and their repeats, wherever the folder is."""
         content = [[shard.records, shard.sha256] for shard in self.shards], [asdict(entry) for entry in self.datasets]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -107,17 +107,17 @@ class ShardIndex:
         return bytes(self.records[record]["key"]).decode("utf-8", "replace")
 
     def where(self, record: int) -> str:
-        """The record in words, for messages."""
+        """The key and the shard of a record, for messages."""
         return f"record '{self.key(record)}' of {self.place(int(self.records[record]['shard']))}"
 
     def place(self, shard: int) -> str:
-        """Where a tar is, in words."""
+        """The place of a tar, for messages."""
         return self.source.where(shard) if self.source is not None else str(self.folder / self.shards[shard].name)
 
 
 @dataclass(frozen=True)
 class ScannedShard:
-    """What one pass over a tar finds. Its rows count shards, data sets and members from 0, as if it were alone.
+    """The result of one pass over a tar. Its rows count shards, data sets and members from 0, as if it were alone.
 
     Attributes:
         entry: the tar.
@@ -135,13 +135,12 @@ class ScannedShard:
 
 
 def write_index(folder: Path, scanned: list[ScannedShard], datasets: list[DatasetEntry]) -> list[DatasetEntry]:
-    """Writes `index/` for a folder and returns its data sets. Killed at any moment it leaves the old index or the new
-    one.
+    """Writes `index/` for a folder and returns its data sets. A kill at any moment leaves the old index or the new one.
 
     Args:
-        folder: where the tars are.
-        scanned: one scan a shard, in order.
-        datasets: known data sets; ones that only the records name are added with repeat_time 1.
+        folder: folder of the tars.
+        scanned: one scan per shard, in order.
+        datasets: known data sets; those that only the records name are added with repeat_time 1.
     """
     numbers = {entry.name: number for number, entry in enumerate(datasets)}
     for name in (name for scan in scanned for name in scan.datasets):
@@ -178,12 +177,12 @@ def write_index(folder: Path, scanned: list[ScannedShard], datasets: list[Datase
 
 
 def open_index(folder: Path, tars: bool = True, url: str | None = None) -> ShardIndex:
-    """Opens the index of a folder and, unless told otherwise, checks that its tars are there in full size.
+    """Opens the index of a folder and, unless `tars` is False, checks that its tars are there in full size.
 
     Args:
-        folder: of the tars.
-        tars: whether they lie there.
-        url: that the index was fetched from, for messages.
+        folder: folder of the tars.
+        tars: whether the tars are in the folder.
+        url: URL that the index was fetched from, for messages.
 
     Raises:
         InputError: no such folder, no index, an index of another format, or a shard that is missing or has another
@@ -215,7 +214,7 @@ def open_index(folder: Path, tars: bool = True, url: str | None = None) -> Shard
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if url is not None:
             raise InputError(
-                f"{url}: the index there cannot be used ({error}); make it anew where the shards come from"
+                f"{url}: the index cannot be used ({error}); make it again where the shards come from"
             ) from None
         raise InputError(
             f"{path.parent}: the index cannot be read ({error}); run 'mpo data index {folder}' again"
@@ -233,7 +232,7 @@ def open_index(folder: Path, tars: bool = True, url: str | None = None) -> Shard
 
 
 def refuse_url(folder: Path) -> None:
-    """Raises InputError for a URL that was taken for a path, which has lost one of its slashes by then."""
+    """Raises InputError for a URL that was passed as a path, which has already lost one of its slashes."""
     if re.match(r"[a-z0-9+.-]{2,}:/", str(folder)):
         raise InputError(
             f"{str(folder).replace(':/', '://', 1)}: this command reads shards on this machine, not at a URL; copy "
@@ -243,14 +242,14 @@ def refuse_url(folder: Path) -> None:
 
 
 def read_member(file: io.FileIO, offset: int, size: int, crc32: int) -> bytes:
-    """The bytes of one member, compared with its checksum.
+    """Reads the bytes of one member and compares them with its checksum.
 
     Raises:
         BadRecord: short read or another checksum: the shard changed or was damaged after it was indexed.
     """
     if size > MAX_PICTURE_BYTES:
         raise BadRecord(
-            f"a member of it has {size:,} bytes, more than {MAX_PICTURE_BYTES:,}; make it smaller or leave it out"
+            f"one of its members has {size:,} bytes, more than {MAX_PICTURE_BYTES:,}; make it smaller or leave it out"
         )
     try:
         data = os.pread(file.fileno(), size, offset)

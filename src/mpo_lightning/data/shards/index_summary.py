@@ -1,4 +1,4 @@
-"""What an index says of its shards, and whether it can be so: all of it may come from elsewhere."""
+"""Reads the summary of an index and checks that it is plausible, since all of it may come from elsewhere."""
 
 import re
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from mpo_lightning.files.strict_json import is_count, read_sidecar
 
 FORMAT = 2
 MAX_NAME_BYTES = 200
-"""Of a shard's name: file systems allow 255, and its copy in a cache has a longer one."""
+"""Longest name of a shard: file systems allow 255 bytes, and the copy in a cache has a longer name."""
 ROWS_AT_ONCE = 2**20
-"""That are checked, so that checking takes little memory."""
+"""Number of rows checked at once, so that checking takes little memory."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,14 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """One data set of the meta file, with what the plan needs of it."""
+    """One data set of the meta file, with its repeat_time."""
 
     name: str
     repeat_time: float = 1.0
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """The content of an index.json; raises ValueError, KeyError, TypeError or AttributeError for what no writer of this
-    package leaves.
-    """
+    """Reads an index.json. Raises ValueError, KeyError, TypeError or AttributeError for implausible content."""
     summary = read_sidecar(path)
     if summary["format"] != FORMAT:
         raise ValueError(f"it has format {summary['format']}, this version reads {FORMAT}")
@@ -51,19 +49,19 @@ def read_summary(path: Path) -> dict[str, Any]:
         raise ValueError("it does not name the arrays records and members")
     for name in (*summary["arrays"].values(), *(shard.name for shard in shards)):
         if not isinstance(name, str) or not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
-            raise ValueError(f"{repr(name)[:60]} is no name of a file")
+            raise ValueError(f"{repr(name)[:60]} is not a file name")
         if Path(name).name != name or name in ("", ".", ".."):
             raise ValueError(f"the name {name!r} leads out of the folder")
     if len({shard.name for shard in shards}) != len(shards):
         raise ValueError("it names a shard twice")
     for shard in shards:
         if not (is_count(shard.records) and is_count(shard.bytes)):
-            raise ValueError(f"records or bytes of {shard.name} are no whole numbers")
+            raise ValueError(f"records or bytes of {shard.name} are not whole numbers")
         if not (isinstance(shard.sha256, str) and re.fullmatch("[0-9a-f]{64}", shard.sha256)):
-            raise ValueError(f"the sha256 of {shard.name} is none")
+            raise ValueError(f"the sha256 of {shard.name} is not a sha256")
     for entry in datasets:
         if not isinstance(entry.name, str):
-            raise ValueError(f"the name of a data set is {repr(entry.name)[:60]}, which is no text")
+            raise ValueError(f"the name of a data set is {repr(entry.name)[:60]}, not a string")
         if not is_repeat_time(entry.repeat_time):
             raise ValueError(f"the repeat_time of the data set '{entry.name}' is {entry.repeat_time!r}")
     if summary["records"] and not datasets:
@@ -87,4 +85,4 @@ def check_places(records: np.ndarray, members: int, shards: Sequence[ShardEntry]
         found += np.bincount(places, minlength=len(shards))
         end, shard = int(ends[-1]), int(places[-1])
     if end != members or found.tolist() != [entry.records for entry in shards]:
-        raise ValueError("its records are not as many as those of its shards, or not all members are named")
+        raise ValueError("its number of records differs from that of its shards, or not all members are named")

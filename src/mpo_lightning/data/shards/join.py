@@ -1,4 +1,4 @@
-"""Several folders of shards as one, each with a weight."""
+"""Joins several folders of shards, each with a weight."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -15,23 +15,22 @@ from mpo_lightning.errors import InputError
 
 
 def open_shards(folders: str | Mapping[str, float], cache_bytes: int = 64 * 2**30) -> ShardIndex:
-    """The index of a folder, here or at a URL; or of several, joined.
+    """Opens the index of a folder, here or at a URL, or the joined index of several.
 
     Args:
-        folders: one folder; or several with their weights, by which the repeat_time of each data set in them is
-            multiplied.
+        folders: one folder, or several with weights that multiply the repeat_time of each of their data sets.
         cache_bytes: most bytes of each remote folder's tars that are kept on this machine.
 
     Raises:
-        InputError: no shards there, a weight that is no positive number, no folder at all, or one twice.
+        InputError: no shards there, a weight that is not a positive number, no folder at all, or one twice.
     """
     if isinstance(folders, str) and folders.lstrip().startswith("{"):
         raise InputError(
-            f"data.train: {folders} is no folder, and no folders with numbers for weights such as {{FOLDER: 1, "
+            f"data.train: {folders} is neither a folder nor folders with numbers for weights such as {{FOLDER: 1, "
             f"FOLDER: 0.5}}"
         )
     if isinstance(folders, str) and not folders.strip():
-        raise InputError("data.train names a folder without a name; give one of 'mpo data shard'")
+        raise InputError("data.train is an empty name; give a folder made by 'mpo data shard'")
     if isinstance(folders, str):
         return open_remote(folders, cache_bytes) if is_remote(folders) else open_index(Path(folders))
     if not folders:
@@ -41,7 +40,7 @@ def open_shards(folders: str | Mapping[str, float], cache_bytes: int = 64 * 2**3
         place = folder.rstrip("/") if is_remote(folder) else str(Path(folder).resolve())
         if place in places:
             raise InputError(
-                f"data.train: {places[place]} and {folder} are one folder; name it once, with the sum of the weights"
+                f"data.train: {places[place]} and {folder} are the same folder; give it once, with the summed weight"
             )
         places[place] = folder
         if not is_repeat_time(weight):
@@ -52,7 +51,7 @@ def open_shards(folders: str | Mapping[str, float], cache_bytes: int = 64 * 2**3
 
 
 def join(parts: Sequence[ShardIndex], weights: Sequence[float]) -> ShardIndex:
-    """One index over several, whose rows are copied into memory (about 100 bytes a record)."""
+    """Joins several indexes; their rows are copied into memory (about 100 bytes per record)."""
     key_bytes = max(part.records.dtype["key"].itemsize for part in parts)
     records = np.zeros(sum(map(len, parts)), record_dtype(key_bytes))
     start = shards = datasets = members = 0
@@ -80,7 +79,7 @@ class JoinedSource:
 
     Args:
         parts: the indexes.
-        weights: of each.
+        weights: weight of each index.
     """
 
     def __init__(self, parts: tuple[ShardIndex, ...], weights: tuple[float, ...]) -> None:

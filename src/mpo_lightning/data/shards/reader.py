@@ -1,4 +1,4 @@
-"""Reading records out of shards by number: one seek a member, every member compared with its checksum."""
+"""Reads records from shards by number: one seek per member, every member compared with its checksum."""
 
 import io
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from mpo_lightning.errors import BadRecord
 
 
 class ShardReader:
-    """Random access to the records of an index. May be copied to worker processes; each opens its own files.
+    """Random access to the records of an index. It may be copied to worker processes; each opens its own files.
 
     Args:
-        index: the opened index.
-        max_open: how many tars are held open at once.
+        index: opened index.
+        max_open: most tars held open at once.
     """
 
     def __init__(self, index: ShardIndex, max_open: int = 32) -> None:
@@ -28,11 +28,11 @@ class ShardReader:
         self._lost: dict[int, LostShard] = {}
 
     def read(self, record: int) -> PreferenceRecord:
-        """The record with its pictures' bytes.
+        """Reads a record with the bytes of its images.
 
         Raises:
             BadRecord: its bytes differ from the checksum, or it breaks a rule of `records`.
-            LostShard: its shard cannot be fetched; of every record of that shard from then on, at once.
+            LostShard: its shard cannot be fetched; every later record of that shard raises at once.
         """
         row = self.index.records[record]
         try:
@@ -55,7 +55,7 @@ class ShardReader:
         return [read_member(file, int(m["offset"]), int(m["size"]), int(m["crc32"])) for m in members]
 
     def ahead(self, shards: Sequence[int]) -> None:
-        """These are needed soon; remote ones are fetched in the background."""
+        """Announces shards that are needed soon; remote ones are fetched in the background."""
         if self.index.source is not None and shards:
             self.index.source.ahead(shards)
 

@@ -1,14 +1,15 @@
 """Reference log-probs computed once and kept beside the shards, so that training loads no reference model.
 
-    SHARDS/reference-HASH/meta.json    what decided the numbers (HASH is its digest), and the sha256 of logps.npy
-    SHARDS/reference-HASH/logps.npy    a row a record: log-probs of both answers, and a digest of the encoded pair
-    SHARDS/reference-HASH/part-*.bin   finished rows of a run that has not ended, as they came
+    SHARDS/reference-HASH/meta.json    the settings of the cache (HASH is their digest), and the sha256 of logps.npy
+    SHARDS/reference-HASH/logps.npy    one row per record: log-probs of both answers, and a digest of the encoded pair
+    SHARDS/reference-HASH/part-*.bin   finished rows of a run that has not ended, in the order of completion
 
-A log-prob is valid for exactly the same token ids, tiles, weights and arithmetic. Weights, tokenizer, template, limits
-and precision are named in meta.json; and each record's own ids and tiles are in its digest, which training compares
-pair by pair. Rows of an unfinished run have a fixed size and a checksum each, so what a killed run left is read up to
-its last whole row, whatever the number of processes that wrote it, and a row whose bytes have changed since is computed
-again.
+A log-prob is valid only for the same token ids, tiles, weights and arithmetic. meta.json names weights, tokenizer,
+template, limits and precision. Each record's digest covers its own ids and tiles, and training compares it pair by
+pair.
+
+Each row of an unfinished run has a fixed size and a checksum. So the rows of a killed run are read up to the last
+complete one, for any number of writing processes. A row whose bytes have changed is computed again.
 """
 
 import hashlib
@@ -34,11 +35,11 @@ MISSING = b""
 
 
 CHECKSUM = "logps_sha256"
-"""Of meta.json: not part of what the numbers were made with."""
+"""Field of meta.json for the sha256 of logps.npy; it is not a setting of the cache."""
 
 
 class StaleCache(BadRecord):
-    """The cache as a whole is of other pairs, so that leaving out one record would not help."""
+    """Raised when the whole cache belongs to other pairs, so that skipping one record would not help."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class ReferenceCache:
     """An opened cache.
 
     Attributes:
-        rows: memory-mapped rows of `ROW`, one a record.
+        rows: memory-mapped rows of `ROW`, one per record.
     """
 
     rows: np.ndarray
@@ -61,9 +62,8 @@ class ReferenceCache:
         row = self.rows[record]
         if bytes(row["digest"]) == MISSING:
             raise BadRecord(
-                "the reference cache has no log-probs for it, since it could not be used then; delete the cache and "
-                "run 'mpo data reference' "
-                "again"
+                "the reference cache has no log-probs for it, since it could not be used when the cache was made; "
+                "delete the cache and run 'mpo data reference' again"
             )
         if bytes(row["digest"]) != pair_digest(pair):
             raise StaleCache(
@@ -73,7 +73,7 @@ class ReferenceCache:
 
 
 def pair_digest(pair: EncodedPair) -> bytes:
-    """Sixteen characters that stand for exactly these token ids and pixels."""
+    """Sixteen characters that identify exactly these token ids and pixels."""
     digest = hashlib.blake2b(digest_size=8)
     for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids):
         digest.update(len(ids).to_bytes(8, "little"))
@@ -83,12 +83,12 @@ def pair_digest(pair: EncodedPair) -> bytes:
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """Names what a fast tokenizer does to text: a hash of its whole definition."""
+    """A hash of the whole definition of a fast tokenizer."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
 def cache_meta(index: ShardIndex, encoder: PairEncoder, model_fingerprint: str, precision: str) -> dict[str, Any]:
-    """What a cache is made with; see `reference_cache`.
+    """The settings that a cache is made with.
 
     `model_fingerprint` is `weights_fingerprint` of the reference's folder.
     """
@@ -107,12 +107,12 @@ def cache_meta(index: ShardIndex, encoder: PairEncoder, model_fingerprint: str, 
 
 
 def cache_folder(shards: Path, meta: dict[str, Any]) -> Path:
-    """Where the cache of these settings lies beside the shards."""
+    """The folder of the cache with these settings, beside the shards."""
     return shards / f"reference-{hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 def open_cache(index: ShardIndex, meta: dict[str, Any]) -> ReferenceCache:
-    """The cache that was made with exactly these settings.
+    """Opens the cache that was made with exactly these settings.
 
     Raises:
         InputError: there is none, it is unfinished or damaged, or only caches of other settings are there; the message
@@ -124,7 +124,7 @@ def open_cache(index: ShardIndex, meta: dict[str, Any]) -> ReferenceCache:
     try:
         expected = read_sidecar(folder / "meta.json").get(CHECKSUM)
         if expected != file_digest(folder / "logps.npy"):
-            raise ValueError("the bytes of logps.npy are not those that meta.json names")
+            raise ValueError("the bytes of logps.npy differ from the sha256 in meta.json")
         rows = np.load(folder / "logps.npy", mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(
@@ -160,15 +160,15 @@ def _what_is_there(shards: Path, meta: dict[str, Any]) -> str:
 
 
 def part_bytes(rows: np.ndarray) -> bytes:
-    """Rows of `ROW` as a part holds them, a checksum behind each."""
+    """The bytes of rows of `ROW` in a part, each followed by a checksum."""
     part = np.empty(len(rows), PART_ROW)
     part["row"], part["crc32"] = rows, _checksums(rows)
     return part.tobytes()
 
 
 def finished_rows(folder: Path) -> np.ndarray:
-    """Rows of `ROW` that earlier runs finished, one a record, in the order of records; without those whose checksum
-    does not fit.
+    """The rows of `ROW` that earlier runs finished, one per record in order, without those whose checksum does not
+    match.
     """
     parts = [
         np.frombuffer(data[: len(data) // PART_ROW.itemsize * PART_ROW.itemsize], PART_ROW)
@@ -185,7 +185,7 @@ def _checksums(rows: np.ndarray) -> np.ndarray:
 
 
 def finish_cache(folder: Path, meta: dict[str, Any], records: int) -> None:
-    """Puts the finished rows in place, meta.json last.
+    """Puts the finished rows in place; meta.json is written last.
 
     Raises:
         InputError: some records are not finished yet.

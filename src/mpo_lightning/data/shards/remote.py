@@ -1,8 +1,8 @@
 """Shards at a URL (http, https, s3, gs and whatever else fsspec opens), read through a bounded cache on this machine.
 
-The index is fetched when a run starts; each tar is fetched whole before it is first needed, ahead of need where there
-is room, and compared with the index's sha256 before anything reads it. Processes of a machine share the cache: one
-fetches, the others wait. What is there is dropped again, least recently used first, when the cache is full.
+The index is fetched when a run starts. Each tar is fetched whole before it is first needed, earlier if there is room,
+and compared with the index's sha256 before it is read. The processes of a machine share the cache: one fetches, the
+others wait. When the cache is full, the least recently used tars are dropped first.
 """
 
 import hashlib
@@ -29,13 +29,11 @@ from mpo_lightning.files.named_arrays import open_array
 from mpo_lightning.files.strict_json import MOST_BYTES
 
 RECENT = 30.0
-"""Seconds for which a failed fetch is the answer for all processes of this machine that are of the same run, instead of
-one of their own.
-"""
+"""Seconds for which the failure of one process's fetch counts for all processes of the same run on this machine."""
 
 
 class LostShard(BadRecord):
-    """A shard that cannot be fetched. No record of it can be read, so the run stops, in quarantine mode too."""
+    """Raised for a shard that cannot be fetched. The run then stops, even in quarantine mode."""
 
 
 def is_remote(folder: str) -> bool:
@@ -43,29 +41,29 @@ def is_remote(folder: str) -> bool:
 
 
 def refuse_secrets(url: str) -> None:
-    """Raises InputError for a URL that holds a password or a signature, which logs, config.yaml and model cards would
-    show; without showing it.
+    """Raises InputError for a URL that contains a password or a signature, without showing it.
+
+    Logs, config.yaml and model cards would show it.
     """
     try:
         parts = urlsplit(url.rpartition("::")[2])
     except ValueError as error:
-        raise InputError(f"{url.partition('://')[0]}://...: no URL ({error})") from None
+        raise InputError(f"{url.partition('://')[0]}://...: not a URL ({error})") from None
     web = parts.scheme in ("http", "https")
     if parts.password or (web and (parts.username or parts.query or parts.fragment)):
         raise InputError(
-            f"{parts.scheme}://...: a URL of shards may hold no password (in front of @) and no signature (behind ? "
-            "or #), which config.yaml, logs and model cards "
-            "would show; put the password into ~/.netrc, or give s3:// or what else fsspec opens, with credentials "
-            "in its own settings"
+            f"{parts.scheme}://...: a URL of shards may contain no password (before @) or signature (after ? or #), as "
+            "config.yaml, logs and model cards would show it; put the password into ~/.netrc, or use s3:// or another "
+            "protocol of fsspec, with credentials in its own settings"
         )
 
 
 def open_remote(url: str, cache_bytes: int) -> ShardIndex:
-    """The index of a folder of shards at a URL; its tars come when they are needed.
+    """Opens the index of a folder of shards at a URL; tars are fetched when they are needed.
 
     Args:
-        url: of the folder, as fsspec writes it.
-        cache_bytes: most bytes of tars that are kept on this machine for it.
+        url: URL of the folder, as fsspec writes it.
+        cache_bytes: most bytes of its tars that are kept on this machine.
 
     Raises:
         InputError: the URL holds a secret, no index is there, it cannot be fetched, or a tar is larger than the cache.
@@ -94,14 +92,14 @@ def open_remote(url: str, cache_bytes: int) -> ShardIndex:
 
 
 def open_copy(url: str, folder: Path, version: str, cache_bytes: int) -> ShardIndex:
-    """The index as it was fetched, whatever is at the URL by now."""
+    """Opens the index as it was fetched, whatever is at the URL now."""
     index = open_index(folder / version, tars=False, url=url)
     source = RemoteSource(url, folder, version, cache_bytes, index.shards)
     return ShardIndex(folder / version, index.shards, index.datasets, index.records, index.members, source)
 
 
 def _fetch_index(url: str, folder: Path, cache_bytes: int) -> str:
-    """Fetches index.json, and the arrays it names unless they are here; returns the name of this version of them."""
+    """Fetches index.json, and the arrays it names if they are not here. Returns the name of this version of them."""
     new = folder / "index.json"
     fetch(f"{url}/index/index.json", new, _believable, limit=MOST_BYTES)
     version = hashlib.sha256(new.read_bytes()).hexdigest()[:16]
@@ -112,7 +110,7 @@ def _fetch_index(url: str, folder: Path, cache_bytes: int) -> str:
         try:
             open_array(target / name, kind)
         except (OSError, ValueError):
-            # 64 kB a record is far more than any has.
+            # 64 kB per record is far more than any record has.
             limit = min(2**20 + summary["records"] * 2**16, max(2**20, cache_bytes))
             fetch(f"{url}/index/{name}", target / name, partial(open_array, kind=kind, name=name), limit)
     new.replace(target / "index.json")
@@ -128,18 +126,18 @@ def _believable(path: Path) -> None:
 
 
 LEAST_RECORD_BYTES = 1024
-"""In a tar: a header and a block for the text."""
+"""Smallest record in a tar: a header and a block for the text."""
 
 
 class RemoteSource:
-    """Where the tars of a remote index are, and how they come here. May be copied to other processes.
+    """Fetches the tars of a remote index. It may be copied to other processes.
 
     Args:
-        url: of the folder.
-        folder: the cache.
-        version: of the index.
-        cache_bytes: most bytes of tars in it.
-        shards: of the index.
+        url: URL of the folder.
+        folder: folder of the cache.
+        version: version of the index.
+        cache_bytes: most bytes of tars in the cache.
+        shards: shards of the index.
     """
 
     def __init__(self, url: str, folder: Path, version: str, cache_bytes: int, shards: Sequence[ShardEntry]) -> None:
@@ -159,7 +157,7 @@ class RemoteSource:
         return f"{self.url}/{self.shards[shard].name}"
 
     def open(self, shard: int) -> io.FileIO:
-        """The tar, fetched if it is not here. It may be read after another process has dropped it.
+        """Opens the tar, fetched if it is not here. It stays readable after another process has dropped it.
 
         Raises:
             LostShard: it cannot be fetched.
@@ -167,7 +165,7 @@ class RemoteSource:
         path = self._path(shard)
         self._used.add(path.name)
         try:
-            # Nobody drops it between fetching and opening.
+            # The lock keeps others from dropping it between fetching and opening.
             with FileLock(f"{path}.lock"):
                 if not self._here(shard):
                     if (failure := self._recent_failure(shard)) is not None:
@@ -176,19 +174,21 @@ class RemoteSource:
                 os.utime(path)
                 return io.FileIO(path)
         except CannotFetch as error:
-            raise LostShard(f"its shard cannot be fetched ({error}); go on with --ckpt_path auto when it can") from None
+            raise LostShard(
+                f"its shard cannot be fetched ({error}); resume with --ckpt_path auto when it can"
+            ) from None
         except OSError as error:
             raise LostShard(
-                f"its shard cannot be kept in {self.folder} ({error.strerror or error}); make room there"
+                f"its shard cannot be kept in {self.folder} ({error.strerror or error}); free some space there"
             ) from None
 
     def forget(self, shard: int) -> bool:
-        """Drops the copy, so that the next `open` fetches it."""
+        """Drops the copy, so that the next `open` fetches it again."""
         self._path(shard).unlink(missing_ok=True)
         return True
 
     def ahead(self, shards: Sequence[int]) -> None:
-        """Fetches shards in the background, in this order, as far as they fit beside what is in use."""
+        """Fetches shards in the background, in this order, as far as they fit beside those in use."""
         if tuple(shards) == self._wanted:
             return
         self._wanted = tuple(shards)
@@ -203,13 +203,13 @@ class RemoteSource:
             done.add(waiting[0])
             if self._here(waiting[0]) or self._recent_failure(waiting[0]) is not None:
                 continue
-            # Whatever goes wrong here is met, and told, when the shard is needed.
+            # A failure here is met again, and reported, when the shard is needed.
             with suppress(OSError, CannotFetch, Timeout), FileLock(f"{self._path(waiting[0])}.lock", timeout=0):
                 if not self._here(waiting[0]) and not self._fetch(waiting[0], needed=False):
                     return
 
     def _path(self, shard: int) -> Path:
-        """Named by its content too, so that shards that were made anew are fetched anew."""
+        """The path of a shard's copy. Its content is part of the name, so that shards made again are fetched again."""
         entry = self.shards[shard]
         return self.folder / f"{entry.sha256[:16]}-{entry.name}"
 
@@ -225,7 +225,7 @@ class RemoteSource:
         while not self._make_room(room, entry.bytes, needed):
             if not needed:
                 return False
-            time.sleep(0.05)  # until what others fetch is here, and may be dropped
+            time.sleep(0.05)  # until the tars that others fetch are here and can be dropped
 
         def check(fetched: Path) -> None:
             if fetched.stat().st_size != entry.bytes:
@@ -249,9 +249,7 @@ class RemoteSource:
         return self.folder / f"{self._path(shard).name}.lost"
 
     def _recent_failure(self, shard: int) -> str | None:
-        """Why a process of this run could not fetch it a moment ago; those that waited for it would otherwise all wait
-        as long again.
-        """
+        """Why a process of this run just failed to fetch a shard, so that the others need not wait as long again."""
         with suppress(OSError):
             written = self._note(shard).stat().st_mtime
             if written > max(self._opened, time.time() - RECENT):
@@ -259,8 +257,9 @@ class RemoteSource:
         return None
 
     def _make_room(self, room: Path, size: int, needed: bool) -> bool:
-        """Reserves room for a tar, an empty file of its size, and drops the least recently used ones for it; those in
-        use only for one that is needed now. False if there is none.
+        """Reserves room for a tar with an empty file of its size; False if there is no room.
+
+        The least recently used tars are dropped for it; those in use only if the tar is needed now.
         """
         with FileLock(f"{self.folder / 'room'}.lock"):
             for other in self.folder.glob("*.room"):
@@ -272,7 +271,7 @@ class RemoteSource:
             for path in sorted(files, key=lambda path: (path.name in self._used, files[path].st_mtime)):
                 if over <= 0 or (path.name in self._used and not needed):
                     break
-                # Processes that have it open go on reading it; one that is about to holds its lock.
+                # A process that has it open can still read it; one that is about to open it holds its lock.
                 with suppress(Timeout), FileLock(f"{path}.lock", timeout=0):
                     path.unlink(missing_ok=True)
                     over -= files[path].st_size
@@ -284,7 +283,7 @@ class RemoteSource:
 
 
 def _there(folder: Path, pattern: str) -> dict[Path, os.stat_result]:
-    """Files of a folder, from which other processes take some away meanwhile."""
+    """The files of a folder while other processes may remove some."""
     found = {}
     for path in folder.glob(pattern):
         with suppress(FileNotFoundError):

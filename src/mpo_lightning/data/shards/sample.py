@@ -1,10 +1,10 @@
-"""One WebDataset sample: how a record is written into a tar, and read back from its members.
+"""Writes a record as a WebDataset sample of a tar, and reads it back from its members.
 
     KEY.json     {"question": ..., "chosen": ..., "rejected": ..., "dataset": ..., "source": ..., ...}
-    KEY.0.jpg    the pictures, numbered in the order of their marks, bytes as they came
+    KEY.0.jpg    the images, numbered in the order of their marks, with their original bytes
     KEY.1.png
 
-Foreign shards may leave out the number when there is one picture (`KEY.jpg`).
+Foreign shards may leave out the number if there is one image (`KEY.jpg`).
 """
 
 import json
@@ -48,14 +48,14 @@ def encode_sample(record: PreferenceRecord) -> dict[str, Any]:
 
 
 def decode_sample(key: str, parts: dict[str, bytes]) -> tuple[PreferenceRecord, list[str]]:
-    """The record of a sample, without its pictures' bytes, and the names of the picture members in order.
+    """The record of a sample, without the bytes of its images, and the names of the image members in order.
 
     Args:
-        key: the sample's key.
-        parts: bytes by extension, `json` among them.
+        key: key of the sample.
+        parts: bytes by extension, including `json`.
 
     Raises:
-        BadRecord: no JSON, a missing or impossible field, a member of no known kind, pictures that do not match the
+        BadRecord: no JSON, a missing or impossible field, a member of no known kind, or images that do not match the
             marks.
     """
     if "json" not in parts:
@@ -66,18 +66,18 @@ def decode_sample(key: str, parts: dict[str, bytes]) -> tuple[PreferenceRecord, 
             continue
         match = PICTURE_NAME.fullmatch(name)
         if not match:
-            raise BadRecord(f"the member .{name} is neither .json nor a picture (.0.jpg, .1.png, ...)")
+            raise BadRecord(f"the member .{name} is neither .json nor an image (.0.jpg, .1.png, ...)")
         number = int(match[1] or 0)
         if number in pictures:
-            raise BadRecord(f"the members .{pictures[number]} and .{name} are both picture {number}")
+            raise BadRecord(f"the members .{pictures[number]} and .{name} are both image {number}")
         pictures[number] = name
     if sorted(pictures) != list(range(len(pictures))):
-        raise BadRecord(f"the pictures are numbered {sorted(pictures)}, not 0 to {len(pictures) - 1}; one is missing")
+        raise BadRecord(f"the images are numbered {sorted(pictures)}, not 0 to {len(pictures) - 1}; one is missing")
     return _record(key, parts["json"], len(pictures)), [pictures[number] for number in sorted(pictures)]
 
 
 def parse_record(key: str, body: bytes, images: tuple[bytes, ...]) -> PreferenceRecord:
-    """The record from its JSON member and its pictures. Raises BadRecord as `decode_sample`."""
+    """The record built from its JSON member and its images. Raises BadRecord as `decode_sample`."""
     record = _record(key, body, len(images))
     return PreferenceRecord(**{**record.__dict__, "images": images})
 
@@ -98,7 +98,7 @@ def _record(key: str, body: bytes, num_images: int) -> PreferenceRecord:
     if max_tiles is not None and (isinstance(max_tiles, bool) or not isinstance(max_tiles, int) or max_tiles < 1):
         raise BadRecord(f"'max_tiles' is {max_tiles!r}; it must be a whole number, at least 1")
     extra = fields.get("extra", {})
-    # Shards made elsewhere keep their other fields at the top.
+    # Shards made elsewhere keep their other fields at the top level.
     others = {name: value for name, value in fields.items() if name not in KNOWN_FIELDS}
     return PreferenceRecord(
         key=key,
@@ -114,21 +114,21 @@ def _record(key: str, body: bytes, num_images: int) -> PreferenceRecord:
 
 
 def tokenizer_folder() -> Path:
-    """Where the packaged tokenizer lies, for `AutoTokenizer.from_pretrained`."""
+    """The folder of the packaged tokenizer, for `AutoTokenizer.from_pretrained`."""
     return Path(str(resources.files("mpo_lightning.data"))) / "tokenizer"
 
 
 @cache
 def packaged_tokenizer() -> Tokenizer:
-    """The small byte-level BPE that ships with the package (also the tiny model's)."""
+    """The small byte-level BPE tokenizer of this package, which the tiny model also uses."""
     return Tokenizer.from_str((tokenizer_folder() / "tokenizer.json").read_text("utf-8"))
 
 
 def record_cost(record: PreferenceRecord, images: list[bytes]) -> dict[str, int]:
-    """Token and tile counts of a record under the packaged tokenizer and the default limit of tiles.
+    """Token and tile counts of a record, with the packaged tokenizer and the default limit of tiles.
 
     Raises:
-        BadRecord: a picture's header cannot be read.
+        BadRecord: an image's header cannot be read.
     """
     tokenizer = packaged_tokenizer()
     limit = tiles_per_picture(record.max_tiles or DEFAULT_MAX_TILES, len(images))

@@ -1,5 +1,6 @@
-"""One pass over a tar: its records, where their members lie, and what is wrong with it. Shards made elsewhere are
-indexed this way, and our own are read back this way once they are written.
+"""Scans a tar in one pass: its records, where their members are, and what is wrong with it.
+
+Shards made elsewhere are indexed this way, and our own are read back this way after writing.
 """
 
 import hashlib
@@ -20,12 +21,12 @@ from mpo_lightning.errors import BadRecord, InputError
 
 
 def scan_shard(path: Path) -> ScannedShard:
-    """Reads a tar once and finds its records, pictures decoded from their headers only.
+    """Reads a tar once and finds its records; only the headers of images are decoded.
 
     Records that break a rule are listed in `refused` with the reason and left out of the rows.
 
     Raises:
-        InputError: the tar itself is broken: cut short, without its end mark, or with a member that comes twice.
+        InputError: the tar itself is broken: cut short, without its end mark, or with a repeated member.
     """
     rows: list[tuple[Any, ...]] = []
     members: list[tuple[int, int, int]] = []
@@ -51,13 +52,11 @@ def scan_shard(path: Path) -> ScannedShard:
 
 
 MOST_HEADER_BYTES = 2**16
-"""Of an extended header, which tarfile reads whole: long names and attributes have far fewer."""
+"""Largest extended header, which tarfile reads whole; long names and attributes need far less."""
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header of bounded size; of headers that come in front of others, and describe files with holes, a
-    shard needs the long names alone.
-    """
+    """A member's header of bounded size. Of the special kinds of headers, a shard needs only the long names."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in (*tarfile.GNU_TYPES, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE):
@@ -75,7 +74,7 @@ class _Header(tarfile.TarInfo):
 
 
 def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
-    """Key and {extension: (offset, bytes)} of each sample, in the order of the tar, one sample in memory at a time."""
+    """Yields key and {extension: (offset, bytes)} of each sample, in tar order, one sample in memory at a time."""
     keys: set[str] = set()
     parts: dict[str, tuple[int, bytes]] = {}
     key, end = None, 0
@@ -90,14 +89,14 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
                         yield key, parts
                     if member_key in keys:
                         raise InputError(
-                            f"{path}: the sample '{member_key}' is split or comes twice; make the shard again"
+                            f"{path}: the sample '{member_key}' is split or appears twice; make the shard again"
                         )
                     key, parts = member_key, {}
                     keys.add(key)
                 if extension in parts:
-                    raise InputError(f"{path}: the member '{member.name}' comes twice; make the shard again")
+                    raise InputError(f"{path}: the member '{member.name}' appears twice; make the shard again")
                 data = tar.extractfile(member)
-                # One that is too large is read as far as shows it.
+                # Read at most one byte beyond the limit, enough to refuse the member.
                 body = data.read(min(member.size, limit_of(extension) + 1)) if data else b""
                 if len(body) != min(member.size, limit_of(extension) + 1):
                     raise tarfile.ReadError("unexpected end of data")
@@ -115,12 +114,12 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
 
 
 def limit_of(extension: str) -> int:
-    """Most bytes of a member."""
+    """Largest number of bytes of a member with this extension."""
     return MAX_TEXT_BYTES if extension == "json" else MAX_PICTURE_BYTES
 
 
 def refuse_large(extension: str, size: int) -> None:
-    """Raises BadRecord for a member of more bytes than its kind may have."""
+    """Raises BadRecord for a member with more bytes than its kind may have."""
     if size > limit_of(extension):
         raise BadRecord(
             f"the member .{extension} has more than {limit_of(extension):,} bytes; make it smaller or leave it out"
@@ -128,9 +127,7 @@ def refuse_large(extension: str, size: int) -> None:
 
 
 def _key_and_extension(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
-    """A member's sample and its part in it, as WebDataset names them: up to the first dot of the file's name, and
-    behind it.
-    """
+    """Splits a member's name at its first dot into the key of its sample and its extension, as WebDataset does."""
     name = member.name
     if not member.isfile():
         raise InputError(f"{path}: the member '{name}' is a link or a special file; shards hold plain files only")
@@ -138,7 +135,7 @@ def _key_and_extension(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
     stem, _, extension = base.partition(".")
     key = os.path.join(folder, stem)
     if not stem:
-        raise InputError(f"{path}: the member '{name}' has no name in front of its first dot; make the shard again")
+        raise InputError(f"{path}: the member '{name}' has no name before its first dot; make the shard again")
     if key.startswith(("/", "..")) or "/../" in key:
         raise InputError(f"{path}: the member name '{name}' leads out of the archive; make the shard again")
     if any(0xD800 <= ord(char) <= 0xDFFF or char == "\0" for char in name):

@@ -1,13 +1,12 @@
-"""Making checked WebDataset shards out of MMPR annotations.
+"""Makes checked WebDataset shards from MMPR annotations, in two passes.
 
-Two passes. The first reads every annotation line, checks it, finds its pictures and splits pairs into training and
-validation; after it the command knows how large the shards will be and says so. The second packs pairs into tars,
-several processes at a time, decoding every picture once to prove that it can be decoded, and scans what it wrote into
-the index. Which pair goes into which tar is fixed after the first pass, so a killed run continues with the tars that
-are missing.
+The first pass reads and checks every annotation line, finds its images, and splits pairs into training and validation.
+Then the command reports how large the shards will be. The second pass packs pairs into tars in several processes. It
+decodes every image once as proof, and scans what it wrote into the index. The first pass fixes which pair goes into
+which tar, so a killed run continues with the missing tars.
 
-Every pair carries its own copy of its pictures, since a plain WebDataset pipeline reads one sample at a time; with many
-pairs a picture the shards are larger than the pictures, by the factor that the command prints before it writes.
+Every pair carries its own copy of its images, since a plain WebDataset pipeline reads one sample at a time. With many
+pairs per image the shards are larger than the images; the command prints the factor before it writes.
 """
 
 import hashlib
@@ -36,7 +35,7 @@ from mpo_lightning.files.whole import whole_file, write_json, write_text
 
 SPLITS = ("train", "validation")
 BLOCK = 10_240
-"""A tar ends in zeros up to a multiple of this."""
+"""A tar ends with zeros up to a multiple of this size in bytes."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class ShardJob:
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """What the second pass made: pairs by split and by data set, and what was set aside."""
+    """The result of the second pass: numbers of pairs by split and by data set, and the skipped pairs."""
 
     pairs: dict[str, int]
     datasets: dict[str, int]
@@ -60,7 +59,7 @@ class ShardSummary:
 
 
 def plan_shards(found: Survey, output: Path, validation: float, seed: int, shard_bytes: int) -> list[ShardJob]:
-    """Which pair goes into which tar: pairs keep their order, a tar is closed when it would grow past `shard_bytes`.
+    """Assigns pairs to tars. Pairs keep their order; a tar is closed when it would grow past `shard_bytes`.
 
     Raises:
         InputError: the validation split would be empty though a fraction was asked for.
@@ -71,8 +70,7 @@ def plan_shards(found: Survey, output: Path, validation: float, seed: int, shard
     if validation > 0 and not held_out:
         raise InputError(
             f"a validation fraction of {validation} holds out no pair: the smallest group that shares questions or "
-            "pictures is "
-            "larger; ask for a larger fraction or use a separate meta file for validation"
+            "images is larger; ask for a larger fraction or use a separate meta file for validation"
         )
     if len(held_out) == len(found.pairs):
         raise InputError(f"a validation fraction of {validation} leaves no pair for training; ask for a smaller one")
@@ -87,7 +85,7 @@ def plan_shards(found: Survey, output: Path, validation: float, seed: int, shard
 
 
 def unique_names(names: list[str]) -> list[str]:
-    """Names that can be part of a sample's key (no dot, slash or space), and still differ."""
+    """Unique names that can be part of a sample's key (no dot, slash or space)."""
     safe: list[str] = []
     for name in names:
         base = re.sub(r"[^0-9A-Za-z_-]+", "_", name) or "set"
@@ -119,22 +117,22 @@ def write_shards(
     workers: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> ShardSummary:
-    """The second pass. Writes tars, indexes, `manifest.json` and, if anything was set aside, `quarantine.jsonl`.
+    """Runs the second pass. Writes tars, indexes, `manifest.json` and, if pairs were skipped, `quarantine.jsonl`.
 
     Args:
-        found: the first pass.
-        jobs: from `plan_shards`.
-        output: a folder that is new, or left by a killed run of the same plan.
-        strict: stop at the first picture that cannot be decoded instead of setting its pair aside.
-        workers: processes.
+        found: result of the first pass.
+        jobs: jobs from `plan_shards`.
+        output: folder that is new, or left by a killed run of the same plan.
+        strict: whether to stop at the first image that cannot be decoded instead of skipping its pair.
+        workers: number of processes.
         progress: called with the number of pairs finished since the last call.
 
     Raises:
-        InputError: the folder holds something else, the disk is too small, or (strict) a picture is bad.
+        InputError: the folder holds something else, the disk is too small, or (strict) an image is bad.
     """
     plan = plan_fingerprint(found, jobs)
     if (output / "manifest.json").is_file() and (output / ".work").is_dir():
-        # Killed while it tidied up: everything is there.
+        # The earlier run was killed while it cleaned up; everything is there.
         return _finished_summary(output, plan)
     _prepare_folder(plan, jobs, output)
     finished: list[tuple[ShardJob, ScannedShard, list[Rejected]]] = []
@@ -142,7 +140,7 @@ def write_shards(
         for job, (scanned, rejected) in zip(jobs, results, strict=True):
             if strict and rejected:
                 raise InputError(
-                    f"{rejected[0].where}: {rejected[0].reason} (or set such pairs aside with --on_bad quarantine)"
+                    f"{rejected[0].where}: {rejected[0].reason} (or skip such pairs with --on_bad quarantine)"
                 )
             finished.append((job, scanned, rejected))
             progress(len(job.pairs))
@@ -192,7 +190,7 @@ def _dataset_counts(scan: ScannedShard) -> dict[str, int]:
 
 
 def plan_fingerprint(found: Survey, jobs: list[ShardJob]) -> str:
-    """Names what a run is about to write, so that another run's leftovers are not taken for its own."""
+    """A hash of what a run is about to write, so that another run's leftovers are not taken for its own."""
     digest = hashlib.sha256(found.fingerprint.encode())
     for job in jobs:
         digest.update(repr((job.path.parent.name, job.path.name, job.pairs)).encode())
@@ -214,7 +212,7 @@ def _prepare_folder(plan: str, jobs: list[ShardJob], output: Path) -> None:
             f"{output}: the folder is not empty; choose a new one, so that no shard is mixed with older ones"
         )
     try:
-        # The marker first: a folder with anything else in it and without a marker is not ours.
+        # Write the marker first: a folder with other content and no marker is not ours.
         marker.parent.mkdir(parents=True, exist_ok=True)
         write_text(marker, plan)
         for folder in {job.path.parent for job in jobs}:
@@ -237,7 +235,7 @@ def _write_shard(job: ShardJob) -> tuple[ScannedShard, list[Rejected]]:
     notes = job.work / f"{job.path.parent.name}-{job.path.name}.json"
     sources = _sources(job)
     finished = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() and job.path.exists() else {}
-    # Pairs that were set aside are looked at again: their pictures may have been mended.
+    # Skipped pairs are tried again: their images may have been repaired.
     if finished.get("sources") == sources and not finished["rejected"]:
         return scan_shard(job.path), []
     rejected: list[Rejected] = []
@@ -252,7 +250,7 @@ def _write_shard(job: ShardJob) -> tuple[ScannedShard, list[Rejected]]:
 
 
 def _sources(job: ShardJob) -> str:
-    """Names the pictures that a tar is made of, by path, size and time of change."""
+    """A hash of path, size and modification time of the images that a tar is made of."""
     digest = hashlib.sha256()
     for pair in job.pairs:
         for path in _parse(job, pair).pictures:
