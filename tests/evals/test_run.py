@@ -278,7 +278,7 @@ def test_a_benchmark_during_fit_is_logged_and_leaves_training_alone(
         str(mathvista),
         str(tmp_path / "run"),
         limit=3,
-        **(OPTIONS | {"max_new_tokens": 6, "max_tiles": 2}),
+        **nested(run, OPTIONS | {"max_new_tokens": 6, "engine.max_tiles": 2}),
     )
     assert [row["response"] for row in rows[:3]] == [
         row["response"] for row in rows_of(tmp_path / "run/responses.jsonl")

@@ -90,8 +90,11 @@ def test_batches_answer_as_plain_generation_does_one_by_one(questions: Path, tin
 
 
 def test_the_cut_into_batches_and_devices_changes_nothing(questions: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    for name, options in {"one": {"batch_size": 1}, "many": {"batch_size": 3, "num_workers": 1}}.items():
-        predict(str(tiny_folder), str(tmp_path / name), questions=str(questions), **(OPTIONS | options))
+    for name, options in {
+        "one": {"engine.batch_size": 1},
+        "many": {"engine.batch_size": 3, "engine.num_workers": 1},
+    }.items():
+        predict(str(tiny_folder), str(tmp_path / name), questions=str(questions), **nested(predict, OPTIONS | options))
     command = [
         sys.executable,
         "-m",
@@ -123,7 +126,7 @@ def test_questions_of_shards_and_a_bad_prompt_is_a_line_with_its_reason(
         str(tiny_folder),
         str(tmp_path / "out.jsonl"),
         shards=str(shards / "validation"),
-        **(OPTIONS | {"max_new_tokens": 2}),
+        **nested(predict, OPTIONS | {"max_new_tokens": 2}),
     )
     rows = rows_of(tmp_path / "out.jsonl")
     assert len(rows) == 8 and all({"id", "question", "chosen", "rejected", "response"} <= row.keys() for row in rows)

@@ -16,13 +16,11 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.family import Part
-from mpo_lightning.models.loading import native_folder
 from mpo_lightning.models.lora import Lora
 from mpo_lightning.models.pair_forward import PairForward
 from mpo_lightning.models.shared_prefix import Backend
@@ -37,8 +35,8 @@ from mpo_lightning.objectives import (
     TermWeights,
 )
 from mpo_lightning.objectives.generation import GenerationMean
-from mpo_lightning.runs.identity import RunIdentity
 from mpo_lightning.runs.resume import Resume
+from mpo_lightning.training.gradients import gradient_norm, scale_gradients
 from mpo_lightning.training.loss_limit import LossLimit, LossWatch
 from mpo_lightning.training.optimizer import make_optimizer, total_steps, warmup_cosine
 from mpo_lightning.training.policy_and_reference import (
@@ -47,7 +45,7 @@ from mpo_lightning.training.policy_and_reference import (
     ReferenceSource,
     check_strategy,
 )
-from mpo_lightning.training.run_description import describe, describe_models, describe_optimizer
+from mpo_lightning.training.run_description import run_identity
 from mpo_lightning.training.step_guard import StepGuard
 from mpo_lightning.training.step_metrics import NAMES, StepMeter, mean_names, pair_rows, step_means, step_sums
 
@@ -104,15 +102,15 @@ class MPOModule(L.LightningModule):
     ) -> None:
         super().__init__()
         options = ModelOptions(
-            policy,
-            reference,
-            reference_source,
-            freeze,
-            drop_path,
-            lora,
-            gradient_checkpointing,
-            attention,
-            keep_logits_gib,
+            policy=policy,
+            reference=reference,
+            reference_source=reference_source,
+            freeze=freeze,
+            drop_path=drop_path,
+            lora=lora,
+            gradient_checkpointing=gradient_checkpointing,
+            attention=attention,
+            keep_logits_gib=keep_logits_gib,
         )
         self.objective = objective = MPOObjective(preference, weights, beta, generation_mean)
         moves = objective.preference.moves_reference and weights.preference > 0
@@ -120,20 +118,16 @@ class MPOModule(L.LightningModule):
         self.policy: PairForward | None = None
         self.reference: PairForward | None = None
         self.shift = SHIFTS[reward_shift]()
-        folders = {"model.policy": policy}
-        folders |= {"model.reference": options.reference_folder} if objective.needs_reference else {}
-        described = describe(objective, reward_shift) | describe_models(options) | describe_optimizer(optimizer)
-        self._resume = Resume(RunIdentity(described, folders, native_folder))
+        self._resume = Resume(run_identity(objective, reward_shift, options, optimizer))
         self.make_optimizer = optimizer
         self.warmup_ratio = warmup_ratio
         if not 0 <= warmup_ratio <= 1:
             raise InputError(f"warmup_ratio must be between 0 and 1, got {warmup_ratio}")
-        self._meter = StepMeter()
+        self._meter, self._evaluated = StepMeter(), StepMeter()
         self._guard = StepGuard()
         self._loss_watch = LossWatch(loss_limit)
         self._gradient_scale = 1.0
         self._shift_before_step: dict[str, float | int] | None = None
-        self._evaluation_sums: Tensor | None = None
 
     # -- models
 
@@ -204,8 +198,9 @@ class MPOModule(L.LightningModule):
         if totals["set_aside"]:
             self._stop_at_bad_records()
         self._stop_unless_finite("the loss", totals["loss"])
-        if totals["pairs"]:
-            self._stop_if_exploded(totals["loss"] / totals["pairs"])
+        most = self._loss_watch.most
+        if totals["pairs"] and (problem := self._loss_watch.take(totals["loss"] / totals["pairs"])) is not None:
+            self._guard.stop("exploding", problem, self._run_folder(), self.global_step, cast(float, most))
         self._gradient_scale = planned_pairs / totals["pairs"] if totals["pairs"] else 0.0
         if self.objective.needs_reference:
             self.shift.after_step(totals["rewards_chosen"] + totals["rewards_rejected"], 2 * int(totals["pairs"]))
@@ -215,23 +210,12 @@ class MPOModule(L.LightningModule):
         self.log_dict({f"train/{name}": value for name, value in (means | counts | delta).items()})
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Makes the gradient, summed over the step's planned size, the mean over the pairs that were not set aside.
-
-        Without any pair the optimizer gets no gradients at all, so that neither momentum nor weight decay moves a
-        weight.
-        """
+        """Makes the gradient, a sum over the step's planned pairs, the mean over those that were not skipped."""
         if isinstance(self.trainer.strategy, DeepSpeedStrategy):
             self._guard.clear()
             return  # it holds the gradients, and clips them, by itself
-        for parameter in self.parameters():
-            if parameter.grad is not None and self._gradient_scale == 0:
-                parameter.grad = None
-            elif parameter.grad is not None and self._gradient_scale != 1:
-                parameter.grad.mul_(self._gradient_scale)
-        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if isinstance(norm, DTensor):
-            norm = norm.full_tensor()
+        scale_gradients(self.parameters(), self._gradient_scale)
+        norm = gradient_norm(self.parameters())
         if str(self.trainer.precision) != "16-mixed":  # whose scaler skips such steps and goes on
             self._stop_unless_finite("the gradient norm", norm.item())
         self._guard.clear()
@@ -240,11 +224,6 @@ class MPOModule(L.LightningModule):
     def _stop_unless_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
             self._guard.stop("nonfinite", f"{what} is {value}", self._run_folder(), self.global_step)
-
-    def _stop_if_exploded(self, loss: float) -> None:
-        most = self._loss_watch.most
-        if (problem := self._loss_watch.take(loss)) is not None and most is not None:
-            self._guard.stop("exploding", problem, self._run_folder(), self.global_step, most)
 
     def _run_folder(self) -> Path:
         return Path(self.trainer.log_dir or self.trainer.default_root_dir)  # a broadcast, so every rank asks
@@ -259,21 +238,18 @@ class MPOModule(L.LightningModule):
 
     def _evaluation_step(self, batch: PairBatch) -> tuple[LossTerms, SequenceLogps]:
         terms, policy = self.losses(batch, training=False)
-        sums = step_sums(terms, policy, batch)
-        self._evaluation_sums = self._evaluation_sums + sums if self._evaluation_sums is not None else sums
+        self._evaluated.add(step_sums(terms, policy, batch))
         return terms, policy
 
     def on_validation_start(self) -> None:
         self._meter.pause()
+        self._evaluated.restart()
 
     def on_validation_end(self) -> None:
         self._meter.go_on()
 
-    def on_validation_epoch_start(self) -> None:
-        self._evaluation_sums = None
-
-    def on_test_epoch_start(self) -> None:
-        self._evaluation_sums = None
+    def on_test_start(self) -> None:
+        self._evaluated.restart()
 
     def on_validation_epoch_end(self) -> None:
         self._log_evaluation("val")
@@ -289,20 +265,17 @@ class MPOModule(L.LightningModule):
             quarantine.stop_together()
 
     def _log_evaluation(self, stage: str) -> None:
-        if self._evaluation_sums is None:
+        if self._evaluated.empty:
             return
-        sums = self._reduce_sum(self._evaluation_sums)
-        means = step_means(sums, mean_names(self.objective)) | {
-            name: sums[NAMES.index(name)].item() for name in ("pairs", "set_aside")
-        }
+        sums, counts = self._evaluated.finish(self._reduce_sum)
+        means = step_means(sums, mean_names(self.objective)) | {name: counts[name] for name in ("pairs", "set_aside")}
         if means["set_aside"]:
             self._stop_at_bad_records()
         if self.objective.needs_reference:
             means["delta"] = self.shift.mean
         # Already reduced over ranks, so that ranks with fewer pairs do not weigh more.
-        self.log_dict(
-            {f"{stage}/{name}": value for name, value in means.items()}, rank_zero_only=False, sync_dist=False
-        )
+        logged = {f"{stage}/{name}": value for name, value in means.items()}
+        self.log_dict(logged, rank_zero_only=False, sync_dist=False)
 
     def _reduce_sum(self, values: Tensor) -> Tensor:
         return cast(Tensor, self.trainer.strategy.reduce(values, reduce_op="sum"))
@@ -335,17 +308,12 @@ class MPOModule(L.LightningModule):
         """Loads a checkpoint of `state_dict`; everything but an unmoving reference must be in it, and nothing else."""
         self.models.check_saved(state_dict)
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
-        missing = list(filter(self.models.is_saved, result.missing_keys))
-        if strict and (missing or result.unexpected_keys):
-            name = (missing + list(result.unexpected_keys))[0]
-            raise InputError(
-                f"the checkpoint does not fit this model: {name} is {'missing' if missing else 'unknown'}; was it made "
-                "with another one?"
-            )
+        if strict:
+            self.models.check_loaded(result.missing_keys, result.unexpected_keys)
         return result
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # In the middle of a step: as it was before, since a resumed run computes the step again.
+        # In the middle of a step: its state before, since a resumed run computes the step again.
         checkpoint["reward_shift"] = self._shift_before_step or self.shift.state_dict()
         checkpoint["loss_watch"] = self._loss_watch.state_dict()
         # For `mpo model export`.

@@ -175,6 +175,15 @@ class PolicyAndReference:
         if not all(map(self.is_saved, names)):
             raise InputError("the checkpoint holds a reference that moved (TR-DPO); go on with that preference loss")
 
+    def check_loaded(self, missing: Sequence[str], unexpected: Sequence[str]) -> None:
+        """Raises InputError if a checkpoint lacked a state that it should hold, or held an unknown one."""
+        missing = list(filter(self.is_saved, missing))
+        if missing or unexpected:
+            raise InputError(
+                f"the checkpoint does not fit this model: {[*missing, *unexpected][0]} is "
+                f"{'missing' if missing else 'unknown'}; was it made with another one?"
+            )
+
 
 def _sharded_strategy(trainer: L.Trainer) -> FSDP2Strategy | None:
     return trainer.strategy if isinstance(trainer.strategy, FSDP2Strategy) else None

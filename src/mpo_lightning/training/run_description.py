@@ -10,8 +10,20 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
 
+from mpo_lightning.models.loading import native_folder
 from mpo_lightning.objectives import MPOObjective
+from mpo_lightning.runs.identity import RunIdentity
 from mpo_lightning.training.policy_and_reference import ModelOptions
+
+
+def run_identity(
+    objective: MPOObjective, reward_shift: str, models: ModelOptions, make: OptimizerCallable
+) -> RunIdentity:
+    """What a checkpoint of this run keeps, to compare a resumed run with."""
+    folders = {"model.policy": models.policy}
+    folders |= {"model.reference": models.reference_folder} if objective.needs_reference else {}
+    described = describe(objective, reward_shift) | describe_models(models) | describe_optimizer(make)
+    return RunIdentity(described, folders, native_folder)
 
 
 def describe(objective: MPOObjective, reward_shift: str) -> dict[str, Any]:

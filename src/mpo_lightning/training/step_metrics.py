@@ -81,6 +81,11 @@ class StepMeter:
         """Takes in a micro-batch's `step_sums`."""
         self._sums = sums if self._sums is None else self._sums + sums
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was added since the last start."""
+        return self._sums is None
+
     def restart(self) -> None:
         """Forgets what was added and starts the clock."""
         self._sums, self._started = None, time.perf_counter()

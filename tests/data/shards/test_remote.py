@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from mpo_lightning import commands
+from mpo_lightning.commands.run import run as run_verb
 from mpo_lightning.data.dataset import PairDataset
 from mpo_lightning.data.plan import MicroBatch, Occurrence, Plan
 from mpo_lightning.data.shards.index import ShardIndex, open_index
@@ -226,7 +226,7 @@ def test_verbs_that_read_a_folder_say_so_of_a_url(tmp_path: Path, verb: str) -> 
     with pytest.raises(
         InputError, match=r"^http://127.0.0.1:9/train: this command reads shards on this machine, not at a URL"
     ):
-        commands.run(f"data {verb}", ["http://127.0.0.1:9/train", *more])
+        run_verb(f"data {verb}", ["http://127.0.0.1:9/train", *more])
 
 
 def test_what_is_not_there_is_named_at_once(server: tuple[str, Faults]) -> None:

@@ -1,0 +1,1 @@
+"""Checkpoints that are whole or not there: writing, choosing, and repairing what a kill left."""
