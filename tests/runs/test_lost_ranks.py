@@ -47,7 +47,7 @@ def test_the_run_ends_everywhere_within_its_limit(
     told = [line for line in output.splitlines() if "another process of the run ended or did not answer" in line]
     watcher = "terminated with code -9" in output or "exitcode: -9" in output
     assert len(told) == 1 if sent == signal.SIGSTOP else len(told) <= 1 and (told or watcher), output
-    assert all(line.startswith("mpo: ") and "go on with --ckpt_path auto" in line for line in told)
+    assert all(line.startswith("mpo: ") and "resume with --ckpt_path auto" in line for line in told)
     assert "in _run_subcommand" not in output
 
 
@@ -69,7 +69,7 @@ def test_torchrun_starts_a_crashed_run_again_by_itself(
         os.kill(victim, signal.SIGKILL)
         output = finish(process, 180)
         assert process.returncode == 0, output[-3000:]
-    assert "--ckpt_path auto: going on from" in output
+    assert "--ckpt_path auto: resuming from" in output
     first = int(logged(tmp_path / "run", "step", 1)[0])
     assert first > 0
     for name in ("loss", "delta", "gradient_norm"):

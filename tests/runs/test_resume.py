@@ -311,9 +311,9 @@ def test_records_that_were_set_aside_before_a_kill_are_told_by_the_run_that_ends
         ({"reward_shift": "micro_batches"}, r"model\.reward_shift previous_steps, not micro_batches"),
         (
             {"policy": "other"},
-            r"model\.policy .*model, whose weights are not those of .*other; keep it, or start another run in another",
+            r"model\.policy .*model, whose weights are not those of .*other; use that, or start a new run in another",
         ),
-        ({"reference": "other"}, r"model\.reference .*model, whose weights are not those of .*other; keep it"),
+        ({"reference": "other"}, r"model\.reference .*model, whose weights are not those of .*other; use that"),
     ],
 )
 def test_another_model_or_objective_is_refused(

@@ -60,7 +60,7 @@ def test_every_rank_stops_after_the_same_step(
             process.returncode != 0
             and 'Traceback (most recent call last):\n  File "/' not in output.partition("torch/distributed/run.py")[0]
         ), output
-        assert output.count("go on with --ckpt_path auto") == 1, output
+        assert output.count("resume with --ckpt_path auto") == 1, output
         wait_for(lambda: not members(process), 5)
     torchrun(2, *arguments)
     expect_the_same(tmp_path / "run", undisturbed_pair, bit_equal=False)
@@ -97,7 +97,7 @@ def test_a_slurm_job_saves_makes_way_and_goes_on(
     arguments = fit_arguments(tmp_path / "run", root, shards, tiny_folder, "fsdp2_cpu", "--data.num_workers=2")
     tasks(tmp_path, arguments, until_begun=True)
     assert (tmp_path / "scontrol.log").read_text() == "requeue 1234\n"
-    assert "--ckpt_path auto: going on from" in tasks(tmp_path, arguments, until_begun=False)[0]
+    assert "--ckpt_path auto: resuming from" in tasks(tmp_path, arguments, until_begun=False)[0]
     expect_the_same(tmp_path / "run", undisturbed_pair)
 
 

@@ -67,7 +67,7 @@ def test_auto_starts_afresh_only_where_nothing_is(tmp_path: Path, run_folder: Pa
     assert find_checkpoint("auto", run_folder) == str(at_step(run_folder, 7))
     (tmp_path / "begun" / "version_0").mkdir(parents=True)
     (tmp_path / "begun" / "version_0" / "metrics.csv").touch()
-    with pytest.raises(InputError, match=r"holds a run \(version_0/metrics.csv\) but no whole checkpoint"):
+    with pytest.raises(InputError, match=r"holds a run \(version_0/metrics.csv\) but no intact checkpoint"):
         find_checkpoint("auto", tmp_path / "begun")
 
 
@@ -83,7 +83,7 @@ def test_whatever_a_run_leaves_of_its_steps_stops_auto(tmp_path: Path, name: str
     path = tmp_path / "run" / "version_0" / name
     path.parent.mkdir(parents=True)
     path.write_text('{"step": 0}\n{"step": 4}\n' if name == "samples.jsonl" else "x" * 1000)
-    with pytest.raises(InputError, match=r"run holds a run \(version_0/.*\) but no whole checkpoint"):
+    with pytest.raises(InputError, match=r"run holds a run \(version_0/.*\) but no intact checkpoint"):
         find_checkpoint("auto", tmp_path / "run")
 
 
@@ -113,7 +113,7 @@ def test_checkpoints_in_a_folder_of_their_own_are_found(run_folder: Path, tmp_pa
     assert find_checkpoint("auto", tmp_path / "run", [tmp_path / "elsewhere"]) == str(newest)
     for path in (tmp_path / "elsewhere").glob("*.ckpt"):
         path.unlink()
-    with pytest.raises(InputError, match=r"elsewhere holds a run \(.*json\) but no whole checkpoint"):
+    with pytest.raises(InputError, match=r"elsewhere holds a run \(.*json\) but no intact checkpoint"):
         find_checkpoint("auto", tmp_path / "run", [tmp_path / "elsewhere"])
 
 
@@ -216,7 +216,7 @@ def test_auto_passes_over_what_is_damaged_and_says_so(copied: Path, caplog: pyte
     files[2].unlink()
     assert find_checkpoint("auto", copied) == str(files[0])
     files[0].unlink()
-    with pytest.raises(InputError, match="but no whole checkpoint"):
+    with pytest.raises(InputError, match="but no intact checkpoint"):
         find_checkpoint("auto", copied)
 
 
@@ -229,7 +229,7 @@ def test_a_full_disk_stops_with_a_sentence_and_the_last_one_stays(copied: Path, 
 
     monkeypatch.setattr("mpo_lightning.runs.checkpoints.io.os.fsync", full)
     io = ManifestCheckpointIO()
-    with pytest.raises(InputError, match=(r"cannot be written .*No space left on device.*go on from them with "
+    with pytest.raises(InputError, match=(r"cannot be written .*No space left on device.*resume from them with "
                                          r"--ckpt_path auto")):
         io.save_checkpoint({"state": torch.ones(5)}, target)
     with io.deferring() as problems:
@@ -309,14 +309,14 @@ def test_a_checkpoint_of_weights_alone_is_not_gone_on_from(copied: Path, tmp_pat
     ManifestCheckpointIO().save_checkpoint(content | {"global_step": 8}, light)
     with caplog.at_level("INFO"):
         assert find_checkpoint("auto", copied) == str(at_step(copied, 7))
-    assert "passed over" in caplog.text and "weights alone" in caplog.text
-    with pytest.raises(InputError, match=r"light-step=8\.ckpt: it holds weights alone"):
+    assert "skipped" in caplog.text and "only weights" in caplog.text
+    with pytest.raises(InputError, match=r"light-step=8\.ckpt: it holds only weights"):
         find_checkpoint(str(light), copied)
     assert find_checkpoint(str(light), copied, fit=False) == str(light)
     last = copied / "checkpoints" / "last.ckpt"
     last.unlink()
     last.symlink_to(light.name)
-    with pytest.raises(InputError, match="it holds weights alone"):
+    with pytest.raises(InputError, match="it holds only weights"):
         find_checkpoint("last", copied)
 
 

@@ -85,7 +85,7 @@ def test_a_rename_that_the_disk_refuses_loses_nothing_either(
     save(kind, target, 1)
     with monkeypatch.context() as patch:
         kill_at(number, patch, OSError(errno.EIO, "Input/output error"))
-        with pytest.raises(InputError, match=r"cannot be written \(Input/output error\); earlier ones are whole"):
+        with pytest.raises(InputError, match=r"cannot be written \(Input/output error\); earlier ones are intact"):
             save(kind, target, 2)
     assert find_checkpoint("auto", tmp_path) == str(target) and step_of(target) in (1, 2)
     save(kind, target, 3)
