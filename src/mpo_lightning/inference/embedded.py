@@ -1,4 +1,4 @@
-"""The engine in this program: a checkpoint folder, through Lightning's predict loop over any devices and machines."""
+"""The embedded engine: runs a checkpoint in this program, by Lightning's predict loop, on any devices and machines."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,16 +14,16 @@ from mpo_lightning.models.loading import load_processor, model_fingerprint
 
 @dataclass(frozen=True)
 class EmbeddedEngine:
-    """See the module.
+    """Engine that runs a checkpoint in this program.
 
     Attributes:
         model: checkpoint folder, in either layout.
-        max_tiles: most tiles of a prompt's pictures, thumbnails not counted; a prompt's own limit replaces it.
-        max_length: a prompt of so many tokens is refused.
-        template: chat template; "auto" takes the one that the checkpoint names.
-        batch_size: answers that a device writes at once.
-        num_workers: loader processes a device.
-        dtype: of weights and arithmetic.
+        max_tiles: maximum tiles for a prompt's images, thumbnails not counted; a prompt's own limit replaces it.
+        max_length: number of tokens from which a prompt is refused.
+        template: name of the chat template; "auto" takes the one that the checkpoint names.
+        batch_size: responses that a device generates at once.
+        num_workers: loader processes per device.
+        dtype: dtype of weights and arithmetic.
         trainer: options of Lightning's Trainer (accelerator, devices, num_nodes).
     """
 
@@ -41,11 +41,11 @@ class EmbeddedEngine:
         return True
 
     def check_begun(self, with_picture: bool) -> None:
-        """Any begun answer can be gone on with."""
+        """Accepts every started response; this engine can continue any of them."""
 
     @cached_property
     def processor(self) -> Processor:
-        """Of the checkpoint."""
+        """The processor of the checkpoint."""
         return load_processor(self.model, self.template)
 
     def description(self) -> dict[str, Any]:
