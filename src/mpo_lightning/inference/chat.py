@@ -53,7 +53,7 @@ class ChatServer:
         model: name of the model to request.
         purpose: role of the server, for messages.
         timeout: seconds until a request counts as failed.
-        attempts: number of attempts while the server is busy, fails or cannot be reached; waits grow from half a second
+        attempts: number of retries while the server is busy, fails or cannot be reached; waits grow from half a second
             to eight.
         key_variable: environment variable with the API key; self-hosted servers often need none.
 
