@@ -520,7 +520,7 @@ def test_a_home_folder_and_a_single_callback_are_found_again(
     monkeypatch.setenv(CHOSEN, "")
     with caplog.at_level("INFO"):
         training_cli.run(["fit", *fit_arguments, *more])
-    assert f"going on from {tmp_path}/kept/" in caplog.text and list((tmp_path / "kept").glob("*step=2.ckpt"))
+    assert f"resuming from {tmp_path}/kept/" in caplog.text and list((tmp_path / "kept").glob("*step=2.ckpt"))
     with started(
         sys.executable, "-c", HOLDER, str(tmp_path / "kept"), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
@@ -675,5 +675,5 @@ def test_the_torchrun_script_trains_on_two_processes_and_goes_on(
         script = capsys.readouterr().out.replace("torchrun ", f"{sys.executable} -m torch.distributed.run ", 1)
         done = run_apart("bash", "-c", script, seconds=240, cwd=tmp_path, env={"PYTHONPATH": str(root / "src")})
         assert done.returncode == 0, done.stderr[-3000:]
-    assert "going on from" in done.stderr
+    assert "resuming from" in done.stderr
     assert len(logged(tmp_path / "run", "train/loss")) == 2 and len(logged(tmp_path / "run", "train/loss", 1)) == 2

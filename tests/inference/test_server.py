@@ -130,7 +130,7 @@ def test_a_server_that_is_gone_stops_the_run_and_the_next_one_goes_on(
     out = tmp_path / "out.jsonl"
     with (
         model_server(tiny_folder, lambda number, request: "error" if number >= 6 else None) as (url, _),
-        pytest.raises(InputError, match=r"does not answer.*answers so far are kept, run it again to go on"),
+        pytest.raises(InputError, match=r"does not answer.*answers so far are kept, run it again to resume"),
     ):
         ServerEngine(url, "tiny", at_once=2, max_tiles=2).answer(work(questions), out)
     assert not out.exists()
@@ -246,7 +246,7 @@ def test_a_build_that_could_not_go_on_with_begun_answers_stops_before_it_begins(
     for options, words in (
         ({}, "give --engine.template"),
         ({"engine.template": "nonsense"}, "nonsense"),
-        ({"engine.template": "Hermes-2", "dropout.with_image": True, "engine.server": "lmdeploy"}, "cannot go on"),
+        ({"engine.template": "Hermes-2", "dropout.with_image": True, "engine.server": "lmdeploy"}, "cannot continue"),
     ):
         with pytest.raises(InputError, match=words):
             build(

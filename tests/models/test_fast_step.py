@@ -209,7 +209,7 @@ def test_features_of_another_pass_give_the_same() -> None:
 def test_a_sliding_window_is_refused_only_when_a_sequence_is_longer() -> None:
     model = family_model("phi3")
     model.config.text_config.sliding_window = 20
-    with pytest.raises(InputError, match=r"70 tokens and the model a sliding window of 20; lower data\.max_length"):
+    with pytest.raises(InputError, match=r"70 tokens but the model has a sliding window of 20; lower data\.max_length"):
         PairForward(model)(collate(random_pairs(ROWS["long"]), TILE_SIZE))
     PairForward(model)(collate(random_pairs([(0, 6, 4, 9)]), TILE_SIZE))
 

@@ -98,10 +98,12 @@ def test_no_error_leaves_a_process_behind_not_even_a_stopped_one(
     finally:
         process.kill()
     if expected is LostRank:
-        assert "did not answer within the strategy's timeout, as rank 0 found in step 7 (Application timeout" in str(raised.value)
-        assert str(raised.value).endswith("; go on again")
+        assert "did not answer within the strategy's timeout, as rank 0 found in step 7 (Application timeout" in str(
+            raised.value
+        )
+        assert str(raised.value).endswith("; resume again")
     if "DataLoader" in str(error):
-        assert str(raised.value).endswith("killed by signal: Killed. ); set --num_workers lower, and go on again")
+        assert str(raised.value).endswith("killed by signal: Killed. ); set --num_workers lower, and resume again")
 
 
 def test_processes_that_end_by_themselves_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

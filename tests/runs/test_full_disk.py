@@ -12,20 +12,25 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from mpo_lightning.errors import InputError
 from mpo_lightning.commands import fit as training_cli
-from mpo_lightning.runs.checkpoints.io import problem_of
+from mpo_lightning.errors import InputError
 from mpo_lightning.files.disk import disk_problem
+from mpo_lightning.runs.checkpoints.io import problem_of
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (OSError(errno.ENOSPC, "x", "/run/metrics.csv"), ("/run/metrics.csv: cannot be written (No space left on "
-                                                         "device)")),
+        (
+            OSError(errno.ENOSPC, "x", "/run/metrics.csv"),
+            ("/run/metrics.csv: cannot be written (No space left on device)"),
+        ),
         (OSError(errno.EDQUOT, "x"), "a file of the run: cannot be written (Disk quota exceeded)"),
         (OSError(errno.EROFS, "x", "/r"), "/r: cannot be written (Read-only file system)"),
-        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "No space left on device"),
+        (
+            SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            "No space left on device",
+        ),
         (SafetensorError("Error while serializing: header too large"), None),
         (FileNotFoundError(errno.ENOENT, "x", "/r"), None),
         (ValueError("No space left on device"), None),
@@ -92,7 +97,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("hook", ["on_train_batch_end", "on_train_end"])
-def test_a_disk_that_fills_up_ends_the_run_with_a_sentence(fit_arguments: list[str], small_disk: Path, hook: str) -> None:
+def test_a_disk_that_fills_up_ends_the_run_with_a_sentence(
+    fit_arguments: list[str], small_disk: Path, hook: str
+) -> None:
     filler = ["--trainer.callbacks+=support.full_disk.Fill", f"--trainer.callbacks.disk={small_disk}",
               f"--trainer.callbacks.hook={hook}", "--trainer.callbacks.step=1"]  # fmt: skip
     with pytest.raises(InputError, match=r"cannot be written .*No space left on device") as raised:

@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path, monkey
     monkeypatch.setattr(os, "scandir", refused)
     assert find_checkpoint("auto", tmp_path) is None
     names.append("version_0")
-    with pytest.raises(InputError, match=r"version_0: the folder cannot be looked into \(Permission denied"):
+    with pytest.raises(InputError, match=r"version_0: cannot read the folder \(Permission denied"):
         find_checkpoint("auto", tmp_path)
 
 

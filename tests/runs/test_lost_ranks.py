@@ -32,7 +32,13 @@ def test_the_run_ends_everywhere_within_its_limit(
 ) -> None:
     limit = f"--trainer.strategy.timeout=0:00:{LIMIT:02d}"
     arguments = fit_arguments(tmp_path / "run", root, shards, tiny_folder, strategy, limit)
-    starter = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
+    starter = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_addr=127.0.0.1",
+        f"--master_port={free_port()}",
+    ]
     with started(sys.executable, *(starter if launcher == "torchrun" else []), *arguments) as process:
         wait_for(lambda: begun(tmp_path / "run") or process.poll() is not None, 90)
         assert process.poll() is None, finish(process, 1)
@@ -47,7 +53,7 @@ def test_the_run_ends_everywhere_within_its_limit(
     told = [line for line in output.splitlines() if "another process of the run ended or did not answer" in line]
     watcher = "terminated with code -9" in output or "exitcode: -9" in output
     assert len(told) == 1 if sent == signal.SIGSTOP else len(told) <= 1 and (told or watcher), output
-    assert all(line.startswith("mpo: ") and "go on with --ckpt_path auto" in line for line in told)
+    assert all(line.startswith("mpo: ") and "resume with --ckpt_path auto" in line for line in told)
     assert "in _run_subcommand" not in output
 
 
@@ -69,12 +75,14 @@ def test_torchrun_starts_a_crashed_run_again_by_itself(
         os.kill(victim, signal.SIGKILL)
         output = finish(process, 180)
         assert process.returncode == 0, output[-3000:]
-    assert "--ckpt_path auto: going on from" in output
+    assert "--ckpt_path auto: resuming from" in output
     first = int(logged(tmp_path / "run", "step", 1)[0])
     assert first > 0
     for name in ("loss", "delta", "gradient_norm"):
         assert logged(tmp_path / "run", f"train/{name}", 1) == logged(undisturbed_pair, f"train/{name}")[first:]
-    ours, theirs = (load_model(next(path.rglob("export"))).state_dict() for path in (tmp_path / "run", undisturbed_pair))
+    ours, theirs = (
+        load_model(next(path.rglob("export"))).state_dict() for path in (tmp_path / "run", undisturbed_pair)
+    )
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
@@ -98,11 +106,16 @@ def test_two_imitated_machines_are_one(
     address = "10.77.0.1" if two_networks else "127.0.0.1"
     starter = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--rdzv-backend=static", f"--master_addr={address}",
                f"--master_port={free_port()}"]  # fmt: skip
-    commands = [[*prefix, sys.executable, *starter, f"--node_rank={node}", *arguments] for node, prefix in enumerate(prefixes)]
+    commands = [
+        [*prefix, sys.executable, *starter, f"--node_rank={node}", *arguments] for node, prefix in enumerate(prefixes)
+    ]
     options: dict[str, Any] = {"cwd": TESTS, "env": {"GLOO_SOCKET_IFNAME": "veth0"} if two_networks else {}}
     with started(*commands[0], **options) as one, started(*commands[1], **options) as two:
         outputs = [finish(one, 240), finish(two, 60)]
         assert one.returncode == two.returncode == 0, "\n".join(outputs)[-4000:]
     for name in ("loss", "delta", "gradient_norm", "margin"):
         expected = logged(undisturbed_pair, f"train/{name}")
-        assert logged(tmp_path / "run", f"train/{name}") == pytest.approx(expected, rel=1e-3, abs=1e-5) and len(expected) == 14
+        assert (
+            logged(tmp_path / "run", f"train/{name}") == pytest.approx(expected, rel=1e-3, abs=1e-5)
+            and len(expected) == 14
+        )

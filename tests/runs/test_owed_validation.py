@@ -11,9 +11,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
-from mpo_lightning.training import StepCheckpoint
 from mpo_lightning.runs.checkpoints.choice import CHOSEN, find_checkpoint
 from mpo_lightning.runs.checkpoints.io import ManifestCheckpointIO
+from mpo_lightning.training import StepCheckpoint
 from support.runs import make_run
 
 
@@ -124,7 +124,11 @@ def test_a_validation_that_was_finished_does_not_count_twice(tmp_path: Path, tin
         return [
             EarlyStopping("val/loss", min_delta=1000.0, patience=20, check_on_train_epoch_end=False),
             StepCheckpoint(
-                monitor="val/loss", every_n_epochs=1, save_top_k=5, save_on_train_epoch_end=False, filename="best-{step}"
+                monitor="val/loss",
+                every_n_epochs=1,
+                save_top_k=5,
+                save_on_train_epoch_end=False,
+                filename="best-{step}",
             ),
         ]
 

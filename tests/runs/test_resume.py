@@ -13,11 +13,11 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.loading import load_model
 from mpo_lightning.models.internvl.tiny import write_tiny_model
+from mpo_lightning.models.loading import load_model
 from mpo_lightning.objectives import IPO, TRDPO, TermWeights
-from mpo_lightning.training import StepCheckpoint
 from mpo_lightning.runs.checkpoints.choice import find_checkpoint
+from mpo_lightning.training import StepCheckpoint
 from support.long_runs import fit_arguments
 from support.mixed_shards import mixed_shards
 from support.processes import run_apart
@@ -40,7 +40,9 @@ def checkpointer(folder: Path) -> ModelCheckpoint:
     return ModelCheckpoint(folder / "checkpoints", every_n_train_steps=1, save_last=True, save_top_k=1)
 
 
-def fit_until(trainer: L.Trainer, model: L.LightningModule, data: L.LightningDataModule, stop: int | None, resume: Path | None):
+def fit_until(
+    trainer: L.Trainer, model: L.LightningModule, data: L.LightningDataModule, stop: int | None, resume: Path | None
+):
     with pytest.raises(ZeroDivisionError) if stop else nullcontext():
         trainer.fit(model, data, ckpt_path=resume)
     return model
@@ -83,7 +85,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, shards: P
 
 @pytest.mark.parametrize(("stop", "before", "after"), [(7, 3, 2), (15, 0, 3)])
 def test_a_resumed_run_has_the_same_losses_and_weights(
-    tmp_path: Path, tiny_folder: Path, shards: Path, whole: tuple[Path, L.LightningModule], stop: int, before: int, after: int
+    tmp_path: Path,
+    tiny_folder: Path,
+    shards: Path,
+    whole: tuple[Path, L.LightningModule],
+    stop: int,
+    before: int,
+    after: int,
 ) -> None:
     """Killed in the middle of a step, in the first and in the second epoch; resumed with another number of workers."""
     folder, undisturbed = whole
@@ -144,7 +152,9 @@ def test_another_micro_batch_size_continues_with_the_same_pairs(
     short_run(tmp_path / "resumed", tiny_folder, shards, resume=last, micro_batch_size=after)
     for name in ("train/loss", "train/tokens_chosen", "train/pairs"):
         expected = logged(undisturbed, name)[steps_done:]
-        assert logged(tmp_path / "resumed", name) == pytest.approx(expected, rel=1e-5) and len(expected) == 6 - steps_done
+        assert (
+            logged(tmp_path / "resumed", name) == pytest.approx(expected, rel=1e-5) and len(expected) == 6 - steps_done
+        )
 
 
 @pytest.mark.parametrize("max_steps", [1, 2, 3])
@@ -159,7 +169,9 @@ def test_a_run_that_max_steps_ended_goes_on_where_it_stopped(
     assert resumed.shift.count == 2 * 4 * 6
 
 
-def test_a_checkpoint_saved_in_the_middle_of_a_step_repeats_the_step(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+def test_a_checkpoint_saved_in_the_middle_of_a_step_repeats_the_step(
+    tmp_path: Path, tiny_folder: Path, shards: Path
+) -> None:
     class SaveNow(L.Callback):
         def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
             if trainer.fit_loop.epoch_loop.total_batch_idx + 1 == 7:
@@ -217,8 +229,11 @@ def test_a_file_that_is_no_whole_checkpoint_is_named(tmp_path: Path, tiny_folder
     cut.write_bytes(saved.read_bytes()[: saved.stat().st_size // 2])
     (tmp_path / "text.ckpt").write_text("hello")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "other.ckpt")
-    for name, words in (("cut", "damaged, cut short"), ("text", "damaged, cut short"), ("other", ("not a checkpoint of 'mpo "
-                                                                                                 "fit'"))):
+    for name, words in (
+        ("cut", "damaged, cut short"),
+        ("text", "damaged, cut short"),
+        ("other", ("not a checkpoint of 'mpo fit'")),
+    ):
         with pytest.raises(InputError, match=words) as raised:
             find_checkpoint(str(tmp_path / f"{name}.ckpt"), tmp_path)
         assert "\n" not in str(raised.value)
@@ -233,7 +248,9 @@ def test_other_pairs_are_refused_on_resume(tmp_path: Path, tiny_folder: Path, sh
         trainer.fit(model, data, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
 
 
-def test_evaluating_a_checkpoint_does_not_ask_for_its_batch_size(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+def test_evaluating_a_checkpoint_does_not_ask_for_its_batch_size(
+    tmp_path: Path, tiny_folder: Path, shards: Path
+) -> None:
     run(tmp_path, tiny_folder, shards, stop=5)
     change = {"global_batch_size": 3, "seed": 5, "validation": str(shards / "validation")}
     trainer, model, data = make_run(tmp_path / "again", tiny_folder, shards / "train", data=change)
@@ -247,12 +264,19 @@ def test_a_moved_reference_does_not_become_anothers(tmp_path: Path, tiny_folder:
         run(tmp_path / "dpo", tiny_folder, shards, resume=tmp_path / "checkpoints" / "last.ckpt")
     # A preference term without weight moves nothing.
     unweighted = run(
-        tmp_path / "bco", tiny_folder, shards, stop=5, preference=TRDPO(alpha=0.5, every_n_steps=1), weights=TermWeights(0, 1, 1)
+        tmp_path / "bco",
+        tiny_folder,
+        shards,
+        stop=5,
+        preference=TRDPO(alpha=0.5, every_n_steps=1),
+        weights=TermWeights(0, 1, 1),
     )
     assert torch.equal(unweighted.reference.model.lm_head.weight, load_model(tiny_folder).lm_head.weight)
 
 
-def test_a_checkpoint_has_the_policy_and_delta_but_no_reference(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+def test_a_checkpoint_has_the_policy_and_delta_but_no_reference(
+    tmp_path: Path, tiny_folder: Path, shards: Path
+) -> None:
     run(tmp_path, tiny_folder, shards, stop=5)
     saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert {name.split(".")[0] for name in saved["state_dict"]} == {"policy"}
@@ -311,9 +335,9 @@ def test_records_that_were_set_aside_before_a_kill_are_told_by_the_run_that_ends
         ({"reward_shift": "micro_batches"}, r"model\.reward_shift previous_steps, not micro_batches"),
         (
             {"policy": "other"},
-            r"model\.policy .*model, whose weights are not those of .*other; keep it, or start another run in another",
+            r"model\.policy .*model, whose weights are not those of .*other; use that, or start a new run in another",
         ),
-        ({"reference": "other"}, r"model\.reference .*model, whose weights are not those of .*other; keep it"),
+        ({"reference": "other"}, r"model\.reference .*model, whose weights are not those of .*other; use that"),
     ],
 )
 def test_another_model_or_objective_is_refused(
@@ -327,10 +351,14 @@ def test_another_model_or_objective_is_refused(
         trainer.fit(model, data, ckpt_path=saved_at_2)
 
 
-def test_another_learning_rate_or_a_moved_folder_is_not(tmp_path: Path, tiny_folder: Path, shards: Path, saved_at_2: Path) -> None:
+def test_another_learning_rate_or_a_moved_folder_is_not(
+    tmp_path: Path, tiny_folder: Path, shards: Path, saved_at_2: Path
+) -> None:
     shutil.copytree(tiny_folder, tmp_path / "moved")
     slow = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=0.01)}
-    trainer, model, data = make_run(tmp_path / "run", tmp_path / "moved", shards / "train", trainer={"max_steps": 3}, **slow)
+    trainer, model, data = make_run(
+        tmp_path / "run", tmp_path / "moved", shards / "train", trainer={"max_steps": 3}, **slow
+    )
     trainer.fit(model, data, ckpt_path=saved_at_2)
     assert trainer.global_step == 3
 
@@ -358,7 +386,9 @@ def test_a_refusal_is_one_sentence_for_all_ranks(
     more = [f"--ckpt_path={saved_at_2}", "--data.global_batch_size=8", *same]
     done = run_apart(sys.executable, *fit_arguments(tmp_path / "run", root, shards, tiny_folder, "ddp_cpu", *more))
     assert done.returncode == 2 and done.stderr.count("mpo: ") == 1, done.stderr[-3000:]
-    assert "the checkpoint was made with data.global_batch_size 4, not 8" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        "the checkpoint was made with data.global_batch_size 4, not 8" in done.stderr and "Traceback" not in done.stderr
+    )
 
 
 class Rates(L.Callback):
@@ -367,7 +397,9 @@ class Rates(L.Callback):
     def __init__(self) -> None:
         self.by_step: dict[int, float] = {}
 
-    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer) -> None:
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
         self.by_step[trainer.global_step] = optimizer.param_groups[0]["lr"]
 
 
@@ -413,7 +445,9 @@ def test_a_resumed_run_has_its_own_learning_rate_and_length(tmp_path: Path, tiny
 def test_what_decides_a_step_is_kept(
     tmp_path: Path, tiny_folder: Path, shards: Path, undisturbed_step: Path, data: dict, module: dict, said: str
 ) -> None:
-    trainer, model, datamodule = make_run(tmp_path, tiny_folder, shards / "train", data={"global_batch_size": 8} | data, **module)
+    trainer, model, datamodule = make_run(
+        tmp_path, tiny_folder, shards / "train", data={"global_batch_size": 8} | data, **module
+    )
     with pytest.raises(InputError, match=said):
         trainer.fit(model, datamodule, ckpt_path=undisturbed_step)
 

@@ -15,8 +15,8 @@ import torch
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from mpo_lightning.models.loading import load_model
-from mpo_lightning.training import StepCheckpoint
 from mpo_lightning.runs.stop_signals import StopSignals
+from mpo_lightning.training import StepCheckpoint
 from support.long_runs import begun, fit_arguments
 from support.processes import TESTS, finish, free_port, members, started, torchrun, wait_for
 from support.runs import logged, make_run
@@ -34,7 +34,9 @@ def expect_the_same(stopped: Path, undisturbed: Path, bit_equal: bool = True) ->
             found = logged(stopped, f"train/{name}") + logged(stopped, f"train/{name}", 1)
             assert found == pytest.approx(whole, rel=1e-3, abs=1e-5)
             continue
-        assert logged(stopped, f"train/{name}") == whole[:first] and logged(stopped, f"train/{name}", 1) == whole[first:]
+        assert (
+            logged(stopped, f"train/{name}") == whole[:first] and logged(stopped, f"train/{name}", 1) == whole[first:]
+        )
     if not bit_equal:
         return
     ours, theirs = (load_model(next(folder.rglob("export"))).state_dict() for folder in (stopped, undisturbed))
@@ -43,12 +45,24 @@ def expect_the_same(stopped: Path, undisturbed: Path, bit_equal: bool = True) ->
 
 @pytest.mark.parametrize(("sent", "launcher"), [(signal.SIGINT, "lightning"), (signal.SIGTERM, "torchrun")])
 def test_every_rank_stops_after_the_same_step(
-    tmp_path: Path, undisturbed_pair: Path, root: Path, shards: Path, tiny_folder: Path, sent: signal.Signals, launcher: str
+    tmp_path: Path,
+    undisturbed_pair: Path,
+    root: Path,
+    shards: Path,
+    tiny_folder: Path,
+    sent: signal.Signals,
+    launcher: str,
 ) -> None:
     # Workers get the signal of a terminal too, and the main process still needs them.
     workers = ("--data.num_workers=2", "--data.micro_batch_size=1")
     arguments = fit_arguments(tmp_path / "run", root, shards, tiny_folder, "fsdp2_cpu", *workers)
-    starter = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
+    starter = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_addr=127.0.0.1",
+        f"--master_port={free_port()}",
+    ]
     with started(sys.executable, *(starter if launcher == "torchrun" else []), *arguments) as process:
         wait_for(lambda: begun(tmp_path / "run"), 90)
         if sent == signal.SIGINT:
@@ -60,7 +74,7 @@ def test_every_rank_stops_after_the_same_step(
             process.returncode != 0
             and 'Traceback (most recent call last):\n  File "/' not in output.partition("torch/distributed/run.py")[0]
         ), output
-        assert output.count("go on with --ckpt_path auto") == 1, output
+        assert output.count("resume with --ckpt_path auto") == 1, output
         wait_for(lambda: not members(process), 5)
     torchrun(2, *arguments)
     expect_the_same(tmp_path / "run", undisturbed_pair, bit_equal=False)
@@ -78,7 +92,9 @@ def slurm(tmp_path: Path, rank: int, port: int) -> dict[str, str]:
 def tasks(tmp_path: Path, arguments: list[str], until_begun: bool) -> list[str]:
     port = free_port()
     with ExitStack() as stack:
-        processes = [stack.enter_context(started(sys.executable, *arguments, env=slurm(tmp_path, rank, port))) for rank in (0, 1)]
+        processes = [
+            stack.enter_context(started(sys.executable, *arguments, env=slurm(tmp_path, rank, port))) for rank in (0, 1)
+        ]
         if until_begun:
             wait_for(lambda: begun(tmp_path / "run") or any(process.poll() is not None for process in processes), 90)
             for process in processes:
@@ -97,11 +113,13 @@ def test_a_slurm_job_saves_makes_way_and_goes_on(
     arguments = fit_arguments(tmp_path / "run", root, shards, tiny_folder, "fsdp2_cpu", "--data.num_workers=2")
     tasks(tmp_path, arguments, until_begun=True)
     assert (tmp_path / "scontrol.log").read_text() == "requeue 1234\n"
-    assert "--ckpt_path auto: going on from" in tasks(tmp_path, arguments, until_begun=False)[0]
+    assert "--ckpt_path auto: resuming from" in tasks(tmp_path, arguments, until_begun=False)[0]
     expect_the_same(tmp_path / "run", undisturbed_pair)
 
 
-def test_sigterm_while_a_run_starts_leaves_nobody_behind(tmp_path: Path, root: Path, shards: Path, tiny_folder: Path) -> None:
+def test_sigterm_while_a_run_starts_leaves_nobody_behind(
+    tmp_path: Path, root: Path, shards: Path, tiny_folder: Path
+) -> None:
     arguments = fit_arguments(tmp_path / "run", root, shards, tiny_folder, "fsdp2_cpu")
     with started(sys.executable, "-m", "support.disturbed", *arguments[2:], cwd=TESTS) as process:
         output = finish(process, 90)
@@ -128,7 +146,9 @@ def test_the_sbatch_script_sends_the_signal_that_is_waited_for(root: Path) -> No
 
 
 def test_one_device_under_slurm_listens_to_its_signal_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, plugins=[SLURMEnvironment()])
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, plugins=[SLURMEnvironment()]
+    )
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     try:
         signals = StopSignals(trainer)
@@ -150,7 +170,9 @@ def test_one_device_under_slurm_listens_to_its_signal_too(tmp_path: Path, monkey
             signal.signal(number, handler)
 
 
-def test_an_interrupt_in_the_middle_of_a_step_leaves_no_checkpoint(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+def test_an_interrupt_in_the_middle_of_a_step_leaves_no_checkpoint(
+    tmp_path: Path, tiny_folder: Path, shards: Path
+) -> None:
     callback = StepCheckpoint(tmp_path / "checkpoints", every_n_train_steps=100)
     trainer, model, data = make_run(
         tmp_path, tiny_folder, shards / "train", data={"global_batch_size": 8}, trainer={"callbacks": [callback]}

@@ -54,7 +54,10 @@ def test_one_device_and_its_loaders_end_at_once_when_the_group_is_signalled(
     tmp_path: Path, shards: Path, tiny_folder: Path
 ) -> None:
     output = tmp_path / "out.jsonl"
-    with started(sys.executable, *predict_arguments(tiny_folder, shards, output, 24, "--trainer.devices=1", "--engine.num_workers=2")) as process:
+    with started(
+        sys.executable,
+        *predict_arguments(tiny_folder, shards, output, 24, "--trainer.devices=1", "--engine.num_workers=2"),
+    ) as process:
         wait_for(lambda: answered(output) >= 2, 120)
         os.killpg(process.pid, signal.SIGTERM)  # as SLURM does
         said = finish(process, 30)
@@ -62,7 +65,9 @@ def test_one_device_and_its_loaders_end_at_once_when_the_group_is_signalled(
         wait_for(lambda: not members(process), 5)
 
 
-def test_a_signal_while_processes_are_started_leaves_nobody_behind(tmp_path: Path, shards: Path, tiny_folder: Path) -> None:
+def test_a_signal_while_processes_are_started_leaves_nobody_behind(
+    tmp_path: Path, shards: Path, tiny_folder: Path
+) -> None:
     copy = shutil.copytree(shards / "validation", tmp_path / "shards")
     command = [
         "data",
@@ -89,7 +94,13 @@ def test_a_signal_to_one_rank_outside_of_training_ends_all(
                                                    "--trainer.callbacks+=support.signalled.Signalled", f"--trainer.callbacks.hook={hook}", "--trainer.num_sanity_val_steps=1")  # fmt: skip
     if verb == "validate":
         arguments.remove("--ckpt_path=auto")
-    starter = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
+    starter = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_addr=127.0.0.1",
+        f"--master_port={free_port()}",
+    ]
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
     with started(sys.executable, *starter, module, package, verb, *arguments, env={"PYTHONPATH": path}) as process:
         said = finish(process, 90)  # the strategy's timeout is two minutes

@@ -203,7 +203,7 @@ def test_damage_is_found(sharded: Path, name: str, damage: str) -> None:
     assert problem_of(sharded) is not None
     with pytest.raises(InputError, match="damaged or cut short"):
         find_checkpoint(str(sharded), sharded.parent)
-    with pytest.raises(InputError, match="but no whole checkpoint"):
+    with pytest.raises(InputError, match="but no intact checkpoint"):
         find_checkpoint("auto", sharded.parent)
 
 
@@ -216,7 +216,7 @@ def test_auto_finds_a_sharded_one_and_passes_over_one_without_a_manifest(
     os.utime(later, (2e9, 2e9))
     with caplog.at_level("INFO"):
         assert find_checkpoint("auto", sharded.parent) == str(sharded)
-    assert f"passed over {later}: it has no manifest" in caplog.text
+    assert f"skipped {later}: it has no manifest" in caplog.text
 
 
 def test_nothing_in_the_table_of_pieces_can_run(sharded: Path, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_nothing_in_the_table_of_pieces_can_run(sharded: Path, tmp_path: Path) -
             return os.mkdir, (str(tmp_path / "harm"),)
 
     (sharded / ".metadata").write_bytes(pickle.dumps(Harm()))
-    with pytest.raises(InputError, match=r"names posix.mkdir, which has no place there"):
+    with pytest.raises(InputError, match=r"names posix.mkdir, which is not allowed"):
         load_sharded({"state_dict": {"policy.model.lm_head.weight": torch.zeros(1)}}, sharded)
     assert not (tmp_path / "harm").exists()
 
@@ -259,4 +259,4 @@ def test_a_sharded_checkpoint_does_not_resume_a_run_on_one_device(folder: Path, 
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "is of a sharded run; go on with configs/strategy/fsdp2.yaml" in done.stderr
+    assert "belongs to a sharded run; resume with configs/strategy/fsdp2.yaml" in done.stderr

@@ -1,1 +1,1 @@
-"""Prompts in, responses out."""
+"""Inference: takes prompts and writes responses, with the model in this program or on a server."""

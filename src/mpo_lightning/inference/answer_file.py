@@ -1,8 +1,7 @@
-"""Answers on their way to a file: kept as they come, so that a killed run goes on, and put into the prompts' order at
-the end.
+"""Output file of responses: written as they arrive, so that a killed run can resume, and sorted at the end.
 
-OUT.jsonl             one line a prompt, in order: its own fields, `response`, `response_tokens`, `finished`
-OUT.jsonl.parts/      meta.json and finished lines of a run that has not ended; gone when OUT.jsonl is there
+OUT.jsonl             one line per prompt, in order: its own fields, `response`, `response_tokens`, `finished`
+OUT.jsonl.parts/      meta.json and finished lines of an unfinished run; removed when OUT.jsonl is complete
 """
 
 import json
@@ -20,24 +19,24 @@ from mpo_lightning.files.whole import whole_file
 
 
 def parts_of(output: Path) -> Path:
-    """The folder of finished lines."""
+    """Returns the folder of finished lines."""
     return output.with_name(f"{output.name}.parts")
 
 
 def parts_lock(output: Path) -> FileLock:
-    """Held by the one run that writes an output; not waited for."""
+    """Returns the lock held by the run that writes an output; taking it does not wait."""
     return FileLock(output.with_name(f"{output.name}.parts.lock"), timeout=0)
 
 
 def begin(output: Path, settings: dict[str, Any]) -> Path:
-    """The folder of finished lines, new or of a run with the same settings.
+    """Returns the folder of finished lines, a new one or that of a run with the same settings.
 
     Args:
-        output: the file.
-        settings: whatever decides an answer.
+        output: output file.
+        settings: all settings that affect a response.
 
     Raises:
-        InputError: the output exists, or was begun with other settings.
+        InputError: the output exists, or an unfinished run has other settings.
     """
     if output.exists():
         tidy(output)
@@ -51,9 +50,10 @@ def begin(output: Path, settings: dict[str, Any]) -> Path:
 
 
 def tidy(output: Path) -> bool:
-    """Removes what a run left that was killed between its last two steps: the output is there, and the parts too.
+    """Removes the finished lines of a run that was killed between its last two steps, after it wrote the output.
 
-    Returns whether there was such a run.
+    Returns:
+        Whether there was such a run.
     """
     if not output.exists() or not parts_of(output).exists():
         return False
@@ -62,18 +62,21 @@ def tidy(output: Path) -> bool:
         with lock:
             shutil.rmtree(parts_of(output), ignore_errors=True)
     except Timeout:
-        return False  # the run is taking this step just now
+        return False  # the run is about to remove them itself
     Path(lock.lock_file).unlink(missing_ok=True)
     return True
 
 
 def part_line(number: int, row: dict[str, Any]) -> bytes:
-    """An answer as a finished line."""
+    """Returns a response as a finished line."""
     return json.dumps([number, row], ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 def finished_lines(parts: Path) -> dict[int, tuple[Path, int]]:
-    """Where each answer of earlier runs lies, by prompt number; a line that a kill cut off does not count."""
+    """Returns the file and offset in bytes of each response of earlier runs, by prompt number.
+
+    Lines cut off by a kill are skipped.
+    """
     found: dict[int, tuple[Path, int]] = {}
     for path in sorted(parts.glob("part-*.jsonl")):
         with path.open("rb") as file:
@@ -86,17 +89,19 @@ def finished_lines(parts: Path) -> dict[int, tuple[Path, int]]:
 
 
 def finish(parts: Path, prompts: Prompts, output: Path) -> tuple[int, int]:
-    """Writes the output and removes the parts. Returns the number of prompts, and how many of them could not be used.
+    """Writes the output and removes the finished lines.
+
+    Returns:
+        Number of prompts, and how many of them could not be used.
 
     Raises:
-        InputError: answers are missing.
+        InputError: responses are missing.
     """
     places, refused = finished_lines(parts), 0
     if len(places) < len(prompts):
         raise InputError(
-            f"{parts}: {len(prompts) - len(places):,} of {len(prompts):,} answers are not there; run the same "
-            "command again (with several machines, "
-            "the output has to lie on a file system that all of them share)"
+            f"{parts}: {len(prompts) - len(places):,} of {len(prompts):,} answers are missing; run the same "
+            "command again (with several machines, the output must be on a file system that all of them share)"
         )
     with ExitStack() as opened, whole_file(output, errors="backslashreplace") as file:
         sources: dict[Path, BinaryIO] = {

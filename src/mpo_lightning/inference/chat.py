@@ -1,4 +1,4 @@
-"""One request to a server that speaks OpenAI's protocol, and what may become of it."""
+"""Sends one request to a server with OpenAI's protocol and classifies what comes back."""
 
 import os
 import time
@@ -9,17 +9,17 @@ from mpo_lightning.errors import BadRecord, InputError
 
 Messages = list[dict[str, Any]]
 REFUSALS = (400, 413, 415, 422)
-"""Status codes by which a server says that this request, not the server, is at fault."""
+"""Status codes that mean the request, not the server, is at fault."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server said.
+    """A server's response.
 
     Attributes:
-        text: of the answer.
-        tokens: how many it took, where the server says.
-        finished: whether it ended by itself; otherwise it was cut at the limit.
+        text: text of the response.
+        tokens: number of its tokens, if the server reports it.
+        finished: whether the model ended the response; otherwise it was cut off at the limit.
     """
 
     text: str
@@ -28,31 +28,34 @@ class Reply:
 
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
-"""Seconds between attempts, doubled each time: those of the library for a server that is busy or fails."""
+"""Seconds to wait before the second attempt, and at most; waits double.
+
+The openai library uses the same values for a server that is busy or fails.
+"""
 
 ASKED_WRONGLY = {
     401: "the key is missing or wrong; set the environment variable {key}",
     403: "the key may not use it; set the environment variable {key}",
-    404: "there is no model '{model}' or no such address there; the URL of most servers ends in /v1",
+    404: "there is no model '{model}' or the address is wrong; the URL of most servers ends in /v1",
 }
-"""What the user can do about a status code."""
+"""What the user can do about each status code."""
 
 
 class UnreadableReply(Exception):
-    """The server answered, but with nothing that is an answer: no JSON, no choice, no text, half of a reply."""
+    """The server's reply is not a response: no JSON, no choice, no text, or incomplete."""
 
 
 class ChatServer:
-    """A server: OpenAI's own, vLLM, SGLang, LMDeploy, ...
+    """A server with OpenAI's protocol: OpenAI's own, vLLM, SGLang, LMDeploy, ...
 
     Args:
-        url: of the server, ending in /v1; None is OpenAI's.
-        model: the name to ask for.
-        purpose: who it is, for messages.
+        url: URL of the server, ending in /v1; None is OpenAI's.
+        model: name of the model to request.
+        purpose: role of the server, for messages.
         timeout: seconds until a request counts as failed.
-        attempts: how often a request is sent again while the server is busy, fails or is not there; waits grow from
-            half a second to eight.
-        key_variable: the environment variable that holds the key; servers of one's own often need none.
+        attempts: number of retries while the server is busy, fails or cannot be reached; waits grow from half a second
+            to eight.
+        key_variable: environment variable with the API key; self-hosted servers often need none.
 
     Raises:
         InputError: the package openai is not installed, or there is no key.
@@ -81,27 +84,28 @@ class ChatServer:
             )
         self.model, self.url, self.purpose = model, url, purpose
         self._openai, self._attempts, self._key_variable = openai, attempts, key_variable
-        # The library itself waits and sends again where a server is busy, fails or does not answer.
+        # The library itself waits and retries if a server is busy, fails or does not answer.
         self._client = openai.OpenAI(api_key=key or "none", base_url=url, max_retries=attempts, timeout=timeout)
 
     def chat(self, messages: Messages, **request: Any) -> Reply:
-        """The reply to a chat.
+        """Returns the reply to a chat.
+
+        An empty response is requested once more and then accepted.
 
         Args:
-            messages: as OpenAI's protocol has them.
-            request: temperature, max_tokens, seed, extra_body, ...
+            messages: messages in OpenAI's format.
+            request: further request fields: temperature, max_tokens, seed, extra_body, ...
 
         Raises:
-            BadRecord: the server refuses this request; with its reason.
-            UnreadableReply: what comes back is no answer, also when asked again. An answer without a word is asked for
-                once more, and then taken for what it is.
+            BadRecord: the server refuses this request; the message has its reason.
+            UnreadableReply: the reply is not a response, also after retries.
             InputError: the server does not answer.
         """
         asked: Any = messages
         return self._asked(lambda: self._client.chat.completions.create(model=self.model, messages=asked, **request))
 
     def complete(self, prompt: str, **request: Any) -> Reply:
-        """What follows a text; otherwise as `chat`."""
+        """Returns the continuation of a text; otherwise as `chat`."""
         return self._asked(lambda: self._client.completions.create(model=self.model, prompt=prompt, **request))
 
     def _asked(self, send: Any) -> Reply:
@@ -118,7 +122,7 @@ class ChatServer:
                 raise self._gone(error) from None
             except BadRecord:
                 raise
-            # ValueError: a page that is no JSON.
+            # ValueError: the reply is not JSON.
             except (self._openai.APIResponseValidationError, UnreadableReply, ValueError) as error:
                 if attempt + 1 == self._attempts:
                     raise UnreadableReply(_short(error)) from None
@@ -139,7 +143,7 @@ class ChatServer:
             )
         said = f"status {status}: {_short(error)}" if status else _short(error)
         return InputError(
-            f"{self.purpose} at {where} does not answer ({said}); answers so far are kept, run it again to go on"
+            f"{self.purpose} at {where} does not answer ({said}); answers so far are kept, run it again to resume"
         )
 
 
@@ -148,11 +152,11 @@ def _short(error: Exception) -> str:
 
 
 def _reply(answer: Any) -> Reply:
-    """Of a chat or a completion.
+    """Converts a chat or completion to a reply.
 
     Raises:
-        BadRecord: the server or its model declines, with the reason.
-        UnreadableReply: it is no answer.
+        BadRecord: the server or its model declines; the message has the reason.
+        UnreadableReply: it is not a response.
     """
     choices = getattr(answer, "choices", None)
     if not choices:
@@ -170,7 +174,8 @@ def _reply(answer: Any) -> Reply:
 
 
 def whole_characters(text: str) -> str:
-    """A text that can be written to a file: both halves of a surrogate pair become their character, a half alone
-    becomes U+FFFD.
+    """Returns a text that can be written to a file.
+
+    Surrogate pairs become their character; a lone surrogate becomes U+FFFD.
     """
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

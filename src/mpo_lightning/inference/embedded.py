@@ -1,4 +1,4 @@
-"""The engine in this program: a checkpoint folder, through Lightning's predict loop over any devices and machines."""
+"""The embedded engine: runs a checkpoint in this program, by Lightning's predict loop, on any devices and machines."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +15,7 @@ from mpo_lightning.models.loading import load_processor, model_fingerprint
 
 @dataclass(frozen=True)
 class EmbeddedEngine:
-    """See the module.
+    """Engine that runs a checkpoint in this program.
 
     Attributes:
         model: checkpoint folder, in either layout.
@@ -36,11 +36,11 @@ class EmbeddedEngine:
         return True
 
     def check_begun(self, with_picture: bool) -> None:
-        """Any begun answer can be gone on with."""
+        """Accepts every started response; this engine can continue any of them."""
 
     @cached_property
     def processor(self) -> Processor:
-        """Of the checkpoint."""
+        """The processor of the checkpoint."""
         return load_processor(self.model, self.options.template)
 
     def description(self) -> dict[str, Any]:

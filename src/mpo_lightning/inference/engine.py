@@ -1,7 +1,7 @@
-"""Who answers prompts: the model in this program, on any number of devices, or a server that speaks OpenAI's protocol.
+"""Engines that answer prompts: the model in this program on any number of devices, or a server with OpenAI's protocol.
 
-Both write the same file (see `answer_file`): a line a prompt in the order of the prompts, whatever the order of the
-answers, and go on after a kill.
+Both write the same file (see `answer_file`), with one line per prompt in the order of the prompts. Both resume after a
+kill.
 """
 
 from collections.abc import Callable
@@ -30,13 +30,13 @@ def no_progress(label: str, total: int | None = None, unit: str = "") -> Abstrac
 
 @dataclass(frozen=True)
 class Work:
-    """Prompts, and how they are to be answered.
+    """Prompts and how to answer them.
 
     Attributes:
-        prompts: the questions; a `Repeated` for several answers to each.
-        asked: names their content, so that a run that was killed goes on with the same ones only.
-        max_new_tokens: most tokens of an answer.
-        sampling: how answers are drawn; None is greedy.
+        prompts: the prompts; a `Repeated` for several responses to each.
+        asked: fingerprint of the prompts, so that a killed run resumes only with the same ones.
+        max_new_tokens: maximum number of tokens per response.
+        sampling: sampling options; None is greedy.
     """
 
     prompts: Prompts
@@ -49,8 +49,8 @@ class Engine(Protocol):
     """Answers prompts.
 
     Attributes:
-        exact_seams: whether what it goes on with keeps the white space behind a begun answer; some servers drop it.
-        max_tiles: most tiles of a prompt's pictures where the prompt has no limit of its own.
+        exact_seams: whether white space after the start of a continued response is kept; some servers drop it.
+        max_tiles: maximum tiles for a prompt's images if the prompt has no limit of its own.
     """
 
     @property
@@ -60,23 +60,28 @@ class Engine(Protocol):
     def max_tiles(self) -> int: ...
 
     def check_begun(self, with_picture: bool) -> None:
-        """Raises InputError where it could not go on with a begun answer, so that a run of hours is not begun in vain.
+        """Checks that the engine can continue a started response, before a run of hours starts.
 
         Args:
-            with_picture: whether the picture is to be shown.
+            with_picture: whether the prompt includes the image.
+
+        Raises:
+            InputError: it cannot.
         """
         ...
 
     def description(self) -> dict[str, Any]:
-        """What decides its answers apart from the work: for the record, and to tell one engine from another."""
+        """Returns all settings other than the work that affect the responses; recorded, and compared on resuming."""
         ...
 
     def answer(self, work: Work, output: Path) -> tuple[int, int]:
-        """Writes the file of answers. Returns the number of prompts, and how many of them have a reason instead of an
-        answer; (0, 0) in all processes but the first.
+        """Writes the file of responses.
+
+        Returns:
+            Number of prompts, and how many of them have an error instead of a response; (0, 0) on all ranks but 0.
 
         Raises:
-            InputError: the output exists, was begun with something else, or nobody answers.
+            InputError: the output exists, an unfinished run has other settings, or a server does not answer.
         """
         ...
 

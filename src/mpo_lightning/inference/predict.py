@@ -1,7 +1,7 @@
-"""A model's answer to every prompt, on any number of devices, in a file that a killed run goes on with.
+"""Generates a response to every prompt on any number of devices, into a file from which a killed run resumes.
 
-Prompts are answered in slices whose borders depend on the batch size alone: neither the number of devices nor a kill
-changes which prompts share a forward pass, so drawn answers are the same to the bit.
+Prompts are processed in slices whose boundaries depend only on the batch size. Neither the number of devices nor a kill
+changes which prompts share a forward pass, so sampled responses are the same to the bit.
 """
 
 from contextlib import nullcontext
@@ -48,9 +48,9 @@ class Group:
     """Prompts that share a forward pass, each of them once.
 
     Attributes:
-        numbers: of the answers.
-        rows: the prompt of each answer.
-        batch: the prompts.
+        numbers: number of each response.
+        rows: row of each response's prompt in the batch.
+        batch: the encoded prompts.
     """
 
     numbers: tuple[int, ...]
@@ -60,26 +60,31 @@ class Group:
 
 @dataclass(frozen=True)
 class Slice:
-    """Some prompts, those that can be used in groups, and the reason for each that cannot."""
+    """Part of the prompts.
+
+    Attributes:
+        groups: prompts that can be used.
+        refused: number and error message of each prompt that cannot be used.
+    """
 
     groups: tuple[Group, ...]
     refused: tuple[tuple[int, str], ...]
 
     def to(self, *args: Any, **kwargs: Any) -> "Slice":
-        """On a device; Lightning calls it."""
+        """Moves the batches to a device; Lightning calls it."""
         return replace(
             self, groups=tuple(replace(group, batch=group.batch.to(*args, **kwargs)) for group in self.groups)
         )
 
 
 class PromptSlices(Dataset[Slice]):
-    """Prompt numbers in, slices out.
+    """Dataset that maps the numbers of responses to an encoded slice.
 
     Args:
-        prompts: to be answered.
-        encoder: with the limits on tiles and length.
-        limit: of the language model's rope, see `rope_limit`.
-        max_new_tokens: most tokens of an answer.
+        prompts: prompts to answer.
+        encoder: encoder with the limits on tiles and length.
+        limit: token limit of the language model's rope; see `rope_limit`.
+        max_new_tokens: maximum number of tokens per response.
     """
 
     def __init__(self, prompts: Prompts, encoder: PairEncoder, limit: int | None, max_new_tokens: int) -> None:
@@ -87,11 +92,11 @@ class PromptSlices(Dataset[Slice]):
 
     @property
     def samples(self) -> int:
-        """Answers to each prompt."""
+        """Number of responses per prompt."""
         return self.prompts.samples if isinstance(self.prompts, Repeated) else 1
 
     def size(self, batch_size: int) -> int:
-        """Answers in a slice, whole prompts only."""
+        """Returns the number of responses in a slice, which holds all responses of its prompts."""
         return self.samples * max(1, batch_size // self.samples)
 
     def __getitem__(self, numbers: list[int]) -> Slice:
@@ -116,14 +121,14 @@ class PromptSlices(Dataset[Slice]):
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How to answer.
+    """Options of the generation.
 
     Attributes:
-        max_new_tokens: most tokens of an answer.
-        batch_size: answers that a device writes at once; a prompt with more of them is read once all the same.
-        num_workers: loader processes a device.
-        dtype: of weights and arithmetic; "auto" is bfloat16 on a GPU and float32 on a CPU.
-        sampling: how answers are drawn; None is greedy.
+        max_new_tokens: maximum number of tokens per response.
+        batch_size: responses that a device generates at once; a prompt with more of them is still encoded only once.
+        num_workers: loader processes per device.
+        dtype: dtype of weights and arithmetic; "auto" is bfloat16 on a GPU and float32 on a CPU.
+        sampling: sampling options; None is greedy.
     """
 
     max_new_tokens: int = 1024
@@ -133,20 +138,20 @@ class PredictOptions:
     sampling: Sampling | None = None
 
     def on(self, device: torch.device) -> "PredictOptions":
-        """With the dtype that auto means on a device."""
+        """Returns the options with "auto" replaced by the dtype for this device."""
         chosen: Any = "float32" if device.type == "cpu" else "bfloat16"
         return replace(self, dtype=chosen) if self.dtype == "auto" else self
 
 
 class Predictor(L.LightningModule):
-    """Writes a line a prompt as soon as it is answered.
+    """Writes one line per response as soon as its slice is done.
 
     Args:
-        folder: the checkpoint.
-        processor: of the checkpoint.
-        slices: of the prompts.
-        parts: the folder of finished lines.
-        options: with a dtype.
+        folder: checkpoint folder.
+        processor: processor of the checkpoint.
+        slices: dataset of encoded prompts.
+        parts: folder of finished lines.
+        options: options of the generation, with a dtype other than "auto".
     """
 
     def __init__(
@@ -165,10 +170,10 @@ class Predictor(L.LightningModule):
     def predict_dataloader(self) -> DataLoader[Slice]:
         done = np.array(list(finished_lines(self.parts)), dtype=np.int64)
         numbers, size = np.arange(len(self.slices.prompts)), self.slices.size(self.options.batch_size)
-        # Whole slices: what shares a forward pass is the same after a kill.
+        # Complete slices only, so that the same prompts share a forward pass after a kill.
         unfinished = np.unique(np.setdiff1d(numbers, done) // size)
         to_do = numbers[np.isin(numbers // size, unfinished)]
-        # Lightning's barrier behind this method: every rank has looked before any of them writes.
+        # Lightning has a barrier after this method, so every rank reads the files before any of them writes.
         run = self.trainer.strategy.broadcast(len(list(self.parts.glob("part-*.jsonl"))))
         self._file = (self.parts / f"part-{run}-{self.global_rank}.jsonl").open("ab", buffering=0)
         return DataLoader(
@@ -234,7 +239,7 @@ def run_predict(
         The number of prompts, and the number of them that could not be answered.
 
     Raises:
-        InputError: the output exists, or was begun with other settings.
+        InputError: the output exists, or an unfinished run has other settings.
     """
     encoder = processor.encoder(engine.max_tiles, engine.max_length, "set_aside")
     options = PredictOptions(work.max_new_tokens, engine.batch_size, engine.num_workers, engine.dtype, work.sampling)
@@ -244,7 +249,7 @@ def run_predict(
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise InputError(" ".join(str(error).split())) from None
     options = options.on(lightning.strategy.root_device)
-    # Which answers are written at once decides the rounding of a draw's probabilities.
+    # The batch size affects the rounding of the sampling probabilities.
     drawn = asdict(options.sampling) | {"batch_size": options.batch_size} if options.sampling else None
     parts = begin(
         output,
@@ -256,7 +261,7 @@ def run_predict(
     predictor = Predictor(model, processor, slices, parts, options)
     lock = parts_lock(output)
     try:
-        # Of the first rank, for all.
+        # Rank 0 takes the lock for all ranks.
         with run_whole(lightning), lock if lightning.is_global_zero else nullcontext():
             lightning.predict(predictor, return_predictions=False)
             lightning.strategy.barrier()

@@ -1,12 +1,13 @@
-"""The engine on a server that speaks OpenAI's protocol: many requests under way, every answer kept as it comes.
+"""The server engine: many concurrent requests to a server with OpenAI's protocol, each response stored as it arrives.
 
-What OpenAI's protocol has no field for goes the way each kind of server takes it (`KINDS`): the likeliest tokens that
-may be drawn, and the most tiles of a picture. An answer that is to be gone on with goes out as a plain text completion
-where there is no picture, by the model's chat template, since that is the same with every server; with a picture as an
-unfinished last turn, which vLLM and SGLang take.
+OpenAI's protocol has no field for top-k sampling or for the maximum tiles of an image. Each kind of server takes them
+in its own way (`drawn_by`, `content_of`). To continue a started response without an image, the engine sends a plain
+text completion with the model's chat template, which works with every server. With an image it sends an unfinished last
+turn, which vLLM and SGLang support.
 
-Each answer has a seed of its own, made of the run's and its number; whether the same seed gives the same words again is
-up to the server. What was answered is on disk, so all that follows from it can be repeated.
+Each response has its own seed, made from the run's seed and the response's number. Whether equal seeds give equal
+responses depends on the server. All responses are stored on disk, so that everything computed from them can be
+repeated.
 """
 
 import base64
@@ -34,22 +35,21 @@ from mpo_lightning.models.sampling import Sampling
 
 Kind = Literal["vllm", "sglang", "lmdeploy", "transformers", "openai"]
 UNREADABLE = 20
-"""So many replies in a row that cannot be read end the run: it is the server then, not the prompts."""
+"""Number of consecutive unreadable replies that ends a run: the server is at fault then, not the prompts."""
 
 
 @dataclass(frozen=True)
 class ServerEngine:
-    """See the module.
+    """Engine that sends prompts to a server with OpenAI's protocol.
 
     Attributes:
-        url: of the server, ending in /v1; None is OpenAI's.
-        model: the name to ask for.
-        kind: of the server.
-        template: the model's chat template; needed to go on with begun answers.
-        at_once: requests under way.
+        url: URL of the server, ending in /v1; None is OpenAI's.
+        model: name of the model to request.
+        kind: kind of the server.
+        template: name of the model's chat template; needed to continue started responses.
+        at_once: number of concurrent requests.
         timeout: seconds until a request counts as failed and is sent again.
-        max_tiles: most tiles of a prompt's pictures, where the kind of server takes it; a prompt's own limit replaces
-            it.
+        max_tiles: maximum tiles for a prompt's images, on servers that support it; a prompt's own limit replaces it.
         progress: opens the progress bar of the responses.
     """
 
@@ -67,7 +67,7 @@ class ServerEngine:
         return False
 
     def description(self) -> dict[str, Any]:
-        # Without the address: the same model may be served elsewhere the next time.
+        # The address is left out, because the same model may be served elsewhere next time.
         return {
             "server": self.kind,
             "model": self.model,
@@ -78,21 +78,21 @@ class ServerEngine:
     def check_begun(self, with_picture: bool) -> None:
         if not with_picture and self.template is None:
             raise InputError(
-                "to go on with an answer the server's engine needs the model's chat template; give --engine.template"
+                "to continue an answer the server engine needs the model's chat template; give --engine.template"
             )
         if not with_picture:
             get_template(str(self.template))
         elif self.kind not in ("vllm", "sglang"):
             raise InputError(
-                f"a server of kind {self.kind} cannot go on with an answer about a picture; vllm and sglang can, and "
-                "so does the embedded engine"
+                f"a server of kind {self.kind} cannot continue an answer about an image; vllm and sglang can, and "
+                "so can the embedded engine"
             )
 
     def answer(self, work: Work, output: Path) -> tuple[int, int]:
         if self.kind == "openai" and work.sampling is not None and work.sampling.top_k:
             raise InputError(
-                f"OpenAI's own protocol has no top_k, and it is {work.sampling.top_k}; set it to 0, or name the kind "
-                "of server"
+                f"OpenAI's own protocol has no top_k, and it is {work.sampling.top_k}; set it to 0, or give the "
+                "kind of server"
             )
         server = ChatServer(self.url, self.model, "the model", self.timeout)
         drawn = asdict(work.sampling) if work.sampling else None
@@ -110,7 +110,7 @@ class ServerEngine:
                 counts = finish(parts, work.prompts, output)
         except Timeout:
             raise InputError(
-                f"{output}: another run is writing it; wait for its end, or choose another output"
+                f"{output}: another run is writing it; wait for it to end, or choose another output"
             ) from None
         Path(lock.lock_file).unlink(missing_ok=True)
         return counts
@@ -134,15 +134,14 @@ class ServerEngine:
                     if in_a_row == UNREADABLE:
                         raise InputError(
                             f"the model at {self.url or 'api.openai.com'} gave {UNREADABLE} replies in a row that "
-                            f"cannot be read ({result}); look at the server; "
-                            "answers so far are kept, run it again to go on"
+                            f"cannot be read ({result}); check the server; "
+                            "answers so far are kept, run it again to resume"
                         )
                     continue
                 in_a_row = 0
                 file.write(part_line(number, result))
                 advance(1)
-            # Once more, when the server has answered everything else; only a run that comes to this end gives any of
-            # them up.
+            # Unreadable ones are requested once more, after everything else; only a run that gets here gives them up.
             given_up: list[tuple[int, dict[str, Any]]] = []
             for number, result in ask(unread):
                 if isinstance(result, UnreadableReply):
@@ -187,12 +186,12 @@ class ServerEngine:
 
 
 def drawn_by(kind: Kind, sampling: Sampling | None, number: int) -> dict[str, Any]:
-    """The fields of a request that say how an answer is drawn.
+    """Returns the sampling fields of a request.
 
     Args:
-        kind: of the server.
-        sampling: None is greedy.
-        number: of the answer.
+        kind: kind of the server.
+        sampling: sampling options; None is greedy.
+        number: number of the response.
     """
     if sampling is None:
         return {"temperature": 0.0}
@@ -209,14 +208,14 @@ def drawn_by(kind: Kind, sampling: Sampling | None, number: int) -> dict[str, An
 
 
 def content_of(prompt: Prompt, tiles: int | None) -> list[dict[str, Any]] | str:
-    """A prompt as a message: its texts, and its pictures at their marks.
+    """Returns a prompt as a message: its texts, with its images at their marks.
 
     Args:
-        prompt: the question.
-        tiles: most tiles of the pictures, where the server reads it off them.
+        prompt: the prompt.
+        tiles: maximum tiles for the prompt's images, if the server takes it with each image; otherwise None.
 
     Raises:
-        BadRecord: a picture cannot be used.
+        BadRecord: an image cannot be used.
     """
     if not prompt.images:
         return prompt.question
@@ -234,10 +233,10 @@ def content_of(prompt: Prompt, tiles: int | None) -> list[dict[str, Any]] | str:
 
 
 def picture_url(data: bytes) -> str:
-    """A picture as a data URL; formats that servers may not know are sent as PNG.
+    """Returns an image as a data URL; formats that servers may not support are converted to PNG.
 
     Raises:
-        BadRecord: it cannot be decoded.
+        BadRecord: the image cannot be decoded.
     """
     picture = open_picture(data)
     media = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png"}.get(data[:2])
@@ -255,8 +254,9 @@ def _png(picture: Image.Image) -> bytes:
 def _in_flight(
     pool: ThreadPoolExecutor, numbers: Iterator[int], function: Callable[[int], Any], at_once: int
 ) -> Iterator[tuple[int, Any]]:
-    """Results as they come, no more than `at_once` under way; at an error what is under way is waited for, and kept
-    where it succeeds.
+    """Yields results as they arrive, with at most `at_once` calls running.
+
+    On an error it waits for the running calls and yields their results first.
     """
     waiting: dict[Future[Any], int] = {}
     problem: Exception | None = None

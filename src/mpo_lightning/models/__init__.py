@@ -1,1 +1,1 @@
-"""InternVL2 models: open, freeze, run over pairs, write."""
+"""InternVL2 models: loading, freezing, the forward pass over pairs, generation and saving."""

@@ -1,14 +1,15 @@
-"""The lm_head on response positions only: log-probs of given tokens, without ever keeping [tokens, vocabulary].
+"""The lm_head over response positions only: log-probs of given tokens without storing [tokens, vocabulary] logits.
 
-With 300 + 350 response tokens and a vocabulary of 150,000 the logits of one pair are 390 MB in float32, and as much
-again for their softmax and gradient. Here they are made in chunks and thrown away; the backward pass makes each chunk
-again (one more matrix product, a quarter of the head's cost). Where all of a row fits a budget its softmax is kept
-instead, which saves that product.
+With 300 + 350 response tokens and a vocabulary of 150,000, the logits of one pair take 390 MB in float32. Their softmax
+and gradient take as much again. Here logits are computed in chunks and discarded. The backward pass recomputes each
+chunk (one more matrix product, a quarter of the head's cost). If a row's softmax fits a budget, it is kept instead,
+which saves that product.
 
-On a CPU the memory of the logits is used again from step to step (`Workspace`): first touching fresh pages takes longer
-than the product that fills them. CUDA's allocator does so by itself.
+On a CPU the memory of the logits is reused from step to step (`Workspace`), because first touching fresh pages takes
+longer than the product that fills them. CUDA's allocator reuses memory by itself.
 
-It is an nn.Linear whose weight keeps its name, and is called as a module, so that FSDP and other wrappers see it.
+`AnswerHead` is an nn.Linear whose weight keeps its name. It is called as a module, so that FSDP and other wrappers see
+it.
 
 Shape letters: R response tokens, E hidden size, V vocabulary.
 """
@@ -21,26 +22,26 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 CHUNK_BYTES = 64 * 2**20
-"""Bytes of a chunk's logits in float32."""
+"""Size of a chunk's logits in float32, in bytes."""
 
 
 class Workspace:
-    """One spare buffer, taken by a forward pass and given back when its backward pass is done with it."""
+    """One spare buffer: a forward pass takes it, and the backward pass gives it back."""
 
     def __init__(self) -> None:
         self.spare: Tensor | None = None
 
     def take(self, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """At least `size` uninitialized numbers; new memory if the spare is taken, too small or of another kind."""
+        """Returns at least `size` uninitialized numbers: the spare buffer if it fits, else new memory."""
         spare, self.spare = self.spare, None
         if spare is not None and len(spare) >= size and spare.dtype == dtype and spare.device == device:
             return spare
-        # Validation may come first: what is made in inference mode could not be written to in training.
+        # Validation may run first, and training could not write to a tensor made in inference mode.
         with torch.inference_mode(False):
             return torch.empty(size, dtype=dtype, device=device)
 
     def give(self, buffer: Tensor) -> None:
-        """Keep a taken buffer for the next forward pass; elsewhere than on a CPU it goes back to the allocator."""
+        """Keeps a buffer for the next forward pass; on devices other than the CPU the allocator takes it back."""
         self.spare = buffer if buffer.device.type == "cpu" else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Workspace":
@@ -51,11 +52,11 @@ class Workspace:
 
 
 class AnswerHead(nn.Linear):
-    """An lm_head that also scores tokens.
+    """An lm_head that can also return the log-probs of given tokens.
 
     Args:
         head: the model's own lm_head, without bias.
-        keep_bytes: most bytes of softmax that are kept for the backward pass.
+        keep_bytes: largest softmax, in bytes, that is kept for the backward pass.
     """
 
     keep_bytes: int
@@ -71,8 +72,14 @@ class AnswerHead(nn.Linear):
         self.train(head.training)
 
     def forward(self, hidden: Tensor, targets: Tensor | None = None) -> Tensor:
-        """Logits [..., V]; or, with targets int64 [R] for hidden [R, E], their log-probs [R] in nats, float32 or
-        better.
+        """Returns logits [..., V], or the targets' log-probs [R] in nats.
+
+        Args:
+            hidden: hidden states [..., E]; [R, E] with targets.
+            targets: int64 [R] token ids to score; None returns logits.
+
+        Returns:
+            Logits, or log-probs in float64 for float64 inputs, else float32.
         """
         if targets is None:
             return super().forward(hidden)
@@ -82,23 +89,22 @@ class AnswerHead(nn.Linear):
 def token_logps(
     hidden: Tensor, weight: Tensor, targets: Tensor, keep_bytes: int = 0, workspace: Workspace | None = None
 ) -> Tensor:
-    """log softmax(hidden @ weight.T) at the targets.
+    """Computes log softmax(hidden @ weight.T) at the targets.
 
     Args:
-        hidden: [R, E].
-        weight: [V, E].
-        targets: int64 [R].
-        keep_bytes: the softmax is kept for the backward pass if it takes no more.
-        workspace: where the memory of the logits comes from.
+        hidden: hidden states [R, E].
+        weight: weight of the head [V, E].
+        targets: int64 [R] token ids.
+        keep_bytes: largest softmax, in bytes, that is kept for the backward pass.
+        workspace: source of the memory for the logits; None allocates it.
 
     Returns:
-        [R] in float64 if the inputs are, else float32.
+        Log-probs [R] in nats, in float64 if the inputs are, else float32.
     """
     dtype = hidden.dtype
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
-    # Asked here, since inside the function gradients are always off and its inputs say what they need in evaluation
-    # too.
+    # Decided here: in the autograd function gradients are always off, and needs_input_grad is set in evaluation too.
     if not (torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)):
         keep_bytes = -1
     result: Tensor = _TokenLogps.apply(hidden.to(dtype), weight, targets, keep_bytes, workspace or Workspace())
@@ -106,7 +112,7 @@ def token_logps(
 
 
 def _product(left: Tensor, right: Tensor, out: Tensor, add: bool = False) -> Tensor:
-    """left @ right, in or added to `out`, which may be of a wider dtype."""
+    """Writes left @ right to `out`, or adds it; `out` may have a wider dtype."""
     if left.dtype == out.dtype:
         return out.addmm_(left, right) if add else torch.mm(left, right, out=out)
     return out.add_(left @ right) if add else out.copy_(left @ right)
@@ -119,10 +125,10 @@ def _chunks(count: int, vocabulary: int) -> Iterator[slice]:
 
 
 class _Logits:
-    """Memory for the logits of all rows, or of a chunk at a time.
+    """Memory for the logits of all rows, or of one chunk at a time.
 
     Args:
-        whole: all rows have their own place.
+        whole: whether every row has memory of its own; otherwise chunks share it.
     """
 
     def __init__(
@@ -133,7 +139,7 @@ class _Logits:
         self.memory = workspace.take(rows * vocabulary, dtype, device)
 
     def __getitem__(self, part: slice) -> Tensor:
-        """[rows, V] for these rows."""
+        """Returns the memory [rows, V] of these rows."""
         first, rows = part.start if self.whole else 0, part.stop - part.start
         return self.memory[first * self.vocabulary : (first + rows) * self.vocabulary].view(rows, self.vocabulary)
 
@@ -142,7 +148,7 @@ class _Logits:
 
 
 class _TokenLogps(torch.autograd.Function):
-    """d logp / d logits = onehot - softmax, applied chunk by chunk."""
+    """Log-probs with gradient d logp / d logits = onehot - softmax, computed chunk by chunk."""
 
     @staticmethod
     def forward(
@@ -158,7 +164,7 @@ class _TokenLogps(torch.autograd.Function):
                 logits = _product(hidden[part], low.T, memory[part])
                 picked = logits.gather(1, targets[part].unsqueeze(1)).squeeze(1)
                 highest = logits.amax(dim=1)
-                # In place: another tensor of this size costs more than the arithmetic.
+                # In place, because another tensor of this size costs more than the arithmetic.
                 totals[part] = logits.sub_(highest.unsqueeze(1)).exp_().sum(dim=1)
                 normalizers[part] = highest + totals[part].log()
                 logps[part] = picked - normalizers[part]
@@ -176,12 +182,12 @@ class _TokenLogps(torch.autograd.Function):
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         hidden_gradient = torch.empty_like(hidden) if need_hidden else None
         weight_gradient = torch.empty_like(weight) if need_weight and count else None
-        # Used up in place; a second backward pass makes them again.
+        # The kept softmax is overwritten; a second backward pass recomputes it.
         kept, ctx.kept = ctx.kept, None
         memory = kept or _Logits(False, count, vocabulary, normalizers.dtype, ctx.workspace, hidden.device)
         for part in _chunks(count, vocabulary):
             states, scale = hidden[part], gradient[part].unsqueeze(1)
-            # -softmax * gradient, plus gradient at the target.
+            # -softmax * gradient, plus the gradient at the target.
             share = memory[part]
             if kept:
                 share.mul_(-scale / totals[part].unsqueeze(1))

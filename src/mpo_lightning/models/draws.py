@@ -1,8 +1,8 @@
-"""Drawing tokens so that an answer depends on its own prompt and number alone, not on the batch, the devices or what
-came before.
+"""Token sampling that depends only on a response's prompt and number.
 
-Each answer has a generator of its own, seeded by (seed, number of the answer); one uniform number a token picks the
-token whose share of the cumulated probabilities it falls in (inversion). The noise is the same on every kind of device.
+The batch, the devices and earlier responses have no influence. Each response has its own generator, seeded by (seed,
+number of the response). Each token takes one uniform number, which picks the token by inverting the cumulative
+probabilities. The random numbers are the same on every kind of device.
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from mpo_lightning.data.records import RESERVED_MARKS
 from mpo_lightning.models.sampling import Sampling
 
 BLOCK = 64
-"""Numbers that a generator gives at once."""
+"""Random numbers drawn from a generator at a time."""
 
 
 class Draws(LogitsProcessor):
-    """Leaves each row of logits one token: the one drawn. Greedy search then takes it.
+    """Samples one token per row and masks all others, so that greedy search takes it.
 
     Args:
-        sampling: how.
-        numbers: of the answers, one a row; they and the seed decide every draw.
-        forbidden: token ids that are never drawn.
+        sampling: sampling options.
+        numbers: number of each row's response; it and the seed decide every random number.
+        forbidden: token ids that are never sampled.
     """
 
     def __init__(self, sampling: Sampling, numbers: Sequence[int], forbidden: Sequence[int] = ()) -> None:
@@ -34,22 +34,22 @@ class Draws(LogitsProcessor):
         self._step = 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """float [B, V] logits in, the same with all but the drawn token at minus infinity out."""
+        """Returns float [B, V] logits in which all but the sampled token are minus infinity."""
         logits = scores.float() / self.sampling.temperature
         logits[:, self.forbidden] = -torch.inf
-        # Only the likeliest are looked at, in their order: a vocabulary has 100,000 tokens, of which 50 may be drawn.
+        # Sort only the tokens that may be drawn, such as 50 of a vocabulary of 100,000.
         count = self.sampling.top_k or logits.shape[-1]
         likeliest, tokens = logits.topk(min(count, logits.shape[-1]))
         shares = likeliest.double().softmax(-1)
         before = shares.cumsum(-1) - shares
         shares = shares.masked_fill(before >= self.sampling.top_p, 0.0).cumsum(-1)
-        # The total is 1 to rounding only; a draw stays below it.
+        # The total is 1 only up to rounding; scaling by it keeps the draw below it.
         uniform = self._draw().to(shares.device) * shares[:, -1]
         places = torch.searchsorted(shares, uniform[:, None], right=True).clamp(max=shares.shape[-1] - 1)
         return torch.full_like(scores, -torch.inf).scatter(1, tokens.gather(1, places), 0.0)
 
     def _draw(self) -> Tensor:
-        """float64 [B], the next number of each generator; they are asked for blocks of numbers."""
+        """Returns float64 [B], the next number of each generator; generators are read in blocks."""
         place = self._step % BLOCK
         if place == 0:
             self._uniform = torch.stack(
@@ -60,13 +60,14 @@ class Draws(LogitsProcessor):
 
 
 def forbidden_ids(tokenizer: PreTrainedTokenizerBase, end: str, vocabulary: int) -> list[int]:
-    """Tokens that an answer may not hold: special ones but for its end, the image token among them, and places of the
-    vocabulary without a token.
+    """Returns the token ids that a response may not contain.
+
+    These are special tokens other than the end token, the image token included, and ids without a token.
 
     Args:
-        tokenizer: the model's.
-        end: the end token's text.
-        vocabulary: logits that the model gives.
+        tokenizer: tokenizer of the model.
+        end: text of the end token.
+        vocabulary: number of logits of the model.
     """
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special} | set(
         tokenizer.all_special_ids
@@ -78,7 +79,7 @@ def forbidden_ids(tokenizer: PreTrainedTokenizerBase, end: str, vocabulary: int)
 
 
 def mixed_seed(seed: int, number: int) -> int:
-    """One 63-bit seed of two numbers; neighbours share nothing (SplitMix64's finalizer)."""
+    """Mixes two numbers into one 63-bit seed; close inputs give unrelated seeds (SplitMix64's finalizer)."""
     mixed = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & (2**64 - 1)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = ((mixed ^ (mixed >> shift)) * factor) & (2**64 - 1)

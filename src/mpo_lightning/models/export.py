@@ -1,4 +1,4 @@
-"""Writing a checkpoint folder that plain transformers loads."""
+"""Saving a checkpoint folder that plain transformers can load."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ def save_folder(model: Any, processor: Processor, output: Path, state_dict: dict
     """Writes weights, config, tokenizer with chat template, image settings and generation config.
 
     Args:
-        model: what to save.
-        processor: of the model; its template's name goes into config.json.
-        output: the folder, made if missing.
-        state_dict: weights to write instead of the model's own (gathered ones under sharding).
+        model: the model to save.
+        processor: processor of the model; the name of its template goes into config.json.
+        output: output folder; created if missing.
+        state_dict: weights to write instead of the model's own, such as those gathered from shards.
     """
     output.mkdir(parents=True, exist_ok=True)
     model.config.template = processor.template.name
@@ -26,7 +26,7 @@ def save_folder(model: Any, processor: Processor, output: Path, state_dict: dict
 
 
 def generation_config(processor: Processor) -> GenerationConfig:
-    """Greedy decoding that stops where the template ends a turn."""
+    """Returns a config for greedy decoding that stops at the template's end-of-turn token."""
     tokenizer = processor.tokenizer
     end = tokenizer.convert_tokens_to_ids(processor.template.end)
     return GenerationConfig(eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=False)

@@ -1,7 +1,7 @@
-"""A family of models: what differs between vision-language models, behind one protocol.
+"""Model families: one protocol for everything that differs between vision-language models.
 
-Nothing outside a family's own folder reaches for its attributes. A family is found by the `model_type` of a checkpoint
-folder's config.json, or of a model's config. It is registered in `FAMILIES`, or by `register` for one of your own.
+Only a family's own folder uses its model's attributes. A family is found by `model_type`, in a checkpoint folder's
+config.json or in a model's config. Families are listed in `FAMILIES`; `register` adds one of your own.
 
 Shape letters: T tokens of a row, N tiles, S tile side in pixels, E hidden size of the language model.
 """
@@ -29,13 +29,13 @@ Contexts = Callable[[], tuple[AbstractContextManager[None], AbstractContextManag
 
 @dataclass(frozen=True)
 class Processor:
-    """What turns pairs into a model's inputs, and is saved beside its weights.
+    """Turns pairs into model inputs; saved next to the model's weights.
 
     Attributes:
-        tokenizer: the model's.
-        template: its chat template.
-        pictures: how it takes pictures.
-        original: folder of another layout's files, for the way back to it.
+        tokenizer: tokenizer of the model.
+        template: chat template of the model.
+        pictures: image preprocessing of the model.
+        original: folder with the files of the original layout, needed to convert back to it; None if there is none.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -52,18 +52,18 @@ class Processor:
         return self.pictures.tokens_per_tile
 
     def encoder(self, max_tiles: int, max_length: int, overlong: Overlong) -> PairEncoder:
-        """A pair encoder with these limits; see `PairEncoder`."""
+        """Returns a `PairEncoder` with these limits."""
         return PairEncoder(self.tokenizer, self.template, self.pictures, max_tiles, max_length, overlong)
 
 
 @dataclass(frozen=True)
 class PictureShape:
-    """What pictures are to a model of one config, for plans that have no processor.
+    """Image sizes of a config, for memory plans without a processor.
 
     Attributes:
         tile_size: side of a tile in pixels.
-        tokens_per_tile: tokens of a tile.
-        token_id: the token that stands for a part of a picture.
+        tokens_per_tile: image tokens per tile.
+        token_id: id of the image token.
     """
 
     tile_size: int
@@ -72,16 +72,18 @@ class PictureShape:
 
 
 class Family(ABC):
-    """One family. Models are transformers' own: a language model with `layers` and `rotary_emb`, an output embedding,
+    """A model family.
+
+    Its models are transformers' own: a language model with `layers` and `rotary_emb`, an output embedding, and
     `generate`.
 
     Attributes:
-        name: of the family.
-        layouts: for each `model_type` of a config.json that it opens, the layout's name in words; the first is
-            transformers' own.
-        model_class: the transformers class of its models.
-        templates: its chat templates by name.
-        sizes: configs of its released sizes, for plans without a download.
+        name: name of the family.
+        layouts: name of the layout for each `model_type` in config.json that the family opens; transformers' own comes
+            first.
+        model_class: transformers class of the models.
+        templates: chat templates by name.
+        sizes: configs of the released sizes, for plans that need no download.
     """
 
     name: ClassVar[str]
@@ -93,114 +95,115 @@ class Family(ABC):
     # -- folders
 
     def native_folder(self, folder: Path) -> Path:
-        """The folder in transformers' layout; one in another layout is converted and kept in a cache."""
+        """Returns the folder in transformers' layout; another layout is converted once and cached."""
         return folder
 
     @abstractmethod
     def fingerprint(self, folder: Path) -> str:
-        """Names a native folder's content."""
+        """Returns a fingerprint of a native folder's content."""
 
     @abstractmethod
     def processor(self, folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, template: str) -> Processor:
-        """The processor of a native folder.
+        """Returns the processor of a native folder.
 
         Args:
-            folder: the checkpoint.
-            config: its config.
-            tokenizer: its tokenizer.
-            template: a template's name, or "auto" for the one that the folder implies.
+            folder: checkpoint folder.
+            config: config of the model.
+            tokenizer: tokenizer of the model.
+            template: name of a chat template, or "auto" for the one that the folder implies.
 
         Raises:
-            InputError: the tokenizer does not fit the config, or the template is unknown or cannot be told for certain.
+            InputError: the tokenizer does not fit the config, or the template is unknown or ambiguous.
         """
 
     @abstractmethod
     def save_processor(self, processor: Processor, output: Path) -> None:
-        """Writes tokenizer, chat template and picture settings, so that plain transformers loads the folder."""
+        """Writes tokenizer, chat template and image settings, so that plain transformers loads the folder."""
 
     def config_of(self, folder: Path, model_type: str) -> Any | None:
-        """The native config of a folder in another layout, without converting it; None for a native folder."""
+        """Returns the native config of a folder in another layout, without converting it; None for a native folder."""
         return None
 
     def convert(self, source: Path, output: Path, layout: str, like: Path | None, advance: Callable[..., None]) -> int:
-        """Rewrites a checkpoint in another layout and returns its number of parameters."""
+        """Converts a checkpoint to another layout and returns its number of parameters."""
         raise InputError(f"{source}: {self.name} models have one layout only; there is nothing to convert")
 
     # -- a model's parts
 
     @abstractmethod
     def parts(self, model: Any) -> dict[Part, list[nn.Module]]:
-        """The modules of each part; together they hold every parameter."""
+        """Returns the modules of each part; together they hold every parameter."""
 
     @abstractmethod
     def language_model(self, model: Any) -> Any:
-        """The decoder: input embeddings, `layers`, `rotary_emb`; called with `inputs_embeds`."""
+        """Returns the decoder, which has input embeddings, `layers` and `rotary_emb` and takes `inputs_embeds`."""
 
     @abstractmethod
     def layers(self, model: Any) -> list[nn.Module]:
-        """The layers of tower and decoder, each computed again as a whole under gradient checkpointing."""
+        """Returns the layers of tower and decoder; gradient checkpointing recomputes each as a unit."""
 
     def shard_units(self, model: Any) -> list[nn.Module]:
-        """Modules whose weights are gathered together under FSDP2; the projector is one by itself."""
+        """Returns the modules whose weights FSDP2 gathers together; the projector is a unit of its own."""
         return [*self.layers(model), *self.parts(model)["projector"]]
 
     lora_targets: ClassVar[str] = r".*language_model\.layers\.\d+\.(self_attn|mlp)\.\w*proj"
-    """Pattern of the names of the language model's projections."""
+    """Regular expression for the names of the language model's projections."""
 
-    # -- pictures
+    # -- images
 
     @abstractmethod
     def picture_shape(self, config: Any) -> PictureShape:
-        """What pictures are to a model of this config."""
+        """Returns the image sizes of this config."""
 
     @abstractmethod
     def encode_pictures(self, model: Any, tiles: Tensor) -> Tensor:
-        """Features [N, tokens a tile, E] of uint8 tiles [N, 3, S, S]."""
+        """Returns the features [N, tokens per tile, E] of uint8 tiles [N, 3, S, S]."""
 
     @abstractmethod
     def generation_inputs(self, model: Any, tiles: Tensor) -> dict[str, Tensor]:
-        """Arguments of the model's `generate` and `forward` for uint8 tiles [N, 3, S, S]; none without tiles."""
+        """Returns the arguments of `generate` and `forward` for uint8 tiles [N, 3, S, S]; empty without tiles."""
 
     def positions(self, batch: PairBatch) -> Tensor:
-        """Position ids [1, T] of a row, each answer counted from the end of its prompt; a family may return more
-        dimensions.
+        """Returns position ids [1, T] of a row; the positions of each response continue from its prompt.
+
+        A family may return more dimensions.
         """
         return batch.position_ids.unsqueeze(0)
 
     @abstractmethod
     def vision_flops(self, config: Any, tiles: Any) -> Any:
-        """Matrix-product FLOPs of encoding so many tiles, projector included."""
+        """Returns the matrix-product FLOPs of encoding `tiles` tiles, projector included."""
 
     # -- stochastic depth
 
     def add_drop_path(self, model: Any, rate: float) -> None:
-        """Puts stochastic depth into the vision tower, with this rate in its last layer.
+        """Adds stochastic depth to the vision tower, with this rate in its last layer.
 
         Raises:
-            InputError: the rate is no rate, or the family has none.
+            InputError: the rate is out of range, or the family has no stochastic depth.
         """
         if rate:
             raise InputError(f"drop_path {rate}: {self.name} models have no drop path here; set it to 0")
 
     def draw_paths(self, model: Any, seeds: Sequence[int], tile_counts: Sequence[int], device: torch.device) -> None:  # noqa: B027 (nothing to draw)
-        """Fixes what the next pass over the tiles of some pairs drops; without seeds it is drawn anew."""
+        """Fixes which branches the next pass over the pairs' tiles drops; without seeds each pass draws anew."""
 
     def recompute_contexts(self, model: Any) -> Contexts | None:
-        """`context_fn` of torch's checkpoint, where a layer that is computed again has random numbers to repeat."""
+        """Returns torch checkpoint's `context_fn` if recomputed layers must repeat random numbers, else None."""
         return None
 
 
 FAMILIES: list[str | Family] = ["mpo_lightning.models.internvl.family:INTERNVL"]
-"""Each family, or "module:NAME" of one that is imported when it is needed."""
+"""The families, or "module:NAME" of those that are imported on first use."""
 
 
 def register(family: Family) -> None:
-    """Adds a family; of two for one `model_type` the newer one counts."""
+    """Adds a family; it takes precedence over earlier ones with the same `model_type`."""
     FAMILIES.insert(0, family)
 
 
 def families() -> list[Family]:
-    """All families."""
+    """Returns all families, importing those not yet imported."""
     for place, entry in enumerate(FAMILIES):
         if isinstance(entry, str):
             module, _, name = entry.partition(":")
@@ -209,12 +212,12 @@ def families() -> list[Family]:
 
 
 def family_for(model_type: str) -> Family | None:
-    """The family that opens this `model_type`; None where there is none."""
+    """Returns the family that opens this `model_type`, or None."""
     return next((family for family in families() if model_type in family.layouts), None)
 
 
 def family_of(model_or_config: Any) -> Family:
-    """The family of a model, or of its config."""
+    """Returns the family of a model or of a model's config."""
     config = getattr(model_or_config, "config", model_or_config)
     family = family_for(config.model_type)
     assert family is not None, f"no family is registered for {config.model_type}"
@@ -222,7 +225,11 @@ def family_of(model_or_config: Any) -> Family:
 
 
 def get_template(name: str) -> ChatTemplate:
-    """The chat template of that name, of any family. Raises InputError for an unknown one."""
+    """Returns the chat template of this name from any family.
+
+    Raises:
+        InputError: no family has a template of this name.
+    """
     known = {template: found for family in families() for template, found in family.templates.items()}
     if name not in known:
         raise InputError(f"unknown chat template '{name}'; known are {', '.join(known)}")

@@ -1,10 +1,10 @@
-"""Matrix-product FLOPs of a pair's distinct work: what no step can avoid, counted from the shapes.
+"""Matrix-product FLOPs of the distinct work of a pair, computed from shapes: the minimum that any step needs.
 
-A product [a, b] x [b, c] is 2abc. Attention is counted in score products that the causal pattern needs, twice (scores
-and values). All are of one forward; a trained part costs three (one forward, two products backward), a reference pass
-one. Nothing that is computed again counts.
+A product [a, b] x [b, c] is 2abc. Attention counts only the score products that the causal pattern needs, twice (scores
+and values). All functions count one forward pass. A trained part costs three (one forward, two products backward), a
+reference pass one. Recomputation is not counted.
 
-Numbers of tokens may be arrays, one entry a pair.
+Token counts may be arrays with one entry per pair.
 """
 
 from typing import Any
@@ -13,14 +13,14 @@ from mpo_lightning.models.family import family_of
 
 
 def attention_flops(config: Any, prompt: Any, chosen: Any, rejected: Any) -> Any:
-    """Score and value products of the language model, the prompt once."""
+    """Returns the FLOPs of the language model's score and value products; the prompt counts once."""
     text = config.get_text_config()
     scores = (prompt + chosen) ** 2 / 2 + rejected * (prompt + rejected / 2)
     return 4.0 * scores * text.num_attention_heads * _head_size(text) * text.num_hidden_layers
 
 
 def layer_flops(config: Any, tokens: Any) -> Any:
-    """Projections and MLPs of the language model."""
+    """Returns the FLOPs of the language model's projections and MLPs."""
     text = config.get_text_config()
     queries, keys = text.num_attention_heads * _head_size(text), text.num_key_value_heads * _head_size(text)
     per_token = 2.0 * text.hidden_size * (2 * queries + 2 * keys) + 6.0 * text.hidden_size * text.intermediate_size
@@ -28,19 +28,19 @@ def layer_flops(config: Any, tokens: Any) -> Any:
 
 
 def head_flops(config: Any, responses: Any) -> Any:
-    """The lm_head over response tokens."""
+    """Returns the FLOPs of the lm_head over the response tokens."""
     return 2.0 * responses * config.get_text_config().hidden_size * config.get_text_config().vocab_size
 
 
 def pair_flops(config: Any, tiles: Any, prompt: Any, chosen: Any, rejected: Any) -> Any:
-    """All of a pair's work.
+    """Returns the FLOPs of all work of a pair.
 
     Args:
-        config: of the model.
-        tiles: of its pictures.
-        prompt: tokens in front of the answers, those of pictures counted.
-        chosen: tokens of the chosen answer.
-        rejected: tokens of the rejected answer.
+        config: config of the model.
+        tiles: number of image tiles.
+        prompt: prompt tokens, image tokens included.
+        chosen: tokens of the chosen response.
+        rejected: tokens of the rejected response.
     """
     return (
         family_of(config).vision_flops(config, tiles)

@@ -1,4 +1,4 @@
-"""Freezing parts of a model by name, and gradient checkpointing."""
+"""Freezing of named model parts, and gradient checkpointing."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -23,17 +23,18 @@ def freeze_parts(model: Any, parts: Iterable[Part]) -> None:
 
 
 def freeze(model: Any) -> Any:
-    """The whole model without gradients and in eval mode, as a reference is."""
+    """Turns all gradients off and sets eval mode, as for a reference model; returns the model."""
     model.requires_grad_(False)
     return model.eval()
 
 
 def recompute_activations(model: Any) -> None:
-    """Turns gradient checkpointing on: layers keep their inputs only and are computed again in the backward pass, with
-    the same random numbers.
+    """Turns gradient checkpointing on.
+
+    Layers keep only their inputs and are recomputed in the backward pass, with the same random numbers.
     """
     contexts = family_of(model).recompute_contexts(model)
     options: dict[str, Any] = {"use_reentrant": False} | ({"context_fn": contexts} if contexts else {})
-    # transformers 5.2x gives the method a new name, and the old one warns.
+    # transformers 5.2x renamed the method; the old name warns.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable(options)

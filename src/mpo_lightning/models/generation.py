@@ -1,7 +1,7 @@
-"""Answers of a model to a batch of prompts, greedy or drawn, with a key-value cache.
+"""Greedy or sampled responses of a model to a batch of prompts, with a key-value cache.
 
-Prompts are padded on the left, so that all of them end where their answers begin. Shape letters: B prompts, T tokens of
-the longest, N tiles.
+Prompts are padded on the left, so that all of them end where their responses begin. Shape letters: B prompts, T tokens
+of the longest prompt, N tiles, S tile side in pixels.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ from mpo_lightning.models.pair_rope import PairRope, forget_lengths
 
 
 class EncodedPrompt(NamedTuple):
-    """One prompt as the model takes it.
+    """One prompt as model inputs.
 
     Attributes:
         ids: int64 [tokens].
         tiles: uint8 [tiles, 3, S, S].
-        begun: how many of the tokens, at the end, belong to an answer that is to be gone on with.
+        begun: number of tokens at the end that are the start of a response to be continued.
     """
 
     ids: Tensor
@@ -38,13 +38,13 @@ class EncodedPrompt(NamedTuple):
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Prompts as the model takes them.
+    """A batch of prompts as model inputs.
 
     Attributes:
         input_ids: int64 [B, T], padded on the left.
         attention_mask: int64 [B, T], 0 on padding.
         tiles: uint8 [N, 3, S, S] of all prompts, in the order of their image tokens.
-        begun: of each prompt, see `EncodedPrompt`.
+        begun: number of tokens of each prompt that start its response; see `EncodedPrompt`.
     """
 
     input_ids: Tensor
@@ -53,19 +53,19 @@ class PromptBatch:
     begun: tuple[int, ...]
 
     def to(self, *args: Any, **kwargs: Any) -> "PromptBatch":
-        """On a device."""
+        """Moves the tensors to a device; takes the arguments of `Tensor.to`."""
         tensors = ("input_ids", "attention_mask", "tiles")
         return replace(self, **{name: getattr(self, name).to(*args, **kwargs) for name in tensors})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said.
+    """A model's response.
 
     Attributes:
-        text: without special tokens.
-        tokens: how many it took, the end token counted.
-        finished: whether it ended by itself; otherwise it was cut at the limit.
+        text: the response without special tokens.
+        tokens: number of generated tokens, the end token included.
+        finished: whether the model ended the response; otherwise it was cut off at the limit.
     """
 
     text: str
@@ -74,10 +74,10 @@ class Answer:
 
 
 def encode_prompt(encoder: PairEncoder, prompt: Prompt) -> EncodedPrompt:
-    """A prompt's tokens and tiles.
+    """Returns a prompt's tokens and tiles.
 
     Raises:
-        BadRecord: a picture cannot be used, or the prompt fills `max_length`.
+        BadRecord: an image cannot be used, or the prompt fills `max_length`.
     """
     tiles = encoder.tiles(prompt.images, prompt.max_tiles)
     ids = encoder.prompt_ids(prompt.question, [len(part) for part in tiles])
@@ -93,7 +93,7 @@ def encode_prompt(encoder: PairEncoder, prompt: Prompt) -> EncodedPrompt:
 
 
 def pad_prompts(encoded: Sequence[EncodedPrompt]) -> PromptBatch:
-    """Encoded prompts as one batch."""
+    """Pads encoded prompts on the left into one batch."""
     longest = max(len(prompt.ids) for prompt in encoded)
     rows = [torch.cat([ids.new_zeros(longest - len(ids)), ids]) for ids, _, _ in encoded]
     masks = [torch.arange(longest) >= longest - len(ids) for ids, _, _ in encoded]
@@ -102,13 +102,17 @@ def pad_prompts(encoded: Sequence[EncodedPrompt]) -> PromptBatch:
 
 
 def split_by_rope(lengths: Sequence[int], limit: int | None, max_new_tokens: int) -> list[list[int]]:
-    """Which prompts may share a batch: all that stay within the rope's limit; a longer one would stretch its neighbours
-    and is alone.
+    """Splits prompts into groups that may share a batch.
+
+    Prompts within the rope's limit share one. A longer prompt would change the rope of the others, so it is alone.
 
     Args:
         lengths: tokens of each prompt.
         limit: see `rope_limit`.
-        max_new_tokens: most tokens of an answer.
+        max_new_tokens: maximum number of tokens per response.
+
+    Returns:
+        The indices of the prompts in each group.
     """
     short = [number for number, length in enumerate(lengths) if limit is None or length + max_new_tokens <= limit]
     alone = [[number] for number in range(len(lengths)) if number not in set(short)]
@@ -126,17 +130,21 @@ def generate(
     rows: Sequence[int] | None = None,
     read: DynamicCache | None = None,
 ) -> list[Answer]:
-    """Answers, greedy unless they are drawn.
+    """Generates responses, greedily unless `draws` samples them.
 
     Args:
-        model: a family's model or a `PairForward` of it, in eval mode; of a sharded one every rank must ask the same.
-        processor: its own.
-        batch: on the model's device.
-        max_new_tokens: most tokens of an answer.
-        streamer: told about tokens as they come; for a single prompt.
-        draws: draws the tokens, a row an answer.
-        rows: the prompt of each answer, where a prompt has several; None is one each. Not for a sharded model.
-        read: with rows, what `read_prompts` gave; None reads them now.
+        model: a family's model in eval mode, or its `PairForward`; if it is sharded, every rank makes the same call.
+        processor: processor of the model.
+        batch: prompts, on the model's device.
+        max_new_tokens: maximum number of tokens per response.
+        streamer: receives tokens as they are generated; for a single prompt.
+        draws: samples the tokens, one row per response; None is greedy.
+        rows: index of the prompt of each response, for several responses per prompt; None is one each. Not supported
+            for a sharded model.
+        read: result of `read_prompts`, used with `rows`; None computes it.
+
+    Returns:
+        One response per row.
     """
     inner = model.model if isinstance(model, PairForward) else model
     family = family_of(inner)
@@ -173,8 +181,9 @@ def generate(
 
 
 def _decoded(tokenizer: Any, before: list[int], tokens: list[int]) -> str:
-    """The text that tokens add to those before them, its white space at the seam included, which some tokenizers drop
-    from a text of its own.
+    """Decodes new tokens together with those before them and returns the added text.
+
+    This keeps the white space at the seam, which some tokenizers drop at the start of a text.
     """
     told, whole = (str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in (before, before + tokens))
     return whole.removeprefix(told)
@@ -182,9 +191,9 @@ def _decoded(tokenizer: Any, before: list[int], tokens: list[int]) -> str:
 
 @torch.no_grad()
 def read_prompts(model: Any, batch: PromptBatch) -> DynamicCache:
-    """Keys and values of each prompt but for its last token, computed once however many answers it gets.
+    """Computes the keys and values of each prompt except its last token, once for all of its responses.
 
-    Plain generation with several answers reads a prompt, pictures included, once for each of them.
+    Plain generation with several responses encodes a prompt, images included, once for each of them.
     """
     family = family_of(model)
     rotary = family.language_model(model).rotary_emb
@@ -205,7 +214,7 @@ def read_prompts(model: Any, batch: PromptBatch) -> DynamicCache:
 
 
 def _repeated(model: Any, cache: DynamicCache, index: Tensor) -> DynamicCache:
-    """A cache of its own for the answers of some prompts."""
+    """Returns a new cache with the prompts' keys and values repeated by `index`."""
     repeated = DynamicCache(config=model.config.get_text_config())
     layers: Sequence[Any] = cache.layers
     for number, layer in enumerate(layers):

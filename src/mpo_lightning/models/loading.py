@@ -1,8 +1,7 @@
-"""Opening a checkpoint folder of any family: config, weights, tokenizer, template.
+"""Loading a checkpoint folder of any family: config, weights, tokenizer, template.
 
 A folder in another layout than transformers' is opened through its converted copy. No remote code is run and nothing is
-downloaded. Weights must be complete: a missing or misshapen tensor stops with its name instead of being drawn at
-random.
+downloaded. Weights must be complete: a missing or misshapen tensor is an error that names it, never random values.
 """
 
 import json
@@ -18,10 +17,10 @@ from mpo_lightning.models.family import Family, Processor, families, family_for
 
 
 def family_of_folder(folder: str | Path) -> tuple[Family, str]:
-    """The family of a checkpoint folder, and the `model_type` of its config.json.
+    """Returns the family of a checkpoint folder and the `model_type` of its config.json.
 
     Raises:
-        InputError: no such folder, no config.json, or a model of no known family.
+        InputError: there is no folder or no config.json, or no known family has this model type.
     """
     path = Path(folder) / "config.json"
     if not path.is_file():
@@ -42,31 +41,33 @@ def family_of_folder(folder: str | Path) -> tuple[Family, str]:
 
 
 def native_folder(folder: str | Path) -> Path:
-    """The folder in transformers' layout, converted once if it is in another one.
+    """Returns the folder in transformers' layout; another layout is converted once and cached.
 
-    Raises InputError as `family_of_folder`.
+    Raises:
+        InputError: as `family_of_folder`.
     """
     return family_of_folder(folder)[0].native_folder(Path(folder))
 
 
 def model_fingerprint(folder: str | Path) -> str:
-    """Names the content of a checkpoint folder, in whichever layout it is."""
+    """Returns a fingerprint of a checkpoint folder's content, in either layout."""
     return family_of_folder(folder)[0].fingerprint(native_folder(folder))
 
 
 def read_config(folder: str | Path) -> Any:
-    """The transformers config of a checkpoint folder.
+    """Returns the transformers config of a checkpoint folder.
 
-    Raises InputError as `family_of_folder`, or where it cannot be converted.
+    Raises:
+        InputError: as `family_of_folder`, or the folder cannot be converted.
     """
     return AutoConfig.from_pretrained(str(native_folder(folder)), trust_remote_code=False, local_files_only=True)
 
 
 def config_of(model: str) -> Any:
-    """The config of a checkpoint folder, without converting it, or of a released size such as "8b".
+    """Returns the config of a checkpoint folder, without converting it, or of a released size such as "8b".
 
     Raises:
-        InputError: neither a folder nor a size.
+        InputError: `model` is neither a folder nor a size.
     """
     if Path(model).is_dir():
         family, model_type = family_of_folder(model)
@@ -82,7 +83,10 @@ def config_of(model: str) -> Any:
 
 
 def empty_model(folder: str | Path) -> Any:
-    """The model of a checkpoint folder, parameters on the meta device; buffers, which no checkpoint has, are real."""
+    """Builds a checkpoint folder's model with its parameters on the meta device.
+
+    Buffers, which are not in checkpoints, have real values.
+    """
     config = read_config(folder)
     family = family_for(config.model_type)
     assert family is not None
@@ -95,14 +99,14 @@ def empty_model(folder: str | Path) -> Any:
 
 
 def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> Any:
-    """The model of a checkpoint folder in eval mode.
+    """Loads the model of a checkpoint folder in eval mode.
 
     Args:
-        folder: the checkpoint.
-        dtype: of its weights; training takes float32.
+        folder: checkpoint folder.
+        dtype: dtype of the weights; training uses float32.
 
     Raises:
-        InputError: as `read_config`; no weights; or weights that do not fill the model exactly.
+        InputError: as `read_config`, there are no weights, or they do not match the model exactly.
     """
     family, _ = family_of_folder(folder)
     config, folder = read_config(folder), native_folder(folder)
@@ -135,15 +139,15 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> Any:
 
 
 def load_processor(folder: str | Path, template: str = "auto") -> Processor:
-    """The tokenizer, template and sizes of a checkpoint folder.
+    """Loads the tokenizer, chat template and image settings of a checkpoint folder.
 
     Args:
-        folder: the checkpoint.
-        template: a template's name, or "auto" for the one that the config names or the language model implies.
+        folder: checkpoint folder.
+        template: name of a chat template, or "auto" for the one that the config names or the language model implies.
 
     Raises:
-        InputError: as `read_config`; no usable tokenizer; image tokens that do not match; or a template that is not
-            known.
+        InputError: as `read_config`, the tokenizer cannot be used, image tokens do not match, or the template is
+            unknown.
     """
     family, _ = family_of_folder(folder)
     config, folder = read_config(folder), native_folder(folder)

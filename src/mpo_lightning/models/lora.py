@@ -1,6 +1,6 @@
-"""Low-rank adapters on the language model (LoRA), by peft, and the model without them as its own reference.
+"""Low-rank adapters (LoRA) on the language model, by peft; the model without them is its own reference.
 
-Every other weight is frozen, so with the adapters off the policy is the model it started as: no second model is needed.
+All other weights are frozen, so with the adapters off the policy is the initial model. No second model is needed.
 Source: Hu et al. 2021, arXiv 2106.09685; the options' defaults are those of InternVL's fine-tuning scripts.
 """
 
@@ -27,12 +27,12 @@ ADAPTER = "default"
 
 @dataclass(frozen=True)
 class Lora:
-    """Options of the adapters.
+    """Options of the LoRA adapters.
 
     Attributes:
-        rank: of the low-rank update.
-        alpha: its scale is alpha / rank; None is twice the rank.
-        dropout: on its input.
+        rank: rank of the low-rank update.
+        alpha: the update is scaled by alpha / rank; None is twice the rank.
+        dropout: dropout probability on the adapter's input.
     """
 
     rank: int = 16
@@ -48,7 +48,7 @@ class Lora:
 
 
 def add_adapters(model: Any, options: Lora) -> None:
-    """Puts adapters that start at zero on every projection of the language model, and freezes everything else.
+    """Adds zero-initialized adapters to every projection of the language model and freezes all other weights.
 
     Raises:
         InputError: peft is not installed.
@@ -59,10 +59,13 @@ def add_adapters(model: Any, options: Lora) -> None:
 
 
 def from_peft(what: str) -> Any:
-    """The library peft, which is an extra.
+    """Imports peft, an optional dependency.
+
+    Args:
+        what: the option or command that needs it, for the message.
 
     Raises:
-        InputError: it is not installed; the message says what needs it.
+        InputError: peft is not installed.
     """
     try:
         return importlib.import_module("peft")
@@ -79,7 +82,7 @@ def _config(options: Lora, family: Family) -> Any:
 
 @contextmanager
 def adapters_off(model: Any) -> Iterator[None]:
-    """The model as it was before training, without dropout, inside the context."""
+    """Disables the adapters inside the context: the model as before training, without adapter dropout."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
@@ -94,11 +97,11 @@ def adapters_off(model: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def merged_weights(model: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under the names they have without adapters, each adapter added to its weight.
+    """Returns the weights with each adapter merged, under the names they have without adapters.
 
     Args:
-        model: has the adapters (their scales).
-        weights: the model's gathered state.
+        model: model with the adapters, for their scales.
+        weights: gathered state of the model.
     """
     from peft.tuners.lora import LoraLayer
 
@@ -114,10 +117,10 @@ def save_adapter(options: Lora, weights: dict[str, Tensor], base: str, output: P
     """Writes the adapter alone, in peft's layout.
 
     Args:
-        options: of the adapters.
-        weights: the model's gathered state.
-        base: checkpoint folder that the adapter belongs to.
-        output: the folder, made if missing.
+        options: options of the adapters.
+        weights: gathered state of the model.
+        base: checkpoint folder of the base model.
+        output: output folder; created if missing.
     """
     output.mkdir(parents=True, exist_ok=True)
     family, _ = family_of_folder(base)
@@ -133,25 +136,25 @@ def save_adapter(options: Lora, weights: dict[str, Tensor], base: str, output: P
 
 
 def merge_adapter(folder: str, adapter: Path, output: Path) -> int:
-    """Adds an adapter in peft's layout to a model and writes a checkpoint folder with float32 weights.
+    """Merges an adapter in peft's layout into its model and writes a checkpoint folder with float32 weights.
 
     Args:
         folder: checkpoint folder of the model.
         adapter: folder of the adapter.
-        output: a new folder.
+        output: output folder; must not exist.
 
     Returns:
-        How many weights changed.
+        Number of weights changed.
 
     Raises:
-        InputError: peft is not installed, the adapter cannot be read, or it belongs to another model.
+        InputError: peft is not installed, or the adapter cannot be read or belongs to another model.
     """
     check_output(output)
     peft = from_peft("merging an adapter")
     stored = adapter / "adapter_model.safetensors"
     for path in (adapter / "adapter_config.json", stored):
         if not path.is_file():
-            raise InputError(f"{adapter}: {path.name} is missing; give an adapter folder as peft writes it")
+            raise InputError(f"{adapter}: {path.name} is missing; give an adapter folder in peft's layout")
     processor, model = load_processor(folder), load_model(folder)
     try:
         names = set(load_file(stored))

@@ -1,11 +1,10 @@
-"""How much memory a training step needs on each device, before anyone has one.
+"""Estimates the memory that a training step needs on each device, without the device.
 
-Weights, gradients and optimizer state follow from parameter counts. Activations are not estimated by a formula: the
-real forward pass runs on fake tensors, which have shapes but no storage, and what autograd saves is added up. An 8B
-model takes two seconds and no memory.
+Weights, gradients and optimizer state follow from parameter counts. Activations are measured: the real forward pass
+runs on fake tensors, which have shapes but no storage, and the tensors that autograd saves are added up. An 8B model
+takes two seconds and no memory.
 
-The sum is the peak of a step that accumulates gradients over micro-batches: gradients and activations are there at
-once.
+The total is the peak of a step with gradient accumulation, where gradients and activations exist at once.
 """
 
 from collections.abc import Sequence
@@ -32,14 +31,14 @@ Precision = Literal["bf16-mixed", "32-true"]
 
 @dataclass(frozen=True)
 class Row:
-    """What a device computes at once: pairs of one shape.
+    """The pairs that a device computes at once, all of one shape.
 
     Attributes:
-        pairs: in the row.
-        tiles: of each pair, thumbnails counted.
-        prompt: text tokens in front of the answers.
-        chosen: tokens of the chosen answer.
-        rejected: tokens of the rejected answer.
+        pairs: number of pairs.
+        tiles: image tiles per pair, thumbnails included.
+        prompt: text tokens of the prompt.
+        chosen: tokens of the chosen response.
+        rejected: tokens of the rejected response.
     """
 
     pairs: int = 1
@@ -49,7 +48,7 @@ class Row:
     rejected: int = 350
 
     def batch(self, config: Any) -> PairBatch:
-        """The row with arbitrary tokens and pixels."""
+        """Returns the row as a batch with arbitrary tokens and pixels."""
         shape = family_of(config).picture_shape(config)
         side, tokens = shape.tile_size, shape.tokens_per_tile * self.tiles
         prompt = torch.cat([torch.full((tokens,), shape.token_id), torch.zeros(self.prompt, dtype=torch.int64)])
@@ -63,13 +62,13 @@ class MemoryPlan:
     """Bytes on each device.
 
     Attributes:
-        weights: of the policy, float32.
-        reference: weights of a frozen reference model beside it.
-        gradients: of the trained weights, float32.
-        exchange: buffers in which devices exchange gradients or gather weights.
-        optimizer: two moments of AdamW for each trained weight, float32.
-        activations: what the forward pass keeps for the backward pass.
-        working: the largest thing that lives for a moment: a layer computed again, a chunk of logits.
+        weights: weights of the policy, float32.
+        reference: weights of a frozen reference model on the same device.
+        gradients: gradients of the trained weights, float32.
+        exchange: buffers for reducing gradients or gathering weights.
+        optimizer: two AdamW moments per trained weight, float32.
+        activations: tensors that the forward pass keeps for the backward pass.
+        working: the largest short-lived buffer, such as a recomputed layer or a chunk of logits.
     """
 
     weights: float
@@ -82,7 +81,7 @@ class MemoryPlan:
 
     @property
     def total(self) -> float:
-        """Peak of a step."""
+        """The peak of a step, in bytes."""
         return float(sum(getattr(self, item.name) for item in fields(self)))
 
 
@@ -98,19 +97,19 @@ def plan_memory(
     strategy: Strategy = "single",
     devices: int = 1,
 ) -> MemoryPlan:
-    """The memory of a training step.
+    """Estimates the memory of a training step.
 
     Args:
-        config: of the model.
-        row: what a device computes at once.
-        reference: where the reference's log-probs come from.
+        config: config of the model.
+        row: the pairs that a device computes at once.
+        reference: source of the reference's log-probs.
         freeze: parts that are not trained.
-        lora: train these adapters instead.
-        gradient_checkpointing: as in training.
-        precision: as in training.
-        keep_logits_gib: as in training.
-        strategy: whole models on each device (single, ddp), or cut over all of them (fsdp2).
-        devices: how many.
+        lora: adapters that are trained instead of the weights.
+        gradient_checkpointing: whether layers are recomputed in the backward pass.
+        precision: arithmetic of the step.
+        keep_logits_gib: largest logits of a row, in GiB, that are kept for the backward pass.
+        strategy: a whole model on each device (single, ddp), or one sharded over all of them (fsdp2).
+        devices: number of devices.
     """
     batch = row.batch(config)
     with torch.device("meta"):
@@ -149,13 +148,13 @@ def plan_memory(
         return replace(plan, exchange=trained)
     if strategy == "fsdp2":
         cut = {name: getattr(plan, name) / devices for name in ("weights", "reference", "gradients", "optimizer")}
-        # A layer's weights whole, those of the next on their way, and a layer's whole gradients.
+        # One layer's gathered weights, the next layer's prefetched ones, and one layer's unsharded gradients.
         return replace(plan, **cut, exchange=3 * unit if devices > 1 else 0.0)
     return plan
 
 
 def _on_a_device(model: nn.Module) -> None:
-    """Fake CPU tensors in the place of meta tensors, which autocast does not know."""
+    """Replaces meta tensors by fake CPU tensors, because autocast does not support the meta device."""
     made: dict[int, nn.Parameter] = {}
     for module in model.modules():
         for name, part in module._parameters.items():
@@ -169,9 +168,9 @@ def _on_a_device(model: nn.Module) -> None:
 
 
 def _kept(model: Any, batch: PairBatch, precision: Precision) -> tuple[float, float]:
-    """Bytes that autograd saves in a forward pass, and the most that one layer saves of them."""
+    """Returns the bytes that autograd saves in a forward pass, and the most that one layer saves of them."""
     weights = {part.untyped_storage()._cdata for part in model.parameters()}
-    # Storages are held, so that none of their addresses is used twice.
+    # Holding the storages keeps their addresses unique.
     seen: dict[int, Any] = {}
     marks: list[float] = []
 

@@ -1,8 +1,8 @@
-"""From a row of pairs to the log-probabilities of their answers, each distinct thing computed once.
+"""Log-probabilities of a row's responses, with everything that responses share computed once.
 
-Pictures are encoded once a pair, the prompt goes through the language model once (see `shared_prefix`), and the head
-sees response tokens only (see `answer_head`). The two-sequence step of the reference code gives the same numbers and
-gradients; the tests hold it as the oracle.
+Images are encoded once per pair, the prompt passes through the language model once (see `shared_prefix`), and the head
+sees response tokens only (see `answer_head`). The reference code's two-sequence step gives the same numbers and
+gradients; the tests use it as the oracle.
 
 Shape letters: P pairs, T tokens of the row, R response tokens, N tiles, E hidden size.
 """
@@ -21,15 +21,15 @@ from mpo_lightning.objectives.logps import SequenceLogps
 
 
 class PairForward(nn.Module):
-    """One model's pass over a row, called through `forward` so that wrappers (DDP, FSDP, compile) see every parameter.
+    """A model's forward pass over a row of pairs.
 
-    The model's names and weights stay as they are; its language model attends by `shared_prefix` from now on.
+    It is called through `forward`, so that wrappers (DDP, FSDP, compile) see every parameter. The model keeps its names
+    and weights, but its language model attends by `shared_prefix` from then on.
 
     Args:
-        model: a policy or a reference.
-        backend: of the attention; "auto" takes the fastest that device and dtype allow.
-        keep_logits_bytes: most bytes of a row's logits that are kept for the backward pass instead of being computed
-            again.
+        model: a policy or a reference model.
+        backend: attention backend; "auto" takes the fastest that device and dtype allow.
+        keep_logits_bytes: largest logits of a row, in bytes, that are kept for the backward pass instead of recomputed.
     """
 
     def __init__(self, model: Any, backend: Backend = "auto", keep_logits_bytes: int = 2**30) -> None:
@@ -38,7 +38,7 @@ class PairForward(nn.Module):
         self.family = family_of(model)
         self.backend = backend
         self.sharded = False
-        """Whether ranks hold pieces of the weights, so that each must go through every layer whatever is in its row."""
+        """Whether the weights are sharded, so that every rank must run every layer whatever its row holds."""
         model.config.get_text_config()._attn_implementation = NAME
         if not isinstance(model.get_output_embeddings(), AnswerHead):
             model.set_output_embeddings(AnswerHead(model.get_output_embeddings(), keep_logits_bytes))
@@ -47,16 +47,16 @@ class PairForward(nn.Module):
             language_model.rotary_emb = PairRope(language_model.rotary_emb)
 
     def forward(self, batch: PairBatch, features: Tensor | None = None) -> tuple[SequenceLogps, Tensor | None]:
-        """Log-probs of both answers of each pair, summed in float64, and the pictures' features.
+        """Computes the log-probs of both responses of each pair, summed in float64, and the image features.
 
         Args:
             batch: the row.
-            features: [N, tokens a tile, E] from another model's pass over the same row, where tower and projector are
-                the same.
+            features: [N, tokens per tile, E] from another model's pass over the same row, if both have the same tower
+                and projector.
 
         Returns:
-            The log-probs, and the features; None for a row without pictures. A sharded model makes those of a blank
-            tile for such a row, which go nowhere.
+            The log-probs and the features; the features are None for a row without images. For such a row a sharded
+                model returns the features of a blank tile, which are not used.
         """
         if features is None and len(batch.tiles):
             self.family.draw_paths(self.model, batch.seeds, batch.tile_counts, batch.tiles.device)
@@ -81,7 +81,7 @@ class PairForward(nn.Module):
 
     @torch.no_grad()
     def generate(self, **options: Any) -> Tensor:
-        """The model's own `generate`, with the attention that it needs."""
+        """Calls the model's own `generate` with the attention that it needs; takes the same options."""
         text_config = self.model.config.get_text_config()
         self.family.language_model(self.model).rotary_emb.tokens_of_pairs = ()
         text_config._attn_implementation = "sdpa"
@@ -92,7 +92,7 @@ class PairForward(nn.Module):
             text_config._attn_implementation = NAME
 
     def _language_model(self, embeddings: Tensor, batch: PairBatch) -> Tensor:
-        """[T, E] hidden states."""
+        """Returns hidden states [T, E]."""
         device = embeddings.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else embeddings.dtype
         layout = PrefixLayout(
@@ -110,8 +110,9 @@ class PairForward(nn.Module):
         return hidden
 
     def _touch_vision(self, batch: PairBatch) -> Tensor:
-        """Zero, computed from the trained vision parameters, so that ranks without pictures take part in their
-        gradients' exchange.
+        """Returns zero, computed from the trained vision parameters.
+
+        Ranks without images then still take part in the reduction of these parameters' gradients.
         """
         parts = self.family.parts(self.model)
         modules = [*parts["vision_tower"], *parts["projector"]]

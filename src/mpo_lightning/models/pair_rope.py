@@ -1,8 +1,8 @@
-"""Rotary embeddings that depend on nothing but the pair they are for.
+"""Rotary embeddings that depend only on the pair they belong to.
 
-Dynamic and long rope choose their frequencies by the longest position of the whole call, and dynamic rope remembers the
-longest call there ever was. In a row of several pairs that would make a pair's log-probs depend on its company and on
-the run's past. Here each pair gets the frequencies of its own longer side, from a fresh state.
+Dynamic and long rope choose frequencies by the longest position of a call, and dynamic rope remembers the longest call
+so far. In a row of several pairs, a pair's log-probs would depend on the other pairs and on earlier steps. Here each
+pair gets the frequencies of its own longer side, from a fresh state.
 """
 
 from typing import Any
@@ -15,17 +15,17 @@ class PairRope(nn.Module):
     """Wraps a language model's rotary embedding.
 
     Args:
-        rotary: transformers' module.
+        rotary: rotary embedding module of transformers.
     """
 
     def __init__(self, rotary: nn.Module) -> None:
         super().__init__()
         self.rotary = rotary
         self.tokens_of_pairs: tuple[int, ...] = ()
-        """Tokens of each pair in the row to come; empty for a call that is not a row of pairs."""
+        """Tokens of each pair in the next row; empty if the next call is not a row of pairs."""
 
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [1, T, D] for positions [1, T]."""
+        """Returns cosines and sines [1, T, D] for positions [1, T]."""
         if not self.tokens_of_pairs or self.rotary.rope_type not in ("dynamic", "longrope"):
             return self.rotary(x, position_ids)
         parts = [self._fresh()(x, positions) for positions in position_ids.split(self.tokens_of_pairs, dim=1)]
@@ -39,14 +39,17 @@ class PairRope(nn.Module):
 
 
 def forget_lengths(rotary: Any) -> None:
-    """Takes a dynamic rope back to its fresh state, so that no earlier call stretches the next."""
+    """Resets a dynamic rope, so that earlier calls do not affect the next."""
     if rotary.rope_type == "dynamic":
         rotary.max_seq_len_cached = rotary.original_max_seq_len
         rotary.inv_freq = rotary.original_inv_freq.to(rotary.inv_freq.device)
 
 
 def rope_limit(text_config: Any) -> int | None:
-    """Tokens up to which a language model's rope does not look at the length of a call; None if it never does."""
+    """Returns the number of tokens up to which the rope does not depend on the length of a call.
+
+    None if it never does.
+    """
     rope = text_config.rope_parameters
     if rope.get("rope_type") not in ("dynamic", "longrope"):
         return None

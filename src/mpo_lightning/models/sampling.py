@@ -30,5 +30,5 @@ class Sampling:
             )
 
     def of_stage(self, stage: int) -> "Sampling":
-        """The same with a seed of its own for a stage of a pipeline, so that no two stages draw the same numbers."""
+        """Returns the options with a seed for this stage of a pipeline, so that stages draw different numbers."""
         return replace(self, seed=self.seed + 1_000_003 * stage)

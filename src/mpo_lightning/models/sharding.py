@@ -1,8 +1,8 @@
-"""A model cut in pieces over devices (FSDP2), from outside: the model's own code knows nothing of it.
+"""FSDP2 sharding applied from outside; the model's own code is unchanged.
 
-Every layer of tower and decoder is a unit: its weights are gathered right before it computes and dropped right after.
-Only rank 0 reads the checkpoint; the others build the model without memory and are sent their pieces, so a machine
-holds one whole copy while loading, whatever its number of devices.
+Every layer of tower and decoder is a unit: its weights are gathered right before it computes and freed right after.
+Only rank 0 reads the checkpoint. The other ranks build the model without memory and receive their shards. A machine
+therefore holds one full copy while loading, however many devices it has.
 """
 
 import torch
@@ -15,14 +15,15 @@ from mpo_lightning.models.pair_forward import PairForward
 
 
 def shard(model: PairForward, mesh: DeviceMesh, device: torch.device, low: torch.dtype | None) -> None:
-    """Shards a model in place and gives every rank its pieces of rank 0's weights.
+    """Shards a model in place and sends every rank its shards of rank 0's weights.
 
     Args:
-        model: with weights on rank 0; elsewhere they may be on the meta device. Adapters are in, parts are frozen.
+        model: model with weights on rank 0, possibly on the meta device elsewhere. Adapters are added and parts frozen
+            already.
         mesh: one dimension to shard over, or two to replicate over the first and shard over the second (hybrid).
-        device: of the pieces.
-        low: 16-bit dtype in which layers are gathered and in which states flow through them; None takes float32. Master
-            weights, the reduction of gradients, embeddings and head stay in float32.
+        device: device of the shards.
+        low: 16-bit dtype of gathered layers and hidden states; None is float32. Master weights, gradient reduction,
+            embeddings and head stay in float32.
     """
     weights = model.state_dict()
     _move_to_meta(model)
@@ -32,10 +33,10 @@ def shard(model: PairForward, mesh: DeviceMesh, device: torch.device, low: torch
         fully_shard(unit, mesh=mesh, mp_policy=layers)
     embeddings, head = model.model.get_input_embeddings(), model.model.get_output_embeddings()
     if head.weight is not embeddings.weight:
-        # Tied weights must be of one unit, which is the root's.
+        # Tied weights must be in one unit, the root's.
         fully_shard(head, mesh=mesh, mp_policy=plain)
         fully_shard(embeddings, mesh=mesh, mp_policy=plain)
-    # The root too drops what it gathered, since a reference has no backward pass that would do it.
+    # The root reshards after forward too, since a reference has no backward pass that would do it.
     fully_shard(model, mesh=mesh, mp_policy=plain, reshard_after_forward=True)
     _give_memory(model, device)
     set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
@@ -44,7 +45,7 @@ def shard(model: PairForward, mesh: DeviceMesh, device: torch.device, low: torch
 
 
 def _move_to_meta(model: nn.Module) -> None:
-    """Parameters only, tied ones staying tied."""
+    """Moves parameters to the meta device; tied ones stay tied."""
     moved: dict[int, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -55,7 +56,7 @@ def _move_to_meta(model: nn.Module) -> None:
 
 
 def _give_memory(model: nn.Module, device: torch.device) -> None:
-    """Parameters get memory; buffers keep their values, which `to_empty` would lose."""
+    """Allocates the parameters; buffers keep their values, which `to_empty` would lose."""
     buffers: list[tuple[nn.Module, str, Tensor]] = [
         (module, name, buffer) for module in model.modules() for name, buffer in module.named_buffers(recurse=False)
     ]

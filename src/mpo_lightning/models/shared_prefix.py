@@ -1,16 +1,16 @@
 """Attention over rows of [prompt | chosen | rejected], pair after pair, without padding.
 
-Both answers of a pair follow the same prompt, so the prompt is computed once: chosen sees prompt and chosen, rejected
-sees prompt and rejected, and pairs do not see each other. Written as sequences with fewer queries than keys it is what
-variable-length kernels take:
+Both responses of a pair follow the same prompt, so the prompt is computed once. Chosen sees prompt and chosen, rejected
+sees prompt and rejected, and pairs do not see each other. Variable-length kernels express this as sequences with fewer
+queries than keys:
 
     queries  prompt+chosen   against keys  prompt+chosen     causal
     queries  rejected        against keys  prompt+rejected   causal, aligned at the end
 
-The function is registered with transformers' AttentionInterface and reached through the language model's config alone,
-so the layers stay transformers' own. Back ends: `flash-attn` (its variable-length kernel), `varlen` (torch's own),
-`sdpa` (one call a segment; any device, and the one that tests compare with). A pair costs (n+c)^2/2 + r (n + r/2) score
-products instead of (n+c)^2/2 + (n+r)^2/2.
+The function is registered with transformers' AttentionInterface and selected by the language model's config alone, so
+the layers stay transformers' own. Backends: `flash-attn` (its variable-length kernel), `varlen` (torch's own), `sdpa`
+(one call per segment; works on any device, and is the one that tests compare with). A pair costs (n+c)^2/2 + r (n +
+r/2) score products instead of (n+c)^2/2 + (n+r)^2/2.
 
 Shape letters: H query heads, K key-value heads, T tokens of the row, D head size, P pairs.
 """
@@ -29,25 +29,25 @@ from transformers import AttentionInterface
 from mpo_lightning.errors import InputError
 
 NAME = "mpo_shared_prefix"
-"""The name under which transformers finds the function."""
+"""Name of the function in transformers' AttentionInterface."""
 
 Backend = Literal["auto", "flash-attn", "varlen", "sdpa"]
 
 MODULES = {"flash-attn": "flash_attn", "varlen": "torch.nn.attention.varlen"}
-"""What each kernel is imported from."""
+"""The module that provides each kernel."""
 
 KERNEL_DEVICES = ("cuda",)
 
 
 @dataclass(frozen=True)
 class PrefixLayout:
-    """Where the segments of a row lie; handed to every layer, tables computed once a row.
+    """Positions of a row's segments; passed to every layer, with tables computed once per row.
 
     Attributes:
-        lengths: tokens of prompt, chosen and rejected of each pair, in the order of the row.
-        backend: which kernel.
-        device: of the tables.
-        dtype: in which the kernels compute; sdpa follows autocast by itself.
+        lengths: tokens of prompt, chosen and rejected for each pair, in the order of the row.
+        backend: attention backend.
+        device: device of the tables.
+        dtype: dtype in which the kernels compute; sdpa follows autocast by itself.
     """
 
     lengths: tuple[tuple[int, int, int], ...]
@@ -57,12 +57,12 @@ class PrefixLayout:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sequence, a prompt with one answer."""
+        """Tokens of the longest sequence, a prompt with one response."""
         return max(prompt + max(chosen, rejected) for prompt, chosen, rejected in self.lengths)
 
     @cached_property
     def keys(self) -> Tensor:
-        """int64 [keys]: places in the row of the keys of prompt+chosen, then prompt+rejected, pair after pair."""
+        """int64 [keys]: row positions of the keys of prompt+chosen, then prompt+rejected, pair after pair."""
         pieces, start = [], 0
         for prompt, chosen, rejected in self.lengths:
             own = start + prompt + chosen
@@ -72,7 +72,7 @@ class PrefixLayout:
 
     @cached_property
     def query_starts(self) -> Tensor:
-        """int32 [2P + 1]: where the queries of each sequence start; they lie in the row as they are."""
+        """int32 [2P + 1]: where the queries of each sequence start in the row."""
         return self._starts([part for prompt, chosen, rejected in self.lengths for part in (prompt + chosen, rejected)])
 
     @cached_property
@@ -87,7 +87,7 @@ class PrefixLayout:
 
     @cached_property
     def rejected_masks(self) -> tuple[Tensor, ...]:
-        """bool [rejected, prompt + rejected] of each pair, True where a rejected token sees a key."""
+        """bool [rejected, prompt + rejected] for each pair, True where a rejected token sees a key."""
         return tuple(
             torch.ones(rejected, prompt + rejected, dtype=torch.bool, device=self.device).tril(prompt)
             for prompt, _, rejected in self.lengths
@@ -95,10 +95,10 @@ class PrefixLayout:
 
 
 def choose_backend(backend: Backend, device: torch.device, dtype: torch.dtype) -> Backend:
-    """The kernel to use: the named one, or the fastest that device and dtype allow.
+    """Returns the named backend, or for "auto" the fastest that device and dtype allow.
 
     Raises:
-        InputError: the named one needs a CUDA device and 16-bit arithmetic, or is not installed.
+        InputError: the named backend needs a CUDA device and 16-bit arithmetic, or is not installed.
     """
     low = device.type in KERNEL_DEVICES and dtype in (torch.float16, torch.bfloat16)
     for name in ("flash-attn", "varlen") if backend == "auto" else (backend,):
@@ -111,16 +111,15 @@ def choose_backend(backend: Backend, device: torch.device, dtype: torch.dtype) -
         if not low
         else f"a {MODULES[backend]} that aligns causal masks at the end"
     )
-    raise InputError(f"the attention back end '{backend}' needs {needs}; 'auto' takes the fastest that works here")
+    raise InputError(f"the attention backend '{backend}' needs {needs}; 'auto' takes the fastest that works here")
 
 
 @cache
 def sees_the_prompt(backend: Backend, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a kernel aligns its causal mask at the end when there are fewer queries than keys, tried once on a small
-    row.
+    """Whether a kernel with fewer queries than keys aligns its causal mask at the end; tried once on a small row.
 
-    One that aligned it at the start would hide most of the prompt from every rejected answer, and no loss curve would
-    show it.
+    A mask aligned at the start would hide most of the prompt from every rejected response, and no loss curve would show
+    it.
     """
     generator = torch.Generator().manual_seed(0)
     layout = PrefixLayout(((48, 16, 24), (40, 8, 33)), backend, device, dtype)
@@ -149,18 +148,18 @@ def shared_prefix_attention(
     prefix_layout: PrefixLayout | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """One layer's attention over a row, as transformers calls it.
+    """Computes one layer's attention over a row; transformers calls it.
 
     Args:
         module: the attention layer.
         query: [1, H, T, D].
         key: [1, K, T, D].
         value: [1, K, T, D].
-        attention_mask: None.
-        scaling: of the scores.
-        dropout: on the weights.
-        sliding_window: the layer's, if it has one.
-        prefix_layout: of the row.
+        attention_mask: must be None.
+        scaling: scale of the scores; None is 1 / sqrt(D).
+        dropout: dropout probability of the attention weights.
+        sliding_window: sliding window of the layer in tokens, if it has one.
+        prefix_layout: layout of the row.
 
     Returns:
         [1, T, H, D], and None for the weights.
@@ -171,8 +170,8 @@ def shared_prefix_attention(
     assert prefix_layout is not None and attention_mask is None and query.shape[0] == 1
     if sliding_window is not None and prefix_layout.longest > sliding_window:
         raise InputError(
-            f"a sequence has {prefix_layout.longest} tokens and the model a sliding window of {sliding_window}; "
-            "lower data.max_length to it"
+            f"a sequence has {prefix_layout.longest} tokens but the model has a sliding window of {sliding_window}; "
+            "lower data.max_length to the window"
         )
     output = BACKENDS[prefix_layout.backend](query[0], key[0], value[0], prefix_layout, scaling, dropout)
     return output.unsqueeze(0), None
@@ -181,7 +180,7 @@ def shared_prefix_attention(
 def _sdpa(
     query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, scaling: float | None, dropout: float
 ) -> Tensor:
-    """[H, T, D] and [K, T, D] in, [T, H, D] out; two calls a pair."""
+    """Takes [H, T, D] and [K, T, D] and returns [T, H, D]; makes two calls per pair."""
     options: dict[str, Any] = {"scale": scaling, "dropout_p": dropout, "enable_gqa": len(query) != len(key)}
     pieces, start = [], 0
     for (prompt, chosen, rejected), mask in zip(layout.lengths, layout.rejected_masks, strict=True):
@@ -201,10 +200,9 @@ def _sdpa(
 
 
 def _gathered(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries [T, H, D], and keys and values [keys, K, D] in the order of `layout.keys`, in the layout's dtype.
+    """Returns queries [T, H, D], and keys and values [keys, K, D] in the order of `layout.keys`, in the layout's dtype.
 
-    Under autocast queries and keys come in float32 (rotary embeddings make them so) and values in 16 bits; kernels take
-    one dtype.
+    Under autocast, rotary embeddings make queries and keys float32 while values are in 16 bits; kernels need one dtype.
     """
     query, key, value = (part.transpose(0, 1).to(layout.dtype) for part in (query, key, value))
     return query, key.index_select(0, layout.keys), value.index_select(0, layout.keys)
@@ -216,7 +214,7 @@ def _flash(
     from flash_attn import flash_attn_varlen_func
 
     query, key, value = _gathered(query, key, value, layout)
-    # Its causal mask is aligned at the end of keys and queries (since flash-attn 2.1).
+    # flash-attn aligns its causal mask at the end of keys and queries since version 2.1.
     return flash_attn_varlen_func(
         query,
         key,
@@ -237,7 +235,7 @@ def _varlen(
     from torch.nn.attention.varlen import varlen_attn
 
     if dropout:
-        raise InputError("torch's variable-length attention has no dropout; set the attention back end to 'sdpa'")
+        raise InputError("torch's variable-length attention has no dropout; set the attention backend to 'sdpa'")
     query, key, value = _gathered(query, key, value, layout)
     options: dict[str, Any] = {"scale": scaling, "window_size": (-1, 0)}
     if query.shape[1] != key.shape[1]:

@@ -1,6 +1,6 @@
-"""A checkpoint folder's tensors without opening them all: what is where, one at a time, written in shards.
+"""Reads a checkpoint folder's tensors one at a time and writes them in shards.
 
-Reads safetensors only; pickle files (`.bin`, `.pt`) run code when they are opened, so they are refused.
+Only safetensors files are read. Pickle files (`.bin`, `.pt`) run code when they are opened, so they are refused.
 """
 
 import json
@@ -21,13 +21,13 @@ INDEX = "model.safetensors.index.json"
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file.
+    """A tensor in a safetensors file.
 
     Attributes:
-        name: in the file.
-        path: of the file.
-        shape: of the tensor.
-        dtype: of the tensor.
+        name: name of the tensor in the file.
+        path: path of the file.
+        shape: shape of the tensor.
+        dtype: dtype of the tensor.
     """
 
     name: str
@@ -37,22 +37,22 @@ class StoredTensor:
 
     @property
     def bytes(self) -> int:
-        """Its size."""
+        """Size of the tensor in bytes."""
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
     def load(self) -> Tensor:
-        """The tensor, mapped from its file: its pages come in when they are read and go with it."""
+        """Returns the tensor, memory-mapped: pages are read when they are used and freed with it."""
         with safe_open(self.path, "pt") as file:
             tensor: Tensor = file.get_tensor(self.name)
         return tensor
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """All tensors of a folder's weight files by name.
+    """Returns all tensors in a folder's weight files by name.
 
     Raises:
-        InputError: no weights, pickled weights, a shard that the index names is missing, a file that is cut or damaged,
-            a tensor in two files, or one that is not of floating point.
+        InputError: there are no weights, weights are pickled, a shard of the index is missing, a file is cut short or
+            damaged, a tensor is in two files, or a tensor is not floating point.
     """
     places = _index(folder)
     found: dict[str, StoredTensor] = {}
@@ -73,15 +73,15 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 
 def _weight_files(folder: Path, places: dict[str, str]) -> list[Path]:
-    """As transformers chooses: the index's files, or model.safetensors; without either, all there are."""
+    """Returns the files that transformers would load: the index's, else model.safetensors, else all files."""
     if (folder / "model.safetensors").is_file() and places and set(places.values()) != {"model.safetensors"}:
         raise InputError(
-            f"{folder}: there are model.safetensors and an index that names other files; remove one of the two"
+            f"{folder}: there are both model.safetensors and an index that names other files; remove one of the two"
         )
     missing = sorted(name for name in set(places.values()) if not (folder / name).is_file())
     if missing:
         raise InputError(
-            f"{folder}: the index names {missing[0]}, which is not there (missing files: {len(missing)}); copy it"
+            f"{folder}: the index names {missing[0]}, which is missing (missing files: {len(missing)}); copy it"
         )
     if places:
         return [folder / name for name in sorted(set(places.values()))]
@@ -106,51 +106,50 @@ def _tensors_of(path: Path) -> Iterable[StoredTensor]:
                 part = file.get_slice(name)
                 kind = part.get_dtype()
                 if kind not in DTYPES:
-                    raise InputError(f"{path}: the tensor {name} is of dtype {kind}; weights are {', '.join(DTYPES)}")
+                    raise InputError(f"{path}: the tensor {name} has dtype {kind}; weights must be {', '.join(DTYPES)}")
                 yield StoredTensor(name, path, tuple(part.get_shape()), DTYPES[kind])
     except (SafetensorError, OSError) as error:
         raise InputError(
-            f"{path}: cannot be read as safetensors, it is cut or damaged ({error}); copy it again"
+            f"{path}: cannot be read as safetensors, it is cut short or damaged ({error}); copy it again"
         ) from None
 
 
 def _index(folder: Path) -> dict[str, str]:
-    """File of each tensor, empty without an index."""
+    """Returns the file of each tensor; empty without an index."""
     path = folder / INDEX
     if not path.is_file():
         return {}
     try:
         places = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        # Files lie in the folder itself, whatever the index says.
+        # Only files in the folder itself are read, whatever the index says.
         return {str(tensor): Path(name).name for tensor, name in places.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: the index cannot be read ({type(error).__name__}: {error}); copy it again") from None
 
 
 def dtype_of(tensors: Iterable[StoredTensor]) -> torch.dtype:
-    """The dtype that all tensors have.
+    """Returns the dtype of the tensors.
 
     Raises:
-        InputError: two have different ones.
+        InputError: two tensors have different dtypes.
     """
     first, *rest = tensors
     for tensor in rest:
         if tensor.dtype != first.dtype:
             raise InputError(
                 f"{tensor.path}: the tensor {tensor.name} is {str(tensor.dtype)[6:]}, but {first.name} is "
-                f"{str(first.dtype)[6:]}; a checkpoint "
-                "has one dtype"
+                f"{str(first.dtype)[6:]}; all tensors of a checkpoint must have the same dtype"
             )
     return first.dtype
 
 
 class ShardWriter:
-    """Writes tensors as they come into shards of a size, and the index at the end.
+    """Writes tensors into shards of limited size as they arrive, and the index at the end.
 
     Args:
-        folder: where to.
-        total: bytes of all tensors to come.
-        limit: most bytes of a shard, unless one tensor is larger.
+        folder: output folder.
+        total: total bytes of all tensors to come.
+        limit: maximum bytes of a shard, unless one tensor is larger.
     """
 
     def __init__(self, folder: Path, total: int, limit: int) -> None:
@@ -160,7 +159,7 @@ class ShardWriter:
         self.files: list[list[str]] = []
 
     def add(self, name: str, tensor: Tensor) -> None:
-        """Takes a tensor; what came before is written once a shard is full."""
+        """Adds a tensor; a full shard is written first."""
         if self.pending and self.pending_bytes + tensor.nbytes > self.limit:
             self._flush()
         self.pending[name] = tensor.contiguous()
@@ -175,7 +174,7 @@ class ShardWriter:
         self.pending, self.pending_bytes = {}, 0
 
     def finish(self) -> None:
-        """Writes what is left, names the files as transformers does, and writes their index."""
+        """Writes the last shard, renames the files as transformers does, and writes the index."""
         if self.pending:
             self._flush()
         count = len(self.files)

@@ -1,1 +1,1 @@
-"""What a long run needs of its processes and folder: ranks, signals, the lock, resuming. Nothing here is about MPO."""
+"""Long runs: ranks, signals, folder locks, checkpoints and resuming. Nothing here is specific to MPO."""

@@ -1,7 +1,7 @@
-"""Stopping every rank at once.
+"""Stops every rank at once.
 
-A rank that alone raised would leave the others waiting in their next collective until they time out. Where all ranks
-meet, they tell each other, and stop together. Where one died or hangs, the others notice by their collectives' errors
+If one rank raised alone, the others would wait in their next collective until it times out. Where all ranks meet, they
+exchange their problems and stop together. If a rank died or hangs, the others notice by the errors of their collectives
 (`lost_ranks`).
 """
 
@@ -19,15 +19,14 @@ Part = TypeVar("Part")
 
 
 def forget_earlier_attempts() -> None:
-    """For a worker that torchrun started again: what the workers before it wrote into the ranks' common store does not
-    count.
+    """Gives a worker restarted by torchrun a store without the entries of earlier workers.
 
-    With a fixed master address torchrun keeps one store for all attempts, and torch reads other ranks' addresses out of
-    it: now and then those of workers that are gone, to which no connection can be made ("Gloo connectFullMesh failed
-    ... Connection refused"). Called before the process group is made.
+    With a fixed master address torchrun keeps one store for all attempts, and torch reads other ranks' addresses from
+    it. Sometimes these belong to workers that are gone, and connecting fails ("Gloo connectFullMesh failed ...
+    Connection refused"). Call this before the process group is created.
     """
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    # The package's attribute of that name is a function.
+    # `torch.distributed.rendezvous` as an attribute is a function.
     rendezvous: Any = importlib.import_module("torch.distributed.rendezvous")
     made = rendezvous._create_c10d_store
 
@@ -38,7 +37,7 @@ def forget_earlier_attempts() -> None:
 
 
 def gather(part: Part) -> list[Part]:
-    """`part` of every rank, in the order of ranks; every rank calls this."""
+    """Returns every rank's `part` in the order of ranks; every rank calls this."""
     if not (dist.is_available() and dist.is_initialized()):
         return [part]
     parts: list[Part] = [part] * dist.get_world_size()
@@ -47,7 +46,7 @@ def gather(part: Part) -> list[Part]:
 
 
 def of_rank_zero(value: Part) -> Part:
-    """`value` as rank 0 has it; every rank calls this."""
+    """Returns rank 0's `value`; every rank calls this."""
     if not (dist.is_available() and dist.is_initialized()):
         return value
     holder = [value]
@@ -58,10 +57,13 @@ def of_rank_zero(value: Part) -> Part:
 def stop_together(problem: str | None) -> None:
     """Stops every rank if any has a problem; every rank calls this.
 
+    Args:
+        problem: this rank's message, or None.
+
     Raises:
-        InputError: on rank 0, which speaks for all.
-        SystemExit: on the others, with code 0, since a launcher kills rank 0 when another rank fails before it has
-            spoken.
+        InputError: on rank 0, which reports for all.
+        SystemExit: on the other ranks, with code 0, because a launcher kills rank 0 when another rank fails before it
+            has reported.
     """
     problems = [found for found in gather(problem) if found is not None]
     if not problems:
@@ -72,9 +74,9 @@ def stop_together(problem: str | None) -> None:
 
 
 def end_process(code: int) -> NoReturn:
-    """Ends a process that was one of several, after what others registered for its end.
+    """Ends one of several processes after running its exit handlers.
 
-    Without Python's own end: a gloo thread that meets it aborts the process now and then, with another exit code
+    Python's own shutdown is skipped: it sometimes makes a gloo thread abort the process with another exit code
     ("terminate called without an active exception").
     """
     dist.destroy_process_group()

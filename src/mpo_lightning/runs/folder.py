@@ -1,4 +1,4 @@
-"""What lies below a run's folder, through links too: clusters put parts of a run on another disk and link to them."""
+"""Files of a run's folder, links included: clusters often keep parts of a run on another disk and link to them."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -55,25 +55,25 @@ def expanded(run: str, others: Sequence[str] = ()) -> RunFolders:
 
 
 def files_below(folder: Path, *patterns: str) -> Iterator[Path]:
-    """Files and folders below a folder whose names fit a pattern; links to folders are followed, each folder is looked
-    into once.
+    """Yields files and folders below a folder whose names match a pattern.
+
+    Links to folders are followed, and each folder is visited once.
 
     Args:
-        folder: where to look; nothing is found where it is not there.
-        patterns: of names, as in a shell.
+        folder: folder to search; a missing one yields nothing.
+        patterns: shell patterns for names.
 
     Raises:
-        InputError: a folder cannot be looked into.
+        InputError: a folder cannot be read.
     """
 
     def refuse(error: OSError) -> None:
         name = Path(error.filename).name
         of_the_system = Path(error.filename) != folder and (name.startswith(".") or name == "lost+found")
-        # What is not there any more was removed by the rank that tidies up.
+        # A missing folder was removed by the rank that cleans up.
         if not isinstance(error, FileNotFoundError) and not of_the_system:
             raise InputError(
-                f"{error.filename}: the folder cannot be looked into ({error.strerror}), so that nobody knows what a "
-                "run has left there; see to that first"
+                f"{error.filename}: cannot read the folder ({error.strerror}); fix its permissions and retry"
             )
 
     seen = set()
@@ -81,7 +81,7 @@ def files_below(folder: Path, *patterns: str) -> Iterator[Path]:
         try:
             status = Path(place).stat()
         except FileNotFoundError:
-            continue  # removed by the rank that tidies up
+            continue  # removed by the rank that cleans up
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue
@@ -92,12 +92,19 @@ def files_below(folder: Path, *patterns: str) -> Iterator[Path]:
 
 
 def dead_links(folder: Path) -> Iterator[Path]:
-    """Links below a run folder to folders of a run that are not there: of a disk that is not mounted, most likely."""
-    yield from (path for path in files_below(folder, "version_*", "checkpoints") if path.is_symlink() and not path.exists())
+    """Yields links to missing folders of a run; most likely their disk is not mounted."""
+    yield from (
+        path for path in files_below(folder, "version_*", "checkpoints") if path.is_symlink() and not path.exists()
+    )
 
 
 def own_folders(run_folder: Path) -> list[Path]:
-    """Where a run of this folder has its checkpoints unless it is told otherwise, links resolved; what lies deeper, or
-    behind other links, may be another run's.
+    """Returns a run's default checkpoint folders, with links resolved.
+
+    Folders that lie deeper, or behind other links, may belong to another run.
     """
-    return [path.resolve() for path in [run_folder / "checkpoints", *run_folder.glob("version_*/checkpoints")] if path.is_dir()]
+    return [
+        path.resolve()
+        for path in [run_folder / "checkpoints", *run_folder.glob("version_*/checkpoints")]
+        if path.is_dir()
+    ]

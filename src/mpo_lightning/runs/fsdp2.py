@@ -1,6 +1,4 @@
-"""FSDP2 for runs whose models do not fit on each device: Lightning's ModelParallelStrategy with checkpoints that are
-whole or not there.
-"""
+"""FSDP2 for models that do not fit on each device: Lightning's ModelParallelStrategy with atomic checkpoints."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +6,11 @@ from typing import Any, Literal, cast
 
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict, set_optimizer_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.device_mesh import DeviceMesh
 from torch.optim import Optimizer
 
@@ -16,18 +18,18 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.runs.checkpoints.sharded import load_sharded, read_rest, save_sharded
 
 OPTIONS = "optimizer_options"
-"""Of a checkpoint: the options of optimizers without a state."""
+"""Key in a checkpoint for the options of optimizers without a state."""
 
 
 class FSDP2Strategy(ModelParallelStrategy):
-    """Cuts policy, reference and optimizer in pieces over all devices.
+    """Shards policy, reference and optimizer over all devices.
 
     Args:
-        replicas: whole copies of the models over which the devices are divided. 1 shards over all of them; more is
-            hybrid sharding, which gathers weights within a group only and averages gradients between groups. "nodes"
+        replicas: number of full copies of the models, each sharded over a group of devices. 1 shards over all devices.
+            More is hybrid sharding, which gathers weights within a group and averages gradients between groups. "nodes"
             keeps one copy on each machine.
         timeout: how long a device waits for the others before the run stops.
-        process_group_backend: None is nccl on GPUs and gloo on CPUs.
+        process_group_backend: backend of the process group; None is nccl on GPUs and gloo on CPUs.
     """
 
     def __init__(
@@ -40,7 +42,11 @@ class FSDP2Strategy(ModelParallelStrategy):
         self.replicas = replicas
 
     def setup_environment(self) -> None:
-        """Raises InputError for devices that cannot be divided into the replicas."""
+        """Sets up the processes and the device mesh.
+
+        Raises:
+            InputError: the devices cannot be divided into the replicas.
+        """
         devices = self.num_nodes * self.num_processes
         replicas = self.num_nodes if self.replicas == "nodes" else self.replicas
         if replicas < 1 or devices % replicas:
@@ -53,24 +59,27 @@ class FSDP2Strategy(ModelParallelStrategy):
 
     @property
     def shard_mesh(self) -> DeviceMesh:
-        """Over which to shard: one dimension; or two, replicas first."""
-        # Lightning's names are of another use of the two dimensions.
+        """The mesh to shard over: one dimension, or two with the replicas first."""
+        # Lightning names the two dimensions after another use.
         return self.device_mesh if self._data_parallel_size != 1 else self.device_mesh["tensor_parallel"]
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """This rank's pieces, where they are; the writer copies them to the host a few at a time."""
+        """Returns this rank's shards on their device; the writer copies them to the host a few at a time."""
         assert self.model is not None
         return get_model_state_dict(self.model)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """In pieces; one that has no state yet, or never has, as its options alone, because torch would make a state by
-        taking a step of its own, which AdamW counts.
+        """Returns the sharded optimizer state, or only the options of an optimizer without a state.
+
+        For an optimizer without a state torch would create one by taking a step, which AdamW counts.
         """
         assert self.model is not None
         optimizer = getattr(optimizer, "_optimizer", optimizer)
         if optimizer.state:
             return get_optimizer_state_dict(self.model, optimizer)
-        options = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+        options = [
+            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+        ]
         return {OPTIONS: options}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: _PATH, storage_options: Any = None) -> None:
@@ -82,17 +91,16 @@ class FSDP2Strategy(ModelParallelStrategy):
         save_sharded(tensors, checkpoint, Path(self.broadcast(str(filepath))), complete)
 
     def load_checkpoint(self, checkpoint_path: _PATH, weights_only: bool | None = None) -> dict[str, Any]:
-        """Fills models and optimizers, and returns the rest.
+        """Loads models and optimizers, and returns the rest of the checkpoint.
 
         Raises:
-            InputError: a checkpoint of a run that was not sharded, or of another model.
+            InputError: the checkpoint belongs to a run that was not sharded, or to another model.
         """
         path = Path(self.broadcast(str(checkpoint_path)))
         if path.is_file():
             raise InputError(
-                f"--ckpt_path {path}: the checkpoint is of a run that was not sharded; go on with its strategy, or "
-                "'mpo model export' it and start "
-                "from the folder"
+                f"--ckpt_path {path}: the checkpoint belongs to a run that was not sharded; resume with the strategy "
+                "of that run, or run 'mpo model export' and start from the exported folder"
             )
         assert self.model is not None
         weights = get_model_state_dict(self.model)

@@ -1,6 +1,4 @@
-"""What a resumed run must keep of the one that its checkpoint is of: options that decide a step, and the models it
-started from.
-"""
+"""What a resumed run must share with the run of its checkpoint: options that affect a step, and the initial models."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +8,12 @@ from mpo_lightning.files.digests import folder_sample
 
 
 class RunIdentity:
-    """What a checkpoint says of its run, and a resumed one is compared with.
+    """Identity of a run; stored in checkpoints and compared when a run resumes.
 
     Args:
-        options: of the run, by their names, in plain values.
-        folders: of models, by the names of their options.
-        open_folder: gives the folder that holds a model's weights, for the name that the user gave it.
+        options: options of the run by name, as plain values.
+        folders: model folders by the names of their options.
+        open_folder: maps the folder that the user gave to the one that holds the model's weights.
     """
 
     def __init__(self, options: dict[str, Any], folders: dict[str, str], open_folder: Callable[[str], Path]) -> None:
@@ -30,7 +28,7 @@ class RunIdentity:
         return {"options": self.options, "folders": self.folders, "samples": self._samples}
 
     def difference(self, before: dict[str, dict[str, Any]]) -> str | None:
-        """The sentence for the first thing in which this run is another one; None if it is the same.
+        """Describes the first difference to the checkpoint's run as a sentence; None if there is none.
 
         Args:
             before: `state_dict` of the checkpoint's run; empty in checkpoints of earlier versions.
@@ -50,7 +48,7 @@ class RunIdentity:
                         ours=self.folders.get(name),
                     )
                     return (
-                        f"the checkpoint was made with {words}; keep it, or start another run in another "
+                        f"the checkpoint was made with {words}; use that, or start a new run in another "
                         "trainer.default_root_dir"
                     )
         return None

@@ -1,8 +1,8 @@
-"""One run at a time writes into a run folder: a job that starts while the one before it still writes would go on from
-the same checkpoint, and tidy up under its hands.
+"""A lock that lets only one run at a time write to a run folder.
 
-The lock is the system's, of one process: it ends with the process, however that ends, and processes that it has forked
-do not have it.
+A job that starts while the one before it still writes would resume from the same checkpoint and remove its files. The
+lock belongs to one process of the operating system. It ends with the process in any case, and forked processes do not
+hold it.
 """
 
 import errno
@@ -22,16 +22,17 @@ from mpo_lightning.errors import InputError
 
 NAME = ".lock"
 WAIT = 120.0
-"""Seconds in which a run before this one may still end; a network file system keeps the lock of a machine that crashed
-for as long, as a rule for 90.
+"""Seconds to wait for an earlier run to end.
+
+A network file system keeps the lock of a crashed machine for a while, usually 90 seconds.
 """
 HELD = (errno.EACCES, errno.EAGAIN)
 UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What locking says where another process has the lock, and where there are no locks."""
+"""Error numbers of locking when another process holds the lock, and when locks are not supported."""
 
 
 class RunLock:
-    """Of a run folder.
+    """Lock of a run folder.
 
     Args:
         folder: `trainer.default_root_dir`, or a callback's `dirpath`.
@@ -42,18 +43,18 @@ class RunLock:
         self._file: TextIO | None = None
 
     def take(self) -> None:
-        """Makes the folder and locks it, after a while if need be.
+        """Creates the folder and locks it, waiting for an earlier run if necessary.
 
         Raises:
-            InputError: another process has the lock, or nothing can be written there.
+            InputError: another process holds the lock, or the folder cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self.taken():
                 return
             rank_zero_info(
-                f"{self.folder}: another run still writes there ({self._holder()}); waiting {WAIT:.0f} seconds for "
-                "its end"
+                f"{self.folder}: another run still writes there ({self._holder()}); waiting up to {WAIT:.0f} "
+                "seconds for it to end"
             )
             end = time.monotonic() + WAIT
             while time.monotonic() < end:
@@ -66,16 +67,18 @@ class RunLock:
                 "the callback's dirpath, another folder"
             ) from None
         raise InputError(
-            f"{self.folder}: another run writes there ({self._holder()}); wait for its end, or give "
+            f"{self.folder}: another run writes there ({self._holder()}); wait for it to end, or give "
             "trainer.default_root_dir, or the callback's "
             f"dirpath, another folder; if its machine is gone for good, delete {self.folder / NAME}"
         )
 
     def taken(self) -> bool:
-        """Locks it unless another process has it; also where the file system knows no locks.
+        """Tries to lock the folder; returns False if another process holds the lock.
+
+        Where the file system has no locks it warns and returns True.
 
         Raises:
-            OSError: nothing can be written there.
+            OSError: the folder cannot be written.
         """
         if self._file is not None:
             return True
@@ -89,26 +92,26 @@ class RunLock:
             if error.errno not in UNKNOWN:
                 raise
             rank_zero_warn(
-                f"{self.folder}: its file system has no locks ({error.strerror}); see to it that one run at a time "
-                "writes there"
+                f"{self.folder}: its file system has no locks ({error.strerror}); make sure that only one run at a "
+                "time writes there"
             )
             return True
         self._file = file
         holder = {"host": socket.gethostname(), "process": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
-        with suppress(OSError):  # a full disk; the lock needs no room
+        with suppress(OSError):  # the disk may be full; the lock itself needs no space
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), f"{json.dumps(holder)}\n".encode())
         return True
 
     def alone(self) -> bool:
-        """Whether it is known that no run writes there now, and this process may; locked then."""
+        """Locks an existing folder; returns False unless it is certain that no other run writes there."""
         try:
             return self.folder.is_dir() and self.taken() and self._file is not None
         except OSError:
             return False
 
     def release(self) -> None:
-        """For the next one."""
+        """Releases the lock."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -1,9 +1,8 @@
-"""The end of a run that lost one of its processes, or that any of them cannot go on with: on every rank, with one
-message.
+"""Ends a run on every rank, with one message, when it loses a process or any rank cannot continue.
 
-A collective that another rank does not take part in fails with an error of the back end's own, a plain RuntimeError in
-gloo. What Lightning started on this machine is ended with this process, stopped processes too, which would otherwise
-stay as they are.
+If a rank is missing from a collective, the others get an error of the backend, a plain RuntimeError in gloo. Processes
+that Lightning started on this machine are ended together with this one. That includes stopped processes, which would
+otherwise stay.
 """
 
 import re
@@ -24,7 +23,7 @@ from mpo_lightning.errors import InputError, LostRank
 from mpo_lightning.runs.signals import ended_by_term, keep_term_handler, signals_held
 
 GRACE = 5.0
-"""Seconds that other processes have to end by themselves, after an error that all of them may have met."""
+"""Seconds that other processes have to end by themselves after an error that all of them may have."""
 
 WORDS = re.compile(
     r"\bgloo[/:]|^gloo connect|pair closure|\bconnection (closed|reset|refused)\b|timed out waiting \d+ ?ms|socket "
@@ -32,11 +31,11 @@ WORDS = re.compile(
     r"|\bmonitoredbarrier\b|^wait timeout|^operation timed out",
     re.IGNORECASE,
 )
-"""In the first line of what gloo and torch's store say of a rank that is gone or silent."""
+"""Matches the first line of the errors of gloo and torch's store about a rank that is gone or silent."""
 
 
 def lost_rank(error: RuntimeError) -> str | None:
-    """What a collective says that another rank did not take part in; None for any other error."""
+    """Returns a collective's error message if it is about a missing rank; None for any other error."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if isinstance(error, (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)):
         return text
@@ -44,7 +43,10 @@ def lost_rank(error: RuntimeError) -> str | None:
 
 
 def first_to_say() -> bool:
-    """Whether no other rank has spoken for all; the ranks' common store counts, where it is still there."""
+    """Whether this rank is the first to report a lost rank.
+
+    Ranks count in their common store; if the store is gone, every rank reports.
+    """
     try:
         return bool(dist.distributed_c10d._get_default_store().add("mpo_lightning/lost_rank", 1) == 1)
     except (RuntimeError, ValueError):
@@ -52,29 +54,29 @@ def first_to_say() -> bool:
 
 
 LAUNCHERS: list[_SubprocessScriptLauncher] = []
-"""Of Lightning, that may have started processes beside this one.
+"""Launchers of Lightning that may have started processes on this machine.
 
-A command may run several trainers; the first one's starts them.
+A command may run several trainers; the first one's launcher starts the processes.
 """
 
 
 @contextmanager
 def ended_everywhere(go_on: str, workers: str, step: Callable[[], int] | None = None) -> Iterator[None]:
-    """Inside, an error ends the processes that Lightning started here as well.
+    """Makes an error inside the context also end the processes that Lightning started here.
 
     Args:
-        go_on: how the user goes on.
-        workers: the option that sets the number of loader processes.
-        step: how far the run is, for the message.
+        go_on: how the user can resume, for the message.
+        workers: name of the option for the number of loader processes.
+        step: returns the current step, for the message.
 
     Raises:
-        LostRank: for the error of a collective; without words where another rank has spoken.
-        InputError: for a loader process that was killed.
+        LostRank: a collective failed; the message is empty if another rank has reported already.
+        InputError: a loader process was killed.
     """
     try:
         yield
     except SIGTERMException:
-        # In the middle of something, most likely the start, the others would wait for this process.
+        # Other processes would wait for this one, most likely at the start.
         _end_processes(signal.SIGTERM, GRACE)
         raise
     except BaseException as error:
@@ -87,9 +89,9 @@ def ended_everywhere(go_on: str, workers: str, step: Callable[[], int] | None = 
         if reason is None:
             if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
                 raise InputError(
-                    "a loader process was killed, as a rule by the system for want of memory "
+                    "a loader process was killed, usually by the system for lack of memory "
                     f"({str(error).splitlines()[0]}); set {workers} lower, and "
-                    f"go on {go_on}"
+                    f"resume {go_on}"
                 ) from None
             raise
         rank = getattr(rank_zero_only, "rank", 0)
@@ -97,20 +99,20 @@ def ended_everywhere(go_on: str, workers: str, step: Callable[[], int] | None = 
         words = (
             f"another process of the run ended or did not answer within the strategy's timeout, as rank {rank} "
             f"found{place} ({reason}); "
-            f"go on {go_on}"
+            f"resume {go_on}"
         )
         raise LostRank(words if speaks else "") from None
 
 
 def launch_whole(trainer: L.Trainer) -> None:
-    """Has Lightning start its processes undisturbed: a signal in the middle would leave one behind that is not in its
-    list yet.
+    """Makes Lightning start all of its processes before it handles signals.
 
-    From then on SIGTERM is not Lightning's either (`keep_term_handler`). Launchers that fork are left alone.
+    A signal in between would leave a process behind that is not in its list yet. SIGTERM is kept from Lightning
+    afterwards (`keep_term_handler`). Launchers that fork are left unchanged.
     """
     launcher = trainer.strategy.launcher
     if launcher is not None and not isinstance(launcher, _SubprocessScriptLauncher):
-        return  # it sends the trainer to its processes
+        return  # it passes the trainer to its processes
     keep_term_handler(trainer)
     if launcher is None:
         return
@@ -133,26 +135,28 @@ def launch_whole(trainer: L.Trainer) -> None:
 
 @contextmanager
 def run_whole(trainer: L.Trainer) -> Iterator[None]:
-    """Around a predict loop of a command that goes on with what it has written: its processes start together and end
-    together, by SIGTERM too.
+    """Runs a predict loop whose processes start and end together, by SIGTERM too; the same command resumes it.
 
     Raises:
-        LostRank, InputError: see `ended_everywhere`.
-        SystemExit: for SIGTERM.
+        LostRank, InputError: as `ended_everywhere`.
+        SystemExit: on SIGTERM.
     """
-    with ended_by_term(), ended_everywhere("by the same command", "num_workers"):
+    with ended_by_term(), ended_everywhere("with the same command", "num_workers"):
         launch_whole(trainer)
         yield
 
 
 def _end_processes(first: signal.Signals | None, grace: float) -> None:
-    """Ends what Lightning's launchers started here: signals it if asked to, waits, and kills what is left, stopped
-    processes too.
+    """Ends the processes that Lightning's launchers started here, stopped ones too.
+
+    Args:
+        first: signal to send first; None sends none.
+        grace: seconds to wait before the remaining processes are killed.
     """
     with signals_held() as noted:
         processes = [process for launcher in LAUNCHERS for process in launcher.procs]
         for launcher in LAUNCHERS:
-            # Lightning watches this list, and kills this process before it has spoken when one in it has failed.
+            # Lightning watches this list and kills this process when one in it fails, before it can report.
             launcher.procs.clear()
         for process in processes:
             if first is not None:
@@ -161,5 +165,5 @@ def _end_processes(first: signal.Signals | None, grace: float) -> None:
         for process in processes:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=max(0.0, end - time.monotonic()))
-            process.kill()  # nothing for one that has ended
-        noted.clear()  # this process is ending
+            process.kill()  # no effect on an ended process
+        noted.clear()  # this process is ending anyway

@@ -1,5 +1,4 @@
-"""Which process of several this is, when there is no process group to ask: before, between and after Lightning's loops.
-"""
+"""The rank of this process when there is no process group: before, between and after Lightning's loops."""
 
 import os
 import time
@@ -8,13 +7,13 @@ from pathlib import Path
 from mpo_lightning.errors import LostRank
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-"""Set by torchrun, Lightning's launcher, SLURM and LSF.
+"""Environment variables for the rank, set by torchrun, Lightning's launcher, SLURM and LSF.
 
-In Lightning's order: an interactive shell of SLURM has its number too, and so has all that it starts.
+They are in Lightning's order, because everything started from an interactive SLURM shell has SLURM's variable.
 """
 
 STARTER = os.getppid()
-"""The process that started this one, before it could have ended."""
+"""Id of the parent process, read before the parent can have ended."""
 
 
 def is_first() -> bool:
@@ -27,10 +26,10 @@ def is_first() -> bool:
 
 
 def wait_for(path: Path) -> None:
-    """Waits until the first process has written a file; returns at once in the first process itself.
+    """Waits until rank 0 has written a file; returns at once in rank 0.
 
     Raises:
-        LostRank: the process that started this one has ended.
+        LostRank: the parent of this process has ended.
     """
     while not is_first() and not path.exists():
         if os.getppid() != STARTER:

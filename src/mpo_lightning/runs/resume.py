@@ -1,13 +1,13 @@
-"""Where a resumed run stands, told to Lightning in its own terms, and what it owes to the run before.
+"""Sets Lightning's counters when a run resumes, and runs a validation that is still due.
 
-Our state is one integer, the global steps done. Lightning's is a set of counters of micro-batches and epochs, which are
-those of the old cut when a run goes on with another number of devices or another micro-batch size, count half of a step
-when it was saved in the middle of one, and call an epoch done that `max_steps` ended early. Here the counters are
-derived from the one integer, in the form that Lightning itself saves right after the last micro-batch of a step.
+Our state is one integer, the global steps done. Lightning counts micro-batches and epochs. When a run resumes with
+another number of devices or another micro-batch size, these counters are wrong. Saved in the middle of a step, they
+include half of it. They also count an epoch as done that `max_steps` ended early. Here they are derived from the number
+of steps, in the form that Lightning saves right after the last micro-batch of a step.
 
-A checkpoint of a step is written before the validation that follows it, so that a run which goes on from there owes
-that one: its numbers, sampled answers and alarms, the checkpoint that is chosen by them, and whether training stops
-early.
+A checkpoint is written before the validation that follows its step. A run that resumes from it therefore has to run
+that validation: for its metrics, sampled responses and alarms, for the choice of the best checkpoint, and for early
+stopping.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,14 @@ from mpo_lightning.runs.identity import RunIdentity
 
 
 class Resume:
-    """What a module keeps for going on with its run.
+    """State that a module keeps for resuming its run.
 
     Args:
-        identity: of the run.
+        identity: identity of the run.
 
     Attributes:
-        rates: configured learning rates, one a parameter group.
-        validated_step: after which the last whole validation was.
+        rates: configured learning rates, one per parameter group.
+        validated_step: step after which the last complete validation ran.
     """
 
     def __init__(self, identity: RunIdentity) -> None:
@@ -40,15 +40,15 @@ class Resume:
         self._owes_validation = False
 
     def save(self, checkpoint: dict[str, Any]) -> None:
-        """Adds to a checkpoint what `load` looks for."""
+        """Adds to a checkpoint what `load` needs."""
         checkpoint["made_with"] = self.identity.state_dict()
         checkpoint["validated_step"] = self.validated_step
 
     def load(self, trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
-        """Compares a checkpoint's run with this one and puts Lightning's counters right. Every rank calls this.
+        """Compares the checkpoint's run with this one and corrects Lightning's counters. Every rank calls this.
 
         Raises:
-            InputError: it is another run.
+            InputError: the checkpoint belongs to another run.
         """
         plan = getattr(getattr(trainer, "datamodule", None), "train_plan", None)
         if trainer.state.fn == "fit":
@@ -61,14 +61,15 @@ class Resume:
             trainer.fit_loop.run = partial(self._run_and_validate, trainer, trainer.fit_loop.run)  # type: ignore[method-assign]
 
     def _run_and_validate(self, trainer: L.Trainer, run: Callable[[], None]) -> None:
-        """The loop, which does nothing where no step is left, and then has no hook either; and the validation, if it is
-        owed still.
+        """Runs the loop, and then the validation if it is still due.
+
+        Without a step left the loop does nothing and calls no hook.
         """
         run()
         self._validate(trainer)
 
     def begin(self, module: L.LightningModule) -> None:
-        """Before the first step of a fit: the run's own learning rates, and the validation that is owed."""
+        """Sets the configured learning rates and runs a due validation; called before the first step of a fit."""
         trainer = module.trainer
         if trainer.global_step:
             follow_rates(trainer.optimizers[0], trainer.lr_scheduler_configs[0].scheduler, self.rates)
@@ -81,16 +82,15 @@ class Resume:
 
 
 def follow_rates(optimizer: Optimizer, schedule: LRScheduler, rates: list[float]) -> None:
-    """Gives a resumed run its own learning rates and its own length, where the checkpoint would bring those of the run
-    before.
+    """Gives a resumed run the learning rates and length of its own configuration instead of the checkpoint's.
 
-    With the same settings nothing changes, to the bit: the rate of a step is the group's own times a number of the
-    schedule.
+    With unchanged settings the rates stay the same to the bit: a step's rate is the group's rate times the schedule's
+    factor.
 
     Args:
-        optimizer: with the checkpoint's state.
-        schedule: likewise, of the resumed run's length.
-        rates: configured, one a parameter group.
+        optimizer: optimizer with the checkpoint's state.
+        schedule: schedule with the checkpoint's state and the resumed run's length.
+        rates: configured learning rates, one per parameter group.
     """
     assert isinstance(schedule, LambdaLR)
     schedule.base_lrs = list(rates)
@@ -100,17 +100,16 @@ def follow_rates(optimizer: Optimizer, schedule: LRScheduler, rates: list[float]
 
 
 def run_owed_validation(trainer: L.Trainer, steps_per_epoch: int) -> None:
-    """Validates where the trainer's settings have it due after the step that was loaded, as Lightning would have. Every
-    rank calls this.
+    """Validates if the trainer's settings have a validation due after the loaded step. Every rank calls this.
 
     Args:
-        trainer: its counters are those that `align_loops` made.
-        steps_per_epoch: of the plan.
+        trainer: trainer with the counters of `align_loops`.
+        steps_per_epoch: global steps in an epoch.
     """
     fit, loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
     epoch: Any = fit.epoch_progress.current
     before = (epoch.processed, epoch.completed)
-    # Where the step ended an epoch, the loop counts it as done by now.
+    # If the step ended an epoch, the loop already counts that epoch as done.
     epoch.processed = epoch.completed = (trainer.global_step - 1) // steps_per_epoch
     try:
         if fit._data_fetcher is None or not loop._should_check_val_fx(fit._data_fetcher):
@@ -122,7 +121,7 @@ def run_owed_validation(trainer: L.Trainer, steps_per_epoch: int) -> None:
         trainer.state.stage = stage
         trainer._logger_connector._first_loop_iter = first
         if loop.batch_progress.is_last_batch:
-            # Many decide at the end of the epoch.
+            # Callbacks with a monitor often decide at the end of an epoch.
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if getattr(callback, "monitor", None) in trainer.callback_metrics:
                     callback.on_train_epoch_end(trainer, trainer.lightning_module)
@@ -134,10 +133,10 @@ def align_loops(checkpoint: dict[str, Any], step: int, steps_per_epoch: int, mic
     """Rewrites a Lightning checkpoint's loop counters in place.
 
     Args:
-        checkpoint: what Lightning loaded.
+        checkpoint: checkpoint as Lightning loaded it.
         step: global steps done, over all epochs.
         steps_per_epoch: global steps in an epoch.
-        micro_batches_per_step: micro-batches that each rank computes in a step of the resumed run.
+        micro_batches_per_step: micro-batches per rank and step of the resumed run.
     """
     if step == 0:
         del checkpoint["loops"]
@@ -147,13 +146,23 @@ def align_loops(checkpoint: dict[str, Any], step: int, steps_per_epoch: int, mic
     done, done_in_epoch = step * micro_batches_per_step, (last_step + 1) * micro_batches_per_step
     loops["epoch_loop.batch_progress"] = {
         "total": {"ready": done, "started": done, "processed": done, "completed": done - 1},
-        "current": {"ready": done_in_epoch, "started": done_in_epoch, "processed": done_in_epoch, "completed": done_in_epoch - 1},
+        "current": {
+            "ready": done_in_epoch,
+            "started": done_in_epoch,
+            "processed": done_in_epoch,
+            "completed": done_in_epoch - 1,
+        },
         "is_last_batch": last_step + 1 == steps_per_epoch,
     }
-    epoch = {"ready": epochs_before + 1, "started": epochs_before + 1, "processed": epochs_before, "completed": epochs_before}
+    epoch = {
+        "ready": epochs_before + 1,
+        "started": epochs_before + 1,
+        "processed": epochs_before,
+        "completed": epochs_before,
+    }
     loops["epoch_progress"] = {"total": epoch, "current": dict(epoch)}
-    # A validation begins with its first batch, whichever it was stopped at.
+    # A validation always starts with its first batch, wherever it was stopped.
     zero = dict.fromkeys(("ready", "started", "processed", "completed"), 0)
     loops["epoch_loop.val_loop.batch_progress"] = {"total": zero, "current": dict(zero), "is_last_batch": False}
-    # The step that loggers count; Lightning adds the last one when it restarts.
+    # The loggers' step count; Lightning adds the last step when it restarts.
     loops["epoch_loop.state_dict"]["_batches_that_stepped"] = step - 1

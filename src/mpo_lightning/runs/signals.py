@@ -1,8 +1,7 @@
-"""SIGTERM and Ctrl-C where several processes belong together.
+"""SIGTERM and Ctrl-C for several processes that belong together.
 
-Lightning takes SIGTERM with a broadcast inside the handler, in the middle of whatever the process computes, that the
-other ranks do not expect there; and outside of training it goes on then. Here SIGTERM raises, unless training is under
-way (`runs.stop_signals`).
+Lightning handles SIGTERM with a broadcast inside the handler, in the middle of any computation, where other ranks do
+not expect it. Outside of training it then continues. Here SIGTERM raises, except during training (`runs.stop_signals`).
 """
 
 import os
@@ -19,9 +18,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
 class TermHandler:
-    """Raises for the first SIGTERM.
+    """Raises on the first SIGTERM.
 
-    Others that follow, of a launcher or to the whole group, do not disturb the end that it brings.
+    Later ones, from a launcher or sent to the whole process group, do not disturb the shutdown.
     """
 
     def __init__(self) -> None:
@@ -30,12 +29,13 @@ class TermHandler:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if not self.raised:
             self.raised = True
-            # Lightning's own has no exit code, which is that of a command which has done all.
+            # Lightning raises it without an exit code, which would mean success.
             raise SIGTERMException(128 + signal.SIGTERM)
 
     def again(self) -> None:
-        """For one that came to nothing: Python drops what is raised inside a `__del__`, as in that of a loader's
-        iterator, which may take seconds.
+        """Sends SIGTERM again after its exception was lost.
+
+        Python drops exceptions raised inside a `__del__`, such as that of a loader's iterator, which may take seconds.
         """
         self.raised = False
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
@@ -43,9 +43,9 @@ class TermHandler:
 
 @contextmanager
 def ended_by_term() -> Iterator[None]:
-    """Inside, SIGTERM ends the process as an error does, with the exit code of one that the signal has killed.
+    """Inside the context, SIGTERM raises, and the process exits with the code of a process that SIGTERM killed.
 
-    Nothing changes outside of the main thread.
+    Has no effect outside of the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -70,7 +70,7 @@ def ended_by_term() -> Iterator[None]:
 
 
 def keep_term_handler(trainer: L.Trainer) -> None:
-    """Has Lightning leave SIGTERM to whoever took it before the run."""
+    """Makes Lightning keep the SIGTERM handler that was set before the run."""
     connector = trainer._signal_connector
     register = connector.register_signal_handlers
 
@@ -84,10 +84,10 @@ def keep_term_handler(trainer: L.Trainer) -> None:
 
 
 def ignore_signals(worker: int) -> None:
-    """`worker_init_fn` of a DataLoader: a signal to the whole group of processes is the main one's business, which may
-    still need its workers.
+    """`worker_init_fn` of a DataLoader that ignores signals to the whole process group.
 
-    SIGTERM of the main process itself ends them: that is how torch and multiprocessing end workers.
+    The main process handles those and may still need its workers. SIGTERM from the main process ends the worker, as
+    torch and multiprocessing expect.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_starter, daemon=True).start()
@@ -103,10 +103,10 @@ def _end_with_starter() -> None:
 
 @contextmanager
 def signals_held() -> Iterator[list[int]]:
-    """Inside, SIGTERM and Ctrl-C are only noted; the first of those still noted at the end is raised then.
+    """Inside the context, SIGTERM and Ctrl-C are only noted; the first one still noted is raised at the end.
 
-    Ignored ones stay ignored, for processes started inside as well. Outside of the main thread, which alone gets
-    signals, nothing changes.
+    Ignored signals stay ignored, also for processes started inside. Has no effect outside of the main thread, which
+    alone receives signals.
     """
     noted: list[int] = []
 

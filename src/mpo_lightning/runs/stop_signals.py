@@ -1,9 +1,7 @@
-"""Signals that ask a run to stop (SIGTERM, Ctrl-C) or to make way (SLURM's, before a time limit), taken between steps
-by all ranks together.
+"""Stop signals (SIGTERM, Ctrl-C) and SLURM's signal before a time limit, handled between steps by all ranks together.
 
-Lightning acts inside the handler, in the middle of whatever the process computes, with collectives that the other ranks
-do not expect there. Here the handler only notes the signal; in front of every step (and after every validation batch)
-the ranks tell each other.
+Lightning acts inside the handler, in the middle of any computation, with collectives that other ranks do not expect.
+Here the handler only notes the signal. Ranks exchange their signals before every step and after every validation batch.
 """
 
 import os
@@ -21,22 +19,22 @@ from torch import Tensor
 
 
 class Stop:
-    """Of an exception that ends a run between two steps, where a checkpoint may be written."""
+    """Base of exceptions that end a run between two steps, where a checkpoint may be written."""
 
 
 class StopByTerm(Stop, SIGTERMException):
-    """SIGTERM."""
+    """The run was stopped by SIGTERM."""
 
 
 class StopByInterrupt(Stop, KeyboardInterrupt):
-    """Ctrl-C."""
+    """The run was stopped by Ctrl-C."""
 
 
 class StopSignals:
-    """Notes signals of this process, and asks all ranks for theirs.
+    """Notes this process's signals and combines those of all ranks.
 
     Args:
-        trainer: of the run.
+        trainer: trainer of the run.
     """
 
     def __init__(self, trainer: L.Trainer) -> None:
@@ -45,22 +43,25 @@ class StopSignals:
         self._interrupts = 0
         environment = trainer._accelerator_connector.cluster_environment
         self.requeue_signal = (
-            environment.requeue_signal if isinstance(environment, SLURMEnvironment) and environment.auto_requeue else None
+            environment.requeue_signal
+            if isinstance(environment, SLURMEnvironment) and environment.auto_requeue
+            else None
         )
         if threading.current_thread() is threading.main_thread():
             for number in filter(None, (signal.SIGTERM, signal.SIGINT, self.requeue_signal)):
-                # Lightning puts back what was there before the run.
+                # Lightning restores the earlier handlers after the run.
                 signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
-            raise KeyboardInterrupt  # asked twice: now, and without a checkpoint, since a step may be half done
+            raise KeyboardInterrupt  # second Ctrl-C: stop now, without a checkpoint, since a step may be half done
         self.received.add(number)
 
     def of_any_rank(self) -> int:
-        """The signal that any rank got, or 0: SLURM's before SIGTERM, which it sends soon after, and that before
-        Ctrl-C; every rank calls this.
+        """Returns the most urgent signal that any rank received, or 0; every rank calls this.
+
+        SLURM's signal comes first, because SIGTERM follows it soon, then SIGTERM, then Ctrl-C.
         """
         order = (0, signal.SIGINT, signal.SIGTERM, self.requeue_signal or 0)
         mine = torch.tensor(max(map(order.index, self.received), default=0), device=self.trainer.strategy.root_device)
@@ -68,7 +69,7 @@ class StopSignals:
         return order[int(found)]
 
     def requeue(self) -> bool:
-        """Puts the SLURM job back into the queue; whether that worked. Every rank calls this."""
+        """Requeues the SLURM job and returns whether that worked; every rank calls this."""
         done = False
         if self.trainer.is_global_zero:
             array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")

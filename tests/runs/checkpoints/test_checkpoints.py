@@ -17,9 +17,9 @@ from mpo_lightning.commands.model import export
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.models.lora import Lora
-from mpo_lightning.training import StepCheckpoint
 from mpo_lightning.runs.checkpoints.choice import CHOSEN, find_checkpoint
 from mpo_lightning.runs.checkpoints.io import ManifestCheckpointIO, manifest_of, problem_of
+from mpo_lightning.training import StepCheckpoint
 from support.runs import logged, make_run
 
 
@@ -62,12 +62,14 @@ def test_every_checkpoint_has_a_manifest_that_fits(run_folder: Path) -> None:
     assert not list(run_folder.rglob("*.partial"))
 
 
-def test_auto_starts_afresh_only_where_nothing_is(tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture) -> None:
+def test_auto_starts_afresh_only_where_nothing_is(
+    tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert find_checkpoint("auto", tmp_path / "nothing") is None
     assert find_checkpoint("auto", run_folder) == str(at_step(run_folder, 7))
     (tmp_path / "begun" / "version_0").mkdir(parents=True)
     (tmp_path / "begun" / "version_0" / "metrics.csv").touch()
-    with pytest.raises(InputError, match=r"holds a run \(version_0/metrics.csv\) but no whole checkpoint"):
+    with pytest.raises(InputError, match=r"holds a run \(version_0/metrics.csv\) but no intact checkpoint"):
         find_checkpoint("auto", tmp_path / "begun")
 
 
@@ -83,7 +85,7 @@ def test_whatever_a_run_leaves_of_its_steps_stops_auto(tmp_path: Path, name: str
     path = tmp_path / "run" / "version_0" / name
     path.parent.mkdir(parents=True)
     path.write_text('{"step": 0}\n{"step": 4}\n' if name == "samples.jsonl" else "x" * 1000)
-    with pytest.raises(InputError, match=r"run holds a run \(version_0/.*\) but no whole checkpoint"):
+    with pytest.raises(InputError, match=r"run holds a run \(version_0/.*\) but no intact checkpoint"):
         find_checkpoint("auto", tmp_path / "run")
 
 
@@ -113,7 +115,7 @@ def test_checkpoints_in_a_folder_of_their_own_are_found(run_folder: Path, tmp_pa
     assert find_checkpoint("auto", tmp_path / "run", [tmp_path / "elsewhere"]) == str(newest)
     for path in (tmp_path / "elsewhere").glob("*.ckpt"):
         path.unlink()
-    with pytest.raises(InputError, match=r"elsewhere holds a run \(.*json\) but no whole checkpoint"):
+    with pytest.raises(InputError, match=r"elsewhere holds a run \(.*json\) but no intact checkpoint"):
         find_checkpoint("auto", tmp_path / "run", [tmp_path / "elsewhere"])
 
 
@@ -143,7 +145,9 @@ def test_auto_takes_the_latest_step_and_not_the_latest_file(copied: Path) -> Non
         {"SLURM_PROCID": "0", "LOCAL_RANK": "1"},  # an interactive shell's, and Lightning's
     ],
 )
-def test_only_the_first_rank_reads_checkpoints(copied: Path, monkeypatch: pytest.MonkeyPatch, environment: dict) -> None:
+def test_only_the_first_rank_reads_checkpoints(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, environment: dict
+) -> None:
     for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK", CHOSEN):
         monkeypatch.delenv(name, raising=False)
     at_step(copied, 7).write_bytes(b"damaged")
@@ -164,8 +168,13 @@ def test_a_link_to_no_checkpoint_is_named_though_there_is_an_older_one(tmp_path:
     (tmp_path / "version_0" / "last.ckpt").touch()
     os.utime(tmp_path / "version_0" / "last.ckpt", (1, 1))
     (tmp_path / "version_1" / "last.ckpt").symlink_to("epoch=0-step=4.ckpt")
-    with pytest.raises(InputError, match=(r"version_1/last\.ckpt is a link to a checkpoint that is not there; "
-                                         r"--ckpt_path auto")):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"version_1/last\.ckpt is a link to a checkpoint that is not there; "
+            r"--ckpt_path auto"
+        ),
+    ):
         find_checkpoint("last", tmp_path)
 
 
@@ -216,11 +225,13 @@ def test_auto_passes_over_what_is_damaged_and_says_so(copied: Path, caplog: pyte
     files[2].unlink()
     assert find_checkpoint("auto", copied) == str(files[0])
     files[0].unlink()
-    with pytest.raises(InputError, match="but no whole checkpoint"):
+    with pytest.raises(InputError, match="but no intact checkpoint"):
         find_checkpoint("auto", copied)
 
 
-def test_a_full_disk_stops_with_a_sentence_and_the_last_one_stays(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_stops_with_a_sentence_and_the_last_one_stays(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = at_step(copied, 7)
     before = target.read_bytes()
 
@@ -229,8 +240,13 @@ def test_a_full_disk_stops_with_a_sentence_and_the_last_one_stays(copied: Path, 
 
     monkeypatch.setattr("mpo_lightning.runs.checkpoints.io.os.fsync", full)
     io = ManifestCheckpointIO()
-    with pytest.raises(InputError, match=(r"cannot be written .*No space left on device.*go on from them with "
-                                         r"--ckpt_path auto")):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"cannot be written .*No space left on device.*resume from them with "
+            r"--ckpt_path auto"
+        ),
+    ):
         io.save_checkpoint({"state": torch.ones(5)}, target)
     with io.deferring() as problems:
         io.save_checkpoint({"state": torch.ones(5)}, target)
@@ -262,7 +278,9 @@ def test_an_exported_checkpoint_is_the_policy_of_its_step(
     run = fit(tmp_path / "run", tiny_folder, shards, **options)
     for step in (2, 7):
         export(str(at_step(run, step)), str(tmp_path / f"out{step}"))
-    one, other, start = (load_model(folder).state_dict() for folder in (tmp_path / "out2", tmp_path / "out7", tiny_folder))
+    one, other, start = (
+        load_model(folder).state_dict() for folder in (tmp_path / "out2", tmp_path / "out7", tiny_folder)
+    )
     name = "model.language_model.layers.0.self_attn.q_proj.weight"
     assert not torch.equal(one[name], other[name]) and not torch.equal(one[name], start[name])
     saved = torch.load(at_step(run, 7), weights_only=True)["state_dict"]
@@ -277,7 +295,9 @@ def test_an_exported_checkpoint_is_the_policy_of_its_step(
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_before_its_first_step_is_gone_on_with(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+def test_a_run_that_was_killed_before_its_first_step_is_gone_on_with(
+    tmp_path: Path, tiny_folder: Path, shards: Path
+) -> None:
     whole = fit(tmp_path / "whole", tiny_folder, shards)
     start = at_step(whole, 0)
     trainer, model, data = make_run(tmp_path / "again", tiny_folder, shards / "train", data={"global_batch_size": 8})
@@ -302,21 +322,23 @@ def test_links_to_folders_are_followed(copied: Path, tmp_path: Path) -> None:
         find_checkpoint("auto", tmp_path / "linked")
 
 
-def test_a_checkpoint_of_weights_alone_is_not_gone_on_from(copied: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_checkpoint_of_weights_alone_is_not_gone_on_from(
+    copied: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     content = torch.load(at_step(copied, 7), weights_only=True)
     del content["optimizer_states"]
     light = copied / "checkpoints" / "light-step=8.ckpt"
     ManifestCheckpointIO().save_checkpoint(content | {"global_step": 8}, light)
     with caplog.at_level("INFO"):
         assert find_checkpoint("auto", copied) == str(at_step(copied, 7))
-    assert "passed over" in caplog.text and "weights alone" in caplog.text
-    with pytest.raises(InputError, match=r"light-step=8\.ckpt: it holds weights alone"):
+    assert "skipped" in caplog.text and "only weights" in caplog.text
+    with pytest.raises(InputError, match=r"light-step=8\.ckpt: it holds only weights"):
         find_checkpoint(str(light), copied)
     assert find_checkpoint(str(light), copied, fit=False) == str(light)
     last = copied / "checkpoints" / "last.ckpt"
     last.unlink()
     last.symlink_to(light.name)
-    with pytest.raises(InputError, match="it holds weights alone"):
+    with pytest.raises(InputError, match="it holds only weights"):
         find_checkpoint("last", copied)
 
 
@@ -327,7 +349,10 @@ def test_auto_finds_or_stops_where_nothing_is_trained(run_folder: Path, tmp_path
 
 
 def test_what_a_killed_write_left_is_removed_when_the_run_goes_on(copied: Path) -> None:
-    left = [copied / "checkpoints" / ".epoch=0-step=9.ckpt.partial", copied / "checkpoints" / ".epoch=1-step=10.ckpt.partial"]
+    left = [
+        copied / "checkpoints" / ".epoch=0-step=9.ckpt.partial",
+        copied / "checkpoints" / ".epoch=1-step=10.ckpt.partial",
+    ]
     left[0].write_bytes(b"cut")
     left[1].mkdir()
     another = copied / "another-run" / "checkpoints" / ".epoch=0-step=3.ckpt.partial"
@@ -363,7 +388,9 @@ def test_odd_content_gets_a_sentence(copied: Path, tmp_path: Path) -> None:
         with contextlib.suppress(InputError):
             find_checkpoint(str(tmp_path / "odd.ckpt"), tmp_path)
     for name, value in (("state_dict", None), ("policy", "text"), ("global_step", None), ("policy", {"folder": 7})):
-        spoiled = {key: kept for key, kept in content.items() if key != name} | ({name: value} if value is not None else {})
+        spoiled = {key: kept for key, kept in content.items() if key != name} | (
+            {name: value} if value is not None else {}
+        )
         torch.save(spoiled, tmp_path / "odd.ckpt")
         with pytest.raises(InputError):
             export(str(tmp_path / "odd.ckpt"), str(tmp_path / "out"))
@@ -389,17 +416,23 @@ def test_a_write_takes_no_second_copy_of_the_state(tmp_path: Path, kind: str) ->
         "else: save_sharded({'state_dict': state}, {'global_step': 1}, target)\n"
         "print(peak() - before)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, kind, tmp_path / "x.ckpt"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", script, kind, tmp_path / "x.ckpt"], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) < 150_000 and problem_of(tmp_path / "x.ckpt") is None
 
 
-def test_a_run_that_goes_on_keeps_its_best_and_removes_the_others(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
+def test_a_run_that_goes_on_keeps_its_best_and_removes_the_others(
+    tmp_path: Path, tiny_folder: Path, shards: Path
+) -> None:
     """Stopped twice, it leaves the files that the undisturbed run leaves."""
 
     def part(folder: Path, steps: int) -> None:
         callbacks = [
-            StepCheckpoint(every_n_train_steps=1, save_top_k=2, monitor="train/loss", mode="max", filename="best-{step}"),
+            StepCheckpoint(
+                every_n_train_steps=1, save_top_k=2, monitor="train/loss", mode="max", filename="best-{step}"
+            ),
             StepCheckpoint(every_n_train_steps=1, save_top_k=1, save_last="link"),
         ]
         trainer, model, data = make_run(

@@ -32,7 +32,9 @@ def step_of(path: Path) -> int:
     return int(content["global_step"])
 
 
-def kill_at(number: int, monkeypatch: pytest.MonkeyPatch, end: BaseException | type[BaseException] = Killed) -> list[str]:
+def kill_at(
+    number: int, monkeypatch: pytest.MonkeyPatch, end: BaseException | type[BaseException] = Killed
+) -> list[str]:
     """Kills the process in front of the rename of that number, or lets it fail; returns what was renamed by then."""
     renamed: list[str] = []
     for name in ("rename", "replace"):
@@ -77,7 +79,9 @@ def test_a_kill_at_any_rename_leaves_one_of_the_two(
     assert not [path for path in tmp_path.iterdir() if path.name.endswith((".partial", ".old"))]
 
 
-@pytest.mark.parametrize(("kind", "number"), [(kind, number) for kind, count in RENAMES.items() for number in range(count)])
+@pytest.mark.parametrize(
+    ("kind", "number"), [(kind, number) for kind, count in RENAMES.items() for number in range(count)]
+)
 def test_a_rename_that_the_disk_refuses_loses_nothing_either(
     tmp_path: Path, kind: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,7 +89,7 @@ def test_a_rename_that_the_disk_refuses_loses_nothing_either(
     save(kind, target, 1)
     with monkeypatch.context() as patch:
         kill_at(number, patch, OSError(errno.EIO, "Input/output error"))
-        with pytest.raises(InputError, match=r"cannot be written \(Input/output error\); earlier ones are whole"):
+        with pytest.raises(InputError, match=r"cannot be written \(Input/output error\); earlier ones are intact"):
             save(kind, target, 2)
     assert find_checkpoint("auto", tmp_path) == str(target) and step_of(target) in (1, 2)
     save(kind, target, 3)

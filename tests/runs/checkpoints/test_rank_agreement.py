@@ -24,11 +24,11 @@ CASES: dict[str, tuple[list[str | None], str]] = {
     "other": (["a", "b"], "loaded step 3 loaded step 3"),
     "none": (
         ["a", None],
-        "rank 0 goes on from .*/a and rank 1 on .* starts afresh; put trainer.default_root_dir on a disk that all",
+        "rank 0 resumes from .*/a and rank 1 on .* starts afresh; put trainer.default_root_dir on a disk that all",
     ),
-    "afresh": ([None, "a"], "rank 0 starts afresh and rank 1 on .* goes on from .*/a; put"),
+    "afresh": ([None, "a"], "rank 0 starts afresh and rank 1 on .* resumes from .*/a; put"),
     "unseen": (["gone", "a"], "rank 0 on .* does not see .*/gone, which rank 0 chose; put"),
-    "steps": (["a", "a"], "the ranks found checkpoints of the steps 3, 4 there; put"),
+    "steps": (["a", "a"], "the ranks found checkpoints of different steps there \\(3, 4\\); put"),
 }
 
 

@@ -1,1 +1,1 @@
-"""The InternVL family of models."""
+"""The InternVL model family."""

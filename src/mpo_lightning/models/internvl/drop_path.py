@@ -1,12 +1,11 @@
-"""Stochastic depth for the vision tower, which transformers' InternVL class leaves out and MPO's recipe trains with
-(0.1).
+"""Stochastic depth for the vision tower, which transformers' InternVL class lacks and MPO's recipe uses (0.1).
 
-Each residual branch of a layer is dropped for a whole tile with a probability that grows linearly over the layers, and
-scaled up otherwise. Nothing has parameters, so checkpoints are unchanged. Source: InternVL `modeling_intern_vit.py`
-(timm's DropPath).
+Each residual branch of a layer is dropped for a whole tile, with a probability that grows linearly over the layers.
+Kept branches are scaled up. There are no parameters, so checkpoints are unchanged. Source: InternVL
+`modeling_intern_vit.py` (timm's DropPath).
 
-What is dropped follows from the pair's seed, which names the occurrence of its record: so it does not depend on how a
-step is cut into micro-batches and devices, nor on anything that was drawn before.
+The pair's seed, which identifies the occurrence of its record, decides what is dropped. The result therefore depends
+neither on how a step is split into micro-batches and devices nor on earlier random numbers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,17 +22,17 @@ class DropPath(nn.Module):
     """Drops whole samples of a branch in training mode.
 
     Args:
-        probability: of a sample's branch being dropped, 0 to 1 (1 excluded).
+        probability: probability that a sample's branch is dropped, 0 to 1 (1 excluded).
     """
 
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
         self.draws: Tensor | None = None
-        """Uniform numbers [N] of the samples to come; None draws anew at every call."""
+        """Uniform random numbers [N] for the next samples; None draws new ones at every call."""
 
     def forward(self, branch: Tensor) -> Tensor:
-        """[N, ...] in, the same out, some samples zero and the others divided by 1 - probability."""
+        """Takes and returns [N, ...]; some samples become zero, the others are divided by 1 - probability."""
         if not self.training or self.probability == 0:
             return branch
         draws = torch.rand(len(branch), device=branch.device) if self.draws is None else self.draws
@@ -45,9 +44,12 @@ class DropPath(nn.Module):
 
 
 def add_drop_path(model: InternVLForConditionalGeneration, rate: float) -> None:
-    """Puts drop path on both branches of every layer of the vision tower, from 0 in the first to `rate` in the last.
+    """Adds drop path to both branches of every vision tower layer, from 0 in the first to `rate` in the last.
 
-    It goes where each branch ends in a dropout; the layer scale that follows commutes with it.
+    It follows the dropout at the end of each branch; the layer scale after it commutes with it.
+
+    Raises:
+        InputError: the rate is below 0, or 1 or more.
     """
     if not 0 <= rate < 1:
         raise InputError(f"drop_path must be at least 0 and below 1, got {rate}")
@@ -60,15 +62,15 @@ def add_drop_path(model: InternVLForConditionalGeneration, rate: float) -> None:
 def draw_paths(
     model: InternVLForConditionalGeneration, seeds: Sequence[int], tile_counts: Sequence[int], device: torch.device
 ) -> None:
-    """Fixes what the next pass over a row's tiles drops; without seeds it draws anew.
+    """Fixes what the next pass over a row's tiles drops; without seeds each pass draws anew.
 
-    Recomputation under checkpointing needs `path_contexts`, since other passes may have drawn in between.
+    Gradient checkpointing also needs `path_contexts`, since other passes may run before layers are recomputed.
 
     Args:
-        model: may have no drop path.
-        seeds: of each pair.
-        tile_counts: tiles of each pair.
-        device: of the tiles.
+        model: model with or without drop path.
+        seeds: seed of each pair.
+        tile_counts: number of tiles of each pair.
+        device: device of the tiles.
     """
     branches = _branches(model)
     if not seeds or not any(branch.probability for branch in branches):
@@ -85,7 +87,7 @@ def draw_paths(
 def path_contexts(
     model: InternVLForConditionalGeneration,
 ) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
-    """`context_fn` of torch's checkpoint: what is computed again drops what it dropped the first time."""
+    """Returns a `context_fn` for torch's checkpoint with which recomputed layers drop the same branches again."""
     branches = _branches(model)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

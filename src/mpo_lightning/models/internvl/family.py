@@ -1,4 +1,4 @@
-"""InternVL, as a family: its layouts, parts, pictures and templates."""
+"""The InternVL family: its layouts, parts, image preprocessing and chat templates."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures, 
 
 
 class InternVL(Family):
-    """See `Family`."""
+    """InternVL models in transformers' layout and in the original OpenGVLab layout."""
 
     name = "InternVL"
     layouts: ClassVar = {"internvl": "transformers' layout", "internvl_chat": "the original OpenGVLab layout"}
@@ -41,7 +41,7 @@ class InternVL(Family):
         token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
         if token != config.image_token_id:
             raise InputError(
-                f"{folder}: the tokenizer has {IMAGE_TOKEN} at {token} but the config's image_token_id is "
+                f"{folder}: the tokenizer gives {IMAGE_TOKEN} the id {token}, but the config's image_token_id is "
                 f"{config.image_token_id}"
             )
         side, patch = config.vision_config.image_size[0], config.vision_config.patch_size[0]

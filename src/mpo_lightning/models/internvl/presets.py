@@ -1,7 +1,7 @@
-"""The shapes of InternVL2's seven sizes, for estimates, benchmarks and tests that need no download.
+"""Shapes of InternVL2's seven sizes, for estimates, benchmarks and tests without a download.
 
-A shape decides memory, speed and parameter counts. It does not make a checkpoint: rope and special tokens of a real one
-come from its own config.json.
+Shapes decide memory, speed and parameter counts. They do not replace a checkpoint's config.json, which also has the
+real rope settings and special tokens.
 """
 
 from copy import deepcopy
@@ -15,18 +15,18 @@ Tower = Literal["300M", "6B"]
 
 @dataclass(frozen=True)
 class Preset:
-    """One size.
+    """Shape of one model size.
 
     Attributes:
-        tower: the vision tower.
-        text: class of the language model's config; InternLM2 is a Llama.
-        hidden: its hidden size.
-        layers: its layers.
-        heads: its query heads.
-        kv_heads: its key-value heads.
-        mlp: width of its MLP.
-        vocabulary: its tokens, the image tokens counted.
-        template: its chat template.
+        tower: size of the vision tower.
+        text: config class of the language model; InternLM2 is a Llama.
+        hidden: hidden size of the language model.
+        layers: number of layers.
+        heads: number of query heads.
+        kv_heads: number of key-value heads.
+        mlp: width of the MLP.
+        vocabulary: number of tokens, image tokens included.
+        template: name of the chat template.
     """
 
     tower: Tower
@@ -40,7 +40,7 @@ class Preset:
     template: str
 
     def config(self) -> Any:
-        """The native config, an `InternVLConfig`, with tiles of 448 pixels that become 256 tokens."""
+        """Returns the native config, an `InternVLConfig`, with tiles of 448 pixels that become 256 tokens."""
         text = self.text(
             hidden_size=self.hidden,
             num_hidden_layers=self.layers,
@@ -88,4 +88,4 @@ PRESETS = {
     "40b": Preset("6B", LlamaConfig, 7168, 60, 56, 8, 20480, 64010, "Hermes-2"),
     "76b": Preset("6B", LlamaConfig, 8192, 80, 64, 8, 28672, 128265, "Hermes-2"),
 }
-"""InternVL2-1B to InternVL2-Llama3-76B."""
+"""The presets by size, InternVL2-1B to InternVL2-Llama3-76B."""

@@ -1,5 +1,6 @@
-"""What an InternVL folder holds beside weights and config, as plain transformers loads it: tokenizer, chat template,
-picture settings.
+"""Writes the files of an InternVL folder other than weights and config: tokenizer, chat template, image settings.
+
+Plain transformers can load the result.
 """
 
 import json
@@ -11,7 +12,7 @@ from mpo_lightning.models.family import Processor
 from mpo_lightning.models.internvl.tiling import IMAGE_END, IMAGE_START, IMAGE_TOKEN, IMAGENET_MEAN, IMAGENET_STD
 
 ORIGINAL = "original"
-"""Folder, in a checkpoint that came from the original layout, of that layout's files other than weights."""
+"""Subfolder of a converted checkpoint that keeps the original layout's files other than weights."""
 
 CHAT_TEMPLATE = (
     "{{% for message in messages %}}{{% if loop.first and message['role'] != 'system' %}}{system}{{% endif %}}"
@@ -27,16 +28,15 @@ PROCESSOR_TOKENS = {
     "start_image_token": IMAGE_START,
     "end_image_token": IMAGE_END,
     "context_image_token": IMAGE_TOKEN,
-    # InternVL2 knows no video. transformers' processor wants a token for it all the same: one of the vocabulary that no
-    # prompt holds.
+    # InternVL2 has no video input, but transformers' processor needs a token for it: one that no prompt contains.
     "video_token": "</quad>",
 }
-"""What transformers' `InternVLProcessor` asks the tokenizer for."""
+"""Tokens that transformers' `InternVLProcessor` reads from the tokenizer's config."""
 
 
 def save_processor(processor: Processor, output: Path) -> None:
-    """Writes the tokenizer with its chat template, the image settings, and the files of the original layout if it came
-    from one.
+    """Writes the tokenizer with its chat template, the image settings, and the original layout's files if there are
+    any.
     """
     template, tokenizer = processor.template, processor.tokenizer
     after = template.end + template.after_end
@@ -66,7 +66,7 @@ def save_processor(processor: Processor, output: Path) -> None:
 
 
 def _image_settings(processor: Processor) -> dict[str, Any]:
-    """Settings of transformers' own tiling image processor, which gives this package's pixels exactly."""
+    """Returns settings for transformers' own tiling image processor, which then gives exactly this package's pixels."""
     return {
         "image_processor_type": "GotOcr2ImageProcessor",
         "size": {"height": processor.tile_size, "width": processor.tile_size},

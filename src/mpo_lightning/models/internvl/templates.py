@@ -1,6 +1,6 @@
-"""The chat templates of the InternVL2 families: how turns become text, and which part of it is trained.
+"""Chat templates of the InternVL2 models: how turns become text, and which part of it is trained.
 
-The rendered strings and the system messages are facts of the released models and must stay exact.
+The rendered strings and system messages come from the released models and must stay exact.
 Source: InternVL `internvl_chat/internvl/conversation.py` and `train/dataset.py` (`preprocess_internlm`,
 `preprocess_mpt`, `preprocess_phi3`, `preprocess_internvl2_5`).
 """
@@ -29,7 +29,7 @@ TEMPLATES = {
         ChatTemplate("phi3-chat", "<|system|>\n", "<|user|>\n", "<|assistant|>\n", "<|end|>", system=INTERNVL2_SYSTEM),
     )
 }
-"""By name. A new template is an entry here."""
+"""Chat templates by name. A new template is an entry here."""
 
 TEMPLATE_OF_TEXT_MODEL = {"qwen2": "Hermes-2", "phi3": "phi3-chat"}
-"""The template of a checkpoint whose config names none, where its language model decides it."""
+"""Template for a checkpoint whose config names none, where the language model decides it."""

@@ -1,6 +1,6 @@
-"""InternVL's pictures: a grid of tiles and a thumbnail of the whole, kept as uint8 and normalised on the device.
+"""InternVL's image preprocessing: a grid of tiles and a thumbnail, kept as uint8 and normalized on the device.
 
-uint8 is a quarter of the bytes from a loader worker to the device. Shape letters: N tiles, S tile side in pixels.
+uint8 needs a quarter of the bytes from a loader worker to the device. Shape letters: N tiles, S tile side in pixels.
 Source: InternVL `internvl_chat/internvl/train/dataset.py` (`dynamic_preprocess`, `build_transform`).
 """
 
@@ -22,11 +22,13 @@ IMAGE_START, IMAGE_END = "<img>", "</img>"
 
 @dataclass(frozen=True)
 class InternVLPictures:
-    """How InternVL takes pictures; see `data.encoding.Pictures`.
+    """InternVL's image preprocessing; implements `data.encoding.Pictures`.
 
     Attributes:
         tile_size: side of a tile in pixels.
-        tokens_per_tile: image tokens of a tile.
+        tokens_per_tile: image tokens per tile.
+        token: image token as text.
+        mark: text of an image in a prompt, with one image token.
     """
 
     tile_size: int = 448
@@ -35,24 +37,24 @@ class InternVLPictures:
     mark: str = f"{IMAGE_START}{IMAGE_TOKEN}{IMAGE_END}"
 
     def cut(self, image: Image.Image, max_tiles: int, pictures: int) -> Tensor:
-        """A picture's tiles; the pictures of a question share its limit."""
+        """Returns an image's tiles; the images of a question share its tile limit."""
         return cut_tiles(image, tiles_per_picture(max_tiles, pictures), self.tile_size)
 
     def degrade(self, tiles: Tensor, rng: np.random.Generator) -> Tensor:
-        """MMPR's `data_augment`; see `degrade_tiles`."""
+        """Applies MMPR's `data_augment` to tiles; see `degrade_tiles`."""
         return degrade_tiles(tiles, rng)
 
     def layout(self, image: Image.Image, max_tiles: int, pictures: int) -> tuple[int, int]:
-        """Columns and rows of the grid."""
+        """Returns the columns and rows of an image's grid."""
         return choose_grid(image.width, image.height, tiles_per_picture(max_tiles, pictures), self.tile_size)
 
 
 def cut_tiles(image: Image.Image, max_tiles: int, tile_size: int = 448) -> Tensor:
-    """The picture as tiles, row by row; a thumbnail of the whole comes last when the grid has more than one.
+    """Cuts an image into tiles, row by row; a thumbnail comes last if the grid has more than one tile.
 
     Args:
-        image: any Pillow picture; converted to RGB first.
-        max_tiles: most tiles in the grid, the thumbnail not counted.
+        image: any Pillow image; converted to RGB first.
+        max_tiles: maximum number of tiles in the grid, the thumbnail not counted.
         tile_size: side of a tile in pixels.
 
     Returns:
@@ -60,7 +62,7 @@ def cut_tiles(image: Image.Image, max_tiles: int, tile_size: int = 448) -> Tenso
     """
     image = image.convert("RGB")
     cols, rows = choose_grid(image.width, image.height, max_tiles, tile_size)
-    # A 1 x 1 grid's tile is the thumbnail itself: the same resize of the whole picture.
+    # The tile of a 1 x 1 grid is the thumbnail itself: the same resize of the whole image.
     resized = np.asarray(image.resize((tile_size * cols, tile_size * rows), Image.Resampling.BICUBIC))
     grid = resized.reshape(rows, tile_size, cols, tile_size, 3).swapaxes(1, 2)
     num_tiles = cols * rows + (cols * rows > 1)
@@ -72,11 +74,14 @@ def cut_tiles(image: Image.Image, max_tiles: int, tile_size: int = 448) -> Tenso
 
 
 def degrade_tiles(tiles: Tensor, rng: np.random.Generator) -> Tensor:
-    """Each tile compressed as a JPEG of a random quality from 75 to 100 and decoded again (`data_augment`).
+    """Compresses each tile as a JPEG of random quality from 75 to 100 and decodes it again (`data_augment`).
 
     Args:
         tiles: uint8 [N, 3, S, S].
-        rng: source of the qualities; seed it by the occurrence of the record.
+        rng: random generator of the qualities, seeded by the occurrence of the record.
+
+    Returns:
+        uint8 [N, 3, S, S].
     """
     degraded = []
     for tile in tiles.permute(0, 2, 3, 1).numpy():
@@ -87,7 +92,7 @@ def degrade_tiles(tiles: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def normalize_tiles(tiles: Tensor) -> Tensor:
-    """Tiles as the vision tower takes them: scaled to 0..1, then ImageNet mean and standard deviation.
+    """Scales tiles to 0..1, then normalizes them by ImageNet's mean and standard deviation for the vision tower.
 
     Args:
         tiles: uint8 [N, 3, S, S] on any device.

@@ -1,7 +1,7 @@
-"""A tiny InternVL2, drawn from a seed: the real architecture at a size that a laptop trains.
+"""A tiny InternVL2 with random weights: the real architecture at a size that trains on a laptop.
 
-Same classes, same code paths and the same template as InternVL2-1B (Qwen2 language model, Hermes-2), with tiles of 112
-pixels that become 16 image tokens each, and the tokenizer that ships with this package.
+It uses the classes, code paths and template of InternVL2-1B (Qwen2 language model, Hermes-2) and the tokenizer that
+ships with this package. Tiles have 112 pixels and become 16 image tokens each.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures
 
 
 def tiny_config(tokenizer: PreTrainedTokenizerBase) -> InternVLConfig:
-    """The tiny model's config: 1.2 M parameters."""
+    """Returns the config of the tiny model, which has 1.2 M parameters."""
     vision = InternVLVisionConfig(
         hidden_size=96,
         num_hidden_layers=3,
@@ -60,13 +60,13 @@ def tiny_config(tokenizer: PreTrainedTokenizerBase) -> InternVLConfig:
 
 
 def tiny_model(seed: int) -> tuple[InternVLForConditionalGeneration, Processor]:
-    """The model with random float32 weights and its processor. The caller's random state is left as it was."""
+    """Returns the model with random float32 weights and its processor; the global random state is unchanged."""
     tokenizer = AutoTokenizer.from_pretrained(str(tokenizer_folder()), local_files_only=True)
     config = tiny_config(tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = InternVLForConditionalGeneration(config)
-        # Position embeddings start at zero in this class; a trained tower never has that.
+        # This class initializes position embeddings to zero, which a trained tower never has.
         torch.nn.init.normal_(model.model.vision_tower.embeddings.position_embeddings, std=0.02)
         torch.nn.init.normal_(model.model.vision_tower.embeddings.cls_token, std=0.02)
     return model.eval(), Processor(tokenizer, get_template("Hermes-2"), InternVLPictures(112, 16))

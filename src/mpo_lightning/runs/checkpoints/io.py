@@ -1,15 +1,15 @@
-"""Checkpoints that are either whole or not there: hashed while they are written, synced, renamed into place.
+"""Atomic checkpoints: hashed while they are written, synced, and renamed into place.
 
     NAME.ckpt         the state, streamed to disk (Lightning's own way holds a second copy of it in memory)
     NAME.ckpt.json    its manifest: bytes, sha256 and step; written before NAME.ckpt gets its name
 
-or, of a sharded run (`sharded_checkpoint`), a folder:
+A sharded run writes a folder instead (`sharded`):
 
-    NAME.ckpt/        a file of each rank's pieces, torch's table of them, and meta.pt with the rest of the state
+    NAME.ckpt/        one file per rank with its shards, torch's table of them, and meta.pt with the rest of the state
         manifest.json bytes and sha256 of each, and the step; written last, before NAME.ckpt gets its name
 
-A kill at any moment leaves a checkpoint whole, or under another name, from which `checkpoint_recovery` brings it back.
-Damage that comes later shows by the manifest.
+A kill at any moment leaves an intact checkpoint, possibly under another name, which `recovery` then corrects. The
+manifest reveals later damage.
 """
 
 import hashlib
@@ -25,17 +25,17 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
-from mpo_lightning.files.whole import partial_of, sync_folder, write_text
-from mpo_lightning.files.strict_json import read_sidecar
 from mpo_lightning.errors import InputError
+from mpo_lightning.files.strict_json import read_sidecar
+from mpo_lightning.files.whole import partial_of, sync_folder, write_text
 from mpo_lightning.runs.agreement import of_rank_zero
 
 MANIFEST = "manifest.json"
-"""In the folder of a sharded checkpoint."""
+"""Name of the manifest in the folder of a sharded checkpoint."""
 
 
 class HashingFile:
-    """A file for torch.save, which writes once from start to end; synced when its context ends."""
+    """A file for torch.save that is hashed while it is written once from start to end, and synced on exit."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("wb")
@@ -58,7 +58,7 @@ class HashingFile:
         try:
             self.file.write(view)
         except OSError as error:
-            # torch would put words of its own in its place.
+            # torch would replace it by an error of its own.
             self.failure = error
             raise
         return len(view)
@@ -70,21 +70,21 @@ class HashingFile:
         return self.bytes
 
     def close(self) -> None:
-        """Left to the context's end, where the file is synced first."""
+        """Does nothing; the file is synced and closed when its context ends."""
 
     @property
     def entry(self) -> dict[str, Any]:
-        """Of a manifest."""
+        """The file's entry in a manifest."""
         return {"bytes": self.bytes, "sha256": self.digest.hexdigest()}
 
 
 def manifest_of(path: Path) -> Path:
-    """Where a checkpoint file's manifest lies."""
+    """Returns the path of a checkpoint file's manifest."""
     return path.with_name(f"{path.name}.json")
 
 
 class ManifestCheckpointIO(TorchCheckpointIO):
-    """Writes a file and its manifest; see the module."""
+    """Writes a checkpoint file and its manifest atomically."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,8 +92,9 @@ class ManifestCheckpointIO(TorchCheckpointIO):
 
     @contextmanager
     def deferring(self) -> Iterator[list[str]]:
-        """Inside, what cannot be written is noted in the list instead of raised; for saves after which other ranks wait
-        for this one.
+        """Inside the context, write errors are added to the yielded list instead of raised.
+
+        It is for saves after which other ranks wait for this one.
         """
         self._deferred = []
         try:
@@ -102,7 +103,11 @@ class ManifestCheckpointIO(TorchCheckpointIO):
             self._deferred = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:
-        """Raises InputError where the disk is full or may not be written; checkpoints that were there stay."""
+        """Writes a checkpoint; earlier checkpoints stay if that fails.
+
+        Raises:
+            InputError: the disk is full or cannot be written.
+        """
         target = Path(path)
         partial = partial_of(target)
         file: HashingFile | None = None
@@ -112,9 +117,10 @@ class ManifestCheckpointIO(TorchCheckpointIO):
             with HashingFile(partial) as file:
                 torch.save(checkpoint, file)  # type: ignore[arg-type]
             write_text(
-                manifest_of(target), json.dumps(file.entry | manifest_fields(checkpoint, "optimizer_states" in checkpoint))
+                manifest_of(target),
+                json.dumps(file.entry | manifest_fields(checkpoint, "optimizer_states" in checkpoint)),
             )
-            # From here on the manifest is the new file's, which is whole under either name.
+            # From here on the manifest describes the new file, which is intact under either name.
             complete = True
             partial.rename(target)
             sync_folder(target.parent)
@@ -127,26 +133,28 @@ class ManifestCheckpointIO(TorchCheckpointIO):
             self._deferred.append(problem)
 
     def load_checkpoint(
-        self, path: _PATH, map_location: Callable[..., Any] | None = lambda storage, loc: storage, weights_only: bool | None = None
+        self,
+        path: _PATH,
+        map_location: Callable[..., Any] | None = lambda storage, loc: storage,
+        weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """As Lightning's, but nothing in the file can run code, and every rank reads the one that rank 0 chose.
+        """Loads as Lightning does, but no code in the file can run, and every rank reads rank 0's choice.
 
         Raises:
-            InputError: the checkpoint is of a sharded run, or was there a moment ago and is not any more.
+            InputError: the checkpoint belongs to a sharded run, or has been removed meanwhile.
         """
         path = of_rank_zero(str(path))
         if Path(path).is_dir():
             raise InputError(
-                f"--ckpt_path {path}: the checkpoint is of a sharded run; go on with configs/strategy/fsdp2.yaml "
-                "(any number of devices), or "
-                "'mpo model export' it and start from the folder"
+                f"--ckpt_path {path}: the checkpoint belongs to a sharded run; resume with configs/strategy/fsdp2.yaml "
+                "(any number of devices), or run 'mpo model export' and start from the exported folder"
             )
         try:
             loaded: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
         except FileNotFoundError:
             raise InputError(
-                f"{path}: no such checkpoint; if it was there a moment ago, a run that writes there keeps its latest "
-                "alone, so start again"
+                f"{path}: no such checkpoint; if it was there a moment ago, a run that keeps only its latest "
+                "checkpoint has removed it, so start again"
             ) from None
         return loaded
 
@@ -156,24 +164,26 @@ class ManifestCheckpointIO(TorchCheckpointIO):
 
 
 def manifest_fields(checkpoint: dict[str, Any], complete: bool) -> dict[str, Any]:
-    """What a manifest says of a checkpoint beside its bytes: the step, and whether it holds weights alone, from which
-    no run goes on.
-    """
+    """Returns a manifest's fields other than the hash: the step, and `weights_alone` if no run can resume from it."""
     return {"step": checkpoint.get("global_step")} | ({} if complete else {"weights_alone": True})
 
 
 def cannot_be_written(target: Path, error: Exception) -> str:
-    """The message for a disk that is full or may not be written."""
-    # torch wraps what its writer says.
+    """Returns the message for a disk that is full or cannot be written."""
+    # torch wraps its writer's error.
     reason = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    return (f"{target}: the checkpoint cannot be written ({reason}); earlier ones are whole, go on from them with "
-        "--ckpt_path auto")
+    return (
+        f"{target}: the checkpoint cannot be written ({reason}); earlier ones are intact, resume from them with "
+        "--ckpt_path auto"
+    )
 
 
 def problem_of(path: Path, manifest: Path | None = None) -> str | None:
-    """Why a checkpoint is not whole, or None.
+    """Returns why a checkpoint is not intact, or None; reads all of it.
 
-    Reads all of it. `manifest` is that of a file that does not have its name yet.
+    Args:
+        path: checkpoint file or folder.
+        manifest: manifest of a file that has not been renamed yet; None takes the one next to it.
     """
     manifest = path / MANIFEST if path.is_dir() else manifest or manifest_of(path)
     if not manifest.is_file():
@@ -185,7 +195,7 @@ def problem_of(path: Path, manifest: Path | None = None) -> str | None:
             return "its manifest names files elsewhere"
         if path.is_dir() and not {".metadata", "meta.pt"} <= content["files"].keys():
             return "its manifest lacks a part"
-        # Hashing lets other threads run.
+        # Hashing releases the GIL.
         with ThreadPoolExecutor() as pool:
             problems = pool.map(_problem_of_file, files, files.values())
             return next((problem for problem in problems if problem), None)

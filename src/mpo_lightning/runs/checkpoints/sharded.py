@@ -1,7 +1,7 @@
-"""A checkpoint as a folder that all ranks write together, each its own pieces, with torch's distributed checkpoint.
+"""A checkpoint folder that all ranks write together, each its own shards, with torch's distributed checkpoint.
 
-Pieces stream to disk and are hashed on the way. A run on another number of devices reads the same folder. Nothing in it
-can run code: the table of pieces, which torch pickles, is read by an unpickler that knows the table's own classes only.
+Shards stream to disk and are hashed on the way. A run on another number of devices can read the same folder. No code in
+it can run: torch pickles the table of shards, and the unpickler here accepts only the table's own classes.
 """
 
 import io
@@ -20,9 +20,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystem
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 
+from mpo_lightning.files.whole import sync_folder, write_text
 from mpo_lightning.runs.agreement import gather, stop_together
 from mpo_lightning.runs.checkpoints.io import MANIFEST, HashingFile, cannot_be_written, manifest_fields
-from mpo_lightning.files.whole import sync_folder, write_text
 
 TABLE_CLASSES = (
     "Metadata",
@@ -37,20 +37,20 @@ TABLE_CLASSES = (
 )
 
 REST = "meta.pt"
-"""What is not a model's or optimizer's; Lightning's name for it."""
+"""File for the state other than models and optimizers; the name is Lightning's."""
 
 
 def save_sharded(tensors: dict[str, Any], rest: dict[str, Any], target: Path, complete: bool = True) -> None:
     """Writes a checkpoint folder; every rank calls this.
 
     Args:
-        tensors: state of the model and the optimizers, in pieces.
-        rest: of the checkpoint, the same on every rank.
-        target: the folder, replaced if it is there.
-        complete: the optimizers' state is there.
+        tensors: sharded state of the model and the optimizers.
+        rest: other state of the checkpoint, the same on every rank.
+        target: checkpoint folder; replaced if it exists.
+        complete: whether the optimizers' state is included.
 
     Raises:
-        InputError: a rank's disk is full or may not be written. Other checkpoints stay, and nothing of this one.
+        InputError: a rank's disk is full or cannot be written. Other checkpoints stay, and nothing is left of this one.
     """
     partial = target.with_name(f".{target.name}.partial")
     _on_rank_zero(target, lambda: _empty(partial))
@@ -67,7 +67,7 @@ def save_sharded(tensors: dict[str, Any], rest: dict[str, Any], target: Path, co
 
 
 def load_sharded(tensors: dict[str, Any], folder: Path) -> None:
-    """Fills tensors, whole or in pieces, in place; every rank calls this, or a process without others.
+    """Fills sharded or full tensors in place; every rank calls this, or a single process.
 
     Raises:
         InputError: the folder lacks a tensor, has it in another shape, or cannot be read.
@@ -81,7 +81,7 @@ def load_sharded(tensors: dict[str, Any], folder: Path) -> None:
 
 
 def read_rest(folder: Path) -> dict[str, Any]:
-    """What is not a model's or optimizer's."""
+    """Returns the state other than models and optimizers."""
     rest: dict[str, Any] = torch.load(folder / REST, map_location="cpu", weights_only=True)
     return rest
 
@@ -106,7 +106,8 @@ def _finish(partial: Path, target: Path, rest: dict[str, Any], entries: dict[str
     with HashingFile(partial / REST) as file:
         torch.save(rest, file)  # type: ignore[arg-type]
     write_text(
-        partial / MANIFEST, json.dumps({"files": entries | {REST: file.entry}} | manifest_fields(rest, complete), indent=1)
+        partial / MANIFEST,
+        json.dumps({"files": entries | {REST: file.entry}} | manifest_fields(rest, complete), indent=1),
     )
     sync_folder(partial)
     old = target.with_name(f".{target.name}.old")
@@ -119,13 +120,13 @@ def _finish(partial: Path, target: Path, rest: dict[str, Any], entries: dict[str
 
 
 def _first_cause(error: CheckpointException) -> Exception:
-    """What went wrong on the first rank that says so."""
+    """Returns the error of the first rank that failed."""
     _, (cause, _) = min(error.failures.items(), key=lambda item: item[0])
     return cause if isinstance(cause, Exception) else RuntimeError(str(cause))
 
 
 class _HashedFiles(FileSystem):
-    """Torch's file system, which remembers the hash of each file that was written."""
+    """torch's file system, which also keeps the hash of each file written."""
 
     def __init__(self) -> None:
         self.entries: dict[str, dict[str, Any]] = {}
@@ -135,15 +136,15 @@ class _HashedFiles(FileSystem):
         assert mode == "wb", "the writer only writes"
         with HashingFile(Path(path)) as file:
             yield file
-        # Torch's table is written under another name first.
+        # torch writes its table under another name first.
         self.entries[Path(path).name.removesuffix(".tmp")] = file.entry
 
 
 class _Writer(FileSystemWriter):
-    """Hashes its files, and leaves this machine's paths out of them."""
+    """Hashes its files and omits this machine's paths from the metadata."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, sync_files=False)  # `HashingFile` syncs; torch would sync the whole machine
+        super().__init__(folder, sync_files=False)  # `HashingFile` syncs its file; torch would sync all disks
         self.fs: _HashedFiles = _HashedFiles()
 
     def storage_meta(self) -> None:
@@ -151,20 +152,20 @@ class _Writer(FileSystemWriter):
 
 
 class _Reader(FileSystemReader):
-    """Reads the table of pieces without running anything that is in it."""
+    """Reads the table of shards without running code in it."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         with (Path(self.path) / ".metadata").open("rb") as file:
             metadata: Metadata = _TableUnpickler(file).load()
         for place in metadata.storage_data.values():
             if Path(place.relative_path).name != place.relative_path:
-                raise pickle.UnpicklingError(f"the table of pieces names {place.relative_path}, which is elsewhere")
+                raise pickle.UnpicklingError(f"the table of shards names {place.relative_path}, which is elsewhere")
         metadata.storage_meta = StorageMeta(load_id=self.load_id)
         return metadata
 
 
 class _TableUnpickler(pickle.Unpickler):
-    """Knows the classes of torch's table of pieces, and none that does anything."""
+    """Accepts only the classes of torch's table of shards, none of which runs code."""
 
     MODULES = ("torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem")
     NAMES = (("torch", "Size"), ("torch.serialization", "_get_layout"))
@@ -173,14 +174,14 @@ class _TableUnpickler(pickle.Unpickler):
         a_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         a_class = module in self.MODULES and name in TABLE_CLASSES
         if not a_dtype and not a_class and (module, name) not in self.NAMES:
-            raise pickle.UnpicklingError(f"the table of pieces names {module}.{name}, which has no place there")
+            raise pickle.UnpicklingError(f"the table of shards names {module}.{name}, which is not allowed")
         return super().find_class(module, name)
 
 
 class _Planner(DefaultLoadPlanner):
-    """As torch's, but what is not a tensor cannot run code either."""
+    """torch's planner, except that entries other than tensors cannot run code."""
 
     def load_bytes(self, read_item: Any, value: io.BytesIO) -> None:
-        torch.load(value, weights_only=True)  # raises for what could run
+        torch.load(value, weights_only=True)  # raises for anything that could run code
         value.seek(0)
         super().load_bytes(read_item, value)

@@ -175,7 +175,7 @@ def test_a_tied_head_is_the_embedding(golden: Path, tmp_path: Path, name: str, t
         if name == "internlm2_gqa"
         else ("language_model.lm_head.weight", "language_model.model.embed_tokens.weight")
     )
-    with pytest.raises(InputError, match=r"tied, but .* is stored with other numbers"):
+    with pytest.raises(InputError, match=r"tied, but .* is stored with other values"):
         convert(str(source), str(tmp_path / "native"))
     tensors |= {head: tensors[embedding].clone()}
     if tied == "not stored":
@@ -222,8 +222,8 @@ def cut(path: Path, size: int) -> None:
 
 NORM = "language_model.model.norm.weight"
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "cut weights": (lambda folder: cut(folder / "model.safetensors", 100_000), "cut or damaged"),
-    "empty weights": (lambda folder: cut(folder / "model.safetensors", 0), "cut or damaged"),
+    "cut weights": (lambda folder: cut(folder / "model.safetensors", 100_000), "cut short or damaged"),
+    "empty weights": (lambda folder: cut(folder / "model.safetensors", 0), "cut short or damaged"),
     "a missing tensor": (lambda folder: rewrite(folder, lambda t: t.pop(NORM)), f"lacks the tensor {NORM}"),
     "a tensor too many": (
         lambda folder: rewrite(folder, lambda t: t.update({"mlp1.9.bias": t[NORM].clone()})),
@@ -232,17 +232,17 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a wrong shape": (
         lambda folder: rewrite(folder, lambda t: t.update({NORM: torch.ones(65)})),
         (
-            r"norm.weight is \[65\], and "
-            r"config.json makes it \[64\]"
+            r"norm.weight has shape \[65\], but "
+            r"config.json implies \[64\]"
         ),
     ),
     "a wrong dtype": (
         lambda folder: rewrite(folder, lambda t: t.update({NORM: torch.ones(64, dtype=torch.int32)})),
-        "of dtype I32",
+        "has dtype I32",
     ),
     "two dtypes": (
         lambda folder: rewrite(folder, lambda t: t.update({NORM: torch.ones(64).half()})),
-        "a checkpoint has one dtype",
+        "must have the same dtype",
     ),
     "twice": (
         lambda folder: (
@@ -274,7 +274,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a config of another size": (
         lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(intermediate_size=256)),
-        "config.json makes it",
+        "config.json implies",
     ),
     "more layers in the config": (
         lambda folder: change_json(folder / "config.json", lambda c: c["llm_config"].update(num_hidden_layers=3)),
@@ -373,7 +373,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
             (folder / "model.safetensors").rename(folder / "model-1.safetensors"),
             (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-9.safetensors"}}'),
         ),
-        ("model-9.safetensors, which is not there"),
+        ("model-9.safetensors, which is missing"),
     ),
     "a template of another family": (
         lambda folder: change_json(folder / "config.json", lambda c: c.update(template="phi3-chat")),
@@ -539,7 +539,7 @@ def test_a_tokenizer_without_its_words_is_refused(golden: Path, tmp_path: Path) 
         convert(str(source), str(tmp_path / "out"))
     (source / "vocab.json").write_text('{"a": 0}')
     (source / "merges.txt").write_text("")
-    with pytest.raises(InputError, match=r"is not whole|cannot be loaded"):
+    with pytest.raises(InputError, match=r"is incomplete|cannot be loaded"):
         convert(str(source), str(tmp_path / "out"))
 
 

@@ -1,1 +1,1 @@
-"""Checkpoints in the original OpenGVLab layout: read, written, and given to tools that know only that one."""
+"""Checkpoints in the original OpenGVLab layout: reading, writing and conversion."""

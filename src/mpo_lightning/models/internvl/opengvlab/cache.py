@@ -1,8 +1,8 @@
-"""An original folder given where a native one is needed: converted once, then taken from a cache.
+"""Cache of converted checkpoints: an original folder given where a native one is needed is converted once.
 
-The copy's name holds a fingerprint of its source (the small files' bytes; of each weight file its header, size and
-time), so a source that changes is converted anew; a copy that lost files is, too. It lies in ~/.cache/mpo-lightning, or
-where MPO_LIGHTNING_CACHE says. Processes that ask at once wait for one.
+The copy's name contains a fingerprint of its source: the bytes of small files, and header, size and time of each weight
+file. If the source changes or the copy loses files, it is converted again. The cache is ~/.cache/mpo-lightning or
+MPO_LIGHTNING_CACHE. Concurrent processes wait for one conversion.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from mpo_lightning.files.whole import write_json
 from mpo_lightning.models.internvl.opengvlab.config import is_kept
 
 VERSION = 1
-"""Of the conversion; a change of what it writes raises it."""
+"""Version of the conversion, increased when its output changes."""
 
 
 def native_folder(folder: str | Path) -> Path:
-    """The folder itself, or the converted copy of an original one.
+    """Returns the folder itself, or the converted copy of an original one.
 
     Raises:
         InputError: the source cannot be converted.
@@ -55,7 +55,7 @@ def native_folder(folder: str | Path) -> Path:
 
 
 def is_original(folder: Path) -> bool:
-    """Whether a folder's config.json says that it is in the original layout."""
+    """Whether the folder's config.json is in the original layout."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -64,7 +64,7 @@ def is_original(folder: Path) -> bool:
 
 
 def fingerprint(folder: Path) -> str:
-    """Sixteen hexadecimal digits that change when the folder's content does."""
+    """Returns sixteen hexadecimal digits that change when the folder's content changes."""
     digest = hashlib.sha256(str(VERSION).encode())
     for path in sorted(folder.iterdir()):
         if not path.is_file() or not (is_kept(path.name) or path.suffix == ".safetensors"):
@@ -86,7 +86,7 @@ def _files(folder: Path) -> dict[str, int]:
 
 
 def _is_whole(target: Path) -> bool:
-    """Whether a copy has the files that its manifest, written last and beside it, says."""
+    """Whether a copy has all the files in its manifest, which is written last, next to the copy."""
     manifest = target.with_name(f"{target.name}.json")
     try:
         return bool(target.is_dir() and json.loads(manifest.read_text(encoding="utf-8")) == _files(target))

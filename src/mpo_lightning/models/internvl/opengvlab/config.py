@@ -1,8 +1,8 @@
-"""The config of the original layout as transformers' `InternVLConfig`, and back.
+"""Converts an original config to transformers' `InternVLConfig` and back.
 
-Only what decides the arithmetic is carried, by literal tables; what the native classes cannot express is refused. The
-original language model's class is kept in the native config (`original_architecture`), since an InternLM2 becomes a
-Llama and must find its way back.
+Literal tables map the settings that decide the arithmetic; settings that the native classes cannot express are refused.
+The native config keeps the class of the original language model (`original_architecture`), because an InternLM2 becomes
+a Llama and has to be converted back.
 """
 
 import json
@@ -20,7 +20,7 @@ FAMILIES: dict[str, Any] = {
     "Qwen2ForCausalLM": Qwen2Config,
     "Phi3ForCausalLM": Phi3Config,
 }
-"""Class of the original language model, and of the native one's config."""
+"""Config class of the native language model for each class of the original one."""
 
 TEXT_KEYS = (
     "vocab_size",
@@ -49,10 +49,10 @@ TEXT_KEYS = (
     "pad_token_id",
     "use_cache",
 )
-"""Same name and meaning in both."""
+"""Language model settings with the same name and meaning in both layouts."""
 
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-"""Those that may be null."""
+"""Settings that may be null."""
 
 VISION_KEYS = {
     "hidden_size": "hidden_size",
@@ -69,7 +69,7 @@ VISION_KEYS = {
     "qkv_bias": "attention_bias",
     "qk_normalization": "use_qk_norm",
 }
-"""Original name to native name."""
+"""Vision settings, original name to native name."""
 
 
 ORIGINAL_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -104,25 +104,24 @@ ORIGINAL_DEFAULTS: dict[str, dict[str, Any]] = {
         "rope_theta": 10000,
     },
 }
-"""What the original classes take where config.json is silent. Source: InternVL's configuration_intern_vit.py,
-configuration_internvl_chat.py and configuration_internlm2.py.
+"""Defaults of the original classes, for settings that config.json omits.
+
+Source: InternVL's configuration_intern_vit.py, configuration_internvl_chat.py and configuration_internlm2.py.
 """
 
 KEPT_SUFFIXES = (".json", ".py", ".model", ".txt", ".jinja")
 
 
 def is_kept(name: str) -> bool:
-    """Whether a file of an original folder, other than weights, belongs to it: settings, tokenizer, Python files, the
-    licence.
-    """
+    """Whether an original folder's file, other than weights, is kept: settings, tokenizer, Python files, licence."""
     return Path(name).suffix in KEPT_SUFFIXES or name.upper().startswith(("LICENSE", "LICENCE", "NOTICE"))
 
 
 def read_original(folder: Path) -> dict[str, Any]:
-    """config.json of an original folder.
+    """Reads config.json of an original folder.
 
     Raises:
-        InputError: it is missing, cannot be read, or is another model's.
+        InputError: it is missing, cannot be read, or belongs to another kind of model.
     """
     path = folder / "config.json"
     try:
@@ -133,27 +132,27 @@ def read_original(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: the config cannot be read ({error})") from None
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind != "internvl_chat":
-        raise InputError(f"{path}: model_type is {kind!r}, and the original OpenGVLab layout has 'internvl_chat'")
+        raise InputError(f"{path}: model_type is {kind!r}, but the original OpenGVLab layout has 'internvl_chat'")
     return dict(config)
 
 
 def native_config(original: dict[str, Any], image_token_id: int, where: str) -> Any:
-    """The native config of an original one, an `InternVLConfig`.
+    """Converts an original config to the native one, an `InternVLConfig`.
 
     Args:
-        original: as `read_original`.
+        original: config as `read_original` returns it.
         image_token_id: id of <IMG_CONTEXT>, which only the tokenizer knows.
         where: the folder, for messages.
 
     Raises:
-        InputError: an unknown language model, or a setting that the native classes cannot express.
+        InputError: the language model is unknown, or the native classes cannot express a setting.
     """
     try:
         architecture = original["llm_config"]["architectures"][0]
         text = ORIGINAL_DEFAULTS.get(architecture, {}) | original["llm_config"]
         vision = ORIGINAL_DEFAULTS["vision"] | original["vision_config"]
     except (KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{where}: config.json has no {error}; is the file whole?") from None
+        raise InputError(f"{where}: config.json has no {error}; is the file complete?") from None
     if architecture not in FAMILIES:
         raise InputError(f"{where}: the language model is {architecture}; known are {', '.join(FAMILIES)}")
     original = ORIGINAL_DEFAULTS["chat"] | original
@@ -186,11 +185,11 @@ def _refuse_unknown_arithmetic(original: dict[str, Any], vision: dict[str, Any],
     for key, (value, what) in expected.items():
         if original[key] != value:
             raise InputError(
-                f"{where}: {key} is {original[key]!r}, and transformers' InternVL knows only {value!r} ({what})"
+                f"{where}: {key} is {original[key]!r}, but transformers' InternVL supports only {value!r} ({what})"
             )
     if vision.get("qk_normalization") and vision["layer_norm_eps"] != 1e-6:
         raise InputError(
-            f"{where}: layer_norm_eps is {vision['layer_norm_eps']}, and transformers' q/k norm knows only 1e-06"
+            f"{where}: layer_norm_eps is {vision['layer_norm_eps']}, but transformers' q/k norm supports only 1e-06"
         )
     side = original.get("force_image_size") or vision.get("image_size")
     if side != vision.get("image_size"):
@@ -221,7 +220,7 @@ def _native_text(text: dict[str, Any], architecture: str) -> PretrainedConfig:
 
 
 def differing_settings(ours: Any, theirs: Any) -> list[str]:
-    """Names of the settings that decide the arithmetic or the prompt and differ between two native configs."""
+    """Returns the names of settings that affect the arithmetic or the prompt and differ between two native configs."""
     apart = (
         "bos_token_id",
         "eos_token_id",
@@ -245,15 +244,15 @@ def differing_settings(ours: Any, theirs: Any) -> list[str]:
             config = getattr(config, part, None)
         return list(config) if isinstance(config, tuple) else config
 
-    # A native config that never was an original one names no architecture.
+    # A native config that was not converted from an original one names no architecture.
     return [name for name in names if value(ours, name) not in (value(theirs, name), None)]
 
 
 def original_config(native: Any) -> dict[str, Any]:
-    """The original config of a native one, with what decides the arithmetic.
+    """Converts a native config to an original one, with the settings that decide the arithmetic.
 
     Raises:
-        InputError: the language model is of no known family.
+        InputError: the language model is not of a known family.
     """
     text, vision = native.text_config, native.vision_config
     architecture = getattr(native, "original_architecture", None) or next(

@@ -1,11 +1,11 @@
-"""A checkpoint from the original layout to transformers', and back, tensor by tensor.
+"""Converts checkpoints between the original layout and transformers', tensor by tensor.
 
-Strict in both directions: every tensor of the source is used once and every tensor of the target filled once, names and
-shapes are checked before anything is written, and numbers are moved, never computed, so that a round trip gives back
-every bit. The folder appears under its name only when it is whole.
+Conversion is strict in both directions: every source tensor is used once, and every target tensor is filled once. Names
+and shapes are checked before anything is written. Numbers are moved, never computed, so a round trip restores every
+bit. The output folder appears under its name only when it is complete.
 
-A native folder keeps what else its original had (config.json, tokenizer files, Python files, the last never run) in
-`original/`; the way back takes them from there, so that tools which need the original layout find everything they know.
+A native folder keeps the original's other files (config.json, tokenizer files, Python files that are never run) in
+`original/`. Converting back restores them, for tools that need the original layout.
 """
 
 import json
@@ -39,22 +39,22 @@ from mpo_lightning.models.tensor_files import ShardWriter, StoredTensor, dtype_o
 SHARD_BYTES = 2 * 10**9
 
 Progress = Callable[[int, int], None]
-"""Called with bytes done since the last call, and bytes in all."""
+"""Called with the bytes written since the last call and the total bytes."""
 
 
 def to_transformers(source: Path, output: Path, progress: Progress) -> int:
-    """Writes an original folder as a native one.
+    """Converts an original folder to a native one.
 
     Args:
-        source: in the original layout.
-        output: a new folder.
-        progress: told about bytes written.
+        source: checkpoint folder in the original layout.
+        output: output folder; must not exist.
+        progress: called after each tensor with bytes written and total bytes.
 
     Returns:
-        How many numbers the weights have.
+        Number of parameters.
 
     Raises:
-        InputError: the source cannot be carried over whole; names the tensor, file or setting.
+        InputError: the source cannot be converted completely; the message names the tensor, file or setting.
     """
     original = read_original(source)
     config = native_config(original, 0, str(source))
@@ -85,19 +85,19 @@ def to_transformers(source: Path, output: Path, progress: Progress) -> int:
 
 
 def to_opengvlab(source: Path, output: Path, like: Path | None, progress: Progress) -> int:
-    """Writes a native folder in the original layout.
+    """Converts a native folder to the original layout.
 
     Args:
-        source: in transformers' layout.
-        output: a new folder.
-        like: an original folder of the same model, whose other files are taken; None takes those that the source keeps.
-        progress: told about bytes written.
+        source: checkpoint folder in transformers' layout.
+        output: output folder; must not exist.
+        like: original folder of the same model, to copy the other files from; None takes those that the source keeps.
+        progress: called after each tensor with bytes written and total bytes.
 
     Returns:
-        How many numbers the weights have.
+        Number of parameters.
 
     Raises:
-        InputError: the source cannot be carried over whole, or `like` is another model's.
+        InputError: the source cannot be converted completely, or `like` belongs to another model.
     """
     config: Any = AutoConfig.from_pretrained(str(source), trust_remote_code=False, local_files_only=True)
     tensors = {disk_name(tensor.name): tensor for tensor in stored_tensors(source).values()}
@@ -125,10 +125,10 @@ def to_opengvlab(source: Path, output: Path, like: Path | None, progress: Progre
 
 
 def native_shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """Shape of each of the native model's tensors by its name on disk, without making them.
+    """Returns the shape of each native tensor by its name on disk, without allocating the tensors.
 
     Raises:
-        InputError: no model can be made with these values.
+        InputError: no model can be built from this config.
     """
     try:
         with torch.device("meta"):
@@ -164,19 +164,19 @@ def _processor(source: Path, original: dict[str, Any], config: Any) -> Processor
     probe = "What is 12 + 7?"
     if str(tokenizer.decode(tokenizer(probe, add_special_tokens=False).input_ids)).strip() != probe:
         raise InputError(
-            f"{source}: the tokenizer does not give {probe!r} back, so its vocabulary is not whole; copy its files "
+            f"{source}: the tokenizer does not reproduce {probe!r}, so its vocabulary is incomplete; copy its files "
             "again"
         )
     if len(tokenizer) > config.text_config.vocab_size:
         raise InputError(
             f"{source}: the tokenizer has {len(tokenizer):,} tokens and the model {config.text_config.vocab_size:,}; "
-            "are they of one model?"
+            "do they belong to the same model?"
         )
     return Processor(tokenizer, template, InternVLPictures(config.vision_config.image_size[0], config.image_seq_length))
 
 
 def _drop_tied_head(tensors: dict[str, StoredTensor], config: Any, source: Path) -> None:
-    """A tied head that is stored all the same has to be the embedding; then it goes."""
+    """Drops a tied head that is stored anyway, after checking that it equals the embedding."""
     if not config.tie_word_embeddings:
         return
     internlm2 = config.original_architecture == "InternLM2ForCausalLM"
@@ -186,33 +186,34 @@ def _drop_tied_head(tensors: dict[str, StoredTensor], config: Any, source: Path)
         if head.shape != embedding.shape or not torch.equal(head.load(), embedding.load()):
             raise InputError(
                 f"{source}: config.json says that head and embedding are tied, but {head.name} is stored with other "
-                "numbers; set "
-                "tie_word_embeddings to false in llm_config"
+                "values; set tie_word_embeddings to false in llm_config"
             )
         del tensors[head.name]
 
 
 def _same_names(expected: set[str], found: set[str], source: Path) -> None:
-    for problem, names in (("lacks", expected - found), ("has, beyond what its config needs,", found - expected)):
+    for problem, names in (("lacks", expected - found), ("has, though its config does not need it,", found - expected)):
         if names:
             raise InputError(
                 f"{source}: the checkpoint {problem} the tensor "
                 f"{min(names)}{f' and {len(names) - 1} more' if len(names) > 1 else ''}; "
-                "are config.json and all weight files of one model?"
+                "do config.json and all weight files belong to the same model?"
             )
 
 
 def _same_shape(tensor: StoredTensor, shape: tuple[int, ...]) -> None:
     if tensor.shape != shape:
         raise InputError(
-            f"{tensor.path}: the tensor {tensor.name} is {list(tensor.shape)}, and config.json makes it "
-            f"{list(shape)}; are they of one model?"
+            f"{tensor.path}: the tensor {tensor.name} has shape {list(tensor.shape)}, but config.json implies "
+            f"{list(shape)}; do they belong to the same model?"
         )
 
 
 def _original_settings(config: Any, files: Path | None, source: Path) -> dict[str, Any]:
-    """config.json to write: that of the original files if there are any and they are this model's, else one made from
-    the native.
+    """Returns the config.json to write.
+
+    It is the one of the original files if there are any and they belong to this model, else one made from the native
+    config.
     """
     if files is None:
         return original_config(config)
@@ -235,7 +236,7 @@ def _setting(config: Any, name: str) -> Any:
 
 
 def keep_original_files(source: Path, target: Path) -> None:
-    """Copies a folder's files other than weights; none of it is run."""
+    """Copies a folder's files other than weights; none of them is run."""
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.iterdir()):
         if path.is_file() and is_kept(path.name) and not path.name.endswith(".index.json"):

@@ -1,7 +1,7 @@
-"""Which tensor of the original layout is which of transformers': a literal table, read in both directions.
+"""Maps tensor names between the original layout and transformers': a literal table, read in both directions.
 
-Every original tensor becomes one native tensor, or three where query, key and value are packed. Names are without their
-`.weight` and `.bias`; `{n}` is a layer's number. Native names are those on disk, which differ from a loaded model's by
+Every original tensor becomes one native tensor, or three if it packs query, key and value. Names omit `.weight` and
+`.bias`; `{n}` is the layer number. Native names are those on disk, which differ from a loaded model's by
 `DISK_PREFIXES`.
 
 Source: InternVL `internvl_chat/internvl/model` (modeling_intern_vit.py, modeling_internvl_chat.py,
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 Packing = Literal["none", "thirds", "groups"]
-"""thirds: q over k over v. groups: for each key-value head its query heads, then k, then v."""
+"""thirds: q, then k, then v. groups: for each key-value head its query heads, then k, then v."""
 
 VISION: tuple[tuple[str, str], ...] = (
     ("vision_model.embeddings.class_embedding", "vision_tower.embeddings.cls_token"),
@@ -69,7 +69,7 @@ SAME: tuple[tuple[str, str], ...] = tuple(
         "language_model.lm_head",
     )
 )
-"""Llama, Qwen2 and Phi-3: the language model is transformers' own in both layouts."""
+"""Names for Llama, Qwen2 and Phi-3: both layouts use transformers' own language model."""
 
 DISK_PREFIXES = (
     ("model.language_model.", "language_model.model."),
@@ -77,17 +77,17 @@ DISK_PREFIXES = (
     ("model.multi_modal_projector.", "multi_modal_projector."),
     ("lm_head.", "language_model.lm_head."),
 )
-"""Of a loaded transformers model, and of the files that it saves."""
+"""Name prefixes in a loaded transformers model, and in the files that it saves."""
 
 
 @dataclass(frozen=True)
 class TensorMap:
-    """One original tensor and what it becomes.
+    """An original tensor and the native tensors it becomes.
 
     Attributes:
-        original: its name.
-        native: one name, or those of query, key and value.
-        packing: of the original.
+        original: name of the original tensor.
+        native: one name, or the names of query, key and value.
+        packing: packing of the original tensor.
     """
 
     original: str
@@ -96,7 +96,7 @@ class TensorMap:
 
 
 def disk_name(name: str) -> str:
-    """A native tensor's name on disk, from that or from its name in a loaded model."""
+    """Returns a native tensor's name on disk, from that name or from its name in a loaded model."""
     for loaded, disk in DISK_PREFIXES:
         if name.startswith(loaded):
             return disk + name.removeprefix(loaded)
@@ -104,12 +104,12 @@ def disk_name(name: str) -> str:
 
 
 def tensor_maps(architecture: str, layers: int, native: set[str]) -> list[TensorMap]:
-    """The table for one model, layer numbers filled in.
+    """Returns the table for one model, with layer numbers filled in.
 
     Args:
-        architecture: of the original language model, such as InternLM2ForCausalLM.
-        layers: of the deeper of tower and language model.
-        native: disk names of all the native model's tensors; rules for tensors that it does not have are left out.
+        architecture: class of the original language model, such as InternLM2ForCausalLM.
+        layers: number of layers of the deeper of tower and language model.
+        native: disk names of all tensors of the native model; rules for other tensors are left out.
     """
     internlm2 = architecture == "InternLM2ForCausalLM"
     maps = [
@@ -138,13 +138,13 @@ def _filled(rules: tuple[tuple[str, str], ...], layers: int) -> Iterator[tuple[s
 
 
 def unpack(tensor: Tensor, packing: Packing, heads: int, kv_heads: int) -> tuple[Tensor, ...]:
-    """The native tensors of an original one.
+    """Splits an original tensor into its native tensors.
 
     Args:
-        tensor: [rows, ...].
-        packing: how it is packed.
+        tensor: original tensor [rows, ...].
+        packing: packing of the tensor.
         heads: query heads of the language model.
-        kv_heads: its key-value heads.
+        kv_heads: key-value heads of the language model.
     """
     if packing == "none":
         return (tensor,)
@@ -156,7 +156,7 @@ def unpack(tensor: Tensor, packing: Packing, heads: int, kv_heads: int) -> tuple
 
 
 def pack(parts: tuple[Tensor, ...], packing: Packing, kv_heads: int) -> Tensor:
-    """The original tensor of native ones; the inverse of `unpack`."""
+    """Packs native tensors into the original one; the inverse of `unpack`."""
     if packing == "none":
         return parts[0]
     if packing == "thirds":
@@ -168,5 +168,5 @@ def pack(parts: tuple[Tensor, ...], packing: Packing, kv_heads: int) -> Tensor:
 
 
 def packed_shape(shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
-    """The original tensor's shape from the native ones'."""
+    """Returns the original tensor's shape from the native shapes."""
     return (sum(shape[0] for shape in shapes), *shapes[0][1:]) if len(shapes) > 1 else shapes[0]

@@ -1,6 +1,6 @@
-"""Reads a SentencePiece model file: the vocabulary that InternLM2's repositories hold.
+"""Reads a SentencePiece model file: the vocabulary in InternLM2's repositories.
 
-The file is a protocol buffer; its pieces and the few settings that decide how text is cut are read, and nothing else.
+The file is a protocol buffer. Only its pieces and the few settings that decide how text is split are read.
 
 Source: sentencepiece's `sentencepiece_model.proto`.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from mpo_lightning.errors import InputError
 
 SPACE = "\u2581"
-"""How a piece writes a space."""
+"""The character for a space in a piece."""
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 
@@ -22,8 +22,8 @@ class Piece:
     """One entry of the vocabulary.
 
     Attributes:
-        text: with `SPACE` for spaces.
-        score: the higher, the earlier it is merged.
+        text: text of the piece, with `SPACE` for spaces.
+        score: merge priority; higher scores merge earlier.
         kind: NORMAL, BYTE or one of the others.
     """
 
@@ -34,11 +34,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class PieceModel:
-    """What a model file says.
+    """Content of a SentencePiece model file.
 
     Attributes:
-        pieces: in the order of ids.
-        prefix: whether a text gets a space in front.
+        pieces: the pieces in the order of ids.
+        prefix: whether a space is added in front of a text.
     """
 
     pieces: tuple[Piece, ...]
@@ -49,8 +49,8 @@ def read_piece_model(path: Path) -> PieceModel:
     """Reads a byte-pair model.
 
     Raises:
-        InputError: it cannot be read, is cut, is of another kind, or changes text in a way that a plain tokenizer does
-            not.
+        InputError: the file cannot be read, is cut short or of another kind, or normalizes text as a plain tokenizer
+            does not.
     """
     try:
         fields = list(_fields(path.read_bytes()))
@@ -63,9 +63,8 @@ def read_piece_model(path: Path) -> PieceModel:
     except (ValueError, IndexError, struct.error):
         raise InputError(f"{path}: not a SentencePiece model, or cut short; copy it again") from None
     trainer, normalizer = settings.get(2, {}), settings.get(3, {})
-    # Field 3 of the trainer is the model's type, 2 for byte pairs. Of the normalizer, 1 is a name, 3 the prefix and 4
-    # the removal of extra
-    # spaces; both are on unless said otherwise.
+    # Field 3 of the trainer is the model's type, 2 for byte pairs. In the normalizer, field 1 is a name, 3 the prefix
+    # and 4 the removal of extra spaces; 3 and 4 default to on.
     if not pieces or trainer.get(3, 1) != 2:
         raise InputError(f"{path}: not a SentencePiece model of byte pairs, as InternLM2's is")
     if normalizer.get(4, 1) or normalizer.get(1, b"identity") not in (b"identity", b""):
@@ -76,7 +75,7 @@ def read_piece_model(path: Path) -> PieceModel:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field of a protocol buffer message."""
+    """Yields the number and value of each field of a protocol buffer message."""
     place = 0
 
     def varint() -> int:

@@ -1,17 +1,15 @@
-"""The tokenizer of an original folder, without its remote code and without the SentencePiece library.
+"""Loads the tokenizer of an original folder without its remote code and without the SentencePiece library.
 
-Folders that hold a tokenizer.json, or Qwen2's vocab.json and merges.txt, are opened by transformers. The others hold a
-SentencePiece model (InternLM2 under a class of its own, Phi-3 and Yi under LlamaTokenizer); here the same ids come from
-a fast tokenizer built from its pieces:
+transformers opens folders with a tokenizer.json, or with Qwen2's vocab.json and merges.txt. The other folders have a
+SentencePiece model (InternLM2 under a class of its own, Phi-3 and Yi under LlamaTokenizer). For them a fast tokenizer
+with the same ids is built from the pieces:
 
-- A byte-pair model merges the pair whose joined piece has the highest score, so every way to cut a piece in two is a
-merge, ordered by the
-  score of the whole.
-- Pieces that the folder renames (`<|im_start|>` lies where InternLM2's model says [UNUSED_TOKEN_146]) keep their ids
-under the new name.
-- The space in front of a text: as the model says, at the start of every stretch between special tokens; with `legacy:
-false`, which Llama's
-  class knows, at the start of the text alone.
+- A byte-pair model merges the pair whose joined piece has the highest score. Every way to split a piece in two is
+  therefore a merge, ordered by the score of the joined piece.
+- Pieces that the folder renames keep their ids under the new name (`<|im_start|>` replaces InternLM2's
+  [UNUSED_TOKEN_146]).
+- A space is added as the model says, at the start of every stretch between special tokens. With `legacy: false`, an
+  option of Llama's class, it is added at the start of the text only.
 
 Source: InternVL's `tokenization_internlm2.py`; transformers 4.37 `tokenization_llama.py`.
 """
@@ -38,20 +36,20 @@ from mpo_lightning.models.internvl.opengvlab.sentencepiece import (
 )
 
 Prefix = Literal["none", "each", "first"]
-"""Where a space is put: nowhere, in front of every stretch between special tokens, or in front of the text."""
+"""Where a space is added: nowhere, before every stretch between special tokens, or before the text."""
 
 
 def original_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of an original folder as a fast one.
+    """Loads the tokenizer of an original folder as a fast one.
 
     Raises:
-        InputError: files are missing, damaged, or cannot be understood.
+        InputError: files are missing or damaged, or cannot be parsed.
     """
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise InputError(f"{folder}: no tokenizer here (tokenizer.model, tokenizer.json or vocab.json); copy its files")
     if (folder / "tokenizer.model").is_file() and not (folder / "tokenizer.json").is_file():
         return _from_pieces(folder)
-    # A folder whose class is remote code may all the same hold a complete tokenizer.json.
+    # A folder whose tokenizer class is remote code may still have a complete tokenizer.json.
     kind: Any = PreTrainedTokenizerFast if "auto_map" in _settings(folder) else AutoTokenizer
     options = {"config": PretrainedConfig()} if kind is AutoTokenizer else {}
     try:
@@ -70,7 +68,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: cannot be read, it is missing; copy the tokenizer's files") from None
+        raise InputError(f"{path}: cannot be read, the file is missing; copy the tokenizer's files") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); copy it again") from None
     if not isinstance(settings, dict):
@@ -121,19 +119,19 @@ def _added_token(entry: dict[str, Any]) -> AddedToken:
 def build_tokenizer(
     model: PieceModel, added: dict[int, AddedToken], prefix: Prefix, start: str | None, end: str | None, where: Path
 ) -> Tokenizer:
-    """A fast tokenizer that gives a SentencePiece byte-pair model's ids.
+    """Builds a fast tokenizer that gives the ids of a SentencePiece byte-pair model.
 
     Args:
         model: the pieces.
-        added: tokens by id, which rename pieces or follow behind the last.
-        prefix: where a space is put.
-        start: token in front of every text.
-        end: token behind every text.
-        where: the file that names the added tokens, for messages.
+        added: added tokens by id, which rename pieces or follow the last one.
+        prefix: where a space is added.
+        start: token before every text, or None.
+        end: token after every text, or None.
+        where: file that names the added tokens, for messages.
 
     Raises:
-        InputError: an added token's id is neither a piece's nor the next behind them, two tokens have one name, or
-            start or end is none.
+        InputError: an added token's id is neither a piece's nor the next free one, two tokens have the same name, or
+            start or end is not in the vocabulary.
     """
     vocabulary = _vocabulary(model, added, where)
     for token in (start, end):
@@ -195,7 +193,7 @@ def _vocabulary(model: PieceModel, added: dict[int, AddedToken], where: Path) ->
 
 
 def _merges(scores: dict[str, float]) -> list[tuple[str, str]]:
-    """Every pair of pieces that joins to a piece, the joined piece's highest score first."""
+    """Returns every pair of pieces that joins to a piece, by descending score of the joined piece."""
     merges = [
         (-score, -scores[text[:cut]], text[:cut], text[cut:])
         for text, score in scores.items()
