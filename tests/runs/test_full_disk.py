@@ -48,8 +48,15 @@ def fit_arguments(root: Path, shards: Path, tiny_folder: Path) -> list[str]:
         for name in ("base", "recipe/mpo", "model/tiny", "data/sample")
         for argument in ("--config", str(root / f"configs/{name}.yaml"))
     ]
-    return [*configs, "--trainer.accelerator=cpu", "--trainer.max_steps=2", f"--model.policy={tiny_folder}",
-            f"--data.train={shards / 'train'}", f"--data.validation={shards / 'validation'}", "--data.num_workers=0"]  # fmt: skip
+    return [
+        *configs,
+        "--trainer.accelerator=cpu",
+        "--trainer.max_steps=2",
+        f"--model.policy={tiny_folder}",
+        f"--data.train={shards / 'train'}",
+        f"--data.validation={shards / 'validation'}",
+        "--data.num_workers=0",
+    ]
 
 
 def full(*_: object, **__: object) -> None:
@@ -66,9 +73,13 @@ def test_curves_that_cannot_be_written_do_not_end_the_run(
 
 
 @pytest.mark.parametrize(
-    "place", ["lightning.fabric.loggers.csv_logs._ExperimentWriter.save", "mpo_lightning.training.callbacks.export.save_folder",
-              "mpo_lightning.training.callbacks.alarms.Path.open"]
-)  # fmt: skip
+    "place",
+    [
+        "lightning.fabric.loggers.csv_logs._ExperimentWriter.save",
+        "mpo_lightning.training.callbacks.export.save_folder",
+        "mpo_lightning.training.callbacks.alarms.Path.open",
+    ],
+)
 def test_whatever_cannot_be_written_is_one_sentence(
     fit_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:

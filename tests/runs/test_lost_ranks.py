@@ -104,8 +104,15 @@ def test_two_imitated_machines_are_one(
     )
     prefixes = [["ip", "netns", "exec", name] for name in two_networks] if two_networks else [[], []]
     address = "10.77.0.1" if two_networks else "127.0.0.1"
-    starter = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--rdzv-backend=static", f"--master_addr={address}",
-               f"--master_port={free_port()}"]  # fmt: skip
+    starter = [
+        "-m",
+        "torch.distributed.run",
+        "--nnodes=2",
+        "--nproc_per_node=1",
+        "--rdzv-backend=static",
+        f"--master_addr={address}",
+        f"--master_port={free_port()}",
+    ]
     commands = [
         [*prefix, sys.executable, *starter, f"--node_rank={node}", *arguments] for node, prefix in enumerate(prefixes)
     ]

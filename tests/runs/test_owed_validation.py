@@ -49,10 +49,19 @@ def fit(
         callbacks = [StepCheckpoint(every_n_train_steps=1, save_top_k=1), *more()]
         callbacks += [StopInValidation(stop)] if stop else []
         trainer, model, data = make_run(
-            folder, tiny_folder, shards / "train",
+            folder,
+            tiny_folder,
+            shards / "train",
             data={"global_batch_size": 8, "micro_batch_size": 4, "validation": str(shards / "validation")},
-            trainer={"max_epochs": 2, "limit_train_batches": 6, "val_check_interval": every, "callbacks": callbacks, "plugins": [ManifestCheckpointIO()]} | limits,
-        )  # fmt: skip
+            trainer={
+                "max_epochs": 2,
+                "limit_train_batches": 6,
+                "val_check_interval": every,
+                "callbacks": callbacks,
+                "plugins": [ManifestCheckpointIO()],
+            }
+            | limits,
+        )
         found = find_checkpoint("auto", folder)
         if stop is None:
             trainer.fit(model, data, ckpt_path=found)

@@ -60,9 +60,13 @@ def run(
     # The stop comes after the checkpoint of its step was written.
     callbacks = [checkpointer(folder), *([StopAfter(stop)] if stop else [])]
     trainer, model, data = make_run(
-        folder, tiny_folder, shards / "train", data={"num_workers": workers, "global_batch_size": 8, "micro_batch_size": 4},
-        trainer={"max_epochs": 2, "callbacks": callbacks}, **{"drop_path": 0.2, **module},
-    )  # fmt: skip
+        folder,
+        tiny_folder,
+        shards / "train",
+        data={"num_workers": workers, "global_batch_size": 8, "micro_batch_size": 4},
+        trainer={"max_epochs": 2, "callbacks": callbacks},
+        **{"drop_path": 0.2, **module},
+    )
     return fit_until(trainer, model, data, stop, resume)
 
 
@@ -125,9 +129,13 @@ def short_run(
     """
     callbacks = [checkpointer(folder), *([StopAfter(stop)] if stop else [])]
     trainer, model, data = make_run(
-        folder, tiny_folder, shards / "validation", data={"global_batch_size": 4, "micro_batch_size": micro_batch_size},
-        trainer={"max_epochs": 3, "callbacks": callbacks} | limits, optimizer=lambda groups: torch.optim.SGD(groups, lr=0.0),
-    )  # fmt: skip
+        folder,
+        tiny_folder,
+        shards / "validation",
+        data={"global_batch_size": 4, "micro_batch_size": micro_batch_size},
+        trainer={"max_epochs": 3, "callbacks": callbacks} | limits,
+        optimizer=lambda groups: torch.optim.SGD(groups, lr=0.0),
+    )
     return fit_until(trainer, model, data, stop, resume)
 
 
@@ -179,9 +187,14 @@ def test_a_checkpoint_saved_in_the_middle_of_a_step_repeats_the_step(
 
     def fit(folder: Path, resume: Path | None = None, **limits: object):
         trainer, model, data = make_run(
-            tmp_path / folder, tiny_folder, shards / "train", data={"global_batch_size": 8, "micro_batch_size": 4}, drop_path=0.2,
-            reward_shift="micro_batches", trainer={"callbacks": [SaveNow()]},
-        )  # fmt: skip
+            tmp_path / folder,
+            tiny_folder,
+            shards / "train",
+            data={"global_batch_size": 8, "micro_batch_size": 4},
+            drop_path=0.2,
+            reward_shift="micro_batches",
+            trainer={"callbacks": [SaveNow()]},
+        )
         trainer.fit(model, data, ckpt_path=resume)
         return model
 
@@ -409,9 +422,13 @@ def rates_of(
     """Of a run of three steps an epoch, by warm-up and a cosine over all of them."""
     rates = Rates()
     trainer, model, data = make_run(
-        folder, tiny_folder, shards / "train", data={"global_batch_size": 8},
-        trainer={"max_epochs": epochs, "limit_train_batches": 12, "callbacks": [checkpointer(folder), rates]}, optimizer=lambda groups: torch.optim.SGD(groups, lr=rate),
-    )  # fmt: skip
+        folder,
+        tiny_folder,
+        shards / "train",
+        data={"global_batch_size": 8},
+        trainer={"max_epochs": epochs, "limit_train_batches": 12, "callbacks": [checkpointer(folder), rates]},
+        optimizer=lambda groups: torch.optim.SGD(groups, lr=rate),
+    )
     trainer.fit(model, data, ckpt_path=resume)
     return rates.by_step
 

@@ -83,10 +83,19 @@ def test_every_rank_stops_after_the_same_step(
 def slurm(tmp_path: Path, rank: int, port: int) -> dict[str, str]:
     """What srun gives each of two tasks on one machine."""
     return {
-        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "1234", "SLURM_JOB_NAME": "mpo", "SLURM_NTASKS": "2", "SLURM_PROCID": str(rank),
-        "SLURM_LOCALID": str(rank), "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS_PER_NODE": "2",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "1234",
+        "SLURM_JOB_NAME": "mpo",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": str(rank),
+        "SLURM_NODEID": "0",
+        "SLURM_NODELIST": "localhost",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
 
 
 def tasks(tmp_path: Path, arguments: list[str], until_begun: bool) -> list[str]:

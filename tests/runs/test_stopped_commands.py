@@ -20,8 +20,22 @@ IN_A_COMMAND = "mpo_lightning/commands/run.py"
 
 
 def predict_arguments(model: Path, shards: Path, output: Path, tokens: int, *more: str) -> list[str]:
-    return ["-m", "mpo_lightning", "predict", "--model", str(model), "--shards", str(shards / "train"), "--output", str(output), "--trainer.accelerator=cpu",
-            f"--max_new_tokens={tokens}", "--engine.max_tiles=2", "--engine.batch_size=2", *more]  # fmt: skip
+    return [
+        "-m",
+        "mpo_lightning",
+        "predict",
+        "--model",
+        str(model),
+        "--shards",
+        str(shards / "train"),
+        "--output",
+        str(output),
+        "--trainer.accelerator=cpu",
+        f"--max_new_tokens={tokens}",
+        "--engine.max_tiles=2",
+        "--engine.batch_size=2",
+        *more,
+    ]
 
 
 def answered(output: Path) -> int:
@@ -45,8 +59,17 @@ def test_a_signal_to_the_first_device_ends_them_all_and_the_same_command_goes_on
     with started(sys.executable, *command) as process:
         assert f"{output}: 56 answers" in finish(process, 240)
     whole = tmp_path / "whole.jsonl"
-    predict(str(tiny_folder), str(whole), shards=str(shards / "train"), accelerator="cpu", devices="1", max_new_tokens=24, max_tiles=2,
-            batch_size=2, num_workers=0)  # fmt: skip
+    predict(
+        str(tiny_folder),
+        str(whole),
+        shards=str(shards / "train"),
+        accelerator="cpu",
+        devices="1",
+        max_new_tokens=24,
+        max_tiles=2,
+        batch_size=2,
+        num_workers=0,
+    )
     assert output.read_bytes() == whole.read_bytes()
 
 
@@ -90,8 +113,17 @@ def test_a_signal_while_processes_are_started_leaves_nobody_behind(
 def test_a_signal_to_one_rank_outside_of_training_ends_all(
     tmp_path: Path, root: Path, shards: Path, tiny_folder: Path, verb: str, hook: str
 ) -> None:
-    module, package, _, *arguments = fit_arguments(tmp_path / "run", root, shards, tiny_folder, "ddp_cpu", f"--data.validation={shards / 'validation'}",
-                                                   "--trainer.callbacks+=support.signalled.Signalled", f"--trainer.callbacks.hook={hook}", "--trainer.num_sanity_val_steps=1")  # fmt: skip
+    module, package, _, *arguments = fit_arguments(
+        tmp_path / "run",
+        root,
+        shards,
+        tiny_folder,
+        "ddp_cpu",
+        f"--data.validation={shards / 'validation'}",
+        "--trainer.callbacks+=support.signalled.Signalled",
+        f"--trainer.callbacks.hook={hook}",
+        "--trainer.num_sanity_val_steps=1",
+    )
     if verb == "validate":
         arguments.remove("--ckpt_path=auto")
     starter = [

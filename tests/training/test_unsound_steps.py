@@ -143,7 +143,7 @@ def test_a_loss_that_explodes_stops_the_run_and_a_resumed_one_at_the_same_step(
 
 class Healthy(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.watch = pl_module._loss_watch.state_dict()
+        self.watch = pl_module._step.watch.state_dict()
 
 
 def test_a_run_that_works_is_not_stopped(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:

@@ -8,7 +8,7 @@ from mpo_lightning.commands.prefs import OnBad
 from mpo_lightning.commands.progress import engine_with_bar, progress_bar
 from mpo_lightning.inference.options import EngineOptions, TrainerOptions
 from mpo_lightning.models.sampling import Sampling
-from mpo_lightning.prefs.options import DropoutOptions, PairingRules
+from mpo_lightning.prefs.options import BuildOptions, DropoutOptions, PairingRules
 from mpo_lightning.prefs.sources import Source
 from mpo_lightning.runs.rank import is_first
 
@@ -66,7 +66,7 @@ def build(
         trainer: devices of the embedded engine.
     """
     from mpo_lightning.inference.engine import open_engine
-    from mpo_lightning.prefs.build import Build, BuildOptions
+    from mpo_lightning.prefs.build import Build
     from mpo_lightning.prefs.dropout_ntp import token_offsets
     from mpo_lightning.prefs.manifest import cost_lines, in_words
     from mpo_lightning.prefs.prompt_files import read_prompt_files

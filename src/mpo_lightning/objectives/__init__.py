@@ -9,7 +9,6 @@ from mpo_lightning.objectives.preference import (
     EXO,
     IPO,
     NCA,
-    ORPO,
     RSO,
     SPPO,
     TRDPO,
@@ -22,6 +21,7 @@ from mpo_lightning.objectives.preference import (
     RobustDPO,
 )
 from mpo_lightning.objectives.quality import PreviousSteps, RewardShift, RunningMicroBatches
+from mpo_lightning.objectives.reference_free import ORPO
 
 __all__ = [
     "AOT",

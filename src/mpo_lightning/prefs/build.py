@@ -19,7 +19,7 @@ Several processes (devices, machines) may run a build: they sample together, and
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,11 @@ from mpo_lightning.files.settings import take_output_folder
 from mpo_lightning.files.whole import whole_file, write_json
 from mpo_lightning.inference.answer_file import tidy
 from mpo_lightning.inference.engine import Engine, Progress
-from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.prefs.annotations import joined_meta
 from mpo_lightning.prefs.dropout_ntp import Offsets, begun_rows, pair_rows
 from mpo_lightning.prefs.filters import FAILED, first_failed, no_response
 from mpo_lightning.prefs.manifest import data_card, in_words, manifest_of
-from mpo_lightning.prefs.options import DropoutOptions, PairingRules
+from mpo_lightning.prefs.options import BuildOptions
 from mpo_lightning.prefs.overlap import read_fingerprints
 from mpo_lightning.prefs.pair import make_pairs
 from mpo_lightning.prefs.prompt_files import PromptFiles
@@ -45,44 +44,6 @@ from mpo_lightning.prefs.questions import PreparedQuestions, Purpose, prepare, w
 from mpo_lightning.prefs.sample import draw
 from mpo_lightning.prefs.sources import Source, source_of
 from mpo_lightning.runs.rank import is_first, wait_for
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """How a build goes.
-
-    Attributes:
-        samples: responses to each question whose answer can be checked.
-        sampling: how they are drawn.
-        max_new_tokens: most tokens of a response.
-        pairing: how responses are paired.
-        dropout: how second halves are written.
-        fingerprints: lists of benchmarks' problems that must not be trained on.
-        strict: stop at the first unusable question instead of setting it aside.
-        shards: whether to write shards.
-        validation: share of pairs held out in them.
-        shard_megabytes: a tar is closed before it grows larger.
-        workers: processes.
-    """
-
-    samples: int = 32
-    sampling: Sampling = field(default_factory=Sampling)
-    max_new_tokens: int = 4096
-    pairing: PairingRules = field(default_factory=PairingRules)
-    dropout: DropoutOptions = field(default_factory=DropoutOptions)
-    fingerprints: tuple[Path, ...] = ()
-    strict: bool = True
-    shards: bool = True
-    validation: float = 0.0
-    shard_megabytes: float = 256.0
-    workers: int = 1
-
-    def __post_init__(self) -> None:
-        if min(self.samples, self.max_new_tokens) < 1 or not 0 <= self.validation < 1 or self.shard_megabytes <= 0:
-            raise InputError(
-                "--samples and --max_new_tokens must be at least 1, --validation from 0 to below 1, --shard_megabytes "
-                "above 0"
-            )
 
 
 @dataclass(frozen=True)

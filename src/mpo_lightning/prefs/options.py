@@ -1,8 +1,10 @@
 """Options of making pairs, shared by the verbs of `mpo prefs`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.prefs.filters import FILTERS, check_filters
 
 
@@ -57,3 +59,41 @@ class DropoutOptions:
         if self.max_new_tokens < 1:
             raise InputError(f"--dropout.max_new_tokens must be at least 1, got {self.max_new_tokens}")
         check_filters(self.filters)
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a build goes.
+
+    Attributes:
+        samples: responses to each question whose answer can be checked.
+        sampling: how they are drawn.
+        max_new_tokens: most tokens of a response.
+        pairing: how responses are paired.
+        dropout: how second halves are written.
+        fingerprints: lists of benchmarks' problems that must not be trained on.
+        strict: stop at the first unusable question instead of setting it aside.
+        shards: whether to write shards.
+        validation: share of pairs held out in them.
+        shard_megabytes: a tar is closed before it grows larger.
+        workers: processes.
+    """
+
+    samples: int = 32
+    sampling: Sampling = field(default_factory=Sampling)
+    max_new_tokens: int = 4096
+    pairing: PairingRules = field(default_factory=PairingRules)
+    dropout: DropoutOptions = field(default_factory=DropoutOptions)
+    fingerprints: tuple[Path, ...] = ()
+    strict: bool = True
+    shards: bool = True
+    validation: float = 0.0
+    shard_megabytes: float = 256.0
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.samples, self.max_new_tokens) < 1 or not 0 <= self.validation < 1 or self.shard_megabytes <= 0:
+            raise InputError(
+                "--samples and --max_new_tokens must be at least 1, --validation from 0 to below 1, --shard_megabytes "
+                "above 0"
+            )

@@ -1,9 +1,7 @@
 """The LightningDataModule: shards, the plan, and loaders of PairBatches."""
 
-import math
 import os
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +25,7 @@ from mpo_lightning.models.flops import pair_flops
 from mpo_lightning.models.loading import load_processor, native_folder, read_config
 from mpo_lightning.runs.agreement import gather, stop_together
 from mpo_lightning.runs.signals import ignore_signals
+from mpo_lightning.training.data_order import describe_order, limited, order_difference
 from mpo_lightning.training.quarantine import Quarantine
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -155,7 +154,7 @@ class MMPRDataModule(L.LightningDataModule):
             )
         if not self.trainer.limit_train_batches:
             raise InputError("trainer.limit_train_batches is 0, so nothing would be trained; leave it out or raise it")
-        self.train_plan = self._limited(self._plan("train"))
+        self.train_plan = limited(self._plan("train"), self.trainer.limit_train_batches)
         # Folders of the same name on several machines, or a URL whose shards are being replaced.
         same = len(set(gather(self.train_plan.index.fingerprint))) == 1
         stop_together(
@@ -187,16 +186,6 @@ class MMPRDataModule(L.LightningDataModule):
         if self._asked is not None and self.trainer is not None:
             self.trainer.limit_train_batches, self.trainer.accumulate_grad_batches = self._asked
             self._asked = None
-
-    def _limited(self, plan: Plan) -> Plan:
-        """The plan under `trainer.limit_train_batches`, a share or a number of micro-batches, rounded up to whole
-        steps.
-        """
-        assert self.trainer is not None
-        limit = self.trainer.limit_train_batches
-        if isinstance(limit, float):
-            return plan if limit == 1.0 else replace(plan, max_steps=math.ceil(limit * plan.steps))
-        return replace(plan, max_steps=-(-limit // plan.micro_batches_per_step))
 
     def _plan(self, split: str) -> Plan:
         folder = self.folders[split]
@@ -293,20 +282,8 @@ class MMPRDataModule(L.LightningDataModule):
         calls this.
         """
         assert self.trainer is not None and self.train_plan is not None
-        return {"step": self.trainer.global_step, "set_aside": self.quarantine.state_dict()} | self._order()
-
-    def _order(self) -> dict[str, Any]:
-        assert self.train_plan is not None
-        return {
-            "records": self.train_plan.index.fingerprint,
-            "global_batch_size": self.global_batch_size,
-            "seed": self.seed,
-            "steps_per_epoch": self.train_plan.steps,
-            "max_tiles": self.encoder.max_tiles,
-            "max_length": self.encoder.max_length,
-            "overlong": self.encoder.overlong,
-            "template": self.processor.template.name,
-        }
+        order = describe_order(self.train_plan, self.encoder)
+        return {"step": self.trainer.global_step, "set_aside": self.quarantine.state_dict()} | order
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes a training run's place; the number of devices, workers and the micro-batch size may have changed.
@@ -317,22 +294,6 @@ class MMPRDataModule(L.LightningDataModule):
         if self.trainer is None or self.train_plan is None:
             return
         self.quarantine.load_state_dict(state_dict.get("set_aside", []))
-        what = {"steps_per_epoch": "steps in an epoch"}
-        problem = None
-        for name, value in self._order().items():
-            if name not in state_dict:
-                continue  # a checkpoint of an earlier version
-            if name == "records" and state_dict[name] != value:
-                problem = (
-                    f"the checkpoint was made on other pairs than those of {self.folders['train']}; a resumed "
-                    "run must keep them"
-                )
-                break
-            if state_dict[name] != value:
-                problem = (
-                    f"the checkpoint was made with {what.get(name, f'data.{name}')} {state_dict[name]}, not "
-                    f"{value}; a resumed run must keep it"
-                )
-                break
-        stop_together(problem)
+        now = describe_order(self.train_plan, self.encoder)
+        stop_together(order_difference(state_dict, now, self.folders["train"]))
         self._done_steps = state_dict["step"]

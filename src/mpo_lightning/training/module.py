@@ -4,11 +4,9 @@ It composes; the arithmetic is in `objectives` and the forward pass in `models`.
 weighing 1/size of the step, however the step is cut into ranks and micro-batches.
 """
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import lightning as L
@@ -36,8 +34,7 @@ from mpo_lightning.objectives import (
 )
 from mpo_lightning.objectives.generation import GenerationMean
 from mpo_lightning.runs.resume import Resume
-from mpo_lightning.training.gradients import gradient_norm, scale_gradients
-from mpo_lightning.training.loss_limit import LossLimit, LossWatch
+from mpo_lightning.training.loss_limit import LossLimit
 from mpo_lightning.training.optimizer import make_optimizer, total_steps, warmup_cosine
 from mpo_lightning.training.policy_and_reference import (
     ModelOptions,
@@ -45,9 +42,10 @@ from mpo_lightning.training.policy_and_reference import (
     ReferenceSource,
     check_strategy,
 )
+from mpo_lightning.training.quarantine import stop_at_bad_records
 from mpo_lightning.training.run_description import run_identity
-from mpo_lightning.training.step_guard import StepGuard
-from mpo_lightning.training.step_metrics import NAMES, StepMeter, mean_names, pair_rows, step_means, step_sums
+from mpo_lightning.training.step import Step
+from mpo_lightning.training.step_metrics import StepMeter, mean_names, pair_rows, step_means, step_sums
 
 SHIFTS: dict[str, type[RewardShift]] = {"previous_steps": PreviousSteps, "micro_batches": RunningMicroBatches}
 
@@ -123,11 +121,8 @@ class MPOModule(L.LightningModule):
         self.warmup_ratio = warmup_ratio
         if not 0 <= warmup_ratio <= 1:
             raise InputError(f"warmup_ratio must be between 0 and 1, got {warmup_ratio}")
-        self._meter, self._evaluated = StepMeter(), StepMeter()
-        self._guard = StepGuard()
-        self._loss_watch = LossWatch(loss_limit)
-        self._gradient_scale = 1.0
-        self._shift_before_step: dict[str, float | int] | None = None
+        self._step = Step(objective, self.shift, loss_limit)
+        self._evaluated = StepMeter()
 
     # -- models
 
@@ -150,8 +145,7 @@ class MPOModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         self.train()
-        self._meter.restart()
-        self._guard.clear()
+        self._step.restart()
         self._resume.begin(self)
 
     def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:
@@ -160,8 +154,7 @@ class MPOModule(L.LightningModule):
 
         Drop path has seeds of its own, one a pair.
         """
-        if self._shift_before_step is None:
-            self._shift_before_step = self.shift.state_dict()
+        self._step.begin()
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         place = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed(((seed * 1_000_003 + place) * 65_537 + self.global_rank) % 2**63)
@@ -182,51 +175,20 @@ class MPOModule(L.LightningModule):
         micro-batches and the mean over ranks that follow make it the mean over the step's pairs.
         """
         terms, policy = self.losses(batch, training=True)
-        self._meter.add(step_sums(terms, policy, batch))
-        self._guard.add(batch, terms.total)
+        self._step.add(batch, terms, policy)
         if batch.last_of_step:
-            self._finish_step(batch.step_pairs)
+            shown, others = self._step.finish(self.trainer, batch.step_pairs, self._reduce_sum)
+            self.log_dict({f"train/{name}": value for name, value in shown.items()}, prog_bar=True)
+            self.log_dict({f"train/{name}": value for name, value in others.items()})
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         return terms.total.sum() * (parts / batch.step_pairs)
 
-    def _finish_step(self, planned_pairs: int) -> None:
-        self._shift_before_step = None
-        # delta as the step's loss used it: `micro_batches` has taken the step in by now, `previous_steps` has not.
-        delta = {"delta": self.shift.mean} if self.objective.needs_reference else {}
-        sums, counts = self._meter.finish(self._reduce_sum)
-        totals = dict(zip(NAMES, sums.tolist(), strict=True))
-        if totals["set_aside"]:
-            self._stop_at_bad_records()
-        self._stop_unless_finite("the loss", totals["loss"])
-        most = self._loss_watch.most
-        if totals["pairs"] and (problem := self._loss_watch.take(totals["loss"] / totals["pairs"])) is not None:
-            self._guard.stop("exploding", problem, self._run_folder(), self.global_step, cast(float, most))
-        self._gradient_scale = planned_pairs / totals["pairs"] if totals["pairs"] else 0.0
-        if self.objective.needs_reference:
-            self.shift.after_step(totals["rewards_chosen"] + totals["rewards_rejected"], 2 * int(totals["pairs"]))
-        means = step_means(sums, mean_names(self.objective))
-        shown = {name: means.pop(name) for name in ("loss", "margin", "accuracy") if name in means}
-        self.log_dict({f"train/{name}": value for name, value in shown.items()}, prog_bar=True)
-        self.log_dict({f"train/{name}": value for name, value in (means | counts | delta).items()})
-
     def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Makes the gradient, a sum over the step's planned pairs, the mean over those that were not skipped."""
+        """Makes the gradient the mean over the pairs that were not skipped."""
         if isinstance(self.trainer.strategy, DeepSpeedStrategy):
-            self._guard.clear()
-            return  # it holds the gradients, and clips them, by itself
-        scale_gradients(self.parameters(), self._gradient_scale)
-        norm = gradient_norm(self.parameters())
-        if str(self.trainer.precision) != "16-mixed":  # whose scaler skips such steps and goes on
-            self._stop_unless_finite("the gradient norm", norm.item())
-        self._guard.clear()
-        self.log("train/gradient_norm", norm)
-
-    def _stop_unless_finite(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            self._guard.stop("nonfinite", f"{what} is {value}", self._run_folder(), self.global_step)
-
-    def _run_folder(self) -> Path:
-        return Path(self.trainer.log_dir or self.trainer.default_root_dir)  # a broadcast, so every rank asks
+            self._step.guard.clear()  # DeepSpeed holds the gradients, and clips them, by itself
+        else:
+            self.log("train/gradient_norm", self._step.prepare_gradients(self.trainer, self.parameters()))
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
         self._evaluation_step(batch)
@@ -242,11 +204,11 @@ class MPOModule(L.LightningModule):
         return terms, policy
 
     def on_validation_start(self) -> None:
-        self._meter.pause()
+        self._step.meter.pause()
         self._evaluated.restart()
 
     def on_validation_end(self) -> None:
-        self._meter.go_on()
+        self._step.meter.go_on()
 
     def on_test_start(self) -> None:
         self._evaluated.restart()
@@ -259,18 +221,13 @@ class MPOModule(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_evaluation("test")
 
-    def _stop_at_bad_records(self) -> None:
-        quarantine = getattr(getattr(self.trainer, "datamodule", None), "quarantine", None)
-        if quarantine is not None:
-            quarantine.stop_together()
-
     def _log_evaluation(self, stage: str) -> None:
         if self._evaluated.empty:
             return
         sums, counts = self._evaluated.finish(self._reduce_sum)
         means = step_means(sums, mean_names(self.objective)) | {name: counts[name] for name in ("pairs", "set_aside")}
         if means["set_aside"]:
-            self._stop_at_bad_records()
+            stop_at_bad_records(self.trainer)
         if self.objective.needs_reference:
             means["delta"] = self.shift.mean
         # Already reduced over ranks, so that ranks with fewer pairs do not weigh more.
@@ -313,9 +270,7 @@ class MPOModule(L.LightningModule):
         return result
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # In the middle of a step: its state before, since a resumed run computes the step again.
-        checkpoint["reward_shift"] = self._shift_before_step or self.shift.state_dict()
-        checkpoint["loss_watch"] = self._loss_watch.state_dict()
+        checkpoint |= self._step.state_dict()
         # For `mpo model export`.
         lora = self.models.options.lora
         checkpoint["policy"] = {"folder": self.models.options.policy, "lora": asdict(lora) if lora else None}
@@ -324,6 +279,4 @@ class MPOModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is not None:
             self._resume.load(self._trainer, checkpoint)
-        self.shift.load_state_dict(checkpoint["reward_shift"])
-        if "loss_watch" in checkpoint:  # not in those of earlier versions
-            self._loss_watch.load_state_dict(checkpoint["loss_watch"])
+        self._step.load_state_dict(checkpoint)

@@ -8,6 +8,8 @@ import hashlib
 import json
 from pathlib import Path
 
+import lightning as L
+
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.runs.agreement import gather, stop_together
 
@@ -77,3 +79,10 @@ class Quarantine:
     def count(self) -> int:
         """Different records that were set aside since the run began, over all ranks; every rank calls this."""
         return len(self.state_dict())
+
+
+def stop_at_bad_records(trainer: L.Trainer) -> None:
+    """Stops every rank if the run's quarantine says so; every rank calls this."""
+    quarantine = getattr(getattr(trainer, "datamodule", None), "quarantine", None)
+    if quarantine is not None:
+        quarantine.stop_together()

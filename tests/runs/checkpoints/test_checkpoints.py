@@ -27,9 +27,13 @@ def fit(folder: Path, tiny_folder: Path, shards: Path, **module: object) -> Path
     """Seven steps of eight pairs; a checkpoint every second one and at the end, all kept."""
     callback = StepCheckpoint(folder / "checkpoints", every_n_train_steps=2, save_top_k=-1, save_last="link")
     trainer, model, data = make_run(
-        folder, tiny_folder, shards / "train", data={"global_batch_size": 8}, trainer={"callbacks": [callback], "plugins": [ManifestCheckpointIO()]},
+        folder,
+        tiny_folder,
+        shards / "train",
+        data={"global_batch_size": 8},
+        trainer={"callbacks": [callback], "plugins": [ManifestCheckpointIO()]},
         **module,
-    )  # fmt: skip
+    )
     trainer.fit(model, data)
     return folder
 
@@ -75,11 +79,26 @@ def test_auto_starts_afresh_only_where_nothing_is(
 
 @pytest.mark.parametrize(
     "name",
-    ["metrics.csv", "curves.png", "samples.jsonl", "alarms.jsonl", "export/model.safetensors", ".export.host-12.partial/x", "quarantine-3.jsonl",
-     "nonfinite-step-2.json", "exploding-step-2.json", "scores-0.jsonl", "responses.pope.jsonl", "checkpoints/x.ckpt.json",
-     "checkpoints/.last.ckpt.partial", "checkpoints/.last.ckpt.old/meta.pt", "checkpoints/.epoch=0-step=4.ckpt.partial/x", "wandb/run-1/x",
-     "tensorboard/version_0/events.out.tfevents.1.host.2.0"],
-)  # fmt: skip
+    [
+        "metrics.csv",
+        "curves.png",
+        "samples.jsonl",
+        "alarms.jsonl",
+        "export/model.safetensors",
+        ".export.host-12.partial/x",
+        "quarantine-3.jsonl",
+        "nonfinite-step-2.json",
+        "exploding-step-2.json",
+        "scores-0.jsonl",
+        "responses.pope.jsonl",
+        "checkpoints/x.ckpt.json",
+        "checkpoints/.last.ckpt.partial",
+        "checkpoints/.last.ckpt.old/meta.pt",
+        "checkpoints/.epoch=0-step=4.ckpt.partial/x",
+        "wandb/run-1/x",
+        "tensorboard/version_0/events.out.tfevents.1.host.2.0",
+    ],
+)
 def test_whatever_a_run_leaves_of_its_steps_stops_auto(tmp_path: Path, name: str) -> None:
     """Somebody deleted the checkpoints, not what else tells of steps."""
     path = tmp_path / "run" / "version_0" / name
@@ -436,9 +455,13 @@ def test_a_run_that_goes_on_keeps_its_best_and_removes_the_others(
             StepCheckpoint(every_n_train_steps=1, save_top_k=1, save_last="link"),
         ]
         trainer, model, data = make_run(
-            folder, tiny_folder, shards / "train", data={"global_batch_size": 8}, optimizer=lambda groups: torch.optim.SGD(groups, lr=0.0),
+            folder,
+            tiny_folder,
+            shards / "train",
+            data={"global_batch_size": 8},
+            optimizer=lambda groups: torch.optim.SGD(groups, lr=0.0),
             trainer={"max_steps": steps, "callbacks": callbacks, "plugins": [ManifestCheckpointIO()]},
-        )  # fmt: skip
+        )
         os.environ.pop(CHOSEN, None)
         found = find_checkpoint("auto", folder)
         for callback in callbacks if found else ():

@@ -23,14 +23,9 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.files.whole import whole_folder
 from mpo_lightning.models.export import generation_config
 from mpo_lightning.models.family import Processor, get_template
-from mpo_lightning.models.internvl.opengvlab.config import (
-    differing_settings,
-    is_kept,
-    native_config,
-    original_config,
-    read_original,
-)
+from mpo_lightning.models.internvl.opengvlab.config import differing_settings, is_kept, native_config, read_original
 from mpo_lightning.models.internvl.opengvlab.names import TensorMap, disk_name, pack, packed_shape, tensor_maps, unpack
+from mpo_lightning.models.internvl.opengvlab.original_config import original_config
 from mpo_lightning.models.internvl.opengvlab.tokenizer import original_tokenizer
 from mpo_lightning.models.internvl.saving import ORIGINAL, save_processor
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures

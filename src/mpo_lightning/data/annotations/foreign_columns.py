@@ -1,0 +1,210 @@
+"""Converts preference pairs in the columns of other projects to MMPR annotations.
+
+    TRL        prompt, chosen, rejected (texts, or lists of turns whose content may be a list of parts), image or images
+    ms-swift   messages (the last turn is the chosen answer), rejected_response (or rejected_messages), images
+    RLAIF-V    question, chosen, rejected, image (bytes, in parquet)
+
+Files are JSON lines or parquet; the first row shows whose columns a file has. Both sides of a pair must be a single
+turn and answer one prompt with the same images, without a system turn. Other pairs are refused, since an annotation
+could not express them. Images given as bytes are written to OUTPUT/images; paths stay relative and must exist.
+
+Sources: TRL docs/source/dataset_formats.md; ms-swift docs Custom-dataset (RLHF); the data set card of
+openbmb/RLAIF-V-Dataset.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mpo_lightning.data.annotations.mmpr import read_lines, refuse_long
+from mpo_lightning.data.records import IMAGE_MARK, checked_answers, checked_question
+from mpo_lightning.errors import BadRecord, InputError
+from mpo_lightning.files.strict_json import parse_json
+
+Row = dict[str, Any]
+Columns = Literal["auto", "trl", "ms-swift", "rlaif-v"]
+
+
+@dataclass(frozen=True)
+class ForeignPair:
+    """One pair, with its images as paths or bytes."""
+
+    question: str
+    chosen: str
+    rejected: str
+    pictures: tuple[str | bytes, ...]
+    extra: Row
+
+
+def read_foreign(path: Path) -> Iterator[tuple[str, Row | BadRecord]]:
+    """Yields the place of each row, and its columns or the error in it.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if path.suffix == ".parquet":
+        yield from _read_parquet(path)
+        return
+    try:
+        for number, _, line in read_lines(path):
+            try:
+                refuse_long(line, "the line")
+                row = parse_json(line.decode("utf-8-sig"))
+                if not isinstance(row, dict):
+                    raise BadRecord("the line is not an object")
+            except BadRecord as error:
+                row = error
+            except ValueError as error:
+                row = BadRecord(f"the line is not JSON ({error})")
+            yield f"{path}:{number}", row
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[str, Row | BadRecord]]:
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ModuleNotFoundError:
+        raise InputError(
+            f"{path}: reading parquet needs the package pyarrow: pip install 'mpo-lightning[parquet]'"
+        ) from None
+    number = 0
+    try:
+        for batch in ParquetFile(path).iter_batches(batch_size=64):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path} row {number}", row
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read as parquet ({' '.join(str(error).split()):.120})") from None
+
+
+def columns_of(row: Row, path: Path) -> Columns:
+    """The project whose columns a row has.
+
+    Raises:
+        InputError: no known project has these columns.
+    """
+    if "messages" in row and ("rejected_response" in row or "rejected_messages" in row):
+        return "ms-swift"
+    if {"chosen", "rejected"} <= row.keys():
+        if "prompt" in row or isinstance(row["chosen"], list):
+            return "trl"
+        if "question" in row:
+            return "rlaif-v"
+    raise InputError(
+        f"{path}: has the columns {', '.join(sorted(row))[:120]}; known are TRL's (prompt, chosen, rejected), "
+        "ms-swift's (messages, rejected_response) and RLAIF-V's "
+        "(question, chosen, rejected)"
+    )
+
+
+def read_pair(row: Row, columns: Columns) -> ForeignPair:
+    """Converts a row to a pair.
+
+    Raises:
+        BadRecord: the row cannot be used.
+    """
+    taken = {"trl": _trl, "ms-swift": _swift, "rlaif-v": _rlaif}[columns](row)
+    question, chosen, rejected, used = taken
+    pictures = _pictures(row)
+    if len(pictures) > 1 and IMAGE_MARK not in question:
+        question = f"{IMAGE_MARK}\n" * len(pictures) + question
+    answers = checked_answers(chosen, rejected)
+    rest = {name: value for name, value in row.items() if name not in {*used, "image", "images"}}
+    return ForeignPair(checked_question(question, len(pictures)), *answers, pictures, _plain(rest))
+
+
+def _trl(row: Row) -> tuple[Any, Any, Any, set[str]]:
+    prompt, sides = row.get("prompt"), [row["chosen"], row["rejected"]]
+    if prompt is None:
+        # The prompt is implicit: both sides begin with the same turns.
+        heads = [side[:-1] for side in sides if isinstance(side, list)]
+        if len(heads) != 2 or heads[0] != heads[1]:
+            raise BadRecord("there is no prompt, and chosen and rejected do not begin with the same turns")
+        prompt, sides = heads[0], [side[-1:] for side in sides]
+    return (
+        _one_turn(prompt, "user"),
+        *(_one_turn(side, "assistant") for side in sides),
+        {"prompt", "chosen", "rejected"},
+    )  # type: ignore[return-value]
+
+
+def _swift(row: Row) -> tuple[Any, Any, Any, set[str]]:
+    messages = row["messages"]
+    if not isinstance(messages, list) or not messages:
+        raise BadRecord("'messages' is not a list of turns")
+    if row.get("rejected_images"):
+        raise BadRecord(
+            "'rejected_images' gives the rejected side other images; both sides of a pair answer the same question"
+        )
+    rejected, turns = row.get("rejected_response"), row.get("rejected_messages")
+    if rejected is None:
+        if not isinstance(turns, list) or not turns:
+            raise BadRecord("there is neither a 'rejected_response' nor a list 'rejected_messages'")
+        if turns[:-1] and turns[:-1] != messages[:-1]:
+            raise BadRecord(
+                "'rejected_messages' begins with other turns than 'messages'; both sides of a pair answer the same "
+                "question"
+            )
+        rejected = _one_turn(turns[-1:], "assistant")
+    elif turns:
+        raise BadRecord("there are both 'rejected_response' and 'rejected_messages'; leave one of them out")
+    return (
+        _one_turn(messages[:-1], "user"),
+        _one_turn(messages[-1:], "assistant"),
+        rejected,
+        {"messages", "rejected_response", "rejected_messages", "rejected_images"},
+    )
+
+
+def _rlaif(row: Row) -> tuple[Any, Any, Any, set[str]]:
+    return row["question"], row["chosen"], row["rejected"], {"question", "chosen", "rejected"}
+
+
+def _one_turn(turns: Any, role: str) -> str:
+    """The text of the single turn allowed; image parts become marks."""
+    if isinstance(turns, str):
+        return turns
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise BadRecord(f"a turn of the {role} is {type(turns).__name__}, neither a string nor a list of turns")
+    if any(turn.get("role") == "system" and turn.get("content") for turn in turns):
+        raise BadRecord(
+            "there is a system turn, but the chat template has its own; remove it, or move its text into the question"
+        )
+    spoken = [turn for turn in turns if turn.get("role") != "system"]
+    if len(spoken) != 1 or spoken[0].get("role") != role:
+        raise BadRecord(
+            f"there are {len(spoken)} turns where one of the {role} belongs; only single-turn pairs are accepted"
+        )
+    content = spoken[0].get("content")
+    if not isinstance(content, list):
+        return content
+    if not all(isinstance(part, dict) for part in content):
+        raise BadRecord("a turn's content contains parts that are neither text nor images")
+    return "".join(
+        IMAGE_MARK + "\n" if part.get("type") == "image" else str(part.get("text") or "") for part in content
+    )
+
+
+def _pictures(row: Row) -> tuple[str | bytes, ...]:
+    found = row.get("images", row.get("image"))
+    found = [] if found in (None, "", []) else found if isinstance(found, list) else [found]
+    pictures: list[str | bytes] = []
+    for picture in found:
+        if isinstance(picture, dict):
+            picture = picture.get("bytes") or picture.get("path")
+        if not isinstance(picture, str | bytes) or not picture:
+            raise BadRecord(f"an image is {type(picture).__name__}; it must be a path, or bytes in parquet")
+        pictures.append(picture)
+    return tuple(pictures)
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold; other values become text."""
+    if isinstance(value, dict):
+        return {str(name): _plain(part) for name, part in value.items() if not isinstance(part, bytes)}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

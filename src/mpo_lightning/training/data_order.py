@@ -1,0 +1,47 @@
+"""The order of a training run's data: how a limit shortens it, and whether a resumed run still has the same one."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from mpo_lightning.data.encoding import PairEncoder
+from mpo_lightning.data.plan import Plan
+
+
+def limited(plan: Plan, limit: int | float) -> Plan:
+    """The plan under `trainer.limit_train_batches`, a share or a number of micro-batches, rounded up to whole steps."""
+    if isinstance(limit, float):
+        return plan if limit == 1.0 else replace(plan, max_steps=math.ceil(limit * plan.steps))
+    return replace(plan, max_steps=-(-limit // plan.micro_batches_per_step))
+
+
+def describe_order(plan: Plan, encoder: PairEncoder) -> dict[str, Any]:
+    """What decides which pairs a step has and how they are encoded, for a checkpoint."""
+    return {
+        "records": plan.index.fingerprint,
+        "global_batch_size": plan.global_batch_size,
+        "seed": plan.seed,
+        "steps_per_epoch": plan.steps,
+        "max_tiles": encoder.max_tiles,
+        "max_length": encoder.max_length,
+        "overlong": encoder.overlong,
+        "template": encoder.template.name,
+    }
+
+
+def order_difference(saved: dict[str, Any], now: dict[str, Any], train: object) -> str | None:
+    """The sentence for the first thing in which the checkpoint's order is another one; None if it is the same.
+
+    Args:
+        saved: the checkpoint's `describe_order`; entries that an earlier version did not save are passed over.
+        now: that of this run.
+        train: the shards of this run, for the message.
+    """
+    for name, value in now.items():
+        if name not in saved or saved[name] == value:
+            continue
+        if name == "records":
+            return f"the checkpoint was made on other pairs than those of {train}; a resumed run must keep them"
+        what = "steps in an epoch" if name == "steps_per_epoch" else f"data.{name}"
+        return f"the checkpoint was made with {what} {saved[name]}, not {value}; a resumed run must keep it"
+    return None
