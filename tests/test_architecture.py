@@ -38,7 +38,7 @@ APART = {
 """Lower rooms that a room has no business with."""
 WITH_LIGHTNING = ("runs", "training", "inference", "evals/callback.py", "commands/fit.py")
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "lightning", "misc", "core"}
-MOST_FILES, MOST_LINES = 14, 300
+MOST_FILES, MOST_LINES = 15, 300
 
 
 def room_of(path: Path) -> str:
@@ -104,7 +104,9 @@ def test_the_ground_floors_know_nothing_of_lightning() -> None:
 
 def test_the_command_imports_nothing_heavy_at_its_top() -> None:
     light = [path for path in SOURCES if room_of(path) in ("cli", "__main__", "__init__", "errors")]
-    light += [path for path in (SOURCE / "commands").glob("*.py") if path.name not in ("fit.py", "pairs_page.py")]
+    light += [
+        path for path in (SOURCE / "commands").glob("*.py") if path.name not in ("fit.py", "fit_config.py", "parser.py")
+    ]
     for path in light:
         top = {module.split(".")[0] for module, at_top in imports_of(ast.parse(path.read_text())) if at_top}
         assert not top & {"torch", "lightning", "transformers", "numpy", "PIL", "webdataset"}, path

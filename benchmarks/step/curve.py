@@ -21,7 +21,7 @@ import torch
 from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.data.batch import collate
-from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.rows.pair_forward import PairForward
 from mpo_lightning.objectives import MPOObjective
 from step.pairs import config_of, step_flops, synthetic_pairs
 

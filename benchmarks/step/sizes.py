@@ -26,7 +26,7 @@ from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.freeze import recompute_activations
 from mpo_lightning.models.lora import Lora, add_adapters
-from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.rows.pair_forward import PairForward
 from mpo_lightning.objectives import MPOObjective, SequenceLogps
 from step.pairs import config_of, step_flops, synthetic_pairs, token_counts
 from step.variants import two_sequences

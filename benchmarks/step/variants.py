@@ -20,9 +20,9 @@ from torch.nn.utils import clip_grad_norm_
 
 from mpo_lightning.data.batch import PairBatch, collate
 from mpo_lightning.data.encoding import EncodedPair
-from mpo_lightning.models.answer_head import token_logps
 from mpo_lightning.models.internvl.tiling import normalize_tiles
-from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.rows.answer_head import token_logps
+from mpo_lightning.models.rows.pair_forward import PairForward
 from mpo_lightning.objectives import MPOObjective, SequenceLogps
 
 VARIANTS = ("oracle", "response head", "vision once", "shared prefix", "packed", "cached", "ours", "ours, live")

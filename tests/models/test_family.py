@@ -34,7 +34,7 @@ from mpo_lightning.inference.options import EngineOptions, TrainerOptions
 from mpo_lightning.models import family as families
 from mpo_lightning.models.family import Family, Part, PictureShape, Processor
 from mpo_lightning.models.loading import load_model, load_processor
-from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.rows.pair_forward import PairForward
 
 SIDE, PATCH = 32, 8
 TOKENS = (SIDE // PATCH) ** 2

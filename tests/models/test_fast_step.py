@@ -11,10 +11,10 @@ from torch.nn.attention import varlen
 from mpo_lightning.data.batch import collate
 from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.errors import InputError
-from mpo_lightning.models import shared_prefix
 from mpo_lightning.models.freeze import recompute_activations
-from mpo_lightning.models.pair_forward import PairForward
-from mpo_lightning.models.shared_prefix import PrefixLayout, choose_backend
+from mpo_lightning.models.rows import shared_prefix
+from mpo_lightning.models.rows.pair_forward import PairForward
+from mpo_lightning.models.rows.shared_prefix import PrefixLayout, choose_backend
 from mpo_lightning.objectives import MPOObjective, SequenceLogps
 from support.families import FAMILIES, TILE_SIZE, TOKENS_PER_TILE, family_model, patch_norms, random_pairs
 from support.oracle import oracle_logps
@@ -232,7 +232,7 @@ def test_the_variable_length_tables_say_what_each_token_sees() -> None:
         torch.randn(2, total, 8).double(),
         torch.randn(2, total, 8).double(),
     )
-    from mpo_lightning.models.shared_prefix import _gathered, _sdpa
+    from mpo_lightning.models.rows.shared_prefix import _gathered, _sdpa
 
     expected = _sdpa(query, key, value, layout, 0.3, 0.0)
     queries, keys, values = _gathered(query, key, value, layout)

@@ -21,7 +21,7 @@ from mpo_lightning.models.internvl.presets import PRESETS
 from mpo_lightning.models.loading import config_of
 from mpo_lightning.models.lora import Lora, add_adapters
 from mpo_lightning.models.memory import Row, plan_memory
-from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.rows.pair_forward import PairForward
 from mpo_lightning.objectives import MPOObjective
 
 MILLIONS = {

@@ -23,7 +23,7 @@ from mpo_lightning.models.internvl.templates import TEMPLATES
 from mpo_lightning.models.internvl.tiling import cut_tiles, normalize_tiles
 from mpo_lightning.models.internvl.tiny import tiny_model
 from mpo_lightning.models.loading import load_model, load_processor
-from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.rows.pair_forward import PairForward
 from support.turns import turn_texts
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mpo_lightning.commands.predict import predict
+from mpo_lightning.inference.options import EngineOptions, TrainerOptions
 from support.long_runs import fit_arguments
 from support.processes import TESTS, finish, free_port, members, started, wait_for
 
@@ -57,18 +58,15 @@ def test_a_signal_to_the_first_device_ends_them_all_and_the_same_command_goes_on
     kept = answered(output)
     assert 4 <= kept < 56
     with started(sys.executable, *command) as process:
-        assert f"{output}: 56 answers" in finish(process, 240)
+        assert f"{output}: 56 responses" in finish(process, 240)
     whole = tmp_path / "whole.jsonl"
     predict(
         str(tiny_folder),
         str(whole),
         shards=str(shards / "train"),
-        accelerator="cpu",
-        devices="1",
         max_new_tokens=24,
-        max_tiles=2,
-        batch_size=2,
-        num_workers=0,
+        engine=EngineOptions(max_tiles=2, batch_size=2, num_workers=0),
+        trainer=TrainerOptions("cpu", "1"),
     )
     assert output.read_bytes() == whole.read_bytes()
 

@@ -23,7 +23,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.internvl.tiny import write_tiny_model
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.lora import Lora, add_adapters, merged_weights
-from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.rows.pair_forward import PairForward
 from mpo_lightning.objectives import TRDPO
 from mpo_lightning.training import ExportPolicy, StartupCheck
 from support.options import nested
@@ -112,7 +112,7 @@ def test_a_cache_of_anything_else_is_refused_and_says_what_differs(
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"micro_batch_size": 0}, "--micro_batch_size"), ({"num_workers": -1}, "--num_workers at least 0"),
-    ({"accelerator": "cud"}, "invalid accelerator"), ({"devices": "0"}, "not a valid input"),
+    ({"trainer.accelerator": "cud"}, "invalid accelerator"), ({"trainer.devices": "0"}, "not a valid input"),
 ])  # fmt: skip
 def test_impossible_arguments_are_one_sentence_whether_or_not_there_is_a_cache(
     cached_shards: Path, tiny_folder: Path, options: dict, words: str

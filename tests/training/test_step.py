@@ -11,7 +11,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.internvl.tiny import tiny_model, write_tiny_model
 from mpo_lightning.models.loading import load_model, load_processor
-from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.rows.pair_forward import PairForward
 from mpo_lightning.objectives import ORPO, TRDPO, TermWeights
 from mpo_lightning.training.optimizer import parameter_groups
 from support.runs import logged, make_run

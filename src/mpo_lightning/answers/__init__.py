@@ -3,7 +3,7 @@ take bounded time.
 """
 
 from mpo_lightning.answers.check import check
-from mpo_lightning.answers.equality import equivalent
+from mpo_lightning.answers.mathematics.equality import equivalent
 from mpo_lightning.answers.question import Extraction, Kind, Question, Verdict
 
 __all__ = ["Extraction", "Kind", "Question", "Verdict", "check", "equivalent"]

@@ -4,8 +4,8 @@ import re
 from fractions import Fraction
 
 from mpo_lightning.answers import choices as options
-from mpo_lightning.answers.equality import equivalent
 from mpo_lightning.answers.extract import announced, clean, conclusion, is_refusal, last_line, other_announcement
+from mpo_lightning.answers.mathematics.equality import equivalent
 from mpo_lightning.answers.mentions import marked_option, words_of
 from mpo_lightning.answers.numbers import Number, find_numbers, parse_number, plain
 from mpo_lightning.answers.prose import choice_of_prose, is_listing

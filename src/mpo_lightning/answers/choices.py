@@ -2,7 +2,7 @@
 
 import re
 
-from mpo_lightning.answers.equality import equivalent
+from mpo_lightning.answers.mathematics.equality import equivalent
 from mpo_lightning.answers.mentions import equal_options, mentioned_options, words_of
 from mpo_lightning.answers.qualifiers import EITHER, is_denied
 

@@ -3,9 +3,9 @@
 import re
 from fractions import Fraction
 
-from mpo_lightning.answers.evaluate import value_at, values
-from mpo_lightning.answers.expressions import parse
 from mpo_lightning.answers.extract import REMAINING, boxes, sentences
+from mpo_lightning.answers.mathematics.evaluate import value_at, values
+from mpo_lightning.answers.mathematics.expressions import parse
 from mpo_lightning.answers.numbers import UNIT_POWER, WRITTEN, Number, find_numbers, parse_number
 from mpo_lightning.answers.qualifiers import OPERATED, is_bound, without_aside, without_bounds
 from mpo_lightning.answers.readings import COPULA

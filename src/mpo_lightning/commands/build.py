@@ -4,8 +4,8 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from mpo_lightning.commands.display.progress import engine_with_bar, progress_bar
 from mpo_lightning.commands.prefs import OnBad
-from mpo_lightning.commands.progress import engine_with_bar, progress_bar
 from mpo_lightning.inference.options import EngineOptions, TrainerOptions
 from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.prefs.options import BuildOptions, DropoutOptions, PairingRules

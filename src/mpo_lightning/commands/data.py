@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from mpo_lightning.commands.progress import progress_bar
+from mpo_lightning.commands.display.progress import progress_bar
 from mpo_lightning.errors import InputError
 from mpo_lightning.inference.options import TrainerOptions
 
@@ -125,7 +125,7 @@ def show(
         max_tiles: most tiles of a pair's pictures, thumbnails not counted.
         seed: of the draw.
     """
-    from mpo_lightning.commands.pairs_page import write_page
+    from mpo_lightning.commands.display.pairs_page import write_page
 
     if pairs < 1 or max_tiles < 1:
         raise InputError("--pairs and --max_tiles must be at least 1")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mpo_lightning.commands.progress import progress_bar
+from mpo_lightning.commands.display.progress import progress_bar
 from mpo_lightning.errors import InputError
 from mpo_lightning.evals.options import JudgeOptions
 from mpo_lightning.inference.options import EngineOptions, TrainerOptions
@@ -42,7 +42,7 @@ def score(
             2025 cuts 5.7 to 5, as its script does today.
         judge: the judge that grades responses.
     """
-    from mpo_lightning.commands.tables import print_scored
+    from mpo_lightning.commands.display.tables import print_scored
     from mpo_lightning.evals.files import read_rows
     from mpo_lightning.evals.registry import find_benchmark
     from mpo_lightning.evals.scoring import join, score_rows, write
@@ -164,7 +164,7 @@ def _respond(
     """The file of responses; None on all processes but the first."""
     from dataclasses import asdict
 
-    from mpo_lightning.commands.progress import engine_with_bar
+    from mpo_lightning.commands.display.progress import engine_with_bar
     from mpo_lightning.evals.generate import begin
     from mpo_lightning.inference.engine import open_engine
     from mpo_lightning.inference.predict import answer_here, described
@@ -207,7 +207,7 @@ def compare(runs: list[str], output: str = "comparison") -> None:
         runs: folders of `mpo eval run` or files of `mpo eval score`; the others are compared with the first.
         output: OUTPUT.json and OUTPUT.png are written.
     """
-    from mpo_lightning.commands.tables import print_compared
+    from mpo_lightning.commands.display.tables import print_compared
     from mpo_lightning.evals import compare as comparing
     from mpo_lightning.files.whole import write_json
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from mpo_lightning.commands.progress import progress_bar
+from mpo_lightning.commands.display.progress import progress_bar
 from mpo_lightning.errors import InputError
 
 

@@ -32,7 +32,7 @@ def predict(
         engine: the engine that writes responses.
         trainer: devices of the embedded engine.
     """
-    from mpo_lightning.commands.progress import engine_with_bar
+    from mpo_lightning.commands.display.progress import engine_with_bar
     from mpo_lightning.data.prompts import Prompts, QuestionFile, ShardQuestions
     from mpo_lightning.data.shards.join import open_shards
     from mpo_lightning.files.digests import file_digest

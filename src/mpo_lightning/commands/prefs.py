@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
-from mpo_lightning.commands.progress import engine_with_bar, progress_bar
+from mpo_lightning.commands.display.progress import engine_with_bar, progress_bar
 from mpo_lightning.errors import InputError
 from mpo_lightning.inference.options import EngineOptions, TrainerOptions
 from mpo_lightning.models.sampling import Sampling

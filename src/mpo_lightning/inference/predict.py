@@ -32,7 +32,7 @@ from mpo_lightning.models.generation import (
     read_prompts,
 )
 from mpo_lightning.models.loading import load_model, load_processor, model_fingerprint, read_config
-from mpo_lightning.models.pair_rope import rope_limit
+from mpo_lightning.models.rows.pair_rope import rope_limit
 from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.runs.lost_ranks import run_whole
 from mpo_lightning.runs.signals import ignore_signals

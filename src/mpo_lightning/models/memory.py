@@ -18,11 +18,11 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from mpo_lightning.data.batch import PairBatch, collate
 from mpo_lightning.data.encoding import EncodedPair
-from mpo_lightning.models.answer_head import CHUNK_BYTES
 from mpo_lightning.models.family import Part, family_of
 from mpo_lightning.models.freeze import freeze_parts, recompute_activations
 from mpo_lightning.models.lora import Lora, add_adapters
-from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.rows.answer_head import CHUNK_BYTES
+from mpo_lightning.models.rows.pair_forward import PairForward
 
 Strategy = Literal["single", "ddp", "fsdp2"]
 Reference = Literal["model", "cache", "adapter"]

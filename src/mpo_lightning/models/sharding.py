@@ -11,7 +11,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.rows.pair_forward import PairForward
 
 
 def shard(model: PairForward, mesh: DeviceMesh, device: torch.device, low: torch.dtype | None) -> None:

@@ -20,8 +20,8 @@ from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.family import Part
 from mpo_lightning.models.lora import Lora
-from mpo_lightning.models.pair_forward import PairForward
-from mpo_lightning.models.shared_prefix import Backend
+from mpo_lightning.models.rows.pair_forward import PairForward
+from mpo_lightning.models.rows.shared_prefix import Backend
 from mpo_lightning.objectives import (
     LossTerms,
     MPOObjective,

@@ -21,9 +21,9 @@ from mpo_lightning.models.freeze import freeze as freeze_all
 from mpo_lightning.models.freeze import freeze_parts, recompute_activations
 from mpo_lightning.models.loading import empty_model, load_model
 from mpo_lightning.models.lora import Lora, adapters_off, add_adapters
-from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.rows.pair_forward import PairForward
+from mpo_lightning.models.rows.shared_prefix import Backend
 from mpo_lightning.models.sharding import shard
-from mpo_lightning.models.shared_prefix import Backend
 from mpo_lightning.objectives import SequenceLogps
 from mpo_lightning.runs.agreement import stop_together
 from mpo_lightning.runs.fsdp2 import FSDP2Strategy

@@ -8,8 +8,8 @@ parsed formula.
 
 import re
 
-from mpo_lightning.answers.evaluate import values
-from mpo_lightning.answers.expressions import Tree, parse
+from mpo_lightning.answers.mathematics.evaluate import values
+from mpo_lightning.answers.mathematics.expressions import Tree, parse
 
 PHRASES = ("the final answer is", "the answer is", "the correct answer is", "the answer should be")
 REMOVED = (

@@ -10,7 +10,7 @@ Nothing is evaluated here. A source that is not understood gives None. Depth and
 from fractions import Fraction
 from typing import Any
 
-from mpo_lightning.answers.tokens import FUNCTIONS, NotUnderstood, TokenStream, tokenize, without_words
+from mpo_lightning.answers.mathematics.tokens import FUNCTIONS, NotUnderstood, TokenStream, tokenize, without_words
 
 Tree = tuple[Any, ...]
 MAX_DEPTH, MAX_TOKENS = 40, 200

@@ -1,7 +1,7 @@
 """Whether two trees of expressions are the same answer: sets, intervals, relations, values."""
 
-from mpo_lightning.answers.evaluate import values
-from mpo_lightning.answers.expressions import Tree
+from mpo_lightning.answers.mathematics.evaluate import values
+from mpo_lightning.answers.mathematics.expressions import Tree
 
 CLOSE = 1e-9
 """Largest relative difference between two expressions that count as equal."""

@@ -6,8 +6,8 @@ from fractions import Fraction
 import pytest
 
 from mpo_lightning.answers import equivalent
-from mpo_lightning.answers.evaluate import values
-from mpo_lightning.answers.expressions import parse
+from mpo_lightning.answers.mathematics.evaluate import values
+from mpo_lightning.answers.mathematics.expressions import parse
 
 SAME = [
     (r"\frac{1}{2}", "0.5"),

@@ -4,9 +4,9 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from mpo_lightning.answers.expressions import Tree, parse
+from mpo_lightning.answers.mathematics.expressions import Tree, parse
+from mpo_lightning.answers.mathematics.trees import constants, holds, is_relation, same_tree
 from mpo_lightning.answers.numbers import Number, parse_number, plain
-from mpo_lightning.answers.trees import constants, holds, is_relation, same_tree
 
 MAYBE_UNIT = re.compile(r"\s*\$?(-?\d[\d.,]*)\s?(?:\\,)?[mgshlLNJWVACFKT]\$?\s*")
 WORDED = re.compile(r"[^\\\\°%]*[A-Za-z]{2}[^\\\\°%]*")

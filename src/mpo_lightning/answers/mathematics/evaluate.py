@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from mpo_lightning.answers.expressions import Tree
+from mpo_lightning.answers.mathematics.expressions import Tree
 
 POINTS = 3
 MAX_POWER, MAX_BITS = 5_000, 50_000

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from mpo_lightning.models import answer_head
-from mpo_lightning.models.answer_head import AnswerHead, token_logps
+from mpo_lightning.models.rows import answer_head
+from mpo_lightning.models.rows.answer_head import AnswerHead, token_logps
 
 
 @pytest.mark.parametrize("keep", [0, 2**30])

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from mpo_lightning.data.batch import PairBatch
-from mpo_lightning.models.answer_head import AnswerHead
 from mpo_lightning.models.family import family_of
-from mpo_lightning.models.pair_rope import PairRope
-from mpo_lightning.models.shared_prefix import NAME, Backend, PrefixLayout, choose_backend
+from mpo_lightning.models.rows.answer_head import AnswerHead
+from mpo_lightning.models.rows.pair_rope import PairRope
+from mpo_lightning.models.rows.shared_prefix import NAME, Backend, PrefixLayout, choose_backend
 from mpo_lightning.objectives.logps import SequenceLogps
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mpo_lightning.commands import data as commands
-from mpo_lightning.commands.pairs_page import marked_difference
+from mpo_lightning.commands.display.pairs_page import marked_difference
 from mpo_lightning.data.shards.index import open_index
 
 

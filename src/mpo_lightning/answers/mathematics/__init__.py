@@ -1,0 +1,1 @@
+"""Mathematics in answers: read into trees, evaluated, and compared. Nothing is executed."""

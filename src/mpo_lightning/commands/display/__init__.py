@@ -1,0 +1,1 @@
+"""What verbs show: progress bars, tables, a page of pairs."""
