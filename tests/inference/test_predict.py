@@ -115,7 +115,7 @@ def test_the_cut_into_batches_and_devices_changes_nothing(questions: Path, tiny_
     ]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    assert f"{tmp_path / 'two'}: 7 answers" in done.stdout
+    assert f"{tmp_path / 'two'}: 7 responses" in done.stdout
     assert (tmp_path / "one").read_bytes() == (tmp_path / "many").read_bytes() == (tmp_path / "two").read_bytes()
 
 

@@ -12,7 +12,7 @@ from mpo_lightning.data.batch import collate
 from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.models.freeze import freeze
 from mpo_lightning.models.internvl.tiling import IMAGENET_MEAN, IMAGENET_STD, normalize_tiles
-from mpo_lightning.models.pair_forward import PairForward
+from mpo_lightning.models.rows.pair_forward import PairForward
 from mpo_lightning.objectives import MPOObjective, RunningMicroBatches
 from mpo_lightning.training import MPOModule
 from support.golden_models import copy_golden, golden_model, gradients_by_original_name, original_tensors
