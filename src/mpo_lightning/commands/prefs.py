@@ -248,7 +248,7 @@ def fingerprint(
         rows, title, identity = read_rows(place), name or place.stem, "id"
     with progress_bar("problems", len(rows)) as advance:
         count, pictures = write_fingerprints(problems_of(rows, identity, root), title, Path(output), advance)
-    print(f"{output}: {count:,} problems, {pictures:,} pictures")
+    print(f"{output}: {count:,} problems, {pictures:,} images")
 
 
 def _print_questions(counts: dict[str, Counter[str]]) -> None:
@@ -256,7 +256,7 @@ def _print_questions(counts: dict[str, Counter[str]]) -> None:
 
     for source, found in counts.items():
         used = found["verified"] + found["open"]
-        print(f"  {source}: {used:,} questions; set aside: {in_words(found, ('verified', 'open'))}")
+        print(f"  {source}: {used:,} questions; skipped: {in_words(found, ('verified', 'open'))}")
 
 
 def _print_pairs(numbers: dict[str, Any]) -> None:
