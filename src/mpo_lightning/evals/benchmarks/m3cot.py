@@ -49,8 +49,8 @@ def score(row: Row, response: str, mode: Mode) -> Score:
 
 
 def official_letter(response: str, choices: Sequence[str]) -> str | None:
-    """Returns the letter that the benchmark's script reads: the last letter in brackets, else the last option whose text
-    occurs, else a letter that stands alone.
+    """Returns the letter that the benchmark's script reads: the last in brackets, else that of the last option whose
+    text occurs, else one that stands alone.
     """
     if "[Answer]" in response:
         response = response.split("[Answer]")[-1].split("[Rationale]")[0].split("[Context]")[0]

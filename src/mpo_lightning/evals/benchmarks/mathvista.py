@@ -3,8 +3,8 @@
 Officially a language model extracts a short answer, rules convert it to the answer's type, and equality decides. The
 `official` mode takes a row's own `extraction`, or asks a language model if one is given. Otherwise it does what the
 paper's evaluation did for chain-of-thought responses: it takes the text after the first "Final answer:" or "Answer:",
-or the whole. An extraction that is neither letter nor option becomes the nearest option by edit distance, as in the
-original.
+or the whole response. An extraction that is neither letter nor option becomes the nearest option by edit distance, as
+in the original.
 
 Integers are normalised as in the published files of 2023, by strict `int`; the script of 2025 reads "5.0" and "0.75" as
 5 and 0 (a row's `normaliser`).
