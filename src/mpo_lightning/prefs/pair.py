@@ -1,4 +1,4 @@
-"""From responses to pairs: filter, verify, pair, write, and count the outcome of every response.
+"""Makes pairs from responses: filters, verifies, pairs and writes them, and counts the outcome of every response.
 
 A question's responses are consecutive lines, as `mpo prefs sample` writes them. Several processes work on pieces of the
 file, cut between questions. Memory holds a few pieces; the output does not depend on the number of processes.
