@@ -366,7 +366,7 @@ def test_a_users_own_loss_is_named_by_class_path(
                 "--trainer.logger.save_dir=elsewhere",
                 "--ckpt_path=auto",
             ],
-            "the first logger's save_dir elsewhere is where Lightning puts checkpoints too",
+            "Lightning writes checkpoints to the first logger's save_dir elsewhere",
         ),
     ],
 )
@@ -562,7 +562,7 @@ def test_launch_prints_a_script_that_a_shell_understands(
     )
     for words, message in (
         ([], ""),
-        (["--nodes", "x", "--gpus", "1", "a"], "--nodes has to be a whole number"),
+        (["--nodes", "x", "--gpus", "1", "a"], "--nodes must be a whole number"),
         (["--nodes"], "needs a value"),
         (["--nodes", "1", "--gpus", "1"], "nothing to run"),
         (["--nodes=1", "--gpus=1", "--scheduler=k8s", "a"], "slurm or torchrun"),
@@ -579,9 +579,9 @@ def test_launch_prints_a_script_that_a_shell_understands(
     ("given", "words"),
     [
         (["--config", "nope.yaml"], "--config nope.yaml: there is no such file here"),
-        (["--ckpt_path", "x.ckpt"], "it goes on by itself"),
-        (["--trainer.num_nodes", "4"], "trainer.num_nodes is 4, and --nodes 2"),
-        (["--trainer.devices=2"], ("trainer.devices is 2, and --gpus 8")),
+        (["--ckpt_path", "x.ckpt"], "it resumes by itself"),
+        (["--trainer.num_nodes", "4"], "trainer.num_nodes is 4, but --nodes is 2"),
+        (["--trainer.devices=2"], ("trainer.devices is 2, but --gpus is 8")),
         (["--time", "1 day; rm"], "goes into the script"),
         (["--job_name", "a b"], "goes into the script"),
         (["--time", "-:-"], "goes into the script"),
@@ -592,12 +592,12 @@ def test_launch_prints_a_script_that_a_shell_understands(
         (["--data.trian=x"], ("unrecognized arguments: --data.trian=x")),
         (
             ["--config", "configs/base.yaml", "--config", "configs/strategy/single.yaml"],
-            ("trainer.devices is 1, and --gpus 8"),
+            ("trainer.devices is 1, but --gpus is 8"),
         ),
         (["--config", "configs/strategy/ddp_cpu.yaml"], "trainer.devices is 2"),
-        (["--nodes=²"], "has to be a whole number"),
-        (["--gpus=٣"], "has to be a whole number"),
-        (["--port", "99999"], "there are ports up to 65535"),
+        (["--nodes=²"], "must be a whole number"),
+        (["--gpus=٣"], "must be a whole number"),
+        (["--port", "99999"], "must be at most 65535"),
         (["-c", "x.yaml"], "--config x.yaml: there is no such file here"),
         (["--config", "configs/strategy/deepspeed.yaml"], "DeepSpeed's checkpoints have no manifest"),
         (
@@ -606,7 +606,7 @@ def test_launch_prints_a_script_that_a_shell_understands(
         ),
         (["--trainer", '{"strategy": "deepspeed"}'], "^trainer.strategy: DeepSpeed's"),
         (["--data.max_tiles", "many"], "data.max_tiles"),
-        (["--ckpt_path", "pyproject.toml"], "it goes on by itself"),
+        (["--ckpt_path", "pyproject.toml"], "it resumes by itself"),
         (["--print_config"], "has no place in a launch script"),
         (["--trainer.default_root_dir=s3://b/run"], "not to a URL"),
         (

@@ -18,7 +18,7 @@ HELP = ("-h", "--help")
 
 
 def help_text() -> str:
-    """What `mpo --help` prints: one line for each verb."""
+    """Returns the text of `mpo --help`: one line for each verb."""
     alone = {name: verb for name, verb in VERBS.items() if name.split()[0] not in GROUPS or name in GROUPS}
     lines = [
         "usage: mpo VERB ... | mpo VERB --help",
@@ -33,10 +33,10 @@ def help_text() -> str:
 
 
 def main() -> None:
-    """Entry point. Bad input ends with one sentence on stderr and exit code 2."""
+    """Runs the command `mpo`. Bad input ends with one sentence on stderr and exit code 2."""
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # A user's own loss may lie in the working folder; last, so that nothing there hides a package.
+    # A user's own loss may be in the working folder, which comes last so that it hides no package.
     sys.path.append(str(Path.cwd()))
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         importlib.import_module("mpo_lightning.runs.agreement").forget_earlier_attempts()
@@ -69,10 +69,10 @@ def run(words: Sequence[str]) -> None:
     """Runs one verb.
 
     Args:
-        words: the command line behind `mpo`.
+        words: words of the command line after `mpo`.
 
     Raises:
-        InputError: the verb is not known, or what it was given cannot be used.
+        InputError: the verb is unknown, or its input cannot be used.
     """
     first, *rest = words or HELP[-1:]
     name = f"{first} {rest[0]}" if rest else first

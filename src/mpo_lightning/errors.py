@@ -1,21 +1,19 @@
-"""What ends a command with one sentence: bad input, of a command or of a single record, and a run that lost one of its
-processes.
-"""
+"""Errors that end a command with one sentence: bad input, a bad record, and a lost process of a run."""
 
 
 class InputError(Exception):
-    """What the user gave cannot be used. The message is one sentence: what, where, and the way out.
+    """The user's input cannot be used. The message is one sentence: what, where, and the way out.
 
-    Not a ValueError: those are taken for a value of the wrong type by the parsers of arguments and of JSON.
+    It is not a ValueError, which parsers of arguments and of JSON take for a value of the wrong type.
     """
 
 
 class BadRecord(ValueError):
-    """One record cannot be used. The message is the reason; the caller knows which record it was.
+    """One record cannot be used. The message is the reason; the caller knows the record.
 
-    In strict mode the caller turns it into an `InputError`; in quarantine mode it writes the reason down and counts it.
+    In strict mode the caller raises an `InputError`; in quarantine mode it skips, lists and counts the record.
     """
 
 
 class LostRank(Exception):
-    """Another process of the run ended or does not answer. The message is one sentence."""
+    """Another process of the run has ended or does not answer. The message is one sentence."""

@@ -164,7 +164,7 @@ def test_what_is_missing_is_said(responses: Path, tmp_path: Path, monkeypatch: p
     with pytest.raises(InputError, match="there is no file of a judge's replies"):
         score("mmvet", str(responses), out, judge=JudgeOptions(replay=str(tmp_path / "none.jsonl")))
     (tmp_path / "bad.jsonl").write_text("nonsense\n{}\n")
-    with pytest.raises(InputError, match=r"bad\.jsonl:1: is no line of a judge's replies"):
+    with pytest.raises(InputError, match=r"bad\.jsonl:1: not a line of a judge's replies"):
         score("mmvet", str(responses), out, judge=JudgeOptions(replay=str(tmp_path / "bad.jsonl")))
     with pytest.raises(InputError, match="pope needs no judge with robust rules"):
         (tmp_path / "pope.jsonl").write_text('{"id": 1, "label": "yes", "response": "yes"}\n')

@@ -190,7 +190,7 @@ def test_official_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "crpe_relation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in relation))
     assert {row["group"] for row in all_benchmarks()["crpe"].load(tmp_path)} == {"crpe_relation/0"}
     (tmp_path / "crpe_relation.jsonl").write_text(json.dumps(relation[0]) + "\n")
-    with pytest.raises(InputError, match="not whole groups of 4 rotations"):
+    with pytest.raises(InputError, match="not a multiple of 4 rotations"):
         all_benchmarks()["crpe"].load(tmp_path)
     bench = {
         "questions": [{"question_id": 0, "image": "1.jpg", "text": "Q", "category": "conv"}],

@@ -163,10 +163,10 @@ def test_bad_files_are_one_sentence(responses: Path, tmp_path: Path) -> None:
         (
             "scattered",
             "\n".join([*lines[:3], *lines[8:], *lines[3:8]]),
-            "do not stand together; sort the lines by 'id'",
+            "are not consecutive lines; sort the lines by 'id'",
         ),
         ("broken", "\n".join([lines[0], "{", lines[1]]), "is not JSON"),
-        ("foreign", '{"a": 1}\n', "is no response: it has no 'id'"),
+        ("foreign", '{"a": 1}\n', "is not a response: it has no 'id'"),
     ):
         (tmp_path / name).write_text(text + "\n")
         with pytest.raises(InputError, match=words):

@@ -212,7 +212,7 @@ def test_prompts_are_files_that_a_user_edits(tmp_path: Path) -> None:
         and own.version != texts.version
     )
     (tmp_path / "bad.txt").write_text("no place")
-    with pytest.raises(InputError, match=r"bad.txt: a prompt file is called KIND.en.txt"):
+    with pytest.raises(InputError, match=r"bad.txt: a prompt file must be named KIND.en.txt"):
         read_prompt_files(tmp_path)
     assert language_of("求 x 的值") == "zh" and language_of("solve for x") == "en"
 
@@ -237,7 +237,7 @@ def test_questions_of_a_benchmark_are_found_by_words_and_by_pictures(asked: Path
     assert counts["asked"]["eval_overlap"] == 1 and [
         row["where"].rpartition(":")[2] for row in rejected if row["rule"] == "eval_overlap"
     ] == ["4"]
-    with pytest.raises(InputError, match=r"asked.jsonl:1: is no fingerprint"):
+    with pytest.raises(InputError, match=r"asked.jsonl:1: not a fingerprint"):
         read_fingerprints([asked])
 
 

@@ -183,7 +183,7 @@ def test_cut_answers_are_counted(tmp_path: Path, tiny_folder: Path, shards: Path
 
 def test_a_contradicting_accumulation_is_refused(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     trainer, module, data = make_run(tmp_path, tiny_folder, shards / "train", trainer={"accumulate_grad_batches": 3})
-    with pytest.raises(InputError, match=r"takes 2; leave it out"):
+    with pytest.raises(InputError, match=r"needs 2; leave it out"):
         trainer.fit(module, data)
 
 

@@ -106,7 +106,7 @@ def test_a_cache_of_anything_else_is_refused_and_says_what_differs(
         fit(precision="bf16-mixed")
     with pytest.raises(InputError, match=r"made with model \w+ instead of \w+"):
         fit({"reference": str(tmp_path / "other")})
-    with pytest.raises(InputError, match="which neither a cache nor adapters can follow"):
+    with pytest.raises(InputError, match="moves its reference, which a cache and adapters cannot"):
         make_run(tmp_path, tiny_folder, cached_shards / "train", reference_source="cache", preference=TRDPO())
 
 
@@ -198,7 +198,7 @@ def test_random_augmentation_is_refused(tmp_path: Path, sample_meta: Path, tiny_
         }
     (tmp_path / "meta.json").write_text(json.dumps(meta))
     commands.shard(str(tmp_path / "meta.json"), str(tmp_path / "shards"), workers=1)
-    with pytest.raises(InputError, match="data_augment, whose random pixels no cache can hold"):
+    with pytest.raises(InputError, match="data_augment, whose random pixels cannot be cached"):
         commands.reference(str(tiny_folder), str(tmp_path / "shards"), **nested(commands.reference, OPTIONS))
 
 

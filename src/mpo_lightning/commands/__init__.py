@@ -1,1 +1,1 @@
-"""The verbs, a function each, and the table of them."""
+"""The verbs of `mpo`: a function for each, and their table."""

@@ -35,7 +35,7 @@ def build(
     engine: EngineOptions = EngineOptions(),  # noqa: B008
     trainer: TrainerOptions = TrainerOptions(),  # noqa: B008
 ) -> None:
-    """From questions to shards of preference pairs: sample, verify, pair, DropoutNTP, shards, manifest and data card.
+    """Builds shards of preference pairs from questions: sample, verify, pair, DropoutNTP, shards, manifest, data card.
 
     Every stage is complete on disk before the next one; started again after a kill, the build resumes with the stage it
     was in. Exit code 3: some prompts have no response, and the manifest says why. For example:
@@ -109,7 +109,7 @@ def build(
         print("\n".join(line.removeprefix("- ") for line in cost_lines(manifest["costs"])))
         where = f"{output}/shards" if shards else f"{output}/meta.json"
         print(
-            f"{where}: {manifest['pairs']:,} pairs; {output}/manifest.json says what came from where, "
+            f"{where}: {manifest['pairs']:,} pairs; {output}/manifest.json has the settings and counts, "
             f"{output}/README.md is the data card"
         )
         if (without := manifest["without_response"])["prompts"]:

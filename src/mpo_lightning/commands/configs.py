@@ -1,4 +1,4 @@
-"""`mpo configs`: the configs that ship with the package, and how `--config NAME` finds them."""
+"""`mpo configs`: lists and copies the package's configs. `find_config` finds them for `--config NAME`."""
 
 import shutil
 from difflib import get_close_matches
@@ -7,20 +7,20 @@ from pathlib import Path
 from mpo_lightning.errors import InputError
 
 PACKAGED = Path(__file__).parent.parent / "configs"
-"""The configs of the package; in a clone a link to the repository's own."""
+"""Folder of the package's configs; in a clone it links to the repository's."""
 SUFFIX = ".yaml"
 
 
 def packaged_configs() -> dict[str, Path]:
-    """Every config by its name, such as recipe/mpo."""
+    """Returns every packaged config by its name, such as recipe/mpo."""
     paths = sorted(PACKAGED.rglob(f"*{SUFFIX}"))
     return {path.relative_to(PACKAGED).with_suffix("").as_posix(): path for path in paths}
 
 
 def find_config(value: str) -> str:
-    """The file of a `--config` option.
+    """Finds the file of a `--config` option.
 
-    A path is taken as it is. A name is looked for in the working folder and its `configs` folder, then in the package.
+    A path or YAML is returned as it is. A name is searched in the working folder, then ./configs, then the package.
 
     Args:
         value: a path, a name such as recipe/mpo, or YAML itself.
@@ -50,12 +50,11 @@ def show() -> None:
     for name, path in packaged_configs().items():
         first = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("#").strip()
         print(f"{name:<32}{first}")
-    print("\nUse one as --config NAME; 'mpo configs copy FOLDER' copies them to change them.")
+    print("\nUse one as --config NAME. To change them, copy them with 'mpo configs copy FOLDER'.")
 
 
 def copy(folder: str) -> None:
-    """Copies the configs that ship with the package to a folder. `--config NAME` finds them in ./configs before the
-    package's own.
+    """Copies the package's configs to a folder. `--config NAME` looks in ./configs before the package.
 
     Args:
         folder: a new folder, such as configs.

@@ -1,4 +1,4 @@
-"""`mpo data ...`"""
+"""`mpo data ...`: makes, checks and shows shards of preference pairs."""
 
 import os
 from pathlib import Path
@@ -22,17 +22,17 @@ def shard(
 ) -> None:
     """Turns MMPR annotations into checked WebDataset shards with an index: OUTPUT/train and OUTPUT/validation.
 
-    Every line is checked and every picture decoded. Started again after a kill, it continues.
+    Every line is checked and every image decoded. Started again after a kill it resumes.
 
     Args:
         meta: an MMPR meta.json.
         output: a new folder.
-        validation: share of pairs to hold out; pairs of one question or one picture stay on one side.
-        on_bad: strict stops at the first bad pair; quarantine writes bad pairs to OUTPUT/quarantine.jsonl and goes on
+        validation: share of pairs to hold out; pairs of one question or one image stay on one side.
+        on_bad: strict stops at the first bad pair; quarantine skips bad pairs and lists them in OUTPUT/quarantine.jsonl
             (exit code 3).
-        seed: of the choice of held-out pairs.
-        shard_megabytes: a tar is closed before it grows larger.
-        workers: processes; default one a core.
+        seed: seed of the choice of held-out pairs.
+        shard_megabytes: largest size of a shard in MB.
+        workers: number of processes; default one a core.
     """
     from mpo_lightning.data.annotations.survey import survey
     from mpo_lightning.data.shards.write import plan_shards, write_shards
@@ -46,10 +46,10 @@ def shard(
         found = survey(Path(meta), strict, advance)
     jobs = plan_shards(found, Path(output), validation, seed, int(shard_megabytes * 1e6))
     print(
-        f"{len(found.pairs):,} pairs; pictures {found.picture_bytes / 1e6:,.1f} MB, shards about "
+        f"{len(found.pairs):,} pairs; images {found.picture_bytes / 1e6:,.1f} MB, shards about "
         f"{found.total_bytes / 1e6:,.1f} MB"
         + (
-            f" ({found.total_bytes / found.picture_bytes:.1f}x, since every pair carries its own pictures)"
+            f" ({found.total_bytes / found.picture_bytes:.1f}x, since every pair carries its own images)"
             if found.pictures
             else ""
         )
@@ -65,25 +65,24 @@ def shard(
     if validation and written:
         share = summary.pairs["validation"] / written
         print(
-            f"  held out: {share:.1%} of the pairs, {validation:.1%} asked for; whole groups of shared questions or "
-            "pictures only"
+            f"  held out: {share:.1%} of the pairs, {validation:.1%} asked for; pairs that share a question or image "
+            "stay together"
         )
     for dataset, pairs in summary.datasets.items():
         print(f"  data set {dataset}: {pairs:,} pairs")
     if summary.rejected:
-        print(f"  set aside: {len(summary.rejected):,} pairs, reasons in {Path(output) / 'quarantine.jsonl'}")
+        print(f"  skipped: {len(summary.rejected):,} pairs, reasons in {Path(output) / 'quarantine.jsonl'}")
         if not written:
-            raise InputError(f"{meta}: every pair was set aside, so there is nothing to train on")
+            raise InputError(f"{meta}: every pair was skipped, so there is nothing to train on")
         raise SystemExit(3)
 
 
 def check(folder: str, workers: int | None = None) -> None:
-    """Reads every record of a shard folder: checksums, rules, pictures; says what is wrong and ends with exit code 1
-    then.
+    """Reads every record of a shard folder and lists problems of checksums, rules and images (exit code 1).
 
     Args:
         folder: a shard folder, or one with train/ and validation/ in it.
-        workers: processes; default one a core.
+        workers: number of processes; default one a core.
     """
     from mpo_lightning.data.shards.check import check_folder, split_folders
 
@@ -92,7 +91,7 @@ def check(folder: str, workers: int | None = None) -> None:
         with progress_bar(str(path)) as advance:
             report = check_folder(path, workers or os.cpu_count() or 1, advance)
         print(
-            f"{path}: {report.records:,} records, {report.shards} shards, {report.pictures:,} pictures, "
+            f"{path}: {report.records:,} records, {report.shards} shards, {report.pictures:,} images, "
             f"{len(report.problems)} problems"
         )
         for problem in report.problems[:20]:
@@ -112,18 +111,18 @@ def show(
     max_tiles: int = 12,
     seed: int = 0,
 ) -> None:
-    """Writes a self-contained HTML page of pairs: pictures with their tiles, question, answers with their difference,
-    token counts, and how each was made.
+    """Writes a self-contained HTML page of pairs: images with tiles, question, both answers with their difference,
+    token counts, and history.
 
-    A pair that cannot be read is shown with the reason, and the exit code is then 1.
+    A pair that cannot be read is shown with the reason (exit code 1).
 
     Args:
         folder: a shard folder; or a meta.json in MMPR's form, or the folder that it is in.
-        output: the page.
-        pairs: how many, drawn at random; all if there are fewer.
+        output: the page to write.
+        pairs: number of pairs, drawn at random; all if there are fewer.
         model: checkpoint folder whose tokenizer and tile size are used; default the packaged tokenizer and 448 pixels.
-        max_tiles: most tiles of a pair's pictures, thumbnails not counted.
-        seed: of the draw.
+        max_tiles: most tiles of a pair's images, thumbnails not counted.
+        seed: seed of the draw.
     """
     from mpo_lightning.commands.display.pairs_page import write_page
 
@@ -142,7 +141,7 @@ def show(
     count, damaged = write_page(Path(folder), Path(output), pairs, seed, max_tiles, **options)
     print(f"{output}: {count} pairs; open it in a browser")
     if damaged:
-        print(f"  {damaged} of them cannot be read; the page says why")
+        print(f"  {damaged} of them cannot be read; the page shows why")
         raise SystemExit(1)
 
 
@@ -150,15 +149,15 @@ def index(folder: str, on_bad: OnBad = "strict") -> None:
     """Indexes a folder of WebDataset tars made elsewhere, in one scan, so that it can be trained on.
 
     Args:
-        folder: holds the tars; FOLDER/index is written.
-        on_bad: strict stops at the first record that breaks a rule; quarantine leaves such records out of the index and
-            lists them in FOLDER/index/quarantine.jsonl (exit code 3).
+        folder: folder of the tars; FOLDER/index is written.
+        on_bad: strict stops at the first record that breaks a rule; quarantine skips such records and lists them in
+            FOLDER/index/quarantine.jsonl (exit code 3).
     """
     from mpo_lightning.data.shards.check import index_folder
 
     with progress_bar("shards") as advance:
         report = index_folder(Path(folder), on_bad == "strict", advance)
-    print(f"{folder}: {report.records:,} records indexed, {report.refused:,} set aside")
+    print(f"{folder}: {report.records:,} records indexed, {report.refused:,} skipped")
     for entry in report.datasets:
         print(f"  data set {entry.name or '(no name)'}: repeat_time {entry.repeat_time:g}")
     if report.refused:
@@ -177,9 +176,9 @@ def import_pairs(
     Args:
         source: JSON lines or parquet (pip install "mpo-lightning[parquet]").
         output: a new folder.
-        images: the folder that picture paths are relative to; default that of the source.
-        columns: whose columns the file has; auto looks at the first row.
-        on_bad: strict stops at a row that cannot be used; quarantine writes it to OUTPUT/quarantine.jsonl and goes on
+        images: folder that image paths are relative to; default that of the source.
+        columns: format of the columns; auto looks at the first row.
+        on_bad: strict stops at a row that cannot be used; quarantine skips it and lists it in OUTPUT/quarantine.jsonl
             (exit code 3).
     """
     from mpo_lightning.data.annotations.foreign import import_pairs as import_from
@@ -193,7 +192,7 @@ def import_pairs(
         f"{Path(output) / 'meta.json'} --output SHARDS"
     )
     if refused:
-        print(f"  set aside: {refused:,} rows, reasons in {Path(output) / 'quarantine.jsonl'}")
+        print(f"  skipped: {refused:,} rows, reasons in {Path(output) / 'quarantine.jsonl'}")
         raise SystemExit(3)
 
 
@@ -211,12 +210,11 @@ def reference(
     attention: Literal["auto", "flash-attn", "varlen", "sdpa"] = "auto",
     trainer: TrainerOptions = TrainerOptions(),  # noqa: B008 (frozen)
 ) -> None:
-    """Runs the reference once over the shards and keeps its log-probs beside them; `mpo fit --model.reference_source
-    cache` uses them.
+    """Runs the reference once over the shards and keeps its log-probs beside them, for `mpo fit
+    --model.reference_source cache`.
 
-    Whatever decides a log-prob (weights, precision, limits, template, the shards) is part of the cache's name, and
-    training refuses one that was made for anything else. Started again after a kill, it continues, on any number of
-    devices.
+    Training refuses a cache that was made with other weights, precision, limits, template or shards. Started again
+    after a kill it resumes, on any number of devices.
 
     Args:
         model: checkpoint folder of the reference.

@@ -25,17 +25,17 @@ def score(
     normaliser: Literal["2023", "2025"] = "2023",
     judge: JudgeOptions = JudgeOptions(),  # noqa: B008 (frozen)
 ) -> None:
-    """Scores responses: a line for each with what was read in it and why, then the benchmark's table, also as JSON.
+    """Scores responses: writes a line for each with its answer and the rule, and prints the benchmark's table.
 
     Benchmarks: mathvista, mathvision, m3cot, pope, crpe, mmvet, llava_bench, mmhal, questions (your own, with answers),
-    equivalence (rows of gold and prediction), or the class path of your own. For example:
+    equivalence (rows of `gold` and `prediction`), or the class path of your own. For example:
     mpo eval score --benchmark mathvista --responses R.jsonl --problems testmini.json --output scores.jsonl
 
     Args:
         benchmark: name of the benchmark, or the class path of your own.
         responses: a JSON-lines file (or a JSON object by id) with `response`, the problem's id, and the problem's
             fields or --problems.
-        output: the JSON-lines file to write; OUTPUT with .table.json in place of its ending is the table.
+        output: the JSON-lines file to write; the table is OUTPUT with the ending .table.json.
         problems: the benchmark's own file or folder.
         mode: robust is our checker; official is the benchmark's own published rule.
         normaliser: version of official MathVista's rule: 2023 takes whole numbers only, as the published scores did;
@@ -66,7 +66,7 @@ def score(
 
 
 def _judged(benchmark: "Benchmark", rows: list["Row"], mode: Mode, output: Path, options: JudgeOptions) -> list["Row"]:
-    """Rows with the replies of a judge, or with extractions of a language model, where one is asked or replayed."""
+    """Adds a judge's replies, or a language model's extractions, to the rows if one is asked or replayed."""
     from mpo_lightning.evals.judges import KeptReplies, ServerChat
     from mpo_lightning.evals.scoring import extracted, judged
 
@@ -161,7 +161,7 @@ def run(
 def _respond(
     work: "Work", model: str, output: Path, *, shown: dict[str, Any], engine: EngineOptions, trainer: TrainerOptions
 ) -> Path | None:
-    """The file of responses; None on all processes but the first."""
+    """Writes the responses and returns their file; None on all processes but the first."""
     from dataclasses import asdict
 
     from mpo_lightning.commands.display.progress import engine_with_bar
@@ -198,8 +198,7 @@ def _respond(
 
 
 def compare(runs: list[str], output: str = "comparison") -> None:
-    """Compares runs: scores with 95 % intervals, what each gained and lost against the first one, and how likely that
-    is by chance; with a figure.
+    """Compares runs with the first one: scores with 95 % intervals, gains, losses and a paired test, also as a figure.
 
     For example: mpo eval compare runs/base runs/mpo --output comparison
 

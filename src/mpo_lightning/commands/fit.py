@@ -1,4 +1,4 @@
-"""LightningCLI for `mpo fit|validate|test`."""
+"""`mpo fit`, `mpo validate` and `mpo test`, by LightningCLI."""
 
 import traceback
 import warnings
@@ -38,7 +38,7 @@ from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
 
 BASE = PACKAGED / "base.yaml"
-"""Callbacks and logging that every run has: the lowest of all overlays."""
+"""Callbacks and logging of every run, which other configs override."""
 
 
 def _is_cache(source: str) -> bool:
@@ -50,7 +50,7 @@ class FitParser(SentenceParser, LightningArgumentParser):
 
 
 class MPOCLI(LightningCLI):
-    """The module and the data module are fixed; the tokenizer always comes from the policy's folder."""
+    """LightningCLI with MPOModule and MMPRDataModule; the tokenizer always comes from the policy's folder."""
 
     locks: tuple[RunLock, ...] = ()
 
@@ -62,8 +62,7 @@ class MPOCLI(LightningCLI):
                 MMPRDataModule,
                 parser_class=FitParser,
                 parser_kwargs={"prog": "mpo"},
-                # The optimizer is MPOModule's own: built after configure_model, over trained parameters only, stepping
-                # per step.
+                # MPOModule builds its optimizer itself, after configure_model and over trained parameters only.
                 auto_configure_optimizers=False,
                 save_config_kwargs={"overwrite": True},
                 args=args,
@@ -82,14 +81,14 @@ class MPOCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Without predict, which generates answers and is not a verb of the trainer's (`inference`)."""
+        """Lightning's verbs without predict, which `inference` does."""
         return {name: skipped for name, skipped in LightningCLI.subcommands().items() if name != "predict"}
 
     def _parse_ckpt_path(self) -> None:
-        """Lightning's own reads the whole checkpoint, unchecked, for options that this module does not keep there."""
+        """Does nothing; Lightning's own would read the whole checkpoint, unchecked, for options that are not in it."""
 
     def before_instantiate_classes(self) -> None:
-        """Checks and locks the folders, finds the checkpoint before any model is loaded, and prepares the callbacks."""
+        """Checks and locks the folders, finds the checkpoint before models are loaded, and prepares the callbacks."""
         config = self.config[self.subcommand]
         folders = folders_of(config.trainer)
         folders.check()
@@ -99,7 +98,7 @@ class MPOCLI(LightningCLI):
         send_loggers_to(config.trainer, folders.run)
 
     def _find_checkpoint(self, config: Namespace, folders: RunFolders) -> str | None:
-        """The checkpoint that `--ckpt_path` asks for, the folders locked against other runs."""
+        """Locks the folders against other runs and returns the checkpoint that `--ckpt_path` asks for."""
         asked, fit = str(config.get("ckpt_path") or ""), self.subcommand == "fit"
         searched = asked in ("auto", "last")
         if searched:
@@ -114,7 +113,7 @@ class MPOCLI(LightningCLI):
         return found
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Checkpoints get manifests; without a logger of the user's own, metrics.csv goes into the run folder."""
+        """Makes the trainer: checkpoints get manifests, and metrics.csv is the default logger."""
         config = self._get(self.config_init, "trainer", default={})
         plugins = config.get("plugins") or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
@@ -130,7 +129,7 @@ class MPOCLI(LightningCLI):
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Raises LostRank, after the processes that Lightning started here were ended, stopped ones too."""
+        """Runs the verb. Raises LostRank after all processes that Lightning started here are ended."""
         with ended_everywhere("with --ckpt_path auto", "data.num_workers", lambda: self.trainer.global_step):
             launch_whole(self.trainer)
             super()._run_subcommand(subcommand)
@@ -138,14 +137,14 @@ class MPOCLI(LightningCLI):
 
 
 class ParsedOnly(MPOCLI):
-    """Its `config` is what the verb would run with; nothing is seeded, built or run.
+    """Parses the options into `config` without running the verb.
 
     Raises:
-        InputError: the options alone are wrong, whatever is on this machine.
+        InputError: the options are wrong on any machine.
     """
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Lightning's own warns of `args` beside those of another verb."""
+        """Parses `args`; Lightning's own warns if sys.argv has other words."""
         self.config = parser.parse_args(args)
 
     def _set_seed(self) -> None: ...
@@ -161,15 +160,15 @@ class ParsedOnly(MPOCLI):
 
 EXPECTED = (
     "LightningCLI's args parameter",
-    "Found .* module\\(s\\) in eval mode",  # frozen parts and the reference, on purpose
+    "Found .* module\\(s\\) in eval mode",  # frozen parts and the reference are in eval mode
     "Total length of `list` across ranks is zero",  # validation may have no shards
     ".*your dataloader is not resumable",
     "The dirpath has changed",
-    "Checkpoint directory .* exists and is not empty",  # the lock's file
-    "It is recommended to use .self.log.*sync_dist=True",  # they are reduced already
+    "Checkpoint directory .* exists and is not empty",  # it holds the lock's file
+    "It is recommended to use .self.log.*sync_dist=True",  # logged numbers are reduced already
     "FSDP2-wrapped module .* returned a view tensor",  # nothing writes into it
 )
-"""Warnings that say nothing here."""
+"""Warnings that do not apply here."""
 
 
 def run(args: Any = None) -> MPOCLI:
@@ -200,9 +199,9 @@ def run(args: Any = None) -> MPOCLI:
 
 
 def refusal(error: Exception) -> str | None:
-    """The sentence for an error that the user can mend: an option that is refused, or a full disk; None for others."""
+    """Returns the message for an error that the user can fix (a refused option, a full disk); None for others."""
     if isinstance(error.__cause__, InputError):
-        return str(error.__cause__)  # jsonargparse buries what an optional class says when it is built
+        return str(error.__cause__)  # jsonargparse buries the error of building an optional class
     found: BaseException | None = error
     while found is not None and not isinstance(found, MisconfigurationException):
         found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)

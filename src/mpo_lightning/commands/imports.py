@@ -1,4 +1,4 @@
-"""Imports of large packages, without the garbage collector."""
+"""Imports large packages without the garbage collector."""
 
 import gc
 import importlib
@@ -7,11 +7,10 @@ from types import ModuleType
 
 
 def load(name: str) -> ModuleType:
-    """Imports a module and what it imports.
+    """Imports a module and its own imports.
 
     torch, Lightning and transformers are hundreds of thousands of objects that live until the process ends. The
-    collector would go through them again and again, while they come in, in training and at the end; here it is off
-    meanwhile, and then leaves them out.
+    collector would scan them again and again; here it is off during the import, and then ignores them.
     """
     if name in sys.modules:
         return sys.modules[name]

@@ -1,4 +1,4 @@
-"""`mpo model ...`"""
+"""`mpo model ...`: converts, exports, merges, tries and plans models."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ def tiny(output: str, seed: int = 0) -> None:
 
     Args:
         output: a new checkpoint folder.
-        seed: of the weights.
+        seed: seed of the weights.
     """
     from mpo_lightning.models.internvl.tiny import write_tiny_model
 
@@ -23,19 +23,19 @@ def tiny(output: str, seed: int = 0) -> None:
 def convert(
     source: str, output: str, to: Literal["transformers", "opengvlab"] = "transformers", like: str | None = None
 ) -> None:
-    """Rewrites a checkpoint from the original OpenGVLab layout to transformers', or back, exactly: the same numbers
-    under other names.
+    """Rewrites a checkpoint from the original OpenGVLab layout to transformers', or back: the same numbers under other
+    names.
 
-    Runs no remote code, needs memory for one shard of 2 GB, and stops with the name of whatever does not fit. All of
-    InternVL2's language models (InternLM2, Qwen2, Llama, Phi-3) and both vision towers. Every verb takes an original
-    folder as well and converts it by itself.
+    It runs no remote code and needs memory for one shard of 2 GB. It converts all of InternVL2's language models
+    (InternLM2, Qwen2, Llama, Phi-3) and both vision towers. Other verbs take an original folder too and convert it
+    themselves.
 
     Args:
         source: the checkpoint folder.
-        output: a new folder; it appears when it is whole.
+        output: a new folder; it appears when it is complete.
         to: the layout to write.
         like: for opengvlab, an original folder of the same model whose Python and tokenizer files are copied; default
-            those that the source keeps from its own conversion (SOURCE/original).
+            SOURCE/original, which a conversion leaves.
     """
     from mpo_lightning.models.loading import family_of_folder
 
@@ -45,7 +45,7 @@ def convert(
     family, model_type = family_of_folder(folder)
     original = model_type != next(iter(family.layouts))
     if original == (to == "opengvlab"):
-        raise InputError(f"{source}: this is in the {to} layout already")
+        raise InputError(f"{source}: is in the {to} layout already")
     with progress_bar("weights", unit="bytes") as advance:
         numbers = family.convert(folder, target, to, Path(like) if like else None, advance)
     print(f"{output}: {numbers:,} parameters in the {to} layout")
@@ -57,9 +57,7 @@ def convert(
         if not (target / name).is_file()
     }
     if to == "opengvlab" and (missing or "auto_map" not in config):
-        print(
-            "  its Python files are not there; for tools that run them, give --like ORIGINAL with a complete download"
-        )
+        print("  its Python files are missing; for tools that run them, give --like ORIGINAL with a complete download")
 
 
 def chat(
@@ -71,17 +69,17 @@ def chat(
     template: str = "auto",
     device: str = "auto",
 ) -> None:
-    """Answers one question about pictures, printed as it comes: the quickest proof that a checkpoint works. For
-    example: mpo model chat MODEL "What is in the picture?" --image photo.jpg
+    """Prints the answer to one question about images as it is written: the quickest test of a checkpoint. For
+    example: mpo model chat MODEL "What is in the image?" --image photo.jpg
 
     Args:
-        folder: checkpoint folder, in either layout.
-        question: the user's turn; marks <image> say where pictures go, without any they come first.
-        image: a picture's path; `--image+ P` adds another.
+        folder: checkpoint folder in either layout.
+        question: the user's turn; marks <image> say where images go, else they come first.
+        image: path of an image; `--image+ P` adds another.
         max_new_tokens: most tokens of the answer.
-        max_tiles: most tiles of the pictures, thumbnails not counted.
+        max_tiles: most tiles of the images, thumbnails not counted.
         template: chat template; auto takes the one that the checkpoint names.
-        device: such as cpu or cuda:1; auto takes a GPU if there is one, in bf16.
+        device: device such as cpu or cuda:1; auto takes a GPU if there is one, in bf16.
     """
     import torch
     from transformers import TextStreamer
@@ -117,10 +115,9 @@ def chat(
 
 
 def merge(model: str, adapter: str, output: str) -> None:
-    """Adds a LoRA adapter to its model's weights and writes a whole checkpoint folder.
+    """Adds a LoRA adapter to its model's weights and writes a checkpoint folder.
 
-    `mpo fit` with model.lora merges by itself at the end and leaves the adapter beside the export; this is for adapters
-    from elsewhere, in peft's layout, and for merging one later.
+    `mpo fit` with model.lora merges its adapter at the end; this is for adapters from elsewhere, in peft's layout.
 
     Args:
         model: checkpoint folder that the adapter was trained on, in either layout.
@@ -134,13 +131,13 @@ def merge(model: str, adapter: str, output: str) -> None:
 
 
 def export(checkpoint: str, output: str, policy: str | None = None) -> None:
-    """Writes a training checkpoint's policy as a folder that plain transformers loads, adapters merged: mpo model
-    export CKPT OUT
+    """Writes a training checkpoint's policy as a folder that plain transformers loads, with adapters merged.
+    For example: mpo model export CKPT OUT
 
     Args:
-        checkpoint: a .ckpt of `mpo fit`, a file or the folder of a sharded run.
+        checkpoint: a .ckpt of `mpo fit`: a file, or the folder of a sharded run.
         output: a new folder.
-        policy: the checkpoint folder that training started from; default the one that the file names.
+        policy: checkpoint folder that training started from; default the one that the checkpoint names.
     """
     from mpo_lightning.training.checkpoint_export import export_checkpoint
 
@@ -164,24 +161,24 @@ def plan(
     rejected: int = 350,
     keep_logits_gib: float = 1.0,
 ) -> None:
-    """How much memory a training step takes on each device, and on which cards it fits. Needs no device and no weights.
+    """Prints the memory of a training step on each device, and the cards that it fits on. Needs no device or weights.
     For example: mpo model plan --model 8b --devices 64 --reference cache
 
     Args:
-        model: a size of InternVL2 (1b, 2b, 4b, 8b, 26b, 40b, 76b), or a checkpoint folder.
-        devices: how many.
-        strategy: ddp keeps whole models on each device, fsdp2 cuts them over all.
-        reference: model is a frozen copy beside the policy, cache and adapter need none.
+        model: size of InternVL2 (1b, 2b, 4b, 8b, 26b, 40b, 76b), or a checkpoint folder.
+        devices: number of devices.
+        strategy: ddp keeps whole models on each device, fsdp2 shards them over all.
+        reference: model is a frozen copy beside the policy; cache and adapter need no copy.
         freeze: parts that are not trained.
         lora_rank: train adapters of this rank instead of the weights; goes with --reference adapter or cache.
-        gradient_checkpointing: compute activations again in the backward pass.
-        precision: of the arithmetic; weights are float32.
-        pairs: in a row (data.micro_batch_size).
-        tiles: of each pair, the thumbnail counted; 13 is the most with data.max_tiles 12.
+        gradient_checkpointing: recompute activations in the backward pass.
+        precision: precision of the arithmetic; weights are float32.
+        pairs: pairs in a row (data.micro_batch_size).
+        tiles: tiles of each pair with the thumbnail; 13 is the most with data.max_tiles 12.
         prompt: text tokens of the prompt.
         chosen: tokens of the chosen answer.
         rejected: tokens of the rejected answer.
-        keep_logits_gib: as in training.
+        keep_logits_gib: largest logits in GiB that are kept for the backward pass (model.keep_logits_gib).
     """
     from dataclasses import fields
 
@@ -196,7 +193,7 @@ def plan(
     if pairs * (prompt + chosen + rejected) > 2**17 or keep_logits_gib < 0:
         raise InputError(f"a row may have at most {2**17:,} text tokens here, and --keep_logits_gib must be at least 0")
     if strategy == "single" and devices > 1:
-        raise InputError("--strategy single is for one device; take ddp or fsdp2")
+        raise InputError("--strategy single is for one device; use ddp or fsdp2")
     if reference == "adapter" and lora_rank is None:
         raise InputError("--reference adapter needs --lora_rank")
     lora = Lora(rank=lora_rank, dropout=0.0) if lora_rank is not None else None
@@ -232,4 +229,4 @@ def plan(
 
 
 CARDS_GB = (24, 40, 48, 80, 141)
-"""Memory of common cards, and of an H200."""
+"""Memory of common cards up to an H200, in GB."""

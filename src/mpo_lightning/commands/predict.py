@@ -1,4 +1,4 @@
-"""`mpo predict`: a model's responses to prompts."""
+"""`mpo predict`: writes a model's responses to prompts."""
 
 from pathlib import Path
 
@@ -24,8 +24,8 @@ def predict(
     Args:
         model: checkpoint folder in either layout, or the model's name on a server.
         output: the file to write.
-        questions: a file with a JSON object a line: question, image (a path, a list of paths, or absent), and whatever
-            else.
+        questions: a file with a JSON object a line: question, image (a path, a list of paths, or absent), and other
+            fields.
         shards: a shard folder whose questions are asked; instead of questions.
         images: folder that image paths are relative to; default that of the questions file.
         max_new_tokens: most tokens of a response.

@@ -32,7 +32,7 @@ def sample(
 ) -> None:
     """Samples several responses to each question, one JSON line a response. The defaults are the paper's.
 
-    Started again after a kill it resumes, and ends with the same bytes (embedded engine) on any number of devices.
+    Started again after a kill it resumes; the embedded engine writes the same bytes on any number of devices.
     OUTPUT.run.json records how the responses were made. For example:
     mpo prefs sample --prompts prompts/meta.json --model MODEL --output responses.jsonl
 
@@ -66,7 +66,7 @@ def sample(
     if target.exists():
         if is_first() and not tidy(target):
             raise InputError(f"{output} exists already; choose another output, or delete it")
-        print(f"{output}: is complete; what a killed run had left beside it is removed")
+        print(f"{output}: is complete; leftovers of a killed run are removed")
         return
     chosen = open_engine(model, engine, trainer)
     texts = read_prompt_files(Path(prompt_files) if prompt_files else None)
@@ -101,8 +101,8 @@ def pair(
 ) -> None:
     """Verifies responses, and pairs right ones with wrong ones and with ones that do not answer in the requested form.
 
-    OUTPUT is in MMPR's own form (meta.json and annotations/), for `mpo data shard`. OUTPUT/counts.json says what became
-    of every response. Where rows carry `known_verdict` (true or false), the precision of verdicts is reported.
+    OUTPUT is in MMPR's own form (meta.json and annotations/), for `mpo data shard`. OUTPUT/counts.json counts the
+    responses by outcome. If rows have `known_verdict` (true or false), the precision of verdicts is reported.
 
     Args:
         responses: the file that `mpo prefs sample` wrote.
@@ -248,7 +248,7 @@ def fingerprint(
         rows, title, identity = read_rows(place), name or place.stem, "id"
     with progress_bar("problems", len(rows)) as advance:
         count, pictures = write_fingerprints(problems_of(rows, identity, root), title, Path(output), advance)
-    print(f"{output}: {count:,} problems, {pictures:,} pictures")
+    print(f"{output}: {count:,} problems, {pictures:,} images")
 
 
 def _print_questions(counts: dict[str, Counter[str]]) -> None:
@@ -256,14 +256,14 @@ def _print_questions(counts: dict[str, Counter[str]]) -> None:
 
     for source, found in counts.items():
         used = found["verified"] + found["open"]
-        print(f"  {source}: {used:,} questions; set aside: {in_words(found, ('verified', 'open'))}")
+        print(f"  {source}: {used:,} questions; skipped: {in_words(found, ('verified', 'open'))}")
 
 
 def _print_pairs(numbers: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="what became of the responses", title_justify="left")
+    table = Table(title="outcomes of the responses", title_justify="left")
     table.add_column("what")
     table.add_column("count", justify="right")
     for name, count in numbers.items():

@@ -1,4 +1,4 @@
-"""`mpo quickstart`: the main job from any folder, on a CPU."""
+"""`mpo quickstart`: trains a tiny model on the sample pairs, from any folder, on a CPU."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from mpo_lightning.errors import InputError
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "mmpr_sample" / "meta.json"
-"""The sample pairs of the package; in a clone those of the repository."""
+"""The meta.json of the package's sample pairs; in a clone it links to the repository's."""
 RUN = Path("runs") / "quickstart"
 CONFIGS = ("--config", "recipe/mpo", "--config", "recipe/quickstart")
 
@@ -15,13 +15,13 @@ CONFIGS = ("--config", "recipe/mpo", "--config", "recipe/quickstart")
 def quickstart() -> None:
     """Shards the sample pairs, writes a tiny model with random weights, and trains it with MPO, in runs/quickstart.
 
-    Takes two minutes or so on two CPU cores. Each step is an `mpo` command, which is printed before it runs.
+    It takes about two minutes on two CPU cores. Each step is an `mpo` command that is printed before it runs.
 
     Raises:
         InputError: runs/quickstart is not empty.
     """
     if RUN.exists() and any(RUN.iterdir()):
-        raise InputError(f"{RUN}: is not empty; delete it, or go to another folder")
+        raise InputError(f"{RUN}: is not empty; delete it, or change to another folder")
     shards, model = str(RUN / "shards"), str(RUN / "model")
     for words in (
         (
@@ -41,7 +41,7 @@ def quickstart() -> None:
         ("fit", *CONFIGS),
     ):
         print("$ mpo", *words, flush=True)
-        # A process for each, as when they are typed: training starts from a fresh one.
+        # Each command runs in its own process, as if typed; training needs a fresh one.
         code = subprocess.run([sys.executable, "-m", "mpo_lightning", *words], check=False).returncode
         if code:
             raise SystemExit(code)

@@ -1,4 +1,4 @@
-"""From the words of the command line to a verb's function."""
+"""Runs a verb's function with the arguments of the command line."""
 
 from collections.abc import Sequence
 from inspect import Parameter, signature
@@ -14,8 +14,8 @@ def run(name: str, words: Sequence[str]) -> None:
     """Runs a verb whose function takes the parsed arguments.
 
     Args:
-        name: the verb, such as "data shard".
-        words: what follows it on the command line.
+        name: name of the verb, such as "data shard".
+        words: words after the verb on the command line.
 
     Raises:
         InputError: the words cannot be used.
@@ -25,7 +25,7 @@ def run(name: str, words: Sequence[str]) -> None:
     parser = CommandParser(prog=f"mpo {name}", description=str(function.__doc__).split("\n\n    Args:")[0])
     parser.add_argument("--config", action="config", help="a YAML file with these arguments, or the name of a config")
     required = [one for one in signature(function).parameters.values() if one.default is Parameter.empty]
-    # A list of required arguments takes as many words as there are, which jsonargparse does not do by itself.
+    # jsonargparse does not let a required list take several words.
     lists: set[str | int] = {one.name for one in required if verb.positional and one.annotation == list[str]}
     parser.add_function_arguments(function, as_positional=verb.positional, skip=lists)
     for several in sorted(map(str, lists)):
@@ -44,7 +44,7 @@ def run(name: str, words: Sequence[str]) -> None:
 
 
 def _let_switches_stand_alone(parser: Any) -> None:
-    """`--cot` alone means `--cot true`."""
+    """Makes a switch such as `--cot` alone mean `--cot true`."""
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool and action.option_strings:
             action.nargs, action.const = "?", True

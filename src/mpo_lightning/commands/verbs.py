@@ -1,4 +1,4 @@
-"""Every verb in one table: `mpo --help`, the parsers and the README's table come from here.
+"""The table of verbs, for `mpo --help`, the parsers and the README.
 
 Nothing heavy is imported: a verb's function is imported when it is called.
 """
@@ -14,11 +14,11 @@ class Verb:
     """A verb of the command.
 
     Attributes:
-        target: its function, as "module:function" below `mpo_lightning.commands`.
-        text: what it does, in one line.
-        positional: whether its required arguments stand without names, as in `mpo data check FOLDER`.
-        words: whether the function takes the words of the command line as they are, and parses them itself.
-        loads: a large module that it needs, imported beforehand without the garbage collector.
+        target: function of the verb, as "module:function" below `mpo_lightning.commands`.
+        text: description in one line.
+        positional: whether required arguments have no names, as in `mpo data check FOLDER`.
+        words: whether the function parses the words of the command line itself.
+        loads: a large module that is imported first, without the garbage collector.
     """
 
     target: str
@@ -73,10 +73,10 @@ GROUPS = list(dict.fromkeys(name.split()[0] for name in VERBS if " " in name))
 
 
 def verbs_of(group: str) -> dict[str, Verb]:
-    """The verbs that begin with a word, itself included."""
+    """Returns the verbs that begin with a word, such as "data"."""
     return {name: verb for name, verb in VERBS.items() if name.split()[0] == group}
 
 
 def help_lines(verbs: dict[str, Verb]) -> list[str]:
-    """One line for each verb."""
+    """Returns one line of help for each verb."""
     return [f"  {name:<18} {verb.text.replace('`', '')}" for name, verb in verbs.items()]

@@ -1,7 +1,4 @@
-"""The paper's eight benchmarks: problems, prompts, scores and tables; judges; runs and comparisons.
-
-Documented in docs/evals.md.
-"""
+"""The paper's eight benchmarks: problems, prompts, scores, tables, judges, runs and comparisons. See docs/evals.md."""
 
 from mpo_lightning.evals.benchmark import Benchmark, Row, Score, Table, TableRow
 from mpo_lightning.evals.metrics import (

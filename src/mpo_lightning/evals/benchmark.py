@@ -1,8 +1,7 @@
-"""What a benchmark is: how its rows are named, asked, scored and summed up.
+"""Defines a benchmark: how its rows are named, asked, scored and summed up.
 
-A row is a dict with the fields of the benchmark's own files; rows of responses may carry their problem or only its id.
-Scores are computed a row at a time, tables from the rows and their values alone, so that values can be gathered from
-many processes.
+A row is a dict with the fields of the benchmark's own files; a row of a response may hold its problem or only its id.
+Each row is scored alone. Tables need only rows and their values, so that values can be gathered from many processes.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,8 +21,8 @@ class Score:
 
     Attributes:
         verdict: extraction, prediction, decision and rule.
-        values: what the table is computed from: 1.0 or 0.0 for right or wrong, a judge's points, or whatever the
-            benchmark says.
+        values: numbers that the table is computed from: 1.0 (right) or 0.0 (wrong), a judge's points, or others that
+            the benchmark defines.
     """
 
     verdict: Verdict
@@ -35,11 +34,11 @@ class TableRow:
     """A line of a table.
 
     Attributes:
-        group: of the breakdown, such as "task"; "" for the whole.
-        name: of the part, such as "geometry problem solving".
-        score: in the benchmark's unit, mostly percent.
-        correct: how many were right; None where nothing is counted.
-        total: how many there were.
+        group: name of the breakdown, such as "task"; "" for all problems.
+        name: name of the part, such as "geometry problem solving".
+        score: score in the benchmark's unit, mostly percent.
+        correct: number of right responses; None if nothing is counted.
+        total: number of responses.
     """
 
     group: str
@@ -54,9 +53,9 @@ class Table:
     """A benchmark's table.
 
     Attributes:
-        headline: the name of the number that papers report.
-        score: that number, unrounded.
-        rows: all of them, the headline first.
+        headline: name of the number that papers report.
+        score: value of the headline, unrounded.
+        rows: all lines, the headline first.
     """
 
     headline: str
@@ -64,7 +63,7 @@ class Table:
     rows: tuple[TableRow, ...]
 
     def flat(self) -> dict[str, float]:
-        """Every score by name, "group/name"."""
+        """Returns every score by its name, "group/name"."""
         return {f"{row.group}/{row.name}" if row.group else row.name: row.score for row in self.rows}
 
 
@@ -73,13 +72,13 @@ class Judge:
     """How a judge is asked about a response.
 
     Attributes:
-        messages: the chat for a row, a response and the number of earlier replies that could not be read.
-        read: points of a reply; None where there are none in it.
-        temperature: by the number of earlier tries.
-        max_tokens: of a reply.
-        tries: replies asked for before `otherwise` counts.
-        otherwise: points of a response whose replies could not be read.
-        model: the judge that published numbers used.
+        messages: returns the chat for a row, a response and the number of earlier unreadable replies.
+        read: returns the points of a reply; None if it has none.
+        temperature: returns the sampling temperature for the number of earlier tries.
+        max_tokens: most tokens of a reply.
+        tries: number of replies asked for before `otherwise` counts.
+        otherwise: points of a response without a readable reply.
+        model: name of the judge that published numbers used.
     """
 
     messages: Callable[[Row, str, int], list[dict[str, str]]]
@@ -93,31 +92,31 @@ class Judge:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark; see the module.
+    """A benchmark: its problems, questions, scores and table.
 
     Attributes:
-        name: as on the command line.
-        title: as in papers.
-        id_field: the field that names a problem.
-        load: the problems in the official files of a folder or file.
-        question: the text to ask for a problem, for a direct answer or (True) with reasoning first.
-        score: of a response.
-        table: of rows with their values [N, W].
-        max_new_tokens: of a direct answer and of one with reasoning.
-        where: where its files come from.
-        judge: for benchmarks whose responses a judge grades.
-        extractor: a language model that the official rule asks for the short answer of a response.
+        name: name on the command line.
+        title: name in papers.
+        id_field: field that holds a problem's id.
+        load: returns the problems in the official files of a folder or file.
+        question: returns the prompt of a problem, for a direct answer or (True) for reasoning first.
+        score: scores a response.
+        table: makes the table of rows with their values [N, W].
+        max_new_tokens: most tokens of a direct answer, and of one with reasoning.
+        where: source of the official files.
+        judge: how a judge grades responses, if the benchmark needs one.
+        extractor: how a language model reads the short answer out of a response, if the official rule asks one.
         needed: fields that scoring a row needs.
-        decimals: decimals of printed scores.
-        problem: what is wrong with a row's fields, or None.
-        named: a row with its id and the fields that another field implies.
-        response_fields: fields that may hold the response, the first one that a row has.
-        modes: whose rules there are; without "official" the benchmark has no rule of its own.
+        decimals: number of decimals of printed scores.
+        problem: returns what is wrong with a row's fields, or None.
+        named: returns a row with its id and the fields that another field implies.
+        response_fields: fields that may hold the response; the first one that a row has counts.
+        modes: modes that the benchmark has; without "official" it has no rule of its own.
         variants: versions of the official rule, the default first; a row's `normaliser` names one.
-        counts: rows of the table that are whole numbers.
-        compared: what `mpo eval compare` compares; None is the share of right answers, or the judge's points.
-        compared_problem: name of the problem that a row of scores is about; None takes the row's id.
-        compared_points: how many of a row's points, at the end, stand for the response; 0 is all of them.
+        counts: names of table rows that are whole numbers.
+        compared: the number that `mpo eval compare` compares; None is the share of right answers, or judge's points.
+        compared_problem: returns the problem's name for a row of scores; None takes the row's id.
+        compared_points: number of a row's last points that count for the response; 0 is all.
         counts_whole: whether a problem counts only if all of its rows are right.
     """
 
@@ -147,20 +146,20 @@ class Benchmark:
 
 
 def verdict_score(verdict: Verdict) -> Score:
-    """1 for right; undecided counts as wrong."""
+    """Returns the score 1 for a right verdict, else 0; undecided counts as wrong."""
     return Score(verdict, (float(verdict.correct is True),))
 
 
 def accuracies(
     rows: Sequence[Row], values: Any, headline: str, groups: dict[str, Callable[[Row], Sequence[str]]]
 ) -> Table:
-    """A table of percentages, of all rows and of each group's parts; parts by falling accuracy.
+    """Makes a table of accuracies in percent, of all rows and of each breakdown's parts, sorted by accuracy.
 
     Args:
-        rows: problems.
+        rows: rows with their problems.
         values: [N, 1], 1 for right and 0 for wrong.
-        headline: its name.
-        groups: for a breakdown's name the parts that a row belongs to.
+        headline: name of the accuracy of all rows.
+        groups: functions by a breakdown's name, which return the parts that a row belongs to.
     """
     correct = [float(value[0]) for value in values]
     lines = [TableRow("", headline, _percent(sum(correct), len(correct)), sum(correct), len(correct))]

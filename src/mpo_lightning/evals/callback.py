@@ -1,4 +1,4 @@
-"""A benchmark while training: greedy responses to some of its problems every so many steps, scored and logged.
+"""Evaluates a benchmark during training: greedy responses to its first problems are scored and logged.
 
 In a config:
 
@@ -7,8 +7,8 @@ In a config:
         - class_path: mpo_lightning.evals.callback.EvaluateBenchmark
           init_args: {benchmark: mathvista, data: MATHVISTA, limit: 100, every_n_steps: 200}
 
-Logged are eval/BENCHMARK/NAME for the headline, coverage and response length; responses.BENCHMARK.jsonl in the run's
-folder has every response.
+It logs eval/BENCHMARK/NAME for the headline, coverage and response length. responses.BENCHMARK.jsonl in the run folder
+has every response.
 """
 
 import json
@@ -29,21 +29,21 @@ from mpo_lightning.models.generation import Answer, encode_prompt, generate, pad
 
 
 class EvaluateBenchmark(L.Callback):
-    """See the module.
+    """Evaluates a benchmark every few steps of training.
 
     Args:
         benchmark: a benchmark without a judge: mathvista, mathvision, m3cot, pope, crpe, or questions (your own).
-        data: the folder of its official files, or its file of problems.
-        every_n_steps: global steps between evaluations; there is one before the first step and one at the end too.
-        limit: the first so many problems.
+        data: folder of its official files, or its file of problems.
+        every_n_steps: global steps between evaluations; the start and the end of training are evaluated too.
+        limit: number of problems, from the first.
         cot: ask for reasoning first.
-        mode: whose rules.
+        mode: "official" for the benchmark's own rules, "robust" for ours.
         max_new_tokens: most tokens of a response.
         batch_size: problems that a device answers at once.
-        images: the folder that picture paths are relative to; default that of the data.
+        images: folder that image paths are relative to; default that of the data.
 
     Raises:
-        InputError: the benchmark is unknown, needs a judge, or its files are not there.
+        InputError: the benchmark is unknown or needs a judge, or its files are missing.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class EvaluateBenchmark(L.Callback):
         self._evaluate(trainer, pl_module)
 
     def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Once for each step it is due at, also after a resume."""
+        """Evaluates the benchmark, once for each step, also after a resume."""
         step = trainer.global_step
         if step == self._last or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
@@ -127,9 +127,7 @@ class EvaluateBenchmark(L.Callback):
         rank_zero_info(f"step {step}: {self.benchmark.title}, {len(self.prompts)} problems: {told}")
 
     def _slices(self, rank: int, world_size: int) -> list[list[int]]:
-        """This rank's problems in batches: as many on every rank, the first ones repeated at the end; the metric drops
-        repeats.
-        """
+        """Returns this rank's problems in batches, as many on every rank; the metric drops the repeated ones."""
         total = len(self.prompts)
         share = -(-total // world_size)
         mine = [(rank + place * world_size) % total for place in range(share)]
@@ -148,7 +146,7 @@ class EvaluateBenchmark(L.Callback):
         if not encoded and not pl_module.policy.sharded:
             return answers
         if not encoded:
-            # Of sharded weights every rank has to ask; nobody reads the answer.
+            # With sharded weights every rank has to generate; this answer is not read.
             encoded = [encode_prompt(datamodule.encoder, Prompt("Hello"))]
         batch = pad_prompts(encoded).to(pl_module.device)
         given = generate(pl_module.policy, datamodule.processor, batch, self.max_new_tokens)
@@ -162,7 +160,7 @@ class EvaluateBenchmark(L.Callback):
     def _write(
         self, trainer: L.Trainer, step: int, numbers: list[int], answers: list[Answer | None], scores: list[Score]
     ) -> None:
-        # Of the logger; trainer.log_dir is a broadcast.
+        # The logger's folder, since trainer.log_dir is a broadcast.
         folder = Path((trainer.logger.log_dir if trainer.logger else None) or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         suffix = "" if trainer.world_size == 1 else f".{trainer.global_rank}"

@@ -1,10 +1,10 @@
-"""`mpo eval compare`: runs side by side, with intervals, paired tests and a picture.
+"""`mpo eval compare`: runs side by side, with intervals, paired tests and a figure.
 
-Intervals are Wilson's at 95 % for one sample a problem, otherwise normal ones over the problems' means. Runs are
-compared with the first one on the problems that both have, by McNemar's exact test: of the problems that one of them
-alone has right, is the split as even as chance? A judge's points, and shares of several samples, are compared by
-flipping signs at random. What is compared is named: of POPE it is accuracy, not the F1 of its table, of CRPE questions
-with all four rotations right, of LLaVA-Bench the model's own points.
+Intervals are Wilson's at 95 % for one sample a problem, otherwise normal ones over the problems' means. Each run is
+compared with the first one on common problems, by McNemar's exact test: of the problems that only one of them has
+right, is the split as even as chance? A judge's points, and shares of several samples, are compared by flipping signs
+at random. POPE's accuracy is compared, not its F1; CRPE's questions with all four rotations right; LLaVA-Bench's points
+of the model.
 """
 
 import json
@@ -29,10 +29,10 @@ class Run:
     """One scored run.
 
     Attributes:
-        name: to show.
-        right: for each problem the share of its samples that are right, or the mean of its points.
+        name: name in the table.
+        right: share of right samples, or mean points, by problem.
         undecided: share of responses without a decision.
-        number: what `right` is.
+        number: name of the number in `right`.
         judged: whether a judge gave points.
     """
 
@@ -48,18 +48,18 @@ class Comparison:
     """A run beside the first one.
 
     Attributes:
-        name: of the run.
-        problems: how many it has.
-        score: percent, or mean points.
-        low: of its 95 % interval, in the same unit.
-        high: likewise.
-        undecided: percent.
-        common: problems that both have; None for the first run.
-        gained: right here and wrong in the first run, or with more points.
-        lost: the reverse.
-        difference: of the scores on common problems, in points.
-        p: of the paired test.
-        number: what the score is.
+        name: name of the run.
+        problems: number of problems.
+        score: score in percent, or mean points.
+        low: lower end of the 95 % interval, in the same unit.
+        high: upper end of the interval.
+        undecided: undecided responses in percent.
+        common: number of problems that both runs have; None for the first run.
+        gained: number of problems that only this run has right, or with more points.
+        lost: number of problems that only the first run has right, or with more points.
+        difference: difference of the scores on common problems, in points.
+        p: p-value of the paired test.
+        number: name of the score.
     """
 
     name: str
@@ -77,10 +77,10 @@ class Comparison:
 
 
 def read_run(path: Path) -> Run:
-    """The scores that `mpo eval score` or `run` wrote; of a folder its scores.jsonl.
+    """Reads the scores that `mpo eval score` or `run` wrote: a file, or scores.jsonl in a folder.
 
     Raises:
-        InputError: it holds no decisions.
+        InputError: the file holds no decisions.
     """
     file = path / "scores.jsonl" if path.is_dir() else path
     rows = read_rows(file)
@@ -91,7 +91,7 @@ def read_run(path: Path) -> Run:
     found: dict[str, list[float]] = {}
     for number, row in enumerate(rows):
         if "correct" not in row or ("points" in row) is not judged:
-            raise InputError(f"{file}:{number + 1}: has no 'correct'; give files that `mpo eval score` wrote")
+            raise InputError(f"{file}:{number + 1}: has no 'correct'; give a file that `mpo eval score` wrote")
         found.setdefault(_problem(row, number, benchmark), []).append(_value(row, benchmark))
     whole = benchmark is not None and benchmark.counts_whole
     return Run(
@@ -104,7 +104,7 @@ def read_run(path: Path) -> Run:
 
 
 def _problem(row: dict[str, Any], number: int, benchmark: Benchmark | None) -> str:
-    """The problem that a row is about."""
+    """Returns the name of a row's problem."""
     if benchmark is not None and benchmark.compared_problem is not None:
         return benchmark.compared_problem(row, number)
     return next((str(row[field]) for field in IDS if field in row), str(number))
@@ -118,7 +118,7 @@ def _value(row: dict[str, Any], benchmark: Benchmark | None) -> float:
 
 
 def wilson(right: float, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, from 0 to 1."""
+    """Returns Wilson's 95 % interval of a share, from 0 to 1."""
     share = right / total
     middle = (share + Z**2 / (2 * total)) / (1 + Z**2 / total)
     half = Z * math.sqrt(share * (1 - share) / total + Z**2 / (4 * total**2)) / (1 + Z**2 / total)
@@ -126,14 +126,14 @@ def wilson(right: float, total: int) -> tuple[float, float]:
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """The two-sided exact p-value that changes are as likely in both directions."""
+    """Returns the two-sided exact p-value of McNemar's test: gains and losses are equally likely."""
     total = gained + lost
     tail = sum(comb(total, k) for k in range(min(gained, lost) + 1))
     return min(1.0, 2 * tail / 2**total)
 
 
 def sign_flip(differences: Sequence[float], draws: int = 10_000) -> float:
-    """The two-sided p-value of a mean difference, by flipping signs at random (for several samples a problem)."""
+    """Returns the two-sided p-value of a mean difference, by flipping signs at random."""
     import random
 
     rng = random.Random(0)
@@ -146,7 +146,7 @@ def sign_flip(differences: Sequence[float], draws: int = 10_000) -> float:
 
 
 def compare(runs: Sequence[Run]) -> list[Comparison]:
-    """Every run, and each after the first beside it."""
+    """Compares every run with the first one."""
     lines = []
     for number, run in enumerate(runs):
         values = list(run.right.values())
@@ -166,7 +166,7 @@ def _beside(line: Comparison, run: Run, first: Run) -> Comparison:
     common = [name for name in first.right if name in run.right]
     if run.number != first.number:
         raise InputError(
-            f"{run.name} has {run.number}, and {first.name} has {first.number}; compare runs of the same benchmark"
+            f"{run.name} has {run.number}, but {first.name} has {first.number}; compare runs of the same benchmark"
         )
     if not common:
         raise InputError(f"{run.name} and {first.name} have no problem in common; compare runs of the same benchmark")
@@ -192,7 +192,7 @@ def _beside(line: Comparison, run: Run, first: Run) -> Comparison:
 
 
 def draw(lines: Sequence[Comparison], path: Path) -> None:
-    """A picture: every run's score with its interval, the first run's as a line through all."""
+    """Draws a figure of every run's score with its interval, and a line at the first run's score."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Reading the files of benchmarks: JSON, JSON lines, a folder that may hold them under one of several names."""
+"""Reads the files of benchmarks: JSON or JSON lines, or a folder that holds them under one of several names."""
 
 import json
 from pathlib import Path
@@ -9,10 +9,10 @@ from mpo_lightning.evals.benchmark import Row
 
 
 def find_file(folder: Path, names: tuple[str, ...], where: str) -> Path:
-    """The file of a benchmark: the path itself, or one of the names below a folder.
+    """Finds the file of a benchmark: the path itself, or one of the names in a folder.
 
     Raises:
-        InputError: it is not there; says where to get it.
+        InputError: the file is missing; the message says where to get it.
     """
     if folder.is_file():
         return folder
@@ -23,10 +23,10 @@ def find_file(folder: Path, names: tuple[str, ...], where: str) -> Path:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The objects of a JSON-lines file, of a JSON list, or of a JSON object (whose keys become the field "key").
+    """Reads the objects of a JSON-lines file, a JSON list, or a JSON object (whose keys become the field "key").
 
     Raises:
-        InputError: it cannot be read, or something in it is no object; names the line.
+        InputError: the file cannot be read, or a row is not an object; the message names the line.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

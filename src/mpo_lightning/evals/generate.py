@@ -1,8 +1,8 @@
-"""`mpo eval run`: a model's responses to a benchmark, through `inference`; then their score.
+"""`mpo eval run`: a model's responses to a benchmark, through `inference`, and their scores.
 
-RUN/run.json           what was run: model, benchmark, prompts, how answers were drawn
-RUN/responses.jsonl    a line a response, with its problem; resumable while it grows (see `inference.predict`)
-RUN/scores.jsonl       and scores.table.json, see `scoring`
+RUN/run.json           settings of the run: model, benchmark, prompts, sampling
+RUN/responses.jsonl    a line a response, with its problem; a killed run resumes it (see `inference.predict`)
+RUN/scores.jsonl       scores of `scoring`, with scores.table.json beside them
 """
 
 import hashlib
@@ -23,9 +23,9 @@ class ProblemPrompts:
     """The problems of a benchmark as prompts.
 
     Args:
-        benchmark: which.
-        problems: its rows.
-        images: the folder that picture paths are relative to.
+        benchmark: the benchmark.
+        problems: rows of the benchmark.
+        images: folder that image paths are relative to.
         cot: whether to ask for reasoning first.
     """
 
@@ -45,7 +45,7 @@ class ProblemPrompts:
         return Prompt(checked_question(marks + question, len(pictures)), pictures, None, self.fields(number))
 
     def fields(self, number: int) -> dict[str, Any]:
-        """The problem, without what the output adds."""
+        """Returns a problem without the fields that the output adds."""
         return {name: value for name, value in self.problems[number].items() if name not in RESERVED}
 
     def where(self, number: int) -> str:
@@ -53,7 +53,7 @@ class ProblemPrompts:
 
 
 def fingerprint_of(problems: Sequence[Row], questions: Sequence[str]) -> str:
-    """Names what is asked."""
+    """Returns a hash of the problems and their questions."""
     return hashlib.sha256(
         json.dumps([list(problems), list(questions)], sort_keys=True, ensure_ascii=False, default=str).encode(
             errors="backslashreplace"
@@ -62,7 +62,7 @@ def fingerprint_of(problems: Sequence[Row], questions: Sequence[str]) -> str:
 
 
 def begin(folder: Path, settings: dict[str, Any]) -> None:
-    """Writes run.json, or compares with the one that is there.
+    """Writes run.json, or compares the settings with an existing one.
 
     Raises:
         InputError: the folder holds a run with other settings.

@@ -1,8 +1,7 @@
-"""Judges: whoever answers a chat. A server that speaks OpenAI's protocol, or a file of replies from an earlier run.
+"""Judges that answer a chat: a server that speaks OpenAI's protocol, or a file of replies from an earlier run.
 
-Every reply is kept in a file as soon as it is there, by a hash of what was asked, so that a run that was stopped goes
-on without asking again, and the same file later replays the run without a server. A file of replies has a JSON object a
-line: `request` (the hash), `model`, `reply`.
+Every reply is written to a file at once, by a hash of its request. So a stopped run resumes without asking again, and
+the file replays the run without a server. A line of the file is a JSON object: `request` (the hash), `model`, `reply`.
 """
 
 import hashlib
@@ -23,7 +22,7 @@ class Chat(Protocol):
     """Answers a chat.
 
     Raises:
-        InputError: it cannot.
+        InputError: the chat cannot be answered.
     """
 
     def __call__(self, messages: Messages, temperature: float, max_tokens: int) -> str: ...
@@ -33,11 +32,11 @@ class ServerChat:
     """A judge on a server.
 
     Args:
-        url: of the server, ending in /v1; None is OpenAI's.
-        model: the name to ask for.
+        url: address of the server, ending in /v1; None is OpenAI's.
+        model: name of the model on the server.
 
     Raises:
-        InputError: the package openai is not installed, or there is no key.
+        InputError: the package openai is not installed, or the key is missing.
     """
 
     def __init__(self, url: str | None, model: str) -> None:
@@ -49,20 +48,20 @@ class ServerChat:
         except (BadRecord, UnreadableReply) as error:
             raise InputError(
                 f"the judge at {self._server.url or 'api.openai.com'} does not answer ({error}); replies so far are "
-                "kept, run it again to go on"
+                "kept, run it again to resume"
             ) from None
 
 
 class KeptReplies:
-    """Asks where a reply is not in the file yet, and keeps it there.
+    """Returns replies from a file, and asks for missing ones and adds them to it.
 
     Args:
-        path: of the file; begun where it is not there.
-        model: that is asked; replies of another one are not taken for its own.
-        chat: whom to ask; None only replays.
+        path: file of replies; a missing file is created.
+        model: name of the judge; replies of other judges are not used.
+        chat: the judge to ask; None only replays the file.
 
     Raises:
-        InputError: the file cannot be read, or (only replaying) is not there.
+        InputError: the file cannot be read, or is missing and can only be replayed.
     """
 
     def __init__(self, path: Path, model: str, chat: Chat | None) -> None:
@@ -82,18 +81,17 @@ class KeptReplies:
                 except (ValueError, KeyError, TypeError):
                     if number == len(lines):
                         continue  # cut off by a kill
-                    raise InputError(f"{path}:{number}: is no line of a judge's replies; mend or delete it") from None
+                    raise InputError(f"{path}:{number}: not a line of a judge's replies; fix or delete it") from None
             if lines[-1]:
                 path.write_bytes(b"\n".join(lines[:-1]) + b"\n" if len(lines) > 1 else b"")
 
     def __call__(
         self, messages: Messages, temperature: float, max_tokens: int, run: int, read: Callable[[str], object]
     ) -> str:
-        """The reply of a run of the judge. One that `read` makes nothing of is kept for replays, but asked for again by
-        the next run.
+        """Returns the judge's reply in one run. An unreadable reply is kept for replays, but the next run asks again.
 
         Raises:
-            InputError: it is not kept and nobody can be asked.
+            InputError: the reply is not in the file, and there is no judge to ask.
         """
         asked = json.dumps([self.model, messages, temperature, max_tokens, run], ensure_ascii=False, sort_keys=True)
         request = hashlib.sha256(asked.encode()).hexdigest()
@@ -135,11 +133,11 @@ class KeptReplies:
 
 @dataclass(frozen=True)
 class Judged:
-    """The judge's last reply to one response in one run, and how many it took.
+    """The judge's last reply to one response in one run.
 
     Attributes:
-        reply: the text.
-        tries: replies asked for.
+        reply: text of the reply.
+        tries: number of replies asked for.
     """
 
     reply: str
@@ -147,7 +145,7 @@ class Judged:
 
 
 def ask(judge: Judge, replies: KeptReplies, row: Row, response: str, run: int) -> Judged:
-    """A reply that can be read, or the last of as many as the benchmark's rule asks for."""
+    """Asks until a reply can be read, as often as the benchmark's rule allows."""
     reply = ""
     for tries in range(judge.tries):
         reply = replies(
@@ -171,22 +169,22 @@ def ask_all(
     at_once: int,
     advance: Callable[[int], None],
 ) -> list[list[str]]:
-    """Replies of every run to every response, several asked at once.
+    """Asks for the replies of every run to every response, several at once.
 
     Args:
-        judge: the benchmark's rules.
-        replies: whom to ask.
-        rows: problems.
-        responses: to them.
-        runs: of the judge.
-        at_once: requests under way.
-        advance: told of every one that is done.
+        judge: the benchmark's rules for its judge.
+        replies: returns or asks for replies.
+        rows: problems of the responses.
+        responses: responses to grade.
+        runs: number of times that each response is graded.
+        at_once: number of concurrent requests.
+        advance: called with 1 after each request.
 
     Returns:
-        [response][run] the replies.
+        The replies, [response][run].
 
     Raises:
-        InputError: the judge does not answer, after what is under way has been kept.
+        InputError: the judge does not answer; replies to requests under way are kept.
     """
     found = [[""] * runs for _ in rows]
     with ThreadPoolExecutor(at_once) as pool:

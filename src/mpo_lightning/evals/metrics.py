@@ -1,8 +1,8 @@
 """The benchmarks as torchmetrics: update with responses, compute a table.
 
-The state is one line per response (the problem's number, the sample's number, the values of its score), gathered over
-processes; what a distributed sampler repeats to fill its last batch is dropped by those two numbers before the table is
-made, so results do not depend on the number of processes.
+The state has a line for each response (the numbers of its problem and sample, the values of its score), gathered over
+processes. A distributed sampler repeats problems to fill its last batch; the two numbers identify repeats, which are
+dropped. So results do not depend on the number of processes.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from mpo_lightning.evals.registry import all_benchmarks, find_benchmark
 
 
 class BenchmarkMetric(Metric):
-    """A benchmark's numbers over responses.
+    """A metric that computes a benchmark's table over responses.
 
     Args:
         problems: all problems, the same in every process.
         mode: "official" for the benchmark's own rules, "robust" for ours.
-        benchmark: a benchmark, or its name; the named subclasses have theirs.
+        benchmark: a benchmark or its name; subclasses set it.
 
     Example:
         >>> metric = M3CoT([{"id": "q", "choices": ["red", "blue"], "answer": "B"}])
@@ -60,10 +60,10 @@ class BenchmarkMetric(Metric):
         """Scores responses.
 
         Args:
-            responses: of a model.
-            ids: of their problems.
-            samples: the number of each response among those to its problem; default 0.
-            judged: for judged benchmarks, rows with the judge's replies.
+            responses: a model's responses.
+            ids: ids of their problems.
+            samples: number of each response among those to its problem; default 0.
+            judged: rows with the judge's replies, for judged benchmarks.
         """
         places = [self.places[str(name)] for name in ids]
         rows = [self.problems[place] | (judged[number] if judged else {}) for number, place in enumerate(places)]
@@ -76,16 +76,16 @@ class BenchmarkMetric(Metric):
     def update_scores(
         self, scores: Sequence[Score], places: Sequence[int], samples: Sequence[int] | None = None
     ) -> None:
-        """The same with scores that are there.
+        """Adds scores of responses.
 
         Args:
-            scores: of responses.
+            scores: scores of the responses.
             places: numbers of their problems.
-            samples: as in `update`.
+            samples: number of each response among those to its problem; default 0.
         """
         if not scores:
             return
-        # What torchmetrics' wrapper does for `update`: a result computed earlier is not the result any more.
+        # As torchmetrics' wrapper of `update` does: an earlier result is out of date.
         self._update_count, self._computed = max(1, self._update_count), None
         self.numbers.append(torch.tensor(places, device=self.device))
         self.samples.append(
@@ -95,14 +95,12 @@ class BenchmarkMetric(Metric):
         self.undecided.append(torch.tensor([score.verdict.correct is None for score in scores], device=self.device))
 
     def table(self) -> Table:
-        """The benchmark's table of all responses so far, repeated ones once."""
+        """Makes the benchmark's table of all responses so far; repeated ones count once."""
         rows, values, _ = self._gathered()
         return self.benchmark.table(rows, values)
 
     def compute(self) -> dict[str, Tensor]:
-        """Every number of the table by its name, "group/name", and `coverage`, the share of responses that were
-        decided, in percent.
-        """
+        """Returns the table's numbers by name, "group/name", and `coverage`, the decided responses in percent."""
         rows, values, undecided = self._gathered()
         numbers = self.benchmark.table(rows, values).flat()
         if self.benchmark.judge is None:
@@ -129,48 +127,48 @@ def _size(state: list[Tensor] | Tensor) -> int:
 
 
 class MathVista(BenchmarkMetric):
-    """See `mathvista`."""
+    """Accuracy on MathVista's problems."""
 
     benchmark = all_benchmarks()["mathvista"]
 
 
 class MathVision(BenchmarkMetric):
-    """See `mathvision`."""
+    """Accuracy on MATH-Vision's problems."""
 
     benchmark = all_benchmarks()["mathvision"]
 
 
 class M3CoT(BenchmarkMetric):
-    """See `m3cot`."""
+    """Accuracy on M3CoT's problems."""
 
     benchmark = all_benchmarks()["m3cot"]
 
 
 class POPE(BenchmarkMetric):
-    """See `pope`."""
+    """F1 of POPE's yes-or-no questions."""
 
     benchmark = all_benchmarks()["pope"]
 
 
 class CRPE(BenchmarkMetric):
-    """See `crpe`."""
+    """Accuracy on CRPE's questions with all rotations right."""
 
     benchmark = all_benchmarks()["crpe"]
 
 
 class MMVet(BenchmarkMetric):
-    """See `mmvet`."""
+    """Judge's points on MM-Vet's questions."""
 
     benchmark = all_benchmarks()["mmvet"]
 
 
 class LLaVABench(BenchmarkMetric):
-    """See `llava_bench`."""
+    """Judge's points on LLaVA-Bench's questions, relative to the reference answers."""
 
     benchmark = all_benchmarks()["llava_bench"]
 
 
 class MMHalBench(BenchmarkMetric):
-    """See `mmhal`."""
+    """Judge's ratings on MMHal-Bench's questions, and the hallucination rate."""
 
     benchmark = all_benchmarks()["mmhal"]

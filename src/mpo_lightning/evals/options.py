@@ -7,7 +7,7 @@ from mpo_lightning.errors import InputError
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """The language model that grades responses, or that reads the short answers out of them with official MathVista.
+    """The language model that grades responses, or extracts their short answers for official MathVista.
 
     Attributes:
         url: address of the judge's OpenAI-compatible server, such as http://localhost:8000/v1; openai is OpenAI's own.

@@ -1,4 +1,4 @@
-"""Benchmarks by name: each the `BENCHMARK` of its own file in `evals/benchmarks`, or your own by its class path."""
+"""Finds benchmarks by name: the `BENCHMARK` of a file in `evals/benchmarks`, or a user's own by its class path."""
 
 import importlib
 import pkgutil
@@ -11,7 +11,7 @@ from mpo_lightning.evals.benchmark import Benchmark
 
 @cache
 def all_benchmarks() -> dict[str, Benchmark]:
-    """Every benchmark of the package by its name."""
+    """Returns every benchmark of the package by its name."""
     modules = (
         importlib.import_module(f"{benchmarks.__name__}.{one.name}")
         for one in pkgutil.iter_modules(benchmarks.__path__)
@@ -21,10 +21,10 @@ def all_benchmarks() -> dict[str, Benchmark]:
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """A benchmark by its name, or by the class path of your own, such as my_file.MY_BENCHMARK.
+    """Finds a benchmark by its name, or by the class path of a user's own, such as my_file.MY_BENCHMARK.
 
     Raises:
-        InputError: there is none of that name, or what the path names is no benchmark.
+        InputError: the name is unknown, or the path does not name a benchmark.
     """
     if name in all_benchmarks():
         return all_benchmarks()[name]
@@ -37,7 +37,7 @@ def find_benchmark(name: str) -> Benchmark:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"--benchmark {name}: it cannot be imported ({error})") from None
+        raise InputError(f"--benchmark {name}: cannot be imported ({error})") from None
     if not isinstance(found, Benchmark):
-        raise InputError(f"--benchmark {name}: it is a {type(found).__name__}, and must be a Benchmark")
+        raise InputError(f"--benchmark {name}: is a {type(found).__name__}, but must be a Benchmark")
     return found

@@ -1,6 +1,4 @@
-"""What several samples of each problem say: pass@k, majority@k, and how far answers keep to the form that was asked
-for.
-"""
+"""Numbers from several samples of each problem: pass@k and majority@k."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,12 +8,12 @@ from mpo_lightning.answers import Verdict
 
 
 def pass_at_k(correct: int, samples: int, k: int) -> float:
-    """The chance that at least one of k samples, drawn without putting back, is right; unbiased.
+    """Returns the chance that at least one of k samples, drawn without replacement, is right; unbiased.
 
     Args:
-        correct: how many of the samples are right.
-        samples: how many there are, at least k.
-        k: how many are drawn.
+        correct: number of right samples.
+        samples: number of samples, at least k.
+        k: number of samples drawn.
 
     Source: Chen et al. 2021, arXiv 2107.03374, eq. 1.
     """
@@ -25,9 +23,9 @@ def pass_at_k(correct: int, samples: int, k: int) -> float:
 
 
 def majority(verdicts: Sequence[Verdict]) -> float:
-    """Whether the most frequent prediction is right, from 0 to 1: of predictions equally frequent, the mean.
+    """Returns 1 if the most frequent prediction is right, else 0; the mean over predictions that are equally frequent.
 
-    Undecided samples have no vote; without any vote it is 0.
+    Undecided samples have no vote; without any vote the result is 0.
     """
     votes = Counter(
         verdict.prediction for verdict in verdicts if verdict.prediction is not None and verdict.correct is not None
@@ -41,10 +39,10 @@ def majority(verdicts: Sequence[Verdict]) -> float:
 
 
 def sample_numbers(groups: dict[str, list[Verdict]]) -> dict[str, float]:
-    """pass@k and majority@k in percent, k = 1, 2, 4, ... and the fewest samples of any problem.
+    """Returns pass@k and majority@k in percent, for k = 1, 2, 4, ... and the fewest samples of any problem.
 
     Args:
-        groups: the verdicts of each problem's samples, in their order.
+        groups: verdicts of each problem's samples, in their order.
     """
     fewest = min(map(len, groups.values()), default=0)
     numbers: dict[str, float] = {}

@@ -1,8 +1,8 @@
-"""`mpo eval score`: responses that are there -> one line each with its decision, and the table.
+"""`mpo eval score`: scores a file of responses and makes the table.
 
 OUT.jsonl            one line a response: id, extraction, prediction, correct, rule, confidence (judged: points)
 OUT.table.json       the table, with coverage, format rate and lengths
-OUT.judge.jsonl      the judge's replies, kept as they come
+OUT.judge.jsonl      the judge's replies, written as they come
 """
 
 import json
@@ -21,7 +21,7 @@ from mpo_lightning.evals.sampling import sample_numbers
 from mpo_lightning.files.whole import write_text
 
 REPEATED = ("pid", "id", "question_id", "model", "run", "sample", "category", "group", "mode")
-"""Fields that say which response a line of the output is about."""
+"""Fields of a response that its line of the output repeats."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Scored:
 
     Attributes:
         rows: responses with their problems.
-        scores: of each.
-        table: of all.
+        scores: score of each response.
+        table: table of all responses.
         numbers: coverage, format rate, lengths, pass@k, majority@k.
     """
 
@@ -42,10 +42,10 @@ class Scored:
 
 
 def join(benchmark: Benchmark, responses: Sequence[Row], problems: Sequence[Row] | None, where: Path) -> list[Row]:
-    """Each response with the fields of its problem; the response's own win.
+    """Adds the fields of its problem to each response; a response's own fields win.
 
     Raises:
-        InputError: a problem is not there, or a field that scoring needs.
+        InputError: a problem is missing, or a field that scoring needs.
     """
     by_id = {str(problem.get(benchmark.id_field)): problem for problem in problems or ()}
     rows = []
@@ -69,10 +69,10 @@ def join(benchmark: Benchmark, responses: Sequence[Row], problems: Sequence[Row]
 
 
 def response_of(benchmark: Benchmark, row: Row, where: str = "") -> str:
-    """The response's text; "" where the model gave none.
+    """Returns the response's text; "" if the model gave none.
 
     Raises:
-        InputError: the row has no field for it.
+        InputError: the row has no field for the response.
     """
     for name in benchmark.response_fields:
         if name in row:
@@ -86,19 +86,19 @@ def score_rows(benchmark: Benchmark, rows: Sequence[Row], mode: Mode) -> Scored:
     """Scores responses and sums them up.
 
     Args:
-        benchmark: which.
-        rows: responses with their problems, and with the replies of a judge where one is needed.
-        mode: whose rules.
+        benchmark: the benchmark.
+        rows: responses with their problems, and with the judge's replies if the benchmark needs them.
+        mode: "official" for the benchmark's own rules, "robust" for ours.
     """
     scores = [benchmark.score(row, response_of(benchmark, row), mode) for row in rows]
     if len({len(score.values) for score in scores}) > 1:
-        raise InputError("rows have different numbers of the judge's runs; score them again with one --judge.runs")
+        raise InputError("rows have replies of different numbers of runs; score all again with the same --judge.runs")
     table = benchmark.table(rows, [score.values for score in scores])
     return Scored(tuple(rows), tuple(scores), table, summary(benchmark, rows, [score.verdict for score in scores]))
 
 
 def summary(benchmark: Benchmark, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """Coverage and format rate in percent, mean length of responses, and what several samples of each problem say."""
+    """Returns coverage and format rate in percent, mean length of responses, and numbers of several samples."""
     numbers: dict[str, float] = {"responses": float(len(rows))}
     if benchmark.judge is None and rows:
         numbers["coverage"] = 100 * sum(verdict.correct is not None for verdict in verdicts) / len(rows)
@@ -125,7 +125,7 @@ def judged(
     at_once: int,
     advance: Callable[[int], None],
 ) -> list[Row]:
-    """Rows with the replies of their judge."""
+    """Asks the judge and adds its replies to the rows."""
     assert benchmark.judge is not None
     found = ask_all(
         benchmark.judge, replies, rows, [response_of(benchmark, row) for row in rows], runs, at_once, advance
@@ -136,9 +136,7 @@ def judged(
 def extracted(
     benchmark: Benchmark, rows: Sequence[Row], replies: KeptReplies, at_once: int, advance: Callable[[int], None]
 ) -> list[Row]:
-    """Rows with the short answers that a language model read in their responses, where the rules in front of it found
-    none.
-    """
+    """Adds a language model's extractions of short answers to the rows where rules found none."""
     assert benchmark.extractor is not None
     asked = [
         row
@@ -154,7 +152,7 @@ def extracted(
 
 
 def write(benchmark: Benchmark, scored: Scored, output: Path, mode: Mode, settings: dict[str, Any]) -> Path:
-    """The two files; each appears when it is whole.
+    """Writes the scores and the table; each file appears when it is complete.
 
     Returns:
         The path of the table.

@@ -1,3 +1,1 @@
-"""Preference data: questions -> sampled responses -> verified pairs, DropoutNTP pairs -> MMPR annotations and shards,
-with every pair's history.
-"""
+"""Preference data: questions -> sampled responses -> verified pairs and DropoutNTP pairs -> annotations and shards."""

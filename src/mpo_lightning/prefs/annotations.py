@@ -1,12 +1,12 @@
-"""Pairs as MMPR publishes them: a jsonl for each data set and kind of pair, and a meta.json that names them.
+"""Writes pairs as MMPR publishes them: a jsonl for each data set and kind of pair, and a meta.json that lists them.
 
     FOLDER/annotations/NAME_pairs_vqa_correctness_rules.jsonl    right against wrong
-    FOLDER/annotations/NAME_pairs_vqa_format_rules.jsonl         right against no answer in the form that was asked for
+    FOLDER/annotations/NAME_pairs_vqa_format_rules.jsonl         right against no answer in the requested form
     FOLDER/annotations/NAME_prefix_pair_sr0.5_wo_image.jsonl     DropoutNTP
     FOLDER/meta.json
 
-Names of files and fields follow MMPR (InternVL issue 831); `id`, `kind` and the two `_meta` fields are each pair's
-history.
+Names of files and fields follow MMPR (InternVL issue 831). The fields `id`, `kind`, `chosen_meta` and `rejected_meta`
+hold each pair's history.
 """
 
 import json
@@ -25,19 +25,19 @@ CORRECTNESS, FORMAT = "pairs_vqa_correctness_rules", "pairs_vqa_format_rules"
 
 
 def dropout_suffix(ratio: float, with_image: bool) -> str:
-    """The end of a DropoutNTP file's name."""
+    """Returns the suffix of a DropoutNTP file's name."""
     return f"prefix_pair_sr{ratio:g}_{'with' if with_image else 'wo'}_image"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which file a pair goes into.
+    """The file that a pair is written to.
 
     Attributes:
-        source: the data set's name.
-        root: its picture folder.
-        suffix: the kind of pair.
-        tiles: most tiles of its pictures; None is the training run's own limit.
+        source: name of the data set.
+        root: image folder of the data set.
+        suffix: kind of pair.
+        tiles: most tiles of a pair's images; None is the training run's own limit.
     """
 
     source: str
@@ -47,15 +47,15 @@ class Place:
 
     @property
     def of_source(self) -> "Place":
-        """The same for all kinds of pairs."""
+        """The place without the kind of pair."""
         return replace(self, suffix="")
 
 
 class AnnotationWriter:
-    """Writes the files of a folder; none is there under its name before all are whole.
+    """Writes the annotation files of a folder; they appear under their names once all are complete.
 
     Args:
-        folder: of the files.
+        folder: folder to write to.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -88,7 +88,7 @@ class AnnotationWriter:
         write_json(self.folder / "meta.json", {self._name(place): self._entry(place) for place in self._files})
 
     def _name(self, place: Place) -> str:
-        # A source with two picture folders or two limits has files of its own for each.
+        # A source with two image folders or two limits has files for each.
         safe = unique_names([one.source for one in self._sources])[self._sources.index(place.of_source)]
         return f"{safe}_{place.suffix}"
 
@@ -107,7 +107,7 @@ class AnnotationWriter:
 
 
 def joined_meta(folder: Path, metas: Iterable[Path]) -> Path:
-    """One meta.json in a folder that names the data sets of several."""
+    """Writes a meta.json into a folder that joins the data sets of several."""
     entries: dict[str, Any] = {}
     for path in metas:
         for name, entry in json.loads(path.read_text(encoding="utf-8")).items():
@@ -120,5 +120,5 @@ def joined_meta(folder: Path, metas: Iterable[Path]) -> Path:
 
 
 def picture_field(names: list[str]) -> dict[str, Any]:
-    """A pair's `image` as MMPR has it: absent, a path, or a list of paths."""
+    """Returns a pair's `image` field in MMPR's form: absent, a path, or a list of paths."""
     return {"image": names[0] if len(names) == 1 else names} if names else {}

@@ -1,17 +1,16 @@
-"""From questions to shards: every stage of the pipeline in turn, each whole on disk before the next, so that a killed
-build goes on with the stage it was in.
+"""The pipeline from questions to shards. Each stage is complete on disk before the next, so a killed build resumes.
 
     questions/verified.jsonl, open.jsonl    prepared questions: those whose answers can be checked, the others
-    questions/rejected.jsonl                what was not used, and why
-    responses/verified.jsonl                many to each
-    responses/open.jsonl                    one to each
+    questions/rejected.jsonl                skipped questions with reasons
+    responses/verified.jsonl                several responses to each question
+    responses/open.jsonl                    one response to each question
     right.jsonl                             one right response to each question that has one
-    correctness/                            pairs of right and wrong, as MMPR
-    begun.jsonl, responses/begun.jsonl      first halves of good responses; second halves written without the picture
-    dropout_ntp/                            their pairs, as MMPR
+    correctness/                            pairs of right and wrong, in MMPR's form
+    begun.jsonl, responses/begun.jsonl      first halves of good responses; second halves written without the image
+    dropout_ntp/                            DropoutNTP pairs, in MMPR's form
     meta.json                               all pairs
-    shards/                                 the same as checked shards
-    manifest.json, README.md                what came from where: settings, counts, reasons, costs; the data card
+    shards/                                 all pairs as checked shards
+    manifest.json, README.md                settings, counts, reasons, costs; the data card
 
 Several processes (devices, machines) may run a build: they sample together, and the first does the rest.
 """
@@ -51,16 +50,16 @@ class Build:
     """A build in a folder.
 
     Attributes:
-        folder: of the output.
+        folder: the output folder.
         sets: data sets of questions.
-        sources: their rules.
+        sources: rules for the data sets.
         prompts: texts of the kinds of prompt.
-        engine: who answers.
-        offsets: of the tokenizer, for cutting responses.
-        tokenizer: names that tokenizer.
-        options: how.
+        engine: the engine that writes responses.
+        offsets: places of a text's tokens, for cutting responses.
+        tokenizer: name of the tokenizer behind `offsets`.
+        options: options of the build.
         progress: opens progress bars.
-        say: told what a stage gave.
+        say: called with a line about each stage's result.
     """
 
     folder: Path
@@ -75,10 +74,10 @@ class Build:
     say: Callable[[str], None]
 
     def run(self) -> None:
-        """All stages that are not done yet.
+        """Runs all stages that are not complete.
 
         Raises:
-            InputError: the input cannot be used, or the folder holds a build of something else.
+            InputError: the input cannot be used, or the folder holds a build with other settings.
         """
         options = self.options
         questions = {purpose: self.folder / "questions" / f"{purpose}.jsonl" for purpose in ("verified", "open")}
@@ -102,11 +101,11 @@ class Build:
             self._end()
 
     def manifest(self) -> dict[str, Any]:
-        """Of a build that is done."""
+        """Reads the manifest of a complete build."""
         return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
 
     def settings(self) -> dict[str, Any]:
-        """Whatever decides the pairs."""
+        """Returns all settings that decide the pairs."""
         decides = asdict(self.options)
         del decides["workers"]
         decides["fingerprints"] = {str(path): file_digest(path) for path in self.options.fingerprints}
@@ -124,7 +123,7 @@ class Build:
         )
 
     def _stage(self, counts: str, work: Callable[[], Any]) -> Any:
-        """Runs a stage unless its counts are there: they are written last."""
+        """Runs a stage unless its counts exist, which are written last; returns the counts."""
         path = self.folder / counts
         if not path.is_file():
             write_json(path, work())
@@ -147,7 +146,7 @@ class Build:
         if not totals["verified"] + totals["open"]:
             raise InputError(f"{self.folder}: no question can be used; questions/rejected.jsonl says why")
         self.say(
-            f"questions: {totals['verified']:,} whose answers can be checked, {totals['open']:,} others; set aside: "
+            f"questions: {totals['verified']:,} whose answers can be checked, {totals['open']:,} others; skipped: "
             f"{in_words(totals, ('verified', 'open'))}"
         )
         return counts
@@ -187,9 +186,7 @@ class Build:
         return counts
 
     def _good_responses(self, counts: dict[str, Counter[str]]) -> Iterator[dict[str, Any]]:
-        """A response to each question that DropoutNTP is for: a right one, or for want of an answer the one that was
-        drawn.
-        """
+        """Yields a response to each question of DropoutNTP: a right one, or the only one if it cannot be checked."""
         with (self.folder / "right.jsonl").open(encoding="utf-8") as lines:
             for line in lines:
                 row = json.loads(line)
@@ -224,7 +221,7 @@ class Build:
             (self.folder / "dropout_ntp").mkdir(exist_ok=True)
             return {}
         counts = pair_rows(answers, self.folder / "dropout_ntp", self.options.dropout, self.engine.exact_seams)
-        self.say(f"pairs without the picture: {sum(found['pairs'] for found in counts.values()):,}")
+        self.say(f"pairs without the image: {sum(found['pairs'] for found in counts.values()):,}")
         return counts
 
     def _end(self) -> None:
@@ -236,8 +233,8 @@ class Build:
         meta = joined_meta(self.folder, metas)
         if not json.loads(meta.read_text(encoding="utf-8")):
             raise InputError(
-                f"{self.folder}: not a single pair came out; its counts.json files say where they were lost, "
-                "responses/ what the model says"
+                f"{self.folder}: the build made no pair; see its counts.json files for the reasons and responses/ for "
+                "the model's words"
             )
         counts = {
             name: json.loads((self.folder / file).read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""DropoutNTP: a good response cut in half, its second half written anew without the picture, is the rejected side.
+"""DropoutNTP: the rejected side is a good response cut in half, with its second half written without the image.
 
-For questions whose answers no rule can check. What the model writes without the picture is fluent and made up, so such
-pairs teach it to look. The cut is on a token boundary between words, and the white space there belongs to the second
-half on both sides: the reference joins stripped texts, so that a missing space gives the rejected side away.
+It is for questions whose answers no rule can check. Text that is written without the image is fluent but made up, so
+such pairs teach the model to look. The cut is on a token boundary between words; its white space belongs to the second
+half on both sides. The reference code joins stripped texts, so a missing space gives the rejected side away.
 
 Source: arXiv 2411.10442, section 3.1; ratio 0.5, ablation 0.25 and 0.75 in table 9; InternVL
 `mmpr_data_pipeline_dropout_ntp.py`.
@@ -31,20 +31,18 @@ from mpo_lightning.prefs.options import DropoutOptions
 
 Row = dict[str, Any]
 Offsets = Callable[[str], Sequence[tuple[int, int]]]
-"""Where each token of a text starts and stops, in characters."""
+"""Returns where each token of a text starts and stops, in characters."""
 
 
 def cut_place(text: str, ratio: float, offsets: Offsets) -> int:
-    """The character at which the second half begins: of the token boundaries that lie between words, the one nearest to
-    the ratio.
+    """Returns the character where the second half begins: the token boundary between words nearest to the ratio.
 
-    White space at the cut belongs to what follows. Chinese has no space between words, so any token boundary there will
-    do.
+    White space at the cut belongs to the second half. Chinese has no spaces, so any token boundary there will do.
 
     Args:
         text: the response.
-        ratio: share of its tokens in front of the cut.
-        offsets: of the model's tokenizer.
+        ratio: share of the response's tokens before the cut.
+        offsets: places of a text's tokens, by the model's tokenizer.
     """
     if ratio == 0:
         return 0
@@ -69,13 +67,13 @@ def _between_words(text: str, place: int) -> bool:
 def begun_rows(
     rows: Iterator[Row], options: DropoutOptions, offsets: Offsets, counts: dict[str, Counter[str]]
 ) -> Iterator[Row]:
-    """Questions with the first half of a good response, to be gone on with: one for each question.
+    """Yields questions with the first half of a good response (`begun`), for the model to continue.
 
     Args:
-        rows: prepared questions with a `chosen`.
-        options: how.
-        offsets: of the model's tokenizer.
-        counts: by source; what was not used is counted there.
+        rows: prepared questions with a `chosen` response.
+        options: how responses are cut.
+        offsets: places of a text's tokens, by the model's tokenizer.
+        counts: counts by source, to which skipped questions are added.
     """
     for row in rows:
         numbers = counts.setdefault(row["source"], Counter())
@@ -97,10 +95,10 @@ def pair_rows(answers: Path, output: Path, options: DropoutOptions, exact: bool)
     """Writes the annotations and returns counts by source.
 
     Args:
-        answers: begun questions with what the model went on with, as `response`.
-        output: the folder.
-        options: how they were asked.
-        exact: whether the engine keeps the white space at the seam (`Engine.exact_seams`).
+        answers: file of begun questions, with the model's continuations as `response`.
+        output: folder to write to.
+        options: how the second halves were written.
+        exact: whether the engine keeps the white space at the cut (`Engine.exact_seams`).
     """
     counts: dict[str, Counter[str]] = {}
     suffix = dropout_suffix(options.ratio, options.with_image)
@@ -118,13 +116,13 @@ def pair_rows(answers: Path, output: Path, options: DropoutOptions, exact: bool)
 
 
 def paired(row: Row, options: DropoutOptions, exact: bool, numbers: Counter[str]) -> Row | None:
-    """The pair of a question, or None with a count of the reason.
+    """Returns the pair of a question, or None after counting the reason.
 
     Args:
         row: a begun question with its `response`.
-        options: how it was asked.
-        exact: see `pair_rows`.
-        numbers: where reasons are counted.
+        options: how the second half was written.
+        exact: whether the engine keeps the white space at the cut.
+        numbers: counts of reasons, updated here.
     """
     chosen, begun = row["chosen"], row["begun"]
     answered = row | {"response": row.get("response") or ""}
@@ -164,13 +162,12 @@ def paired(row: Row, options: DropoutOptions, exact: bool, numbers: Counter[str]
 
 
 def joined(begun: str, rest: str, continuation: str) -> tuple[str, bool]:
-    """What follows the first half on the rejected side; and whether the white space of the chosen side had to be put
-    back, which some servers drop.
+    """Returns the rejected side's second half, and whether white space was restored that the server had dropped.
 
     Args:
         begun: the first half.
-        rest: of the chosen response.
-        continuation: what the model wrote.
+        rest: second half of the chosen response.
+        continuation: second half that the model wrote.
     """
     space = rest[: len(rest) - len(rest.lstrip())]
     lost = bool(begun and space) and not continuation[:1].isspace() and continuation[:1].isalnum()
@@ -178,7 +175,7 @@ def joined(begun: str, rest: str, continuation: str) -> tuple[str, bool]:
 
 
 def chosen_rows(meta: Path) -> Iterator[dict[str, Any]]:
-    """The chosen sides of annotations as questions, each question and picture once."""
+    """Yields the chosen sides of annotations as questions, one for each question and image."""
     sets = read_meta(meta)
     for entry, name in zip(sets, unique_names([entry.name for entry in sets]), strict=True):
         seen: set[tuple[str, tuple[Path, ...]]] = set()
@@ -206,11 +203,11 @@ def chosen_rows(meta: Path) -> Iterator[dict[str, Any]]:
 
 
 def token_offsets(engine: Engine, tokenizer: str | None) -> tuple[Offsets, str]:
-    """Gives the places of a text's tokens, by the tokenizer that cuts responses, and a name for that tokenizer.
+    """Returns the function that gives a text's token places for cutting responses, and its tokenizer's name.
 
     Args:
         engine: the engine whose tokenizer is the default.
-        tokenizer: folder of another one.
+        tokenizer: folder of another tokenizer.
     """
     if tokenizer is None and isinstance(engine, EmbeddedEngine):
         encode: Any = engine.processor.tokenizer

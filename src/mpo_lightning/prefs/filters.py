@@ -1,8 +1,7 @@
-"""Quality filters: small rules with names, each with a count in the report. A filter says why a response is not used,
-on either side of a pair.
+"""Quality filters: named rules that keep a response out of both sides of pairs, each with a count in the report.
 
-What they are for: a verdict looks at the answer only. A right answer behind ten repeated paragraphs, cut off in
-mid-sentence, or in another language than the question's would be learned along with it.
+A verdict judges only the answer. A right answer may follow ten repeated paragraphs, be cut off in mid-sentence, or be
+in another language than the question. Training would learn that too.
 """
 
 import re
@@ -27,52 +26,50 @@ STRUCTURE = (
     "<|action_start|>",
     "<|action_end|>",
 )
-"""Marks that no text may hold: they would forge a prompt's structure."""
+"""Marks that no text may hold, since they would forge a prompt's structure."""
 MARKS = (*STRUCTURE, IMAGE_MARK, "<box>", "</box>", "<ref>", "</ref>", "<quad>", "</quad>")
-"""Special tokens of InternVL2's checkpoints: a model here cannot draw them, a server's can."""
+"""Special tokens of InternVL2's checkpoints; the embedded engine never samples them, but a server may."""
 RUN_ON = re.compile(r"\n\s*(?:\*\*)?(?:Question|Hint|Problem|Choices|User|Human|问题|提示)\s*[:：]")
 OTHER_SCRIPTS = re.compile(r"[\u0400-\u04ff\u0590-\u06ff\u0900-\u097f\u0e00-\u0e7f\u3040-\u30ff\uac00-\ud7af]")
-"""Cyrillic, Hebrew, Arabic, Devanagari, Thai, Japanese, Korean."""
+"""Letters of Cyrillic, Hebrew, Arabic, Devanagari, Thai, Japanese and Korean."""
 
 FAILED = "no response: "
-"""How the counts of prompts that an engine could not answer begin."""
+"""Prefix of the names by which prompts without a response are counted."""
 DETAIL = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*")
 
 REPEATED = 0.5
-"""Share of repeated runs of words above which a response is mostly repetition; as in the alarms during training."""
+"""Share of repeated runs of words above which a response counts as repetition, as in the alarms during training."""
 
 
 def empty(row: Row) -> bool:
-    """Nothing was said."""
+    """Whether the response has no text."""
     return not (row.get("response") or "").strip()
 
 
 def truncated(row: Row) -> bool:
-    """Cut at the limit of new tokens."""
+    """Whether the response was cut at the limit of new tokens."""
     return row.get("finished") is False
 
 
 def special_token(row: Row) -> bool:
-    """Holds a special token, such as the image token's."""
+    """Whether the response holds a special token, such as the image token."""
     return any(mark in row["response"] for mark in MARKS)
 
 
 def broken_text(row: Row) -> bool:
-    """Holds half of a character."""
+    """Whether the response holds a broken character."""
     return "\ufffd" in row["response"]
 
 
 def repetition(row: Row) -> bool:
-    """Mostly the same words again and again."""
+    """Whether the response mostly repeats the same words."""
     text = row["response"]
     units: Sequence[str] = text if language_of(text) == "zh" else text.split()
     return repeated_share(units) > REPEATED
 
 
 def language_mix(row: Row) -> bool:
-    """In another script than the question's: Chinese in an answer to an English question, or the other way round, or
-    one that neither has.
-    """
+    """Whether the response is in another script than the question: Chinese for English, the reverse, or a third one."""
     question, text = row.get("question", ""), row["response"]
     if not text.isascii() and OTHER_SCRIPTS.search(text) and not OTHER_SCRIPTS.search(question):
         return True
@@ -83,7 +80,7 @@ def language_mix(row: Row) -> bool:
 
 
 def run_on(row: Row) -> bool:
-    """Goes on with a question of its own behind its answer."""
+    """Whether the response continues with another question after its answer."""
     return RUN_ON.search(row["response"]) is not None
 
 
@@ -91,15 +88,16 @@ FILTERS: dict[str, Callable[[Row], bool]] = {
     rule.__name__: rule for rule in (empty, truncated, special_token, broken_text, repetition, language_mix, run_on)
 }
 ALWAYS = ("empty", "special_token")
-"""Not a matter of taste: a pair with such a side is refused by the shards as well."""
+"""Filters that cannot be turned off, since shards refuse such pairs too."""
 
 
 def no_response(row: Row) -> str | None:
-    """Why there is no response, as a name to count by: numbers and names in the reason left out, so that equal failures
-    are counted together; None where there is one.
+    """Returns the name by which a missing response is counted; None if there is a response.
+
+    The name is the reason without numbers and quoted names, so that equal failures are counted together.
 
     Args:
-        row: with `error` where the engine gave a reason instead of a response.
+        row: a response; `error` is the engine's reason for a missing one.
     """
     if not row.get("error"):
         return None
@@ -108,11 +106,11 @@ def no_response(row: Row) -> str | None:
 
 
 def first_failed(row: Row, names: Sequence[str]) -> str | None:
-    """The name of the first filter that sets a response aside, in the order of `FILTERS`.
+    """Returns the name of the first filter that a response fails, in the order of `FILTERS`; None if it passes.
 
     Args:
-        row: with `response`, `question`, `finished`.
-        names: of the filters in use; `ALWAYS` are in use anyway.
+        row: a response with `response`, `question`, `finished`.
+        names: names of the filters in use; `ALWAYS` is always in use.
     """
     for name, rule in FILTERS.items():
         if (name in names or name in ALWAYS) and rule(row):
@@ -121,7 +119,7 @@ def first_failed(row: Row, names: Sequence[str]) -> str | None:
 
 
 def check_filters(names: Sequence[str]) -> None:
-    """Raises InputError for a name that no filter has."""
+    """Raises InputError for an unknown filter."""
     for name in names:
         if name not in FILTERS:
             raise InputError(f"there is no filter '{name}'; known are {', '.join(FILTERS)}")

@@ -1,4 +1,4 @@
-"""What came from where: a build's manifest, and the data card that says the same in words."""
+"""A build's manifest (settings, counts, costs), and the data card that presents it as a page."""
 
 from collections import Counter
 from typing import Any
@@ -7,7 +7,7 @@ from mpo_lightning.prefs.annotations import CORRECTNESS, FORMAT
 from mpo_lightning.prefs.filters import FAILED
 
 PAPER_TOKENS, RLAIFV_TOKENS = 571.2, 992.7
-"""Tokens written for a pair: DropoutNTP in the paper, and RLAIF-V beside it (arXiv 2411.10442, section 3.1)."""
+"""Tokens written for a pair, by the paper's DropoutNTP and by RLAIF-V (arXiv 2411.10442, section 3.1)."""
 
 Counted = dict[str, dict[str, Any]]
 
@@ -15,13 +15,13 @@ Counted = dict[str, dict[str, Any]]
 def manifest_of(
     settings: dict[str, Any], counts: dict[str, Counted], runs: dict[str, Any], meta: dict[str, Any]
 ) -> dict[str, Any]:
-    """The manifest.
+    """Makes the manifest.
 
     Args:
-        settings: of the build.
-        counts: by stage and source.
-        runs: how responses were made, by stage.
-        meta: the data sets of pairs.
+        settings: settings of the build.
+        counts: counts by stage and source.
+        runs: records of how responses were made, by stage.
+        meta: the meta.json of the pairs.
     """
     failed = sum((totals(counts[name]) for name in ("correctness", "begun", "dropout_ntp")), Counter())
     reasons = {name.removeprefix(FAILED): count for name, count in sorted(failed.items()) if name.startswith(FAILED)}
@@ -37,7 +37,7 @@ def manifest_of(
 
 
 def costs(counts: dict[str, Counted]) -> dict[str, Any]:
-    """Tokens that the model wrote for a pair of each kind; None where there is no pair."""
+    """Returns the tokens that the model wrote for a pair of each kind; None if there is no pair."""
     correctness, begun, dropout = (totals(counts[name]) for name in ("correctness", "begun", "dropout_ntp"))
     pairs = correctness["pairs"]
     written = begun["chosen tokens"] + dropout["tokens"]
@@ -57,7 +57,7 @@ def costs(counts: dict[str, Counted]) -> dict[str, Any]:
 
 
 def totals(counted: Counted) -> Counter[str]:
-    """Numbers summed over sources."""
+    """Sums counts over sources."""
     return sum(
         (
             Counter({name: value for name, value in found.items() if isinstance(value, int)})
@@ -68,7 +68,7 @@ def totals(counted: Counted) -> Counter[str]:
 
 
 def data_card(manifest: dict[str, Any]) -> str:
-    """The README of a data set."""
+    """Returns the README of a data set."""
     settings, stages = manifest["settings"], manifest["stages"]
     engine = settings["engine"]
     sampling = settings["options"]["sampling"]
@@ -98,15 +98,15 @@ def data_card(manifest: dict[str, Any]) -> str:
         f"- Responses: {model}, temperature {sampling['temperature']:g}, top-k {sampling['top_k']}, top-p "
         f"{sampling['top_p']:g}, seed {sampling['seed']}, {settings['options']['samples']} to each "
         f"question whose answer can be checked; prompts of version {settings['prompts']}.",
-        f"- Right against wrong (`{CORRECTNESS}`) or against no answer in the form that was asked for (`{FORMAT}`), "
-        "by mpo-lightning's checker, verdicts of a confidence below "
-        f"{settings['options']['pairing']['confidence']:g} left out; at most "
+        f"- Right against wrong (`{CORRECTNESS}`) or against no answer in the requested form (`{FORMAT}`), "
+        "by mpo-lightning's checker, without verdicts of a confidence below "
+        f"{settings['options']['pairing']['confidence']:g}; at most "
         f"{settings['options']['pairing']['pairs_per_question']} pairs of a question.",
-        f"- DropoutNTP: the first {settings['options']['dropout']['ratio']:.0%} of a good response, gone on with "
-        f"{'with' if settings['options']['dropout']['with_image'] else 'without'} the picture.",
+        f"- DropoutNTP: the first {settings['options']['dropout']['ratio']:.0%} of a good response, continued "
+        f"{'with' if settings['options']['dropout']['with_image'] else 'without'} the image.",
         f"- Filters: {', '.join(settings['options']['pairing']['filters'])}.",
         "",
-        "## What became of everything",
+        "## Counts of every stage",
         "",
         "| stage | what | count |",
         "| --- | --- | --- |",
@@ -120,20 +120,20 @@ def data_card(manifest: dict[str, Any]) -> str:
         "",
         *cost_lines(manifest["costs"]),
         "",
-        "## What to know",
+        "## Limits",
         "",
-        "- Verdicts are those of rules, without a reader: of confident ones somewhat less than 1 % are wrong "
+        "- Rules gave the verdicts, and nobody read them: somewhat less than 1 % of the confident ones are wrong "
         "(docs/prefs.md).",
-        "- Licences of pictures and questions are those of their sources; fill in `license` above.",
-        "- Benchmarks were looked for by words and pictures only where lists of fingerprints were given: "
-        f"{len(settings['options']['fingerprints'])} lists.",
+        "- Licences of images and questions are those of their sources; fill in `license` above.",
+        "- Questions of benchmarks were removed, by words and images, by "
+        f"{len(settings['options']['fingerprints'])} lists of fingerprints.",
         "",
     ]
     return "\n".join(lines)
 
 
 def cost_lines(found: dict[str, Any]) -> list[str]:
-    """Costs in words."""
+    """Returns the data card's lines about costs."""
     lines = []
     if (correctness := found["correctness"])["tokens_per_pair"] is not None:
         lines.append(
@@ -151,7 +151,7 @@ def cost_lines(found: dict[str, Any]) -> list[str]:
 
 
 def in_words(counts: Counter[str], without: tuple[str, ...] = ()) -> str:
-    """Counts in one line, by name; "nothing" if there are none."""
+    """Returns counts in one line, by name; "nothing" if there are none."""
     return (
         ", ".join(
             f"{name.replace('_', ' ')} {count:,}"

@@ -63,20 +63,20 @@ class DropoutOptions:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How a build goes.
+    """Options of a build.
 
     Attributes:
         samples: responses to each question whose answer can be checked.
-        sampling: how they are drawn.
+        sampling: how responses are sampled.
         max_new_tokens: most tokens of a response.
         pairing: how responses are paired.
         dropout: how second halves are written.
         fingerprints: lists of benchmarks' problems that must not be trained on.
-        strict: stop at the first unusable question instead of setting it aside.
+        strict: stop at the first unusable question instead of skipping it.
         shards: whether to write shards.
-        validation: share of pairs held out in them.
-        shard_megabytes: a tar is closed before it grows larger.
-        workers: processes.
+        validation: share of pairs held out in the shards.
+        shard_megabytes: largest size of a shard in MB.
+        workers: number of processes.
     """
 
     samples: int = 32

@@ -1,14 +1,13 @@
-"""Questions that a benchmark asks must not become training data: found again by their words or by their pictures.
+"""Finds benchmark questions in training data, by their words or by their images.
 
 A fingerprint list is a JSON-lines file; a line is a problem of a benchmark: `benchmark`, `id`, `text` (a hash of its
 words without case and punctuation) and `pictures` (256 bits each: which of two neighbouring points of a 17 x 16
 thumbnail is brighter, so a copy in another size or format is near). `mpo prefs fingerprint` makes such lists from
-benchmarks on disk, or from any questions file; lists can be joined with `cat`.
+benchmarks on disk or from any questions file; `cat` joins lists.
 
-A question is set aside where its words are those of a problem (at least five words, or with the same picture), or one
-of its pictures is within 10 bits of a problem's. A thin drawing on white leaves few bits, the same ones as another
-drawing's, so that its picture counts only together with the words. Pictures of next to one colour say nothing and are
-not compared.
+A question is skipped if its words are those of a problem (at least five words, or with the same image), or one of its
+images is within 10 bits of a problem's. Thin drawings on white share most of their few bits, so such an image counts
+only together with the words. Images of nearly one colour are not compared.
 """
 
 import hashlib
@@ -30,25 +29,25 @@ from mpo_lightning.files.strict_json import parse_json
 from mpo_lightning.files.whole import whole_file
 
 NEAR = 10
-"""Bits of 256 in which pictures that count as the same may differ."""
+"""Most bits of 256 in which two images that count as the same may differ."""
 
 FEW_WORDS = 5
 FLAT = 16
-"""Fewer bits than this that are set, or not set, and a picture is next to one colour."""
+"""An image with fewer bits set, or fewer not set, is of nearly one colour."""
 PLAIN = 48
-"""The same for a picture that may look like another one."""
+"""An image with fewer bits set, or fewer not set, counts only together with the words."""
 
 
 def text_fingerprint(question: str) -> str:
-    """16 hexadecimal digits of a question's words."""
+    """Returns the fingerprint of a question's words, 16 hexadecimal digits."""
     return hashlib.blake2b(plain_words(question).encode(), digest_size=8).hexdigest()
 
 
 def picture_fingerprint(data: bytes) -> str | None:
-    """64 hexadecimal digits of what a picture looks like; None for one of next to one colour.
+    """Returns the fingerprint of an image, 64 hexadecimal digits; None if it is of nearly one colour.
 
     Raises:
-        BadRecord: it cannot be decoded.
+        BadRecord: the image cannot be decoded.
     """
     small = np.asarray(open_picture(data).convert("L").resize((17, 16), Image.Resampling.BOX), dtype=np.int16)
     bits = (small[:, 1:] > small[:, :-1] + 2).ravel()
@@ -57,12 +56,12 @@ def picture_fingerprint(data: bytes) -> str | None:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Problems of benchmarks, to look questions up in.
+    """The benchmarks' problems, in which questions are looked up.
 
     Attributes:
-        texts: the benchmark of each text's fingerprint.
-        pictures: uint64 [problems' pictures, 4].
-        benchmarks: the benchmark of each picture.
+        texts: benchmark by fingerprint of a text.
+        pictures: fingerprints of the problems' images, uint64 [images, 4].
+        benchmarks: benchmark of each image.
     """
 
     texts: dict[str, str]
@@ -70,7 +69,7 @@ class Overlap:
     benchmarks: list[str]
 
     def __call__(self, question: str, pictures: Sequence[Path]) -> str | None:
-        """The benchmark that holds a question or one of its pictures; None where none does."""
+        """Returns the benchmark that holds a question or one of its images; None if none does."""
         benchmark = self.texts.get(text_fingerprint(question))
         if benchmark is not None and (len(plain_words(question).split()) >= FEW_WORDS or not pictures):
             return benchmark
@@ -94,7 +93,7 @@ class Overlap:
 
 @lru_cache(4096)
 def _fingerprint_of(path: str) -> str | None:
-    """Of a picture file; None where it cannot be read, which sampling says later."""
+    """Returns an image file's fingerprint; None if it cannot be read, which sampling reports later."""
     try:
         return picture_fingerprint(Path(path).read_bytes())
     except (BadRecord, OSError):
@@ -102,10 +101,10 @@ def _fingerprint_of(path: str) -> str | None:
 
 
 def read_fingerprints(paths: Sequence[Path]) -> Overlap:
-    """Fingerprint lists.
+    """Reads fingerprint lists.
 
     Raises:
-        InputError: one cannot be read.
+        InputError: a list cannot be read.
     """
     texts: dict[str, str] = {}
     pictures: list[bytes] = []
@@ -115,7 +114,7 @@ def read_fingerprints(paths: Sequence[Path]) -> Overlap:
             lines = path.read_bytes().splitlines()
         except OSError as error:
             raise InputError(
-                f"{path}: the list of fingerprints cannot be read ({error.strerror}); make one with 'mpo prefs "
+                f"{path}: cannot read the list of fingerprints ({error.strerror}); make one with 'mpo prefs "
                 "fingerprint'"
             ) from None
         for number, line in enumerate(lines, start=1):
@@ -123,11 +122,11 @@ def read_fingerprints(paths: Sequence[Path]) -> Overlap:
                 row = parse_json(line.decode())
                 found = [bytes.fromhex(picture) for picture in row["pictures"]]
                 if any(len(picture) != 32 for picture in found):
-                    raise ValueError("a picture's fingerprint has 64 digits")
+                    raise ValueError("an image's fingerprint has 64 digits")
                 texts.setdefault(str(row["text"]), str(row["benchmark"]))
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(
-                    f"{path}:{number}: is no fingerprint ({error}); make the list with 'mpo prefs fingerprint'"
+                    f"{path}:{number}: not a fingerprint ({error}); make the list with 'mpo prefs fingerprint'"
                 ) from None
             pictures += found
             benchmarks += [str(row["benchmark"])] * len(found)
@@ -141,13 +140,13 @@ def write_fingerprints(
     output: Path,
     advance: Callable[[int], None] = lambda done: None,
 ) -> tuple[int, int]:
-    """Writes a list and returns how many problems and pictures it holds.
+    """Writes a fingerprint list and returns its numbers of problems and images.
 
     Args:
-        problems: id, question and pictures of each.
-        benchmark: its name.
-        output: the file.
-        advance: told of each problem.
+        problems: id, question and images of each problem.
+        benchmark: name of the benchmark.
+        output: file to write.
+        advance: called with 1 after each problem.
     """
     count = seen = 0
     with whole_file(output) as file:
@@ -165,7 +164,7 @@ def write_fingerprints(
 
 
 def problems_of(rows: list[dict[str, Any]], identity: str, root: Path) -> Iterator[tuple[str, str, list[Path]]]:
-    """Id, question and pictures of problems."""
+    """Yields the id, question and images of each problem."""
     for number, row in enumerate(rows, start=1):
         names = row.get("image")
         names = [] if names in (None, "", []) else [names] if isinstance(names, str) else names

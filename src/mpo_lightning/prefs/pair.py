@@ -1,8 +1,7 @@
-"""From responses to pairs: filter, verify, pair, write; with a count of whatever happened to each response.
+"""Makes pairs from responses: filters, verifies, pairs and writes them, and counts the outcome of every response.
 
-A question's responses stand together in the file, as `mpo prefs sample` writes them. The file is cut into pieces
-between questions, which several processes work through; memory is that of some pieces, and the output does not depend
-on how many processes there are.
+A question's responses are consecutive lines, as `mpo prefs sample` writes them. Several processes work on pieces of the
+file, cut between questions. Memory holds a few pieces; the output does not depend on the number of processes.
 """
 
 import json
@@ -33,24 +32,24 @@ from mpo_lightning.prefs.verify import Outcome, Verified, verify
 
 Row = dict[str, Any]
 USED = (Outcome.RIGHT, Outcome.WRONG, Outcome.NO_FORM)
-"""Outcomes that stand in pairs."""
+"""Outcomes of the responses that pairs are made of."""
 
 
 @dataclass
 class Counts:
-    """What became of a source's questions and responses.
+    """Counts of a source's questions and responses.
 
     Attributes:
-        numbers: by name; responses by filter and outcome, questions, pairs, tokens.
-        known: how often an outcome that is used agrees with a `known_verdict` that rows carry, as (outcome, agrees).
+        numbers: counts by name: responses by filter and outcome, questions, pairs, tokens.
+        known: counts of used outcomes by (outcome, whether it agrees with the row's `known_verdict`).
     """
 
     numbers: Counter[str] = field(default_factory=Counter)
     known: Counter[tuple[str, bool]] = field(default_factory=Counter)
 
     def precision(self) -> dict[str, float]:
-        """How often a used verdict agrees with the known one, as a share: of `right`, `wrong` and `no_form`, and of
-        `rejected`, which is the last two together.
+        """Returns the share of used verdicts that agree with the known one, by outcome; `rejected` joins the wrong and
+        the `no_form` ones.
         """
         agree = {
             outcome: (self.known[outcome, True], self.known[outcome, False])
@@ -60,19 +59,19 @@ class Counts:
         return {outcome: yes / (yes + no) for outcome, (yes, no) in agree.items() if yes + no}
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Returns the counts as plain values."""
         return dict(sorted(self.numbers.items())) | ({"precision": self.precision()} if self.known else {})
 
     def add(self, other: "Counts") -> None:
-        """Adds another's numbers."""
+        """Adds another source's counts."""
         self.numbers += other.numbers
         self.known += other.known
 
 
 @dataclass
 class Piece:
-    """What a piece of the file gave: its pairs with their places, a right response to each question that has one (as
-    `chosen`), counts by source, and a hash of each question's id.
+    """Results of a piece of the file: pairs with their places, a row with a right response for each question that has
+    one, counts by source, and a hash of each question's id.
     """
 
     pairs: list[tuple[Place, Row]] = field(default_factory=list)
@@ -92,12 +91,12 @@ def make_pairs(
     """Writes the annotations and returns counts by source.
 
     Args:
-        responses: the file.
-        output: the folder.
-        options: how.
-        workers: processes.
-        advance: told of bytes that are done.
-        right: a file for one right response to each question that has one.
+        responses: file of responses.
+        output: folder to write to.
+        options: how responses are paired.
+        workers: number of processes.
+        advance: called with the number of bytes done.
+        right: file for one right response to each question that has one.
 
     Raises:
         InputError: the file cannot be used.
@@ -121,18 +120,18 @@ def make_pairs(
         numbers = np.frombuffer(questions, dtype=np.uint64) if questions else np.empty(0, np.uint64)
         if len(np.unique(numbers)) < len(numbers):
             raise InputError(
-                f"{responses}: the responses to one question do not stand together; sort the lines by 'id'"
+                f"{responses}: the responses to one question are not consecutive lines; sort the lines by 'id'"
             )
     return counts
 
 
 def pair_piece(path: Path, options: PairingRules, piece: tuple[int, int]) -> Piece:
-    """The pairs of a piece.
+    """Makes the pairs of a piece.
 
     Args:
-        path: the file.
-        options: how.
-        piece: where it starts and stops.
+        path: file of responses.
+        options: how responses are paired.
+        piece: first byte of the piece, and the byte after its end.
     """
     found = Piece()
     for identity, rows in questions_of(path, piece):
@@ -142,7 +141,7 @@ def pair_piece(path: Path, options: PairingRules, piece: tuple[int, int]) -> Pie
 
 
 def pair_question(rows: Sequence[Row], options: PairingRules, found: Piece) -> None:
-    """Adds a question's pairs and counts to what was found."""
+    """Adds a question's pairs and counts to `found`."""
     first = rows[0]
     counts = found.counts.setdefault(str(first.get("source", "pairs")), Counts())
     numbers = counts.numbers
@@ -200,13 +199,13 @@ def pair_question(rows: Sequence[Row], options: PairingRules, found: Piece) -> N
 
 
 def _as_chosen(first: Row, good: Candidate, history: dict[int, Row]) -> Row:
-    """A question with a right response, for other kinds of pairs."""
+    """Returns a question with a right response as `chosen`, for DropoutNTP."""
     question = {name: value for name, value in first.items() if name not in (*RESERVED, "sample", "seed")}
     return question | {"chosen": good.text, "chosen_meta": history[good.sample]}
 
 
 def _length(row: Row) -> int:
-    """Tokens of a response; a quarter of its characters where nobody counted."""
+    """Returns a response's number of tokens; if it was not counted, a quarter of its characters."""
     tokens = row.get("response_tokens")
     return int(tokens) if isinstance(tokens, int) else len(row.get("response") or "") // 4
 

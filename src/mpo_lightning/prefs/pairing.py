@@ -1,9 +1,9 @@
-"""Which right response is paired with which wrong one.
+"""Chooses which right response is paired with which wrong one.
 
-The reference draws 15 pairs from the product of right and wrong ones, so that one easy wrong response may stand in all
-of them, and keeps them in an order that changes between runs. Here uses are spread as evenly as they go: no wrong
-response stands in more than half of a question's pairs, unless there is one pair. Ties are broken by a hash of question
-and sample numbers, so the pairs depend on nothing but the responses.
+The reference code draws 15 pairs from the product of right and wrong responses, in an order that changes between runs;
+one easy wrong response may be in all of them. Here uses are spread as evenly as possible: no wrong response is in more
+than half of a question's pairs, unless there is one pair. A hash of question and sample numbers breaks ties, so the
+pairs depend only on the responses.
 
 Source of the numbers: arXiv 2411.10442, section 3.2 (at most 15 pairs a question).
 """
@@ -19,13 +19,13 @@ from mpo_lightning.prefs.options import PairingRules
 
 @dataclass(frozen=True)
 class Candidate:
-    """A response that can stand in a pair.
+    """A response that a pair can be made of.
 
     Attributes:
-        sample: its number among the question's responses.
-        text: of the response.
-        prediction: the answer it gives, in comparable form; None where it gives none.
-        length: tokens.
+        sample: number of the response among the question's.
+        text: text of the response.
+        prediction: the response's answer in comparable form; None if it gives none.
+        length: length of the response in tokens.
     """
 
     sample: int
@@ -35,7 +35,7 @@ class Candidate:
 
 
 def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Without those that say the same as an earlier one, but for case, punctuation and space."""
+    """Removes candidates whose text equals an earlier one's, up to case, punctuation and space."""
     seen: dict[str, Candidate] = {}
     for candidate in candidates:
         seen.setdefault(plain_words(candidate.text) or candidate.text, candidate)
@@ -45,13 +45,13 @@ def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
 def choose_pairs(
     question: str, right: Sequence[Candidate], wrong: Sequence[Candidate], rules: PairingRules
 ) -> tuple[list[tuple[Candidate, Candidate]], int]:
-    """Pairs of a question, chosen first, in an order of their own; and how many were too alike to be used.
+    """Returns a question's pairs as (chosen, rejected), and the number of pairs that were too alike.
 
     Args:
-        question: its id.
-        right: responses for the chosen side, distinct.
-        wrong: responses for the rejected side, distinct.
-        rules: see there.
+        question: id of the question.
+        right: distinct responses for the chosen side.
+        wrong: distinct responses for the rejected side.
+        rules: how responses are paired.
     """
     words = {("good", one.sample): word_counts(one.text) for one in right} | {
         ("bad", one.sample): word_counts(one.text) for one in wrong
@@ -60,12 +60,12 @@ def choose_pairs(
         (good, bad) for good in right for bad in wrong if good.prediction is None or good.prediction != bad.prediction
     ]
     alike = len(right) * len(wrong) - len(usable)
-    # A single wrong response would stand in every pair.
+    # A single wrong response would be in every pair.
     most = 1 if len({bad.sample for _, bad in usable}) == 1 else rules.pairs_per_question
     order = {(good.sample, bad.sample): _place(question, good, bad) for good, bad in usable}
     uses: Counter[tuple[str, int]] = Counter()
     pairs: list[tuple[Candidate, Candidate]] = []
-    excess = 0  # tokens by which the rejected sides are longer so far
+    excess = 0  # tokens by which the rejected sides are longer
     while usable and len(pairs) < most:
         good, bad = min(
             usable,
@@ -90,12 +90,12 @@ def choose_pairs(
 
 
 def _place(question: str, good: Candidate, bad: Candidate) -> bytes:
-    """Where a pair stands among its question's, the same in every run."""
+    """Returns a pair's sort key among its question's, the same in every run."""
     return hashlib.blake2b(f"{question} {good.sample} {bad.sample}".encode(), digest_size=8).digest()
 
 
 def _spread(pairs: list[tuple[Candidate, Candidate]]) -> list[tuple[Candidate, Candidate]]:
-    """Without the last pairs of a wrong response that stands in more than half of them."""
+    """Removes the last pairs of a wrong response that is in more than half of the pairs."""
     while len(pairs) > 1:
         sample, count = Counter(bad.sample for _, bad in pairs).most_common(1)[0]
         if 2 * count <= len(pairs):

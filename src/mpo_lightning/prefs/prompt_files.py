@@ -1,13 +1,12 @@
-"""How a question is put to the model: kinds of reasoning, each a text file that a user can edit, in English and
-Chinese.
+"""Prompts of each kind of reasoning, as text files in English and Chinese that users can edit.
 
     plain         step by step                                      (the paper's text)
     background    the knowledge behind the question first           (science)
-    visual        what the picture shows first                      (charts, OCR, documents)
-    grounded      where in the picture everything is                (general questions)
+    visual        what the image shows first                        (charts, OCR, documents)
+    grounded      where in the image everything is                  (general questions)
 
 The paper names the last three (section 3.2) but does not print them; their texts are ours. A file KIND.LANGUAGE.txt
-holds `{question}` once. A folder of one's own may hold some of them, or more kinds; the rest comes with the package.
+holds `{question}` once. A user's folder may replace some of the package's files or add kinds.
 """
 
 import hashlib
@@ -19,7 +18,7 @@ from mpo_lightning.data.prompts import without_hint
 from mpo_lightning.errors import InputError
 
 AS_ASKED = "as_asked"
-"""The kind that leaves a question as it is."""
+"""The kind of prompt that leaves a question as it is."""
 
 LANGUAGES = ("en", "zh")
 HAN = re.compile(r"[\u4e00-\u9fff]")
@@ -28,29 +27,29 @@ MARK = "{question}"
 
 @dataclass(frozen=True)
 class PromptFiles:
-    """The texts of all kinds.
+    """The texts of all kinds of prompt.
 
     Attributes:
-        texts: by kind and language.
+        texts: prompt texts by kind and language.
     """
 
     texts: dict[tuple[str, str], str]
 
     @property
     def version(self) -> str:
-        """Names the texts: another edit, another version."""
+        """A hash of the texts, which changes with every edit."""
         return hashlib.sha256(repr(sorted(self.texts.items())).encode()).hexdigest()[:12]
 
     @property
     def kinds(self) -> list[str]:
-        """Known kinds."""
+        """Names of the known kinds of prompt."""
         return sorted({kind for kind, _ in self.texts} | {AS_ASKED})
 
     def ask(self, question: str, kind: str) -> str:
-        """The question as it is put, in its own language.
+        """Returns the prompt for a question, in the question's language.
 
         Raises:
-            InputError: no such kind.
+            InputError: the kind is unknown.
         """
         if kind == AS_ASKED:
             return question
@@ -62,7 +61,7 @@ class PromptFiles:
 
 
 def read_prompt_files(folder: Path | None = None) -> PromptFiles:
-    """The package's texts, and a folder's in place of or beside them.
+    """Reads the package's texts and those of a folder, which replace or extend them.
 
     Raises:
         InputError: a file's name or text cannot be used.
@@ -72,22 +71,22 @@ def read_prompt_files(folder: Path | None = None) -> PromptFiles:
     for place in folders:
         files = sorted(place.glob("*.txt")) if place.is_dir() else []
         if not files:
-            raise InputError(f"{place}: holds no prompt file; a file KIND.LANGUAGE.txt holds {MARK} once")
+            raise InputError(f"{place}: holds no prompt file; add a file KIND.LANGUAGE.txt that holds {MARK} once")
         for path in files:
             kind, _, language = path.stem.rpartition(".")
             text = path.read_text(encoding="utf-8").strip("\n")
             if not kind or language not in LANGUAGES or text.count(MARK) != 1:
-                raise InputError(f"{path}: a prompt file is called KIND.en.txt or KIND.zh.txt and holds {MARK} once")
+                raise InputError(f"{path}: a prompt file must be named KIND.en.txt or KIND.zh.txt and hold {MARK} once")
             texts[kind, language] = text
     return PromptFiles(texts)
 
 
 def language_of(text: str) -> str:
-    """ "zh" where a fifth of the letters are Chinese, else "en"."""
+    """Returns "zh" if more than a fifth of the letters are Chinese, else "en"."""
     chinese = han(text)
     return "zh" if chinese and chinese / sum(map(str.isalpha, text)) > 0.2 else "en"
 
 
 def han(text: str) -> int:
-    """Chinese characters in a text."""
+    """Counts the Chinese characters in a text."""
     return 0 if text.isascii() else len(HAN.findall(text))

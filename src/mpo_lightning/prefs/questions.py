@@ -1,8 +1,8 @@
-"""The first stage: questions checked, filtered, and put into the words that the model will see.
+"""The first stage: questions are checked, filtered, and made into prompts.
 
-Questions come as MMPR's prompts do: a meta.json that names data sets, each a jsonl with `image`, `question` and
-`answer` and a folder of pictures; or one such jsonl. A prepared question is a JSON line with its `id`, `source`,
-`root`, `image`, `question`, `answer`, `kind` and `prompt` (the words), and the line's other fields.
+Questions come in the form of MMPR's prompts: a meta.json that lists data sets, each a jsonl with `image`, `question`
+and `answer` and an image folder; or one such jsonl. A prepared question is a JSON line with `id`, `source`, `root`,
+`image`, `question`, `answer`, `kind`, `prompt` (the model's input), and the line's other fields.
 """
 
 import hashlib
@@ -28,18 +28,18 @@ from mpo_lightning.prefs.prompt_files import AS_ASKED, PromptFiles
 from mpo_lightning.prefs.sources import Source, source_of
 
 Purpose = Literal["verified", "open"]
-"""Questions whose answers can be checked, and the others, which are only good for DropoutNTP."""
+"""Questions whose answers can be checked, and the others, which only DropoutNTP uses."""
 
 ADDED = {*RESERVED, "source", "root", "kind", "prompt", "max_tiles", "sample", "seed", "begun", "purpose"}
 ANNOUNCED = re.compile(r"(?:final\s+answer|\banswer|答案)\s*(?:is|:|：|是|为)\s*(?=(.{1,80}))", re.IGNORECASE)
 SENTENCE_END = re.compile(r"[.?!](?=\s|$)|[。？！]")
 OPEN = ("or", "and", "if", "to", "/")
-"""Words behind an answer that make it one of several: "Answer: yes or no"."""
+"""Words after an answer that make it one of several: "Answer: yes or no"."""
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A question that is not used: `where` is file and line, `rule` the name of what it failed."""
+    """A skipped question: `where` is its file and line, `rule` the name of the rule that it failed."""
 
     source: str
     where: str
@@ -48,7 +48,7 @@ class Rejection:
 
 
 def question_sets(path: Path, images: Path | None) -> list[AnnotationSet]:
-    """The data sets of a meta.json, or the one that a jsonl is.
+    """Returns the data sets of a meta.json, or a jsonl as one data set.
 
     Raises:
         InputError: the file cannot be used.
@@ -72,16 +72,16 @@ def prepare(
     max_tiles: int | None = None,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Iterator[dict[str, Any] | Rejection]:
-    """Each question as a prepared row, or the reason why it is not used, in their order.
+    """Yields each question in order, as a prepared row or as a rejection.
 
     Args:
-        sets: data sets.
-        sources: their rules.
+        sets: data sets of questions.
+        sources: rules for the data sets.
         prompts: texts of the kinds of prompt.
-        seed: of the choice among a source's kinds.
-        seen_in_evals: the benchmark that holds a question or its picture, if any.
-        max_tiles: limit on tiles where a source has none.
-        advance: told of bytes read.
+        seed: seed of the choice among a source's kinds of prompt.
+        seen_in_evals: returns the benchmark that holds a question or its image, if any.
+        max_tiles: most tiles of a question's images where its source sets no limit.
+        advance: called with the number of bytes read.
     """
     seen: set[bytes] = set()
     for entry, name in zip(sets, unique_names([entry.name for entry in sets]), strict=True):
@@ -134,7 +134,7 @@ def _parsed(line: bytes, root: Path) -> tuple[dict[str, Any], list[Path]]:
                 raise BadRecord(
                     f"the {what} contains the special token {mark}, which would forge the structure of the prompt"
                 )
-    # One name for one picture, so that "./a.png" asks about the same as "a.png".
+    # "./a.png" and "a.png" are one image.
     fields["image"] = [str(PurePosixPath(name)) for name in names]
     return fields, [picture_path(root, name) for name in names]
 
@@ -164,11 +164,10 @@ def _row(
 
 
 def with_choices(fields: dict[str, Any]) -> str:
-    """A question with its `choices` as lines A., B., ... in front of a request for a short answer; as it is where it
-    lists them itself.
+    """Adds a question's `choices` as lines A., B., ... before its request for a short answer, unless it lists them.
 
     Args:
-        fields: of the question.
+        fields: fields of the question.
     """
     question = str(fields["question"])
     choices = [str(choice) for choice in fields.get("choices") or []]
@@ -180,11 +179,11 @@ def with_choices(fields: dict[str, Any]) -> str:
 
 
 def says_its_answer(question: str, answer: str) -> str | None:
-    """The words with which a question says its own answer; None where it does not.
+    """Returns the words by which a question gives away its answer; None if it does not.
 
     Args:
-        question: its text.
-        answer: the right one.
+        question: text of the question.
+        answer: ground truth.
     """
     wanted = plain_words(answer)
     for announced in ANNOUNCED.finditer(question) if wanted else ():
@@ -201,7 +200,7 @@ def says_its_answer(question: str, answer: str) -> str | None:
 
 
 def worded(question: str, kind: str, prompts: PromptFiles) -> str:
-    """A question in the words of a kind of prompt, its picture marks in front where they stood there."""
+    """Makes a question into a prompt of a kind; image marks before the question stay in front."""
     lead = re.match(r"(?:<image>\s*)+", question)
     head = lead[0] if lead else ""
     return head + prompts.ask(question[len(head) :], kind) if kind != AS_ASKED else question
@@ -225,36 +224,34 @@ def _refused(
     key = hashlib.blake2b(repr(asked).encode(), digest_size=10).digest()
     if key in seen:
         return Rejection(
-            row["source"], where, "duplicate_question", "the same question about the same pictures came before"
+            row["source"], where, "duplicate_question", "the same question about the same images came before"
         )
     seen.add(key)
     if (benchmark := seen_in_evals(row["question"], pictures)) is not None:
-        return Rejection(row["source"], where, "eval_overlap", f"the question or its picture is in {benchmark}")
+        return Rejection(row["source"], where, "eval_overlap", f"the question or its image is in {benchmark}")
     return None
 
 
 def write_questions(
     rows: Iterator[dict[str, Any] | Rejection], outputs: dict[Purpose, Path], rejected: Path, strict: bool
 ) -> dict[str, Counter[str]]:
-    """Writes prepared questions by purpose, and the rejected ones with their reasons.
+    """Writes prepared questions by purpose, and rejected questions with their reasons.
 
     Returns:
-        By source: how many `verified`, `open`, and of each rule.
+        By source, the numbers of `verified` and `open` questions, and of rejections by rule.
 
     Raises:
-        InputError: (strict) a line is unusable.
+        InputError: a line is unusable (strict).
     """
     counts: dict[str, Counter[str]] = {}
     with ExitStack() as opened:
-        # Left in the reverse order: the file of rejections is whole before the others are there.
+        # Files are completed in reverse order, so the file of rejections exists before the others.
         of_path = {path: opened.enter_context(whole_file(path)) for path in dict.fromkeys(outputs.values())}
         aside = opened.enter_context(whole_file(rejected))
         for row in rows:
             if isinstance(row, Rejection):
                 if strict and row.rule == "unusable":
-                    raise InputError(
-                        f"{row.where}: {row.reason} (or set such questions aside with --on_bad quarantine)"
-                    )
+                    raise InputError(f"{row.where}: {row.reason} (or skip such questions with --on_bad quarantine)")
                 counts.setdefault(row.source, Counter())[row.rule] += 1
                 aside.write(json.dumps(vars(row), ensure_ascii=False) + "\n")
                 continue
@@ -264,7 +261,7 @@ def write_questions(
 
 
 class PreparedQuestions(QuestionFile):
-    """Prepared questions as prompts; see `data.prompts.Prompts`."""
+    """A file of prepared questions as `Prompts`."""
 
     def __getitem__(self, number: int) -> Prompt:
         row = self.row(number)
@@ -277,10 +274,10 @@ class PreparedQuestions(QuestionFile):
         )
 
     def row(self, number: int) -> dict[str, Any]:
-        """A prepared question."""
+        """Reads a prepared question by its number."""
         row: dict[str, Any] = json.loads(self._line(number))
         return row
 
     def fields(self, number: int) -> dict[str, Any]:
-        """The same."""
+        """Reads a prepared question by its number, as the fields of its prompt."""
         return self.row(number)

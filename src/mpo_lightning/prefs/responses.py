@@ -1,7 +1,7 @@
-"""A file of responses, as `mpo prefs sample` writes it: where it may be cut into pieces, and what its lines must hold.
+"""Reads a file of responses, as `mpo prefs sample` writes it: cuts it into pieces and checks its lines.
 
-A question's responses stand together. Files may come from elsewhere or be joined from several runs, so every line is
-checked before it is used.
+A question's responses are consecutive lines. Files may come from elsewhere or be joined from several runs, so every
+line is checked.
 """
 
 import json
@@ -14,17 +14,17 @@ from mpo_lightning.errors import InputError
 
 Row = dict[str, Any]
 PIECE = 4 * 2**20
-"""Bytes of a piece, about."""
+"""Approximate size of a piece in bytes."""
 
 TEXTS = ("question", "prompt", "source", "root", "response", "error")
 LEAST = {"sample": 0, "response_tokens": 0, "max_tiles": 1}
 
 
 def cut(path: Path, size: int) -> Iterator[tuple[int, int]]:
-    """Where pieces of a file of responses start and stop: between questions, `size` bytes apart or a little more.
+    """Yields where pieces of a file start and stop, in bytes: at least `size` bytes each, cut between questions.
 
     Raises:
-        InputError: a line at a border cannot be read.
+        InputError: a line at the end of a piece cannot be read.
     """
     try:
         total = path.stat().st_size
@@ -47,11 +47,11 @@ def cut(path: Path, size: int) -> Iterator[tuple[int, int]]:
 
 
 def questions_of(path: Path, piece: tuple[int, int]) -> Iterator[tuple[str, list[Row]]]:
-    """Each question's id and its responses, ordered by their numbers.
+    """Yields each question's id and its responses, sorted by their numbers.
 
     Args:
-        path: the file.
-        piece: where to start and stop.
+        path: file of responses.
+        piece: first byte of the piece, and the byte after its end.
 
     Raises:
         InputError: a line cannot be used, or two responses to a question have one number.
@@ -59,23 +59,23 @@ def questions_of(path: Path, piece: tuple[int, int]) -> Iterator[tuple[str, list
     with path.open("rb") as file:
         file.seek(piece[0])
         lines = file.read(piece[1] - piece[0]).splitlines()
-    rows = (parsed(line, path, f"a line behind byte {piece[0]}") for line in lines if line.strip())
+    rows = (parsed(line, path, f"a line after byte {piece[0]}") for line in lines if line.strip())
     for identity, group in groupby(rows, key=lambda row: row["id"]):
         yield identity, _numbered(list(group), path)
 
 
 def parsed(line: bytes, path: Path, where: str) -> Row:
-    """A line as a response.
+    """Reads a line as a response.
 
     Raises:
-        InputError: it is none.
+        InputError: the line is not a response.
     """
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise InputError(f"{path}: {where} is not JSON ({error}); run 'mpo prefs sample' again, or mend it") from None
+        raise InputError(f"{path}: {where} is not JSON ({error}); run 'mpo prefs sample' again, or fix it") from None
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-        raise InputError(f"{path}: {where} is no response: it has no 'id'")
+        raise InputError(f"{path}: {where} is not a response: it has no 'id'")
     if row.get("question") is None:
         raise InputError(f"{path}: the response with the id '{row['id']}' has no 'question'")
     images = row["image"] = [row["image"]] if isinstance(row.get("image"), str) else row.get("image") or []
@@ -101,14 +101,13 @@ def _is_whole(value: object, least: int) -> bool:
 
 
 def _numbered(rows: Sequence[Row], path: Path) -> list[Row]:
-    """Sorted by `sample`; rows without one are numbered by their places."""
+    """Sorts rows by `sample`; rows without a `sample` are numbered by their places."""
     numbered = [row if row.get("sample") is not None else row | {"sample": place} for place, row in enumerate(rows)]
     numbered.sort(key=lambda row: row["sample"])
     for before, row in pairwise(numbered):
         if before["sample"] == row["sample"]:
             raise InputError(
                 f"{path}: two responses to the question '{row['id']}' have the number {row['sample']}; pair the runs "
-                "they come from one by one, or give "
-                "each response of a question another 'sample'"
+                "they come from one by one, or give each response of a question its own 'sample'"
             )
     return numbered

@@ -1,4 +1,4 @@
-"""Sampling: prepared questions in, several responses to each out, through an engine; with a record of how.
+"""Samples several responses to each prepared question through an engine, and records how.
 
 OUT.jsonl            one line a response: the question's fields, `sample`, `response`, `response_tokens`, `finished`
 OUT.jsonl.run.json   engine, model, sampling, version of the prompts
@@ -18,7 +18,7 @@ from mpo_lightning.runs.rank import is_first
 
 
 def record_of(output: Path) -> Path:
-    """Where the record of how responses were made lies."""
+    """Returns the path of the record of how responses were made."""
     return output.with_name(f"{output.name}.run.json")
 
 
@@ -30,18 +30,18 @@ def draw(
     sampling: Sampling | None,
     max_new_tokens: int,
 ) -> tuple[int, int]:
-    """Responses to prepared questions. Returns how many, and how many have a reason instead.
+    """Samples responses to prepared questions. Returns the number of lines, and of those without a response.
 
     Args:
-        questions: the prepared file.
-        output: the file of responses.
-        engine: who answers.
-        samples: responses to each question.
-        sampling: how they are drawn; None is greedy.
-        max_new_tokens: most tokens of each.
+        questions: file of prepared questions.
+        output: file of responses to write.
+        engine: the engine that writes responses.
+        samples: number of responses to each question.
+        sampling: how responses are sampled; None is greedy.
+        max_new_tokens: most tokens of a response.
 
     Raises:
-        InputError: see `Engine.answer`.
+        InputError: the engine cannot answer (`Engine.answer`).
     """
     prompts: Prompts = PreparedQuestions(questions)
     digest = file_digest(questions)
@@ -56,7 +56,7 @@ def draw(
 def run_record(
     engine: Engine, questions: str, samples: int, sampling: Sampling | None, max_new_tokens: int
 ) -> dict[str, Any]:
-    """How responses were made."""
+    """Returns the record of how responses were made."""
     return {
         "engine": engine.description(),
         "questions": questions,

@@ -1,5 +1,4 @@
-"""What is done with the questions of each source: how many tiles, whether answers can be checked, which kinds of
-prompt.
+"""Rules for each source of questions: number of tiles, whether answers can be checked, kinds of prompt.
 
 Source of the defaults in configs/prefs/mmpr.yaml: arXiv 2411.10442, section 3.2 and appendix: 6 tiles for general
 questions, 12 for OCR, documents and charts; no correctness pairs from general questions and documents, whose short
@@ -21,11 +20,11 @@ class Source:
 
     Attributes:
         match: patterns of names, as in a shell ("chartqa*").
-        tiles: most tiles of a question's pictures, thumbnails not counted; None is the engine's own limit
+        tiles: most tiles of a question's images, thumbnails not counted; None is the engine's limit
             (--engine.max_tiles).
-        correctness: whether right answers are known well enough to pair right with wrong.
-        dropout_ntp: whether to make pairs by leaving out the picture.
-        kinds: of prompts, taken in turn.
+        correctness: whether answers can be checked, so that right responses are paired with wrong ones.
+        dropout_ntp: whether to make DropoutNTP pairs.
+        kinds: kinds of prompt, chosen at random.
     """
 
     match: list[str] = field(default_factory=lambda: ["*"])
@@ -35,15 +34,15 @@ class Source:
     kinds: list[str] = field(default_factory=lambda: ["plain"])
 
     def as_dict(self) -> dict[str, Any]:
-        """For the record."""
+        """Returns the rules as plain values."""
         return dict(vars(self))
 
 
 def source_of(name: str, sources: Sequence[Source]) -> Source:
-    """The first whose patterns match a data set's name.
+    """Returns the first source whose patterns match a data set's name.
 
     Raises:
-        InputError: none does.
+        InputError: no source matches.
     """
     for source in sources:
         if any(fnmatch(name.lower(), pattern.lower()) for pattern in source.match):
@@ -56,7 +55,7 @@ def source_of(name: str, sources: Sequence[Source]) -> Source:
 def check_sources(sources: Sequence[Source], prompts: PromptFiles) -> None:
     """Raises InputError for a source that cannot be used."""
     if not sources:
-        raise InputError("sources is empty; give at least one, for example {match: ['*']}")
+        raise InputError("`sources` is empty; give at least one, for example {match: ['*']}")
     for source in sources:
         if (source.tiles is not None and source.tiles < 1) or not source.match or not source.kinds:
             raise InputError(

@@ -1,9 +1,8 @@
-"""Is a sampled response right, wrong, or without an answer in the form that was asked for?
+"""Decides whether a sampled response is right, wrong, or without an answer in the requested form.
 
-The decision is `answers.check`, the same that scores benchmarks. What it is not sure about is used on neither side: a
-false "right" would become a chosen wrong answer, and a right answer that it could not read ("Final answer: half a
-dozen") must not be rejected. So whether the form was kept is read off the response itself, and not off what the checker
-made of it. Nothing is rewritten.
+The verdict is `answers.check`'s, the checker that scores benchmarks. An uncertain verdict is used on neither side: a
+false "right" would make a wrong answer chosen, and a right answer that the checker cannot read ("Final answer: half a
+dozen") must not be rejected. So the form is read from the response itself, not from the verdict.
 """
 
 import re
@@ -20,30 +19,31 @@ CONFIDENT = 0.92
 """Least confidence of a verdict that is used (measured by benchmarks/verdicts.py)."""
 
 LIKELY = 0.7
-"""Least confidence with which a response that announces no answer must be wrong to be rejected for it; no rule that
-reads running text reaches `CONFIDENT`.
+"""Least confidence of "wrong" at which a response without an announced answer is rejected.
+
+Rules that read running text never reach `CONFIDENT`.
 """
 
 ANNOUNCING = ("boxed", "final answer", "announced", "bracketed")
-"""Rules of the checker that read an announced answer."""
+"""The checker's rules that read an announced answer."""
 
 NUMBER = re.compile(r"[-+]?\d[\d.,]*")
 PERCENT = re.compile(r"%|\bpercent|\bpct\b")
 UNIT_MARKS = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}|\\[a-z]+|[{}$\\]")
-"""LaTeX around a unit."""
+"""Matches LaTeX around a unit."""
 
 
 class Outcome(StrEnum):
-    """What a response is good for."""
+    """How a response is used."""
 
     RIGHT = "right"
     WRONG = "wrong"
     NO_FORM = "no_form"
-    """No answer in the form that was asked for, and not right either: rejected for it."""
+    """No answer in the requested form, and not right: used on the rejected side."""
     RIGHT_WITHOUT_FORM = "right_without_form"
-    """Right, but not in that form: used on neither side."""
+    """Right, but not in the requested form: used on neither side."""
     UNDECIDED = "undecided"
-    """Used on neither side."""
+    """Not certain: used on neither side."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Verified:
 
 
 def verify(response: str, question: Question, confident: float = CONFIDENT, form_asked: bool = True) -> Verified:
-    """What a response is good for.
+    """Verifies a response and decides how it is used.
 
     Args:
-        response: of the model.
-        question: with the right answer.
+        response: the model's response.
+        question: the question with its ground truth.
         confident: least confidence of a verdict that is used.
-        form_asked: whether the prompt asked for "Final answer: .."; a response cannot fail what nobody asked for.
+        form_asked: whether the prompt asked for "Final answer: .."; otherwise no response is `NO_FORM`.
     """
     verdict = check(response, question)
     read = verdict.rule.split("/")[0] in ANNOUNCING
@@ -69,7 +69,7 @@ def verify(response: str, question: Question, confident: float = CONFIDENT, form
         text = clean(response)
         if announced(text) is None:
             return Verified(_unannounced(text, question, verdict, min(confident, LIKELY), form_asked), verdict)
-    # A verdict on anything but the announced answer says that the checker could not read that one.
+    # If the verdict is not on the announced answer, the checker could not read the announced one.
     sure = read and verdict.correct is not None and verdict.confidence >= confident
     if not sure or other_unit(verdict.extraction, question, bool(verdict.correct)):
         return Verified(Outcome.UNDECIDED, verdict)
@@ -84,11 +84,11 @@ def _unannounced(text: str, question: Question, verdict: Verdict, confident: flo
 
 
 def mentions(text: str, question: Question) -> bool:
-    """Whether the right answer stands anywhere in a text, so that a careful reader might find that it gives it.
+    """Whether a text mentions the ground truth anywhere, so that a reader might accept it as the answer.
 
     Args:
-        text: of a response.
-        question: with the right answer.
+        text: text of a response.
+        question: the question with its ground truth.
     """
     gold = question.gold.strip()
     letter = gold.strip("()").upper()
@@ -109,13 +109,12 @@ def mentions(text: str, question: Question) -> bool:
 
 
 def other_unit(said: str, question: Question, right: bool) -> bool:
-    """Whether an answer and the right one differ in their units, or in how a share is written, so that their numbers
-    say nothing; the checker converts neither.
+    """Whether an answer and the ground truth differ in units or in percent signs, which the checker does not convert.
 
     Args:
-        said: the answer's words.
-        question: with the right answer.
-        right: whether the numbers are the same.
+        said: words of the answer.
+        question: the question with its ground truth.
+        right: whether the numbers are equal.
     """
     if question.kind not in (Kind.INTEGER, Kind.FLOAT, Kind.EXPRESSION):
         return False

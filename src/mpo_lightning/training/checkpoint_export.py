@@ -1,4 +1,4 @@
-"""A training checkpoint as a folder that plain transformers loads."""
+"""Exports a training checkpoint as a folder that plain transformers loads."""
 
 from pathlib import Path
 
@@ -16,25 +16,25 @@ PREFIX = "policy.model."
 
 
 def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int:
-    """Writes a checkpoint's policy, adapters merged, beside its tokenizer and settings.
+    """Writes a checkpoint's policy, with adapters merged, its tokenizer and its settings.
 
     Args:
-        checkpoint: a .ckpt of `mpo fit`, a file or the folder of a sharded run.
+        checkpoint: a .ckpt of `mpo fit`: a file, or the folder of a sharded run.
         output: a new folder.
-        policy: checkpoint folder that training started from; None takes the one that the file names.
+        policy: checkpoint folder that training started from; None takes the one that the checkpoint names.
 
     Returns:
         The step of the checkpoint.
 
     Raises:
-        InputError: the file is damaged or holds numbers that are not finite, or the folder is gone or another model's.
+        InputError: the checkpoint is damaged or not finite, or the policy's folder is missing or of another model.
     """
     if not checkpoint.exists():
         raise InputError(f"{checkpoint}: no such checkpoint; a run keeps its own in RUN/version_N/checkpoints")
     if (checkpoint / "checkpoint").is_dir():
         raise InputError(
-            f"{checkpoint}: the checkpoint is DeepSpeed's; its zero_to_fp32.py makes weights of it, or take the "
-            "run's own export"
+            f"{checkpoint}: this is a DeepSpeed checkpoint; convert it with its zero_to_fp32.py, or use the run's own "
+            "export"
         )
     check_output(output)
     check_checkpoint(checkpoint)
@@ -44,7 +44,7 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int
     source = source if isinstance(source, dict) else {}
     folder = policy or source.get("folder")
     if not isinstance(folder, str):
-        raise InputError(f"{checkpoint}: it does not say which model it was trained from; give --policy MODEL")
+        raise InputError(f"{checkpoint}: does not name the model that it was trained from; give --policy MODEL")
     model, processor = load_model(folder), load_processor(folder)
     try:
         step = int(content["global_step"])
@@ -58,14 +58,14 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int
             }
             model.load_state_dict(state, strict=True)
         else:
-            # In place, piece by piece, so that there is one copy in memory.
+            # Loaded in place, piece by piece, so that memory holds one copy.
             load_sharded(
                 {"state_dict": {PREFIX + name: value for name, value in model.state_dict().items()}}, checkpoint
             )
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise InputError(
-            f"{checkpoint}: it does not fit {folder} ({reason:.200}); give the model it was trained from"
+            f"{checkpoint}: does not fit {folder} ({reason:.200}); give the model it was trained from"
         ) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{checkpoint}: not a checkpoint of 'mpo fit' ({type(error).__name__}: {error})") from None

@@ -1,4 +1,4 @@
-"""The order of a training run's data: how a limit shortens it, and whether a resumed run still has the same one."""
+"""The order of a training run's data: how a limit shortens it, and whether a resumed run keeps it."""
 
 import math
 from dataclasses import replace
@@ -9,14 +9,14 @@ from mpo_lightning.data.plan import Plan
 
 
 def limited(plan: Plan, limit: int | float) -> Plan:
-    """The plan under `trainer.limit_train_batches`, a share or a number of micro-batches, rounded up to whole steps."""
+    """Shortens a plan to `trainer.limit_train_batches` (a share, or micro-batches), rounded up to whole steps."""
     if isinstance(limit, float):
         return plan if limit == 1.0 else replace(plan, max_steps=math.ceil(limit * plan.steps))
     return replace(plan, max_steps=-(-limit // plan.micro_batches_per_step))
 
 
 def describe_order(plan: Plan, encoder: PairEncoder) -> dict[str, Any]:
-    """What decides which pairs a step has and how they are encoded, for a checkpoint."""
+    """Returns the settings that decide which pairs a step has and how they are encoded; saved in checkpoints."""
     return {
         "records": plan.index.fingerprint,
         "global_batch_size": plan.global_batch_size,
@@ -30,12 +30,12 @@ def describe_order(plan: Plan, encoder: PairEncoder) -> dict[str, Any]:
 
 
 def order_difference(saved: dict[str, Any], now: dict[str, Any], train: object) -> str | None:
-    """The sentence for the first thing in which the checkpoint's order is another one; None if it is the same.
+    """Returns a sentence about the first setting that differs from the checkpoint's; None if the order is the same.
 
     Args:
-        saved: the checkpoint's `describe_order`; entries that an earlier version did not save are passed over.
-        now: that of this run.
-        train: the shards of this run, for the message.
+        saved: the checkpoint's `describe_order`; entries that an earlier version did not save are ignored.
+        now: `describe_order` of this run.
+        train: this run's shards, for the message.
     """
     for name, value in now.items():
         if name not in saved or saved[name] == value:

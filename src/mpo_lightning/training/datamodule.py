@@ -1,4 +1,4 @@
-"""The LightningDataModule: shards, the plan, and loaders of PairBatches."""
+"""The LightningDataModule: opens shards, plans the order, and makes loaders of PairBatches."""
 
 import os
 from contextlib import suppress
@@ -35,33 +35,31 @@ class MMPRDataModule(L.LightningDataModule):
     """Loads preference pairs from indexed WebDataset shards, in the order of the plan.
 
     Args:
-        processor: checkpoint folder whose tokenizer, template and tile size are used; the command sets it to
-            model.policy.
-        train: shard folder to train on (`mpo data shard` makes OUTPUT/train), or several with weights, {FOLDER: 1,
-            FOLDER: 0.5}, by which each data set's repeat_time is multiplied. A folder may be a URL (http, https, s3, gs
-                and what else fsspec opens).
-        validation: shard folder to validate on; None does not validate.
+        processor: checkpoint folder of the tokenizer, template and tile size; the command sets it to model.policy.
+        train: shard folder to train on, such as OUTPUT/train of `mpo data shard`. Several folders have weights,
+            {FOLDER: 1, FOLDER: 0.5}; a weight multiplies the repeat_time of each data set in it. A folder may be a URL
+            that fsspec opens (http, https, s3, gs).
+        validation: shard folder to validate on; None skips validation.
         test: shard folder for `mpo test`; None takes `validation`.
         template: chat template; "auto" is the one that the model's config names or its language model implies.
-        global_batch_size: pairs in an optimizer step, over all devices. Accumulation follows from it.
+        global_batch_size: pairs in an optimizer step, over all devices; it decides gradient accumulation.
         micro_batch_size: most pairs that a device computes at once, as one row without padding.
-        max_row_tokens: most tokens in such a row, as the index counts them; a step then takes as many rows as its
-            fullest one needs, and short pairs share rows up to micro_batch_size. Epochs beyond trainer.max_epochs (or
-            the first, if that is not set) may exceed it. null is no limit.
-        max_tiles: tiles of a pair's pictures together, thumbnails not counted; a data set's max_dynamic_patch replaces
+        max_row_tokens: most tokens in a row, by the index's counts; null sets no limit. Short pairs share rows up to
+            micro_batch_size. Epochs beyond trainer.max_epochs (default the first) may exceed it.
+        max_tiles: most tiles of a pair's images together, without thumbnails; a data set's max_dynamic_patch replaces
             it.
         max_length: most tokens of prompt plus answer.
         overlong: "truncate" cuts an answer that does not fit from the right, without its end token; "set_aside" treats
-            the pair as a bad record. A prompt that leaves no room is a bad record either way.
-        on_bad_record: "strict" stops at the first; "quarantine" writes it to quarantine-RANK.jsonl in the run folder,
-            counts it and goes on without it; the command then ends with exit code 3.
-        num_workers: loader processes a device.
-        seed: of the order and of augmentation; None takes seed_everything's.
-        cached_reference: take reference log-probs from what `mpo data reference` left beside the shards; the command
-            sets it from model.reference_source.
+            the pair as a bad record. A prompt that leaves no room is always a bad record.
+        on_bad_record: "strict" stops at the first bad record; "quarantine" skips it, counts it and writes it to
+            quarantine-RANK.jsonl in the run folder; the command then ends with exit code 3.
+        num_workers: loader processes of each device.
+        seed: seed of the order and of augmentation; None takes seed_everything's.
+        cached_reference: read reference log-probs that `mpo data reference` left beside the shards; the command sets it
+            from model.reference_source.
         reference: the reference's folder, for the cache; None is `processor`. The command sets it to model.reference.
-        cache_gib: most that this machine keeps of each remote folder's shards, in ~/.cache/mpo-lightning or
-            MPO_LIGHTNING_CACHE. Room for 32 shards lets them come ahead of need.
+        cache_gib: most GiB kept on this machine of each remote folder's shards, in ~/.cache/mpo-lightning or
+            MPO_LIGHTNING_CACHE; with room for 32 shards they are downloaded ahead.
     """
 
     def __init__(
@@ -124,10 +122,10 @@ class MMPRDataModule(L.LightningDataModule):
         self._questions: ShardQuestions | None = None
 
     def setup(self, stage: str) -> None:
-        """Plans the order, and sets Lightning's accumulation to what the global batch needs on this many devices.
+        """Plans the order, and sets the accumulation that the global batch needs on this number of devices.
 
         Raises:
-            InputError: the user asked for another accumulation, or to repeat some batches out of the order.
+            InputError: the trainer asks for another accumulation, or for batches that the order does not have.
         """
         if self.trainer is None:
             return
@@ -137,11 +135,11 @@ class MMPRDataModule(L.LightningDataModule):
                 "vanish below it), so use "
                 f"one of {', '.join(PRECISIONS)}"
             )
-        # Asking for log_dir is a broadcast, so every rank asks here and none later, when it alone has a bad record.
+        # log_dir is a broadcast: every rank asks here, since later one rank alone may have a bad record.
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
         self.quarantine.open(folder, self.trainer.global_rank, self.trainer.world_size)
         if self.reference_folder is not None:
-            # Only one rank reads all the weights.
+            # Only one rank reads all weights.
             found = weights_fingerprint(native_folder(self.reference_folder)) if self.trainer.is_global_zero else ""
             self._reference_fingerprint = self.trainer.strategy.broadcast(found)
         if stage == "validate" and self.folders["validation"] is None:
@@ -150,23 +148,21 @@ class MMPRDataModule(L.LightningDataModule):
             return
         if self.trainer.overfit_batches:  # type: ignore[attr-defined]
             raise InputError(
-                "trainer.overfit_batches would replace the order; use trainer.limit_train_batches with several epochs"
+                "trainer.overfit_batches is not supported; use trainer.limit_train_batches with several epochs"
             )
         if not self.trainer.limit_train_batches:
             raise InputError("trainer.limit_train_batches is 0, so nothing would be trained; leave it out or raise it")
         self.train_plan = limited(self._plan("train"), self.trainer.limit_train_batches)
-        # Folders of the same name on several machines, or a URL whose shards are being replaced.
+        # Machines may hold different folders of one name, or a URL's shards may be changing.
         same = len(set(gather(self.train_plan.index.fingerprint))) == 1
-        stop_together(
-            None if same else f"{self.folders['train']}: not every rank finds the same shards there; copy them again"
-        )
+        stop_together(None if same else f"{self.folders['train']}: ranks found different shards there; copy them again")
         self._done_steps = 0
         wanted = self.train_plan.micro_batches_per_step
         if self.trainer.accumulate_grad_batches not in (1, wanted):
             raise InputError(
                 f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}, but "
                 f"data.global_batch_size {self.global_batch_size} on "
-                f"{self.trainer.world_size} devices with micro-batches of {self.micro_batch_size} takes {wanted}; "
+                f"{self.trainer.world_size} devices with micro-batches of {self.micro_batch_size} needs {wanted}; "
                 "leave it out"
             )
         idle = self.trainer.world_size * wanted - self.global_batch_size
@@ -177,12 +173,12 @@ class MMPRDataModule(L.LightningDataModule):
                 "step; use fewer devices or a larger batch"
             )
         self._asked = (self.trainer.limit_train_batches, self.trainer.accumulate_grad_batches)
-        # The plan keeps to the limit in whole steps; Lightning's own would cut one in two.
+        # The plan applies the limit in whole steps; Lightning would cut a step in two.
         self.trainer.limit_train_batches = 1.0
         self.trainer.accumulate_grad_batches = wanted
 
     def teardown(self, stage: str) -> None:
-        """Gives the trainer back what the user had asked of it, for the next fit."""
+        """Restores the trainer's own limit and accumulation, for the next fit."""
         if self._asked is not None and self.trainer is not None:
             self.trainer.limit_train_batches, self.trainer.accumulate_grad_batches = self._asked
             self._asked = None
@@ -198,9 +194,8 @@ class MMPRDataModule(L.LightningDataModule):
             raise InputError(f"{folder}: the shards hold no usable record")
         if self.reference_folder is not None and index.source is not None:
             raise InputError(
-                f"{folder}: reference_source cache reads log-probs beside one folder of shards on this machine; copy "
-                "or shard the sets together, or "
-                "set model.reference_source to model"
+                f"{folder}: reference_source cache needs one local folder of shards; copy or shard the sets together, "
+                "or set model.reference_source to model"
             )
         world = self.trainer.world_size if self.trainer else 1
         train = split == "train"
@@ -220,7 +215,7 @@ class MMPRDataModule(L.LightningDataModule):
         )
 
     def _flops(self, rows: np.ndarray) -> np.ndarray:
-        """Work of each of some rows of an index."""
+        """Estimates the work of each row of an index, in FLOPs."""
         tiles = rows["tiles"].astype(np.float64)
         prompt = rows["prompt_tokens"] + self.encoder.tokens_per_tile * tiles
         flops: np.ndarray = pair_flops(
@@ -256,7 +251,7 @@ class MMPRDataModule(L.LightningDataModule):
         return self._loader("test")
 
     def sample_prompts(self, count: int) -> list[Prompt]:
-        """Questions of validation pairs, the same ones every time; those that can be read."""
+        """Returns up to `count` questions of validation pairs, the same every time, without unreadable ones."""
         folder = self.folders["validation"]
         assert folder is not None, "asked only where there are validation shards"
         if self._questions is None:
@@ -264,32 +259,27 @@ class MMPRDataModule(L.LightningDataModule):
         questions = self._questions
         prompts, count = [], min(count, len(questions))
         for number in [place * len(questions) // count for place in range(count)]:
-            with suppress(BadRecord):  # validation names it
+            with suppress(BadRecord):  # validation reports it
                 prompts.append(questions[number])
         return prompts
 
     def on_before_batch_transfer(self, batch: PairBatch, dataloader_idx: int) -> PairBatch:
-        """Stops at bad records, or sets them aside in a file; see `Quarantine`.
-
-        Stops at pairs that would teach nothing.
-        """
+        """Skips bad records or stops at them (see `Quarantine`), and stops at pairs that would teach nothing."""
         self.quarantine.take(batch)
         refuse_untrainable(batch)
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the order, one integer, what the order was made of, and which records were set aside; every rank
-        calls this.
-        """
+        """Returns the step, the settings of the order, and the skipped records; every rank calls this."""
         assert self.trainer is not None and self.train_plan is not None
         order = describe_order(self.train_plan, self.encoder)
         return {"step": self.trainer.global_step, "set_aside": self.quarantine.state_dict()} | order
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes a training run's place; the number of devices, workers and the micro-batch size may have changed.
+        """Resumes at the checkpoint's step; the numbers of devices and workers and the micro-batch size may differ.
 
         Raises:
-            InputError: the checkpoint's order was another one; one sentence for all ranks.
+            InputError: the checkpoint's order differs; all ranks raise the same sentence.
         """
         if self.trainer is None or self.train_plan is None:
             return

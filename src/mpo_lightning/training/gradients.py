@@ -1,4 +1,4 @@
-"""The gradient of a step, before the optimizer takes it in."""
+"""Scale and norm of a step's gradient, before the optimizer steps."""
 
 from collections.abc import Iterable
 
@@ -8,9 +8,9 @@ from torch.distributed.tensor import DTensor
 
 
 def scale_gradients(parameters: Iterable[nn.Parameter], scale: float) -> None:
-    """Multiplies gradients by a number; with 0 it removes them.
+    """Multiplies gradients by a number; 0 removes them.
 
-    A missing gradient leaves a weight alone, while a gradient of zeros lets momentum and weight decay move it.
+    A weight without a gradient stays as it is; a gradient of zeros would let momentum and weight decay move it.
     """
     for parameter in parameters:
         if parameter.grad is not None and scale == 0:
@@ -20,6 +20,6 @@ def scale_gradients(parameters: Iterable[nn.Parameter], scale: float) -> None:
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Euclidean norm of all gradients together, over all ranks if they are sharded."""
+    """Returns the Euclidean norm of all gradients together, over all ranks if they are sharded."""
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     return norm.full_tensor() if isinstance(norm, DTensor) else norm

@@ -1,8 +1,7 @@
-"""When a loss explodes: it is far above what it has been for several steps in a row, and training on would only spoil
-the weights.
+"""Detects an exploding loss, so that the run stops before it spoils the weights.
 
-What it has been is the median of the sound steps before, which a few outliers do not move. A hard batch exceeds the
-limit once and is trained on; a learning rate that is too high exceeds it step after step.
+A loss explodes if it is far above the median of earlier steps for several steps in a row. A few outliers do not move a
+median. A hard batch exceeds the limit once and is trained on; a learning rate that is too high exceeds it every step.
 """
 
 from collections import deque
@@ -13,17 +12,17 @@ from typing import Any
 from mpo_lightning.errors import InputError
 
 FLOOR = 1.0
-"""Nats: losses near 0, which are a multiple of each other easily, are taken for this."""
+"""Least median in nats; losses near 0 easily differ by large factors."""
 
 
 @dataclass(frozen=True)
 class LossLimit:
-    """What counts as an exploding loss.
+    """When a loss counts as exploding.
 
     Attributes:
-        factor: how many times the median of earlier steps' losses; null never stops.
-        steps: how many steps in a row have to exceed it.
-        window: earlier steps that the median is taken over.
+        factor: the limit, as a multiple of the median loss of earlier steps; null never stops.
+        steps: number of steps in a row above the limit that stop the run.
+        window: number of earlier steps that the median is taken over.
     """
 
     factor: float | None = 10.0
@@ -40,10 +39,10 @@ class LossLimit:
 
 
 class LossWatch:
-    """Takes in the loss of step after step; a resumed run goes on with its state.
+    """Watches the loss of every step; a checkpoint holds its state.
 
     Args:
-        limit: what counts as exploding.
+        limit: when a loss counts as exploding.
     """
 
     def __init__(self, limit: LossLimit) -> None:
@@ -53,13 +52,13 @@ class LossWatch:
 
     @property
     def most(self) -> float | None:
-        """Nats that a loss may have now; None before the first step and without a limit."""
+        """The limit for the next loss, in nats; None before the first step and without a limit."""
         return (
             self.limit.factor * max(median(self.sound), FLOOR) if self.limit.factor is not None and self.sound else None
         )
 
     def take(self, loss: float) -> str | None:
-        """Takes in a step's mean loss; in words what is wrong if it is the one at which the run has to stop."""
+        """Takes a step's mean loss in nats; returns the problem in words if the run has to stop, else None."""
         most = self.most
         if most is None or loss <= most:
             self.sound.append(loss)
@@ -70,8 +69,7 @@ class LossWatch:
             return None
         return (
             f"the loss explodes: it is {loss:.4g}, and has been above {most:.4g} ({self.limit.factor:g} times the "
-            f"median of the {len(self.sound)} sound "
-            f"steps before, model.loss_limit) for {self.above} steps in a row"
+            f"median of the {len(self.sound)} normal steps before, model.loss_limit) for {self.above} steps in a row"
         )
 
     def state_dict(self) -> dict[str, Any]:

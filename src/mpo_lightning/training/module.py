@@ -55,24 +55,24 @@ class MPOModule(L.LightningModule):
 
     Args:
         policy: checkpoint folder in the transformers layout.
-        reference: checkpoint folder of the reference; None is the policy's own, as in the paper.
-        reference_source: where its log-probs come from. "model" is a frozen copy beside the policy; "cache" what `mpo
-            data reference` left beside the shards, so that no second model is loaded; "adapter" the policy with its
+        reference: checkpoint folder of the reference; None takes the policy's, as in the paper.
+        reference_source: source of the reference's log-probs. "model" is a frozen copy beside the policy; "cache" reads
+            what `mpo data reference` wrote, so that no second model is loaded; "adapter" is the policy with its
             adapters off (needs `lora`).
         preference: the preference loss; None is DPO.
-        weights: of the preference, quality and generation term. 0/0/1 is SFT and loads no reference.
+        weights: weights of the preference, quality and generation terms. 0/0/1 is SFT and loads no reference.
         beta: strength of the pull towards the reference.
         reward_shift: delta of the quality term. "previous_steps" is the paper's mean over the rewards of earlier steps;
-            "micro_batches" is the reference code's, one value a rank and micro-batch, taken in before use.
-        generation_mean: "sequence" is the paper's mean over each answer's tokens, "token" the reference code's over the
-            micro-batch's.
+            "micro_batches" is the reference code's: one value for each rank, updated by a micro-batch before its use.
+        generation_mean: "sequence" is the paper's mean over each answer's tokens; "token" is the reference code's mean
+            over the micro-batch's tokens.
         freeze: parts that are not trained: vision_tower, projector, language_model.
         drop_path: rate of stochastic depth in the vision tower's last layer (0 in its first).
         lora: train low-rank adapters on the language model instead of its weights; null trains the weights.
-        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
-        attention: back end of the language model's attention: flash-attn, varlen (torch's own), sdpa, or auto.
-        keep_logits_gib: logits of a row's responses are kept for the backward pass up to this size, and computed again
-            beyond it.
+        gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
+        attention: attention backend of the language model: flash-attn, varlen (torch's own), sdpa, or auto.
+        keep_logits_gib: largest logits of a row's responses, in GiB, that are kept for the backward pass; larger ones
+            are recomputed.
         optimizer: makes the optimizer from parameter groups.
         warmup_ratio: share of all steps in which the learning rate rises linearly; a cosine to 0 follows.
         loss_limit: how far above its median the loss may be, and for how many steps, before the run stops.
@@ -127,7 +127,7 @@ class MPOModule(L.LightningModule):
     # -- models
 
     def setup(self, stage: str) -> None:
-        """Raises InputError for a device without float64, and for a strategy that is not supported."""
+        """Raises InputError for a device without float64 and for an unsupported strategy."""
         check_strategy(self.trainer)
 
     def configure_model(self) -> None:
@@ -138,7 +138,7 @@ class MPOModule(L.LightningModule):
             self.train(self.training)
 
     def train(self, mode: bool = True) -> "MPOModule":
-        """The policy's trained parts follow `mode`; its frozen parts and the reference stay in eval."""
+        """Sets the mode of the policy's trained parts; its frozen parts and the reference stay in eval."""
         super().train(mode)
         self.models.keep_frozen_in_eval()
         return self
@@ -149,10 +149,9 @@ class MPOModule(L.LightningModule):
         self._resume.begin(self)
 
     def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:
-        """Seeds dropout (of adapters) by the place in the run, so that a resumed run draws the same numbers and no
-        state is saved.
+        """Seeds the adapters' dropout by the place in the run, so that a resumed run draws the same numbers.
 
-        Drop path has seeds of its own, one a pair.
+        Drop path has its own seed for each pair.
         """
         self._step.begin()
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
@@ -162,7 +161,7 @@ class MPOModule(L.LightningModule):
     # -- steps
 
     def losses(self, batch: PairBatch, training: bool) -> tuple[LossTerms, SequenceLogps]:
-        """The loss terms of the batch's real pairs, and their log-probs under the policy."""
+        """Computes the loss terms of the batch's real pairs, and their log-probs under the policy."""
         policy, reference = self.models.logps(batch)
         delta = 0.0
         if reference is not None:
@@ -171,8 +170,9 @@ class MPOModule(L.LightningModule):
         return self.objective(policy, reference, delta), policy
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        """The micro-batch's share of the step: its sum over pairs, scaled so that the division by accumulated
-        micro-batches and the mean over ranks that follow make it the mean over the step's pairs.
+        """Returns the micro-batch's share of the step's loss, its sum over pairs, scaled.
+
+        Lightning divides by the accumulated micro-batches and averages over ranks; the mean is then over pairs.
         """
         terms, policy = self.losses(batch, training=True)
         self._step.add(batch, terms, policy)
@@ -186,7 +186,7 @@ class MPOModule(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Makes the gradient the mean over the pairs that were not skipped."""
         if isinstance(self.trainer.strategy, DeepSpeedStrategy):
-            self._step.guard.clear()  # DeepSpeed holds the gradients, and clips them, by itself
+            self._step.guard.clear()  # DeepSpeed holds and clips the gradients itself
         else:
             self.log("train/gradient_norm", self._step.prepare_gradients(self.trainer, self.parameters()))
 
@@ -194,7 +194,7 @@ class MPOModule(L.LightningModule):
         self._evaluation_step(batch)
 
     def test_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Any]:
-        """Also `rows`, see `pair_rows`."""
+        """Evaluates a micro-batch and returns its `pair_rows` as "rows"."""
         terms, policy = self._evaluation_step(batch)
         return {"rows": pair_rows(batch, terms, policy)}
 
@@ -215,7 +215,7 @@ class MPOModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._log_evaluation("val")
-        # Before callbacks write checkpoints of it.
+        # Set before callbacks write checkpoints.
         self._resume.validated_step = self.global_step
 
     def on_test_epoch_end(self) -> None:
@@ -230,7 +230,7 @@ class MPOModule(L.LightningModule):
             stop_at_bad_records(self.trainer)
         if self.objective.needs_reference:
             means["delta"] = self.shift.mean
-        # Already reduced over ranks, so that ranks with fewer pairs do not weigh more.
+        # Reduced over ranks already; a mean of ranks' means would overweight ranks with fewer pairs.
         logged = {f"{stage}/{name}": value for name, value in means.items()}
         self.log_dict(logged, rank_zero_only=False, sync_dist=False)
 
@@ -240,10 +240,10 @@ class MPOModule(L.LightningModule):
     # -- optimizer and state
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over the trained parameters, and warm-up with a cosine to 0, stepped every optimizer step.
+        """Makes the optimizer over the trained parameters, and a schedule of warm-up and a cosine to 0.
 
         Raises:
-            InputError: weights below float32, an optimizer's option it refuses, or a run of unknown length.
+            InputError: weights below float32, an option that the optimizer refuses, or a run of unknown length.
         """
         assert self.policy is not None
         optimizer = make_optimizer(self.policy.model, self.make_optimizer, str(self.trainer.precision))
@@ -257,12 +257,12 @@ class MPOModule(L.LightningModule):
             self.objective.preference.after_step(self.global_step + 1, self.models.move_reference)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """The policy; the reference only if it moves, since otherwise its folder has it."""
+        """Returns the policy's state; the reference's only if it moves, since otherwise its folder has it."""
         state = super().state_dict(*args, **kwargs)
         return {name: value for name, value in state.items() if self.models.is_saved(name)}
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Loads a checkpoint of `state_dict`; everything but an unmoving reference must be in it, and nothing else."""
+        """Loads a state that `state_dict` returned; a missing or unknown entry raises InputError."""
         self.models.check_saved(state_dict)
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
         if strict:

@@ -1,9 +1,8 @@
 """The optimizer and its schedule: what is decayed, in which precision, and how the learning rate moves.
 
-Weight decay follows Hugging Face's rule, the one the reference trains with: biases and the weights of norms are not
-decayed; everything else is. The reference's Transformers (4.37) knew nn.LayerNorm and
-LlamaRMSNorm only, so it also decayed the norms of InternLM2, Qwen2, Phi-3 and the 6B tower; here all norms count as
-norms.
+Weight decay follows Hugging Face's rule, as in the reference code: biases and the weights of norms are not decayed. The
+reference's Transformers (4.37) knew nn.LayerNorm and LlamaRMSNorm only, so it decayed the norms of InternLM2, Qwen2,
+Phi-3 and the 6B tower. Here no norm is decayed.
 """
 
 from typing import Any
@@ -20,12 +19,12 @@ from mpo_lightning.errors import InputError
 
 
 def make_optimizer(model: nn.Module, make: OptimizerCallable, precision: str) -> Optimizer:
-    """The optimizer over the parameters that need a gradient.
+    """Makes the optimizer over the parameters that need a gradient.
 
     Args:
         model: the policy.
         make: the configured optimizer.
-        precision: the trainer's, for the message.
+        precision: the trainer's precision, for the message.
 
     Raises:
         InputError: weights below float32 (updates of 5e-6 vanish in them), or an option that the optimizer refuses.
@@ -46,8 +45,9 @@ def make_optimizer(model: nn.Module, make: OptimizerCallable, precision: str) ->
 
 
 def total_steps(trainer: L.Trainer) -> float:
-    """Of the whole run, as `trainer.estimated_stepping_batches`; which would build and start the loader, under FSDP2
-    before the checkpoint says where it starts.
+    """Returns the number of optimizer steps in the whole run.
+
+    `trainer.estimated_stepping_batches` would start the loader, under FSDP2 before the checkpoint is read.
     """
     plan = getattr(getattr(trainer, "datamodule", None), "train_plan", None)
     if plan is None:
@@ -58,21 +58,21 @@ def total_steps(trainer: L.Trainer) -> float:
 
 
 def warmup_cosine(optimizer: Optimizer, steps: float, warmup_ratio: float) -> LRScheduler:
-    """A linear rise over `warmup_ratio` of the steps (rounded up), then a cosine to 0.
+    """Makes the schedule: a linear rise over `warmup_ratio` of the steps (rounded up), then a cosine to 0.
 
     Raises:
-        InputError: a run without an end.
+        InputError: the run has no end.
     """
     if steps == float("inf") or steps < 1:
         raise InputError(
-            "the run has no end, so the cosine has none either; set trainer.max_epochs or trainer.max_steps"
+            "the run has no end, but the learning rate's cosine needs one; set trainer.max_epochs or trainer.max_steps"
         )
     warmup = -(-int(steps * warmup_ratio * 1_000_000) // 1_000_000)
     return get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=warmup, num_training_steps=int(steps))
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Two optimizer groups of the parameters that need a gradient: decayed, and with weight_decay 0."""
+    """Splits the parameters that need a gradient into two groups: decayed, and with weight_decay 0."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     seen: set[int] = set()  # tied weights belong to several modules

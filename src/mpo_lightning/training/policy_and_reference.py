@@ -1,7 +1,7 @@
-"""The two models of a run: the policy that is trained, and the source of its reference's log-probs.
+"""The two models of a run: the policy that is trained, and the source of the reference's log-probs.
 
-The reference is a frozen copy beside the policy, the policy itself with its adapters off, or a cache that comes with
-the batches. Only a reference that moves (TR-DPO) is part of a checkpoint; another one's folder has it already.
+The reference is a frozen copy beside the policy, the policy with its adapters off, or a cache that comes with the
+batches. A checkpoint holds the reference only if it moves (TR-DPO).
 """
 
 from collections.abc import Iterable, Sequence
@@ -54,7 +54,7 @@ class ModelOptions:
             raise InputError(f"keep_logits_gib must be a number of at least 0, got {self.keep_logits_gib}")
         if self.reference_source == "adapter" and (self.lora is None or self.reference not in (None, self.policy)):
             raise InputError(
-                "reference_source adapter is the policy without its adapters: it needs model.lora and no other "
+                "reference_source adapter takes the policy without its adapters: it needs model.lora and no other "
                 "reference"
             )
 
@@ -65,24 +65,24 @@ class ModelOptions:
 
     @property
     def frozen_parts(self) -> list[Part]:
-        """Parts that are not trained; adapters are on the language model alone."""
+        """Parts that are not trained; adapters are only on the language model."""
         return ["vision_tower", "projector"] if self.lora else list(self.freeze)
 
 
 class PolicyAndReference:
-    """Loads the models and gives log-probs. `MPOModule` holds it, and registers `policy` and `reference` as its own.
+    """Loads the two models and computes log-probs. `MPOModule` registers `policy` and `reference` as submodules.
 
     Args:
-        options: of the models.
+        options: how the models are loaded and run.
         needs_reference: whether the objective compares with a reference.
         reference_moves: whether the preference loss moves the reference during training.
 
     Attributes:
         policy: the trained model; None before `load`.
-        reference: the frozen copy; None before `load`, and where the log-probs come from elsewhere.
+        reference: the frozen copy; None before `load`, and if log-probs come from elsewhere.
 
     Raises:
-        InputError: the reference has to move, and there is no copy of it that could.
+        InputError: the reference has to move, but is not a copy of its own.
     """
 
     def __init__(self, options: ModelOptions, needs_reference: bool, reference_moves: bool) -> None:
@@ -93,9 +93,7 @@ class PolicyAndReference:
         self.reference: PairForward | None = None
         if reference_moves and (options.reference_source != "model" or options.lora):
             raise InputError(
-                "TR-DPO moves its reference, which neither a cache nor adapters can follow; set "
-                "model.reference_source to "
-                "model"
+                "TR-DPO moves its reference, which a cache and adapters cannot; set model.reference_source to model"
             )
 
     def load(self, trainer: L.Trainer | None) -> None:
@@ -121,7 +119,7 @@ class PolicyAndReference:
         return forward
 
     def keep_frozen_in_eval(self) -> None:
-        """Puts the reference and the policy's frozen parts into eval mode, whatever the mode of the rest."""
+        """Puts the reference and the policy's frozen parts into eval mode."""
         if self.reference is not None:
             self.reference.eval()
         if self.policy is not None:
@@ -130,7 +128,7 @@ class PolicyAndReference:
                 module.eval()
 
     def logps(self, batch: PairBatch) -> tuple[SequenceLogps, SequenceLogps | None]:
-        """Log-probs of the batch's real pairs under the policy and, where the objective needs it, the reference."""
+        """Returns log-probs of the batch's real pairs under the policy and, if needed, the reference."""
         assert self.policy is not None, "load comes first"
         real = batch.weights > 0
         policy, features = self.policy(batch)
@@ -155,7 +153,7 @@ class PolicyAndReference:
 
     @property
     def shares_features(self) -> bool:
-        """Whether policy and reference share their image features: same folder, frozen tower and projector."""
+        """Whether policy and reference share image features: same folder, frozen tower and projector."""
         same = Path(self.options.reference_folder).resolve() == Path(self.options.policy).resolve()
         return same and not self.reference_moves and {"vision_tower", "projector"} <= set(self.options.frozen_parts)
 
@@ -167,16 +165,16 @@ class PolicyAndReference:
             theirs.lerp_(ours.to(theirs.dtype), alpha)
 
     def is_saved(self, name: str) -> bool:
-        """Whether a checkpoint holds the state of that name; the reference's only if it moves."""
+        """Whether a checkpoint holds the state of a name; the reference's only if it moves."""
         return self.reference_moves or not name.startswith("reference.")
 
     def check_saved(self, names: Iterable[str]) -> None:
-        """Raises InputError for a checkpoint with a moved reference, where this run's reference does not move."""
+        """Raises InputError if the checkpoint has a moved reference and this run's reference does not move."""
         if not all(map(self.is_saved, names)):
-            raise InputError("the checkpoint holds a reference that moved (TR-DPO); go on with that preference loss")
+            raise InputError("the checkpoint holds a reference that moved (TR-DPO); resume with that preference loss")
 
     def check_loaded(self, missing: Sequence[str], unexpected: Sequence[str]) -> None:
-        """Raises InputError if a checkpoint lacked a state that it should hold, or held an unknown one."""
+        """Raises InputError if a checkpoint lacks a state or holds an unknown one."""
         missing = list(filter(self.is_saved, missing))
         if missing or unexpected:
             raise InputError(
@@ -190,7 +188,7 @@ def _sharded_strategy(trainer: L.Trainer) -> FSDP2Strategy | None:
 
 
 def _load(folder: str, trainer: L.Trainer | None) -> Any:
-    """The model; under FSDP2 only rank 0 reads the weights."""
+    """Loads the model; under FSDP2 only rank 0 reads the weights."""
     if trainer is None or not _sharded_strategy(trainer):
         return load_model(folder)
     problem = None
@@ -203,7 +201,7 @@ def _load(folder: str, trainer: L.Trainer | None) -> Any:
 
 
 def check_strategy(trainer: L.Trainer) -> None:
-    """Raises InputError for a device without float64, and for a strategy that is not supported."""
+    """Raises InputError for a device without float64 and for an unsupported strategy."""
     strategy = trainer.strategy
     if strategy.root_device.type == "mps":
         raise InputError(
@@ -214,18 +212,17 @@ def check_strategy(trainer: L.Trainer) -> None:
     elif not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy)):
         raise InputError(
             f"trainer.strategy {type(strategy).__name__} is not supported; use configs/strategy/single.yaml, "
-            "ddp.yaml, or, "
-            "where the models do not fit on each device, fsdp2.yaml"
+            "ddp.yaml, or, if the models do not fit on each device, fsdp2.yaml"
         )
 
 
 def _check_deepspeed(trainer: L.Trainer, strategy: DeepSpeedStrategy) -> None:
-    """Whole weights on each device, and every pair of a step present: its gradients are out of our reach."""
+    """Raises InputError for sharded weights and for skipped records, since DeepSpeed keeps the gradients to itself."""
     config = cast(dict[str, Any], strategy.config)
     if config.get("zero_optimization", {}).get("stage", 0) > 2:
         raise InputError(
-            "DeepSpeed's stage 3 is not supported; take stage 2, or configs/strategy/fsdp2.yaml, which shards "
-            "weights too"
+            "DeepSpeed's stage 3 is not supported; use stage 2, or configs/strategy/fsdp2.yaml, which shards weights "
+            "too"
         )
     quarantine = getattr(getattr(trainer, "datamodule", None), "quarantine", None)
     if quarantine is not None and not quarantine.strict:

@@ -1,7 +1,7 @@
-"""Bad records of a run: it stops at them, or sets them aside in a file, on every rank alike.
+"""Bad records of a run: every rank stops at them, or skips them and lists them in a file.
 
-With several ranks the stop comes where all of them meet (see `runs.agreement`): at the end of the global step, or of
-the evaluation. Nothing was trained on in between, since the optimizer has not stepped yet.
+Several ranks stop where all of them meet (see `runs.agreement`): at the end of the global step or of the evaluation.
+The optimizer has not stepped by then.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from mpo_lightning.runs.agreement import gather, stop_together
 
 
 class Quarantine:
-    """Collects the records that could not be used.
+    """Collects the records that cannot be used.
 
     Args:
-        strict: stop at the first; otherwise write each into quarantine-RANK.jsonl once and go on.
-        option: how to ask for the latter, for the message.
+        strict: stop at the first bad record; otherwise skip each and write it to quarantine-RANK.jsonl once.
+        option: the command's option that skips records, for the message.
     """
 
     def __init__(self, strict: bool, option: str = "--data.on_bad_record quarantine") -> None:
@@ -32,15 +32,15 @@ class Quarantine:
         self._alone = True
 
     def open(self, folder: Path, rank: int, world_size: int) -> None:
-        """Says where the file goes, and whether other ranks have to be waited for."""
+        """Sets the file's folder, this rank, and whether the stop waits for other ranks."""
         self._file = folder / f"quarantine-{rank}.jsonl"
         self._alone = world_size == 1
 
     def take(self, batch: PairBatch) -> None:
-        """Takes in what a micro-batch left out.
+        """Takes the records that a micro-batch left out.
 
         Raises:
-            InputError: in strict mode, where no other rank waits.
+            InputError: a bad record in strict mode, or a fatal one, if this is the only rank.
         """
         for item in batch.set_aside:
             if item.where in self.reasons:
@@ -56,17 +56,15 @@ class Quarantine:
             self.stop_together()
 
     def stop_together(self) -> None:
-        """Stops every rank if any of them met a bad record in strict mode, or a fatal one; every rank calls this."""
+        """Stops every rank if one met a bad record in strict mode, or a fatal one; every rank calls this."""
         problem = self.fatal
         if problem is None and self.strict and self.reasons:
             where, reason = next(iter(self.reasons.items()))
-            problem = f"{where}: {reason} (or set such records aside with {self.option})"
+            problem = f"{where}: {reason} (or skip such records with {self.option})"
         stop_together(problem)
 
     def state_dict(self) -> list[str]:
-        """Names of the records that were set aside so far, over all ranks and before a resume too; every rank calls
-        this.
-        """
+        """Returns hashes of the skipped records of all ranks since the run began; every rank calls this."""
         mine = [
             hashlib.blake2b(where.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
             for where in self.reasons
@@ -77,12 +75,12 @@ class Quarantine:
         self._earlier = set(names)
 
     def count(self) -> int:
-        """Different records that were set aside since the run began, over all ranks; every rank calls this."""
+        """Returns the number of distinct skipped records of all ranks since the run began; every rank calls this."""
         return len(self.state_dict())
 
 
 def stop_at_bad_records(trainer: L.Trainer) -> None:
-    """Stops every rank if the run's quarantine says so; every rank calls this."""
+    """Stops every rank if the run's quarantine demands it; every rank calls this."""
     quarantine = getattr(getattr(trainer, "datamodule", None), "quarantine", None)
     if quarantine is not None:
         quarantine.stop_together()

@@ -1,6 +1,4 @@
-"""`mpo data reference`: one pass of the reference over a shard folder, on any devices, its log-probs kept beside the
-shards.
-"""
+"""`mpo data reference`: one pass of the reference over a shard folder, whose log-probs are kept beside the shards."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,7 +38,7 @@ from mpo_lightning.training.quarantine import Quarantine
 
 @dataclass(frozen=True)
 class Piece:
-    """A row of pairs with their record numbers and digests, and the numbers of records that could not be used."""
+    """A row of pairs with their record numbers and digests, and the numbers of unusable records."""
 
     batch: PairBatch
     records: tuple[int, ...]
@@ -48,12 +46,12 @@ class Piece:
     missing: tuple[int, ...]
 
     def to(self, *args: Any, **kwargs: Any) -> "Piece":
-        """On a device; Lightning calls it."""
+        """Moves the batch to a device; Lightning calls it."""
         return replace(self, batch=self.batch.to(*args, **kwargs))
 
 
 class Pieces(Dataset[Piece]):
-    """Micro-batches of record numbers in, pieces out."""
+    """Encodes micro-batches of record numbers as pieces."""
 
     def __init__(self, reader: ShardReader, encoder: PairEncoder) -> None:
         self.reader, self.encoder = reader, encoder
@@ -65,8 +63,8 @@ class Pieces(Dataset[Piece]):
                 record = self.reader.read(number)
                 if record.augment:
                     raise BadRecord(
-                        "its data set has data_augment, whose random pixels no cache can hold; make the shards "
-                        "without it"
+                        "its data set has data_augment, whose random pixels cannot be cached; make the shards without "
+                        "it"
                     )
                 pairs.append(self.encoder.encode(record))
                 records.append(number)
@@ -78,17 +76,17 @@ class Pieces(Dataset[Piece]):
 
 
 class ReferencePass(L.LightningModule):
-    """Writes a row a record into the cache folder, as soon as it is computed.
+    """Writes each record's log-probs into the cache folder as soon as they are computed.
 
     Args:
-        model: checkpoint folder.
-        index: the shards.
-        encoder: of the model, with the limits that training will have.
-        meta: from `cache_meta`.
-        quarantine: stops at records that cannot be used, or leaves them without log-probs.
+        model: checkpoint folder of the reference.
+        index: index of the shards.
+        encoder: the model's encoder, with the limits that training will have.
+        meta: the cache's identity, from `cache_meta`.
+        quarantine: stops at unusable records, or leaves them without log-probs.
         micro_batch_size: pairs that a device computes at once.
-        num_workers: loader processes a device.
-        attention: back end.
+        num_workers: loader processes of each device.
+        attention: attention backend of the language model.
     """
 
     def __init__(
@@ -116,7 +114,7 @@ class ReferencePass(L.LightningModule):
         self.quarantine.open(self.folder, self.global_rank, self.trainer.world_size)
         done = finished_rows(self.folder)["record"].astype(np.int64)
         to_do = np.setdiff1d(np.arange(len(self.index)), done)
-        # Every rank has looked before any of them writes.
+        # The broadcast also waits until every rank has looked, before any rank writes.
         run = self.trainer.strategy.broadcast(len(list(self.folder.glob("part-*.bin"))))
         self._part = (self.folder / f"part-{run}-{self.global_rank}.bin").open("ab", buffering=0)
         return DataLoader(
@@ -156,11 +154,13 @@ def run_reference_pass(
     num_workers: int,
     attention: Backend,
 ) -> tuple[Path, int, int]:
-    """Computes what is missing and finishes the cache. Returns its folder, the number of records, and how many of them
-    have no log-probs.
+    """Computes missing log-probs and finishes the cache.
+
+    Returns:
+        The cache's folder, the number of records, and the number of records without log-probs.
 
     Raises:
-        InputError: (strict) a record that cannot be used.
+        InputError: a record cannot be used (strict).
     """
     index = open_index(folder)
     try:

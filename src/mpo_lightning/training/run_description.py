@@ -1,7 +1,4 @@
-"""What decides a run's steps, in plain values: the objective and the optimizer.
-
-A checkpoint keeps it, and a resumed run is compared with it.
-"""
+"""The settings that decide a run's steps, as plain values; checkpoints hold them, and resumed runs must match them."""
 
 from dataclasses import asdict
 from typing import Any
@@ -19,7 +16,7 @@ from mpo_lightning.training.policy_and_reference import ModelOptions
 def run_identity(
     objective: MPOObjective, reward_shift: str, models: ModelOptions, make: OptimizerCallable
 ) -> RunIdentity:
-    """What a checkpoint of this run keeps, to compare a resumed run with."""
+    """Returns the identity that this run's checkpoints hold, which a resumed run must match."""
     folders = {"model.policy": models.policy}
     folders |= {"model.reference": models.reference_folder} if objective.needs_reference else {}
     described = describe(objective, reward_shift) | describe_models(models) | describe_optimizer(make)
@@ -27,7 +24,7 @@ def run_identity(
 
 
 def describe(objective: MPOObjective, reward_shift: str) -> dict[str, Any]:
-    """The objective in plain values, by the names of their options."""
+    """Returns the objective's settings as plain values, by the names of their options."""
     rule = objective.preference
     weights = {
         f"model.weights.{name}": getattr(objective.weights, name) for name in ("preference", "quality", "generation")
@@ -48,7 +45,7 @@ def describe(objective: MPOObjective, reward_shift: str) -> dict[str, Any]:
 
 
 def describe_models(options: ModelOptions) -> dict[str, Any]:
-    """What decides which weights are trained, and how they compute, in plain values."""
+    """Returns the settings of the trained weights as plain values, by the names of their options."""
     return {
         "model.drop_path": options.drop_path,
         "model.freeze": sorted(options.freeze),
@@ -57,13 +54,13 @@ def describe_models(options: ModelOptions) -> dict[str, Any]:
 
 
 FREE = ("lr", "foreach", "fused", "capturable", "differentiable")
-"""Options of optimizers that a resumed run may change: the learning rate, and how the same numbers are computed."""
+"""Optimizer options that a resumed run may change: the learning rate, and how the same numbers are computed."""
 
 
 def describe_optimizer(make: OptimizerCallable) -> dict[str, Any]:
-    """The optimizer's class and options in plain values; without its learning rate, which may change.
+    """Returns the optimizer's class and options as plain values, without those that may change.
 
-    Nothing where it cannot be made, which is said when it is.
+    The result is empty if the optimizer cannot be made; making it for the run raises the error.
     """
     try:
         optimizer = make([{"params": [nn.Parameter(torch.zeros(1))]}])

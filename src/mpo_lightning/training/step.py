@@ -1,4 +1,4 @@
-"""One global step: the sums of its micro-batches, and what is decided at its end, before the optimizer steps."""
+"""One global step: the sums of its micro-batches, and the decisions at its end, before the optimizer steps."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -18,12 +18,12 @@ from mpo_lightning.training.step_metrics import NAMES, StepMeter, mean_names, st
 
 
 class Step:
-    """The step that is under way.
+    """The current step.
 
     Args:
         objective: the run's objective.
-        shift: its reward shift, which takes every step in.
-        limit: the loss at which the run stops.
+        shift: the run's reward shift, updated after every step.
+        limit: limit of the loss above which the run stops.
     """
 
     def __init__(self, objective: MPOObjective, shift: RewardShift, limit: LossLimit) -> None:
@@ -33,30 +33,30 @@ class Step:
         self._shift_before: dict[str, float | int] | None = None
 
     def restart(self) -> None:
-        """Forgets a step that was begun, and starts the clock."""
+        """Discards an unfinished step and starts the clock."""
         self.meter.restart()
         self.guard.clear()
 
     def begin(self) -> None:
-        """Called before every micro-batch; the first one of a step keeps the reward shift as it was."""
+        """Saves the reward shift at the step's first micro-batch; called before every micro-batch."""
         if self._shift_before is None:
             self._shift_before = self.shift.state_dict()
 
     def add(self, batch: PairBatch, terms: LossTerms, policy: SequenceLogps) -> None:
-        """Takes in a micro-batch."""
+        """Adds a micro-batch."""
         self.meter.add(step_sums(terms, policy, batch))
         self.guard.add(batch, terms.total)
 
     def finish(
         self, trainer: L.Trainer, planned_pairs: int, reduce_sum: Callable[[Tensor], Tensor]
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """Ends the step on every rank. Returns the numbers for the progress bar, and the other ones to log.
+        """Ends the step on every rank. Returns the numbers for the progress bar, and the other numbers to log.
 
         Raises:
             InputError: a record cannot be used, or the loss is not finite or explodes; no weight has changed.
         """
         self._shift_before = None
-        # delta as the step's loss used it: `micro_batches` has taken the step in by now, `previous_steps` has not.
+        # delta as the step's loss used it: `micro_batches` includes the step by now, `previous_steps` does not.
         delta = {"delta": self.shift.mean} if self.objective.needs_reference else {}
         sums, counts = self.meter.finish(reduce_sum)
         totals = dict(zip(NAMES, sums.tolist(), strict=True))
@@ -86,7 +86,7 @@ class Step:
         parameters = list(parameters)
         scale_gradients(parameters, self._gradient_scale)
         norm = gradient_norm(parameters)
-        if str(trainer.precision) != "16-mixed":  # whose scaler skips such steps and goes on
+        if str(trainer.precision) != "16-mixed":  # its scaler skips such steps
             self._stop_unless_finite(trainer, "the gradient norm", norm.item())
         self.guard.clear()
         return norm
@@ -96,16 +96,16 @@ class Step:
             self.guard.stop("nonfinite", f"{what} is {value}", run_folder(trainer), trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state for a checkpoint; within a step that of its start, since a resumed run repeats the step."""
+        """Returns the state for a checkpoint; within a step, the state at its start, since a resumed run repeats it."""
         return {"reward_shift": self._shift_before or self.shift.state_dict(), "loss_watch": self.watch.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the state of a checkpoint; earlier versions have no `loss_watch`."""
+        """Loads the state of a checkpoint; earlier versions have no `loss_watch`."""
         self.shift.load_state_dict(state_dict["reward_shift"])
         if "loss_watch" in state_dict:
             self.watch.load_state_dict(state_dict["loss_watch"])
 
 
 def run_folder(trainer: L.Trainer) -> Path:
-    """The folder that the run logs into. Every rank calls this, since the logger's is a broadcast."""
+    """Returns the folder that the run logs into. Every rank calls this, since `log_dir` is a broadcast."""
     return Path(trainer.log_dir or trainer.default_root_dir)

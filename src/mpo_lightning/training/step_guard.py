@@ -1,6 +1,4 @@
-"""A step that must not be taken (its loss or gradient is no number any more, or its loss explodes): the run stops
-before the optimizer takes it in, and says on which records.
-"""
+"""Stops a run before a bad step (a loss or gradient that is not finite, or an exploding loss) and names its records."""
 
 import math
 from collections.abc import Sequence
@@ -16,29 +14,29 @@ from mpo_lightning.runs.agreement import gather, stop_together
 
 
 class StepGuard:
-    """Remembers a step's records and their losses, on their device, until the step is known to be sound."""
+    """Keeps a step's records and their losses, on their device, until the step is known to be sound."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[list[str], Sequence[str], Tensor]] = []
 
     def add(self, batch: PairBatch, totals: Tensor) -> None:
-        """Takes in a micro-batch and the losses [real pairs] of its pairs."""
+        """Adds a micro-batch and the losses [real pairs] of its pairs."""
         keys = [key for key in batch.keys if key]
         self._parts.append((keys, batch.places or [""] * len(keys), totals.detach()))
 
     def clear(self) -> None:
-        """The step is sound."""
+        """Forgets the records of a sound step."""
         self._parts = []
 
     def stop(self, kind: str, problem: str, folder: Path, step: int, limit: float = math.inf) -> NoReturn:
         """Writes the step's records into a file and stops every rank; every rank calls this.
 
         Args:
-            kind: of what is wrong, the beginning of the file's name.
-            problem: the same in words.
-            folder: of the run.
-            step: its number.
-            limit: a record is bad if its loss is none, infinite or above this.
+            kind: kind of problem, which begins the file's name.
+            problem: the problem in words.
+            folder: the run's folder.
+            step: number of the step.
+            limit: largest loss in nats of a good record; a loss that is not finite is bad too.
 
         Raises:
             InputError: always; no weight has changed.
@@ -47,7 +45,7 @@ class StepGuard:
         bad = [row["key"] for row in rows if not (math.isfinite(row["loss"]) and row["loss"] <= limit)]
         path = folder / f"{kind}-step-{step}.json"
         if not dist.is_initialized() or dist.get_rank() == 0:
-            # Strings, since JSON has no NaN.
+            # Losses are strings, since JSON has no NaN.
             records = [row | {"loss": f"{row['loss']:.6g}"} for row in rows]
             write_json(path, {"step": step, "what": problem, "bad": bad, "records": records})
         named = (
@@ -57,8 +55,7 @@ class StepGuard:
         )
         stop_together(
             f"{problem} in step {step} ({named}; the step's records are in {path}) and the step was not taken; look "
-            "at the records, lower "
-            "the learning rate, or go on from an earlier checkpoint"
+            "at the records, lower the learning rate, or resume from an earlier checkpoint"
         )
         raise AssertionError("stop_together returns only without a problem")
 

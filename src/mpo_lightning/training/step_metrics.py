@@ -1,6 +1,6 @@
-"""What is reported of a step: sums over pairs, added up over micro-batches and ranks, then divided.
+"""Metrics of a step: sums over pairs, added up over micro-batches and ranks, then divided.
 
-Every number is a mean over the pairs of a global step (or of a whole validation), however these were cut up.
+Every number is a mean over the pairs of a global step or a whole validation, however they are split over ranks.
 """
 
 import time
@@ -31,10 +31,10 @@ NAMES = MEANS + COUNTS
 
 
 def step_sums(terms: LossTerms, policy: SequenceLogps, batch: PairBatch) -> Tensor:
-    """float64 [len(NAMES)]: sums over a micro-batch's pairs; 0 for what the objective does not have (see `mean_names`).
+    """Returns sums over a micro-batch's pairs, float64 [len(NAMES)]; 0 for terms that the objective lacks.
 
     Args:
-        terms: of the real pairs.
+        terms: loss terms of the real pairs.
         policy: log-probs of the real pairs.
         batch: the micro-batch.
     """
@@ -70,7 +70,7 @@ def step_sums(terms: LossTerms, policy: SequenceLogps, batch: PairBatch) -> Tens
 
 
 class StepMeter:
-    """Adds up a global step's micro-batches and measures its time, validation left out."""
+    """Adds up a global step's micro-batches and measures its time, without validation."""
 
     def __init__(self) -> None:
         self._sums: Tensor | None = None
@@ -78,16 +78,16 @@ class StepMeter:
         self._paused = 0.0
 
     def add(self, sums: Tensor) -> None:
-        """Takes in a micro-batch's `step_sums`."""
+        """Adds a micro-batch's `step_sums`."""
         self._sums = sums if self._sums is None else self._sums + sums
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was added since the last start."""
+        """Whether nothing was added since the last restart."""
         return self._sums is None
 
     def restart(self) -> None:
-        """Forgets what was added and starts the clock."""
+        """Clears the sums and starts the clock."""
         self._sums, self._started = None, time.perf_counter()
 
     def pause(self) -> None:
@@ -95,11 +95,11 @@ class StepMeter:
         self._paused = time.perf_counter()
 
     def go_on(self) -> None:
-        """Starts the clock again; what passed since `pause` does not count."""
+        """Starts the clock again; the time since `pause` does not count."""
         self._started += time.perf_counter() - self._paused
 
     def finish(self, reduce_sum: Callable[[Tensor], Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """The step's sums over all ranks, and its counts and rates by name; starts the next step."""
+        """Returns the step's sums over all ranks, and its counts and rates (a second) by name; starts the next step."""
         assert self._sums is not None
         sums = reduce_sum(self._sums)
         seconds = time.perf_counter() - self._started
@@ -110,9 +110,7 @@ class StepMeter:
 
 
 def mean_names(objective: MPOObjective) -> list[str]:
-    """The means that an objective has, always the same ones, so that a NaN shows as NaN and not as the last value that
-    was none.
-    """
+    """Returns the names of an objective's means; they do not depend on values, so that a NaN is logged as NaN."""
     weights = objective.weights
     absent = {name for name in ("preference", "quality", "generation") if getattr(weights, name) == 0}
     names = [name for name in MEANS if name.removeprefix("loss_") not in absent]
@@ -121,15 +119,13 @@ def mean_names(objective: MPOObjective) -> list[str]:
 
 
 def step_means(sums: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """Means over pairs by name; NaN where every pair was set aside."""
+    """Returns means over pairs by name; NaN if every pair was skipped."""
     values = dict(zip(NAMES, sums.tolist(), strict=True))
     return {name: values[name] / values["pairs"] if values["pairs"] else float("nan") for name in names}
 
 
 def pair_rows(batch: PairBatch, terms: LossTerms, policy: SequenceLogps) -> list[dict[str, str | float]]:
-    """For each real pair its key, log-probs and, where there is a reference, rewards: which pairs the policy gets
-    right.
-    """
+    """Returns each real pair's key, log-probs in nats and, with a reference, rewards."""
     columns = {"logp_chosen": policy.chosen, "logp_rejected": policy.rejected}
     if terms.rewards_chosen is not None and terms.rewards_rejected is not None:
         columns |= {"reward_chosen": terms.rewards_chosen, "reward_rejected": terms.rewards_rejected}

@@ -127,7 +127,7 @@ def test_quarantine_writes_each_reason_counts_it_and_tells_by_the_exit_code(
     assert stopped.value.code == 3
     rows = [json.loads(line) for line in (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()]
     assert sorted(row["where"].rsplit(":", 1)[1] for row in rows) == ["2", "3", "4", "5", "6"]
-    assert "set aside: 5 pairs" in capsys.readouterr().out
+    assert "skipped: 5 pairs" in capsys.readouterr().out
     assert [open_index(tmp_path / "out" / "train").key(number) for number in range(2)] == [
         "set-00000001",
         "set-00000007",
@@ -380,7 +380,7 @@ def test_every_pair_set_aside_is_said(tmp_path: Path) -> None:
     (tmp_path / "images" / "other.png").write_bytes(b"no picture either")
     with (tmp_path / "pairs.jsonl").open("a") as file:
         file.write(json.dumps(pair(3, image="other.png")) + "\n")
-    with pytest.raises(InputError, match="every pair was set aside"):
+    with pytest.raises(InputError, match="every pair was skipped"):
         commands.shard(str(meta), str(tmp_path / "out"), validation=0.4, on_bad="quarantine", workers=1)
 
 
@@ -398,7 +398,7 @@ def test_a_mended_picture_of_the_same_size_is_looked_at_again(tmp_path: Path) ->
 
 def test_every_line_set_aside_leaves_the_reasons(tmp_path: Path) -> None:
     meta = write_set(tmp_path, ["{", "[", "null"])
-    with pytest.raises(InputError, match="every pair was set aside"):
+    with pytest.raises(InputError, match="every pair was skipped"):
         commands.shard(str(meta), str(tmp_path / "out"), on_bad="quarantine", validation=0.5, workers=1)
     assert len((tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()) == 3
     meta = write_set(tmp_path / "empty", [])

@@ -34,7 +34,7 @@ def test_the_share_of_repetition_by_hand() -> None:
         ((100, 1.0), (201, 1.0), "have 201 tokens and had 100"),
         ((100, 1.0), (200, 1.0), None),
         ((100, 0.5), (49, 1.0), "have 49 tokens and had 100"),
-        ((100, 1.0), (150, 0.25), "75% of the sampled answers do not end any more (0% at the start)"),
+        ((100, 1.0), (150, 0.25), "75% of the sampled answers no longer end (0% at the start)"),
         ((256, 0.25), (5, 1.0), None),  # cut at the start, so their length is not known
     ],
 )
@@ -158,7 +158,7 @@ def test_samples_are_compared_with_those_of_the_start_through_a_checkpoint(
     with pytest.warns(UserWarning, match="alarm"):
         run(tmp_path, tiny_folder, shards, alarms)
     found = {line["alarm"]: line["words"] for line in lines(tmp_path, "alarms.jsonl") if line["step"] == 7}
-    assert found["length_drifts"].startswith("100% of the sampled answers do not end any more (0% at the start)")
+    assert found["length_drifts"].startswith("100% of the sampled answers no longer end (0% at the start)")
     assert "is repetition (0% at the start), and" in found["repetition"]
     again = Alarms()
     again.load_state_dict(alarms.state_dict())
@@ -177,7 +177,7 @@ class Zeroes(L.Callback):
 def test_weights_of_zeros_stop_the_run(tmp_path: Path, tiny_folder: Path, shards: Path) -> None:
     frozen = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=0.0)}
     with pytest.raises(
-        InputError, match=r"the weights model.lm_head.weight \(and 0 more\) turned to zeros by step 7; go on from an"
+        InputError, match=r"the weights model.lm_head.weight \(and 0 more\) turned to zeros by step 7; resume from an"
     ):
         run(tmp_path, tiny_folder, shards, Alarms(samples=0), (Zeroes(),), **frozen)
 

@@ -1,1 +1,1 @@
-"""What verbs show: progress bars, tables, a page of pairs."""
+"""Output of the verbs: progress bars, tables, a page of pairs."""

@@ -1,4 +1,4 @@
-"""An HTML page of pairs, in one file without scripts or outside links: to look at data before training on it."""
+"""Writes pairs as an HTML page, in one file without scripts or outside links, to look at data before training."""
 
 import base64
 import difflib
@@ -43,7 +43,7 @@ figure { margin: 0; } figcaption { font-size: .8rem; color: #888; }
 
 
 def packaged_count(text: str) -> int:
-    """Tokens of a text under the packaged tokenizer."""
+    """Counts the tokens of a text by the packaged tokenizer."""
     return len(packaged_tokenizer().encode(text).ids)
 
 
@@ -51,7 +51,7 @@ class ShardPairs:
     """The pairs of a shard folder, by number.
 
     Args:
-        folder: of shards.
+        folder: folder of shards.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -69,10 +69,10 @@ class AnnotationPairs:
     """The pairs of a meta.json in MMPR's form, by number.
 
     Args:
-        meta: the file.
+        meta: path of the meta.json.
 
     Raises:
-        InputError: it cannot be used.
+        InputError: the file cannot be used.
     """
 
     def __init__(self, meta: Path) -> None:
@@ -84,20 +84,20 @@ class AnnotationPairs:
         return len(self._lines)
 
     def where(self, place: int) -> str:
-        """File and line."""
+        """Returns a pair's file and line."""
         entry, number, _ = self._lines[place]
         return f"{entry.annotation}:{number}"
 
     def key(self, place: int) -> str:
-        """The name that the pair gets in shards, but for signs that a name there may not have."""
+        """Returns the pair's key as in shards, except for characters that shards replace."""
         entry, number, _ = self._lines[place]
         return f"{entry.name}-{number:08d}"
 
     def read(self, place: int) -> PreferenceRecord:
-        """A pair with its pictures.
+        """Reads a pair with its images.
 
         Raises:
-            BadRecord: it cannot be used.
+            BadRecord: the pair cannot be used.
         """
         entry, number, offset = self._lines[place]
         with entry.annotation.open("rb") as file:
@@ -108,13 +108,13 @@ class AnnotationPairs:
 
 
 def pairs_in(folder: Path) -> ShardPairs | AnnotationPairs:
-    """The pairs of a shard folder, or of a meta.json or the folder that it is in."""
+    """Opens the pairs of a shard folder, or of a meta.json or the folder that it is in."""
     meta = folder if folder.suffix == ".json" else folder / "meta.json"
     return AnnotationPairs(meta) if meta.is_file() else ShardPairs(folder)
 
 
 DEFAULT_PICTURES = InternVLPictures()
-"""Where no model is named: tiles of 448 pixels."""
+"""Tiles of 448 pixels, if no model is named."""
 
 
 def write_page(
@@ -126,16 +126,16 @@ def write_page(
     pictures: Pictures = DEFAULT_PICTURES,
     count_tokens: Callable[[str], int] = packaged_count,
 ) -> tuple[int, int]:
-    """Writes the page and returns how many pairs are on it, and how many of them could not be read.
+    """Writes the page and returns the numbers of its pairs and of those that could not be read.
 
     Args:
-        folder: see `pairs_in`.
-        output: the page.
-        pairs: how many, drawn at random.
-        seed: of the draw.
-        max_tiles: most tiles of a pair's pictures, thumbnails not counted.
-        pictures: how the model takes pictures.
-        count_tokens: of the tokenizer.
+        folder: a shard folder, a meta.json, or the folder that it is in.
+        output: the page to write.
+        pairs: number of pairs, drawn at random.
+        seed: seed of the draw.
+        max_tiles: most tiles of a pair's images, thumbnails not counted.
+        pictures: how the model cuts images into tiles.
+        count_tokens: counts the tokens of a text.
     """
     found = pairs_in(folder)
     chosen = sorted(np.random.default_rng(seed).permutation(len(found))[:pairs].tolist())
@@ -169,7 +169,7 @@ def _article(record: PreferenceRecord, max_tiles: int, pictures: Pictures, count
         f'class="text">{marked}</div>{_history(record.extra.get(f"{name}_meta"))}</div>'
         for name, text, marked in (("chosen", record.chosen, left), ("rejected", record.rejected, right))
     )
-    # The id that the pair was made with, and what it is.
+    # The pair's own id, and how it was made.
     made = [str(record.extra[name]) for name in ("id", "kind", "prompt_kind") if record.extra.get(name)]
     made += [f"answer {record.extra['answer_gt']}"] if record.extra.get("answer_gt") is not None else []
     return (
@@ -183,7 +183,7 @@ def _article(record: PreferenceRecord, max_tiles: int, pictures: Pictures, count
 
 
 def _history(meta: object) -> str:
-    """A side's `_meta` in a line: sample, verdict, rule, confidence and whatever else was written down."""
+    """Returns a side's `_meta` as a line: sample, verdict, rule, confidence and its other fields."""
     if not isinstance(meta, dict) or not meta:
         return ""
     told = ", ".join(f"{str(name).replace('_', ' ')} {value}" for name, value in meta.items() if value is not None)
@@ -197,7 +197,7 @@ def _figure(image: Image.Image, limit: int, count: int, pictures: Pictures) -> s
     whole = image.convert("RGB")
     whole.thumbnail((680, 380))
     return (
-        f'<figure><img class="whole" alt="picture" src="{_data_url(whole)}"><figcaption>{image.width} x '
+        f'<figure><img class="whole" alt="image" src="{_data_url(whole)}"><figcaption>{image.width} x '
         f"{image.height}</figcaption></figure>"
         f'<figure><span class="tiles" style="grid-template-columns: repeat({cols}, auto)">{small}</span>'
         f"<figcaption>{cols} x {rows} tiles{' and the whole' if len(tiles) > 1 else ''}</figcaption></figure>"
@@ -211,7 +211,7 @@ def _data_url(image: Image.Image) -> str:
 
 
 def marked_difference(chosen: str, rejected: str) -> tuple[str, str]:
-    """Both answers as HTML, the words that the other does not have inside `<mark>`."""
+    """Returns both answers as HTML, with the words that the other does not have inside `<mark>`."""
     left, right = (re.findall(r"\s+|\w+|[^\w\s]", text) for text in (chosen, rejected))
     sides: tuple[list[str], list[str]] = ([], [])
     for kind, start, stop, other_start, other_stop in difflib.SequenceMatcher(

@@ -1,4 +1,4 @@
-"""Progress bars of the verbs: on a terminal alone."""
+"""Progress bars of the verbs, which only a terminal shows."""
 
 import sys
 from collections.abc import Callable
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class progress_bar:
-    """A progress bar on a terminal, silence elsewhere; the context's value advances it by a number."""
+    """A context that shows a progress bar on a terminal; its value is a function that advances the bar by a number."""
 
     def __init__(self, label: str, total: int | None = None, unit: str = "") -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -41,7 +41,7 @@ class progress_bar:
 
 
 def engine_with_bar(engine: "Engine") -> "Engine":
-    """A server's engine that shows a bar on a terminal; the embedded one has Lightning's."""
+    """Returns the engine, with a progress bar on a terminal if it asks a server; the embedded one has Lightning's."""
     from mpo_lightning.inference.server import ServerEngine
 
     if not isinstance(engine, ServerEngine) or not sys.stderr.isatty():

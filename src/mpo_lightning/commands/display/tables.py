@@ -1,4 +1,4 @@
-"""Tables of `mpo eval`, as they are printed."""
+"""Prints the tables of `mpo eval`."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from mpo_lightning.evals.scoring import Scored
 
 
 def print_scored(benchmark: Benchmark, scored: Scored, mode: str) -> None:
-    """Prints a benchmark's table, its summary, and the paper's numbers beside it."""
+    """Prints a benchmark's table, its summary, and the paper's numbers."""
     table = Table(
         title=f"{benchmark.title} ({mode if mode in benchmark.modes else 'robust'} rules)"
         if benchmark.judge is None

@@ -1,8 +1,7 @@
-"""CRPE: relation comprehension. Each question comes in four rotations of its options and counts only where all four are
-right.
+"""CRPE: relation comprehension. A question has four rotations of its options, and counts only if all four are right.
 
 The paper's number is the plain mean of the three relation splits (subject, predicate, object); VLMEvalKit's `total` is
-the mean over questions. Both are in the table, and so is existence where its file is there.
+the mean over questions. The table has both, and the existence split if its file is present.
 
 Source: OpenGVLab/all-seeing all-seeing-v2/llava/eval/eval_crpe.py (four in a row, the answer one letter); VLMEvalKit
 vlmeval/dataset/utils/crpe.py.
@@ -22,14 +21,14 @@ from mpo_lightning.evals.files import read_rows
 
 WHERE = (
     "https://huggingface.co/datasets/OpenGVLab/CRPE (crpe_relation.jsonl, crpe_exist.jsonl, abnormal_images/) "
-    "and COCO pictures"
+    "and COCO images"
 )
 RELATIONS = ("subject", "predicate", "object")
 ROTATIONS = 4
 
 
 def load(folder: Path) -> list[Row]:
-    """The rows of crpe_relation.jsonl and crpe_exist.jsonl; every four in a row are one question."""
+    """Reads crpe_relation.jsonl and crpe_exist.jsonl; every four rows in turn are one question."""
     files = (
         [folder]
         if folder.is_file()
@@ -44,7 +43,7 @@ def load(folder: Path) -> list[Row]:
         found = read_rows(path)
         if len(found) % ROTATIONS:
             raise InputError(
-                f"{path}: has {len(found)} rows, which are not whole groups of {ROTATIONS} rotations; get it again "
+                f"{path}: has {len(found)} rows, which is not a multiple of {ROTATIONS} rotations; get it again "
                 f"from {WHERE}"
             )
         rows += [
@@ -55,18 +54,18 @@ def load(folder: Path) -> list[Row]:
 
 
 def question(row: Row, cot: bool) -> str:
-    """The question with its options as the file has them, for the letter or with reasoning first."""
+    """Returns the prompt, with the options as in the file: for the letter, or (`cot`) for reasoning first."""
     text = str(row["text"])
     return with_reasoning(text.replace(LETTER, "").strip()) if cot else text
 
 
 def choices_in(text: str) -> tuple[str, ...]:
-    """The options at the end of a question's text, "A. ..." a line each."""
+    """Returns the options at the end of a question's text, where each is a line "A. ..."."""
     return tuple(match[1].strip() for match in re.finditer(r"^\s*\(?[A-H][.):]\)?\s*(.+)$", text, re.MULTILINE))
 
 
 def score(row: Row, response: str, mode: Mode) -> Score:
-    """Of one rotation."""
+    """Scores the response to one rotation."""
     gold = str(row["correct_option"]).strip().upper()
     if mode == "official":
         found = FINAL.search(response)
@@ -79,7 +78,7 @@ def score(row: Row, response: str, mode: Mode) -> Score:
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
-    """Of each split, their mean, the total, and of single rotations."""
+    """Makes the table: mean of the splits, total, each split, and single rotations, in percent."""
     groups: dict[str, list[float]] = {}
     splits: dict[str, str] = {}
     for place, (row, value) in enumerate(zip(rows, values, strict=True)):
@@ -108,7 +107,7 @@ def table(rows: Sequence[Row], values: Any) -> Table:
 
 
 def problem(row: Row) -> str | None:
-    """What is wrong with a row."""
+    """Returns what is wrong with a row, or None."""
     return (
         None
         if str(row["correct_option"]).strip().upper() in tuple("ABCDEFGH")

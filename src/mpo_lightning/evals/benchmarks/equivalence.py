@@ -1,6 +1,4 @@
-"""Answer equality alone: rows of a gold answer and a prediction, for measuring the checker on pairs of other people's
-test suites.
-"""
+"""Answer equality: rows of a ground truth and a prediction, to measure the checker on other projects' test suites."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +11,17 @@ from mpo_lightning.evals.files import read_rows
 
 
 def load(folder: Path) -> list[Row]:
-    """A file of rows with gold and prediction."""
+    """Reads a file of rows with `gold` and `prediction`."""
     return [{"id": place} | row for place, row in enumerate(read_rows(folder))]
 
 
 def question(row: Row, cot: bool) -> str:
-    """There is nothing to ask."""
-    raise InputError("equivalence compares answers that are there; use `mpo eval score`")
+    """Raises InputError, since there is no question to ask."""
+    raise InputError("equivalence compares existing answers; use `mpo eval score`")
 
 
 def score(row: Row, response: str, mode: Mode) -> Score:
-    """Whether the prediction is the gold answer; a row's `options` may hold the precision of its comparison."""
+    """Scores whether the prediction equals the ground truth; a row's `options` may hold the precision."""
     options = row.get("options")
     precision = options.get("precision") if isinstance(options, dict) else None
     precision = precision if isinstance(precision, int) else None
@@ -31,9 +29,7 @@ def score(row: Row, response: str, mode: Mode) -> Score:
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
-    """The share that is equal, by source, and of rows that say whether they are (`equivalent`) the share that is
-    decided so.
-    """
+    """Makes the table: the share of equal rows, by source, and the verdicts' agreement with the field `equivalent`."""
     found = accuracies(
         rows, values, "equal", {"source": lambda row: [str(row["source"]).split("/")[0]] if row.get("source") else []}
     )

@@ -1,4 +1,4 @@
-"""What the three judged benchmarks share: a response is scored by reading its judge's replies."""
+"""Shared code of the three judged benchmarks: scores a response by its judge's replies."""
 
 from mpo_lightning.answers import Verdict
 from mpo_lightning.errors import InputError
@@ -6,10 +6,10 @@ from mpo_lightning.evals.benchmark import Judge, Row, Score
 
 
 def replies_of(row: Row, names: tuple[str, ...], where: str) -> list[str]:
-    """The judge's replies that a row carries, under one of several names, one or a list of runs.
+    """Returns the judge's replies in a row: the first of several fields, holding one reply or a list of runs.
 
     Raises:
-        InputError: there is none; says how to get them.
+        InputError: there is no reply; the message says how to get one.
     """
     for name in names:
         if row.get(name) not in (None, []):
@@ -21,12 +21,12 @@ def replies_of(row: Row, names: tuple[str, ...], where: str) -> list[str]:
 
 
 def judged_score(judge: Judge, replies: list[str], runs_of: int = 1) -> Score:
-    """Points of the replies to one response, one after another.
+    """Scores a response by the points of its replies, one after another.
 
     Args:
-        judge: that gave them.
-        replies: of one run each.
-        runs_of: which of the points stand for the response (1 of a pair, all of a single one).
+        judge: the benchmark's rules for its judge.
+        replies: replies of the judge, one for each run.
+        runs_of: number of points in a reply, of which the last one stands for the response.
     """
     read = [judge.read(reply) for reply in replies]
     values = tuple(point for points in read for point in (judge.otherwise if points is None else points))

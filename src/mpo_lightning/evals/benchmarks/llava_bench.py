@@ -1,8 +1,8 @@
-"""LLaVA-Bench (in the wild): 60 questions about 24 pictures. A judge who reads a caption scores a reference answer and
-the model's, 1 to 10 each; the number is the ratio of their means in percent, of all and of each category; above 100 is
-better than the reference.
+"""LLaVA-Bench (in the wild): 60 questions about 24 images, graded by a judge.
 
-A review whose first line is not two numbers counts -1 for both, and enters the means, as in the original.
+The judge reads a caption and scores a reference answer and the model's, 1 to 10 each. The number is the ratio of their
+means in percent, of all and of each category; above 100 is better than the reference. A review whose first line is not
+two numbers counts -1 for both, and enters the means, as in the original.
 
 Source: haotian-liu/LLaVA llava/eval/{eval_gpt_review_bench,summarize_gpt_review}.py; the judge's rule here is our own,
 of the same structure.
@@ -35,7 +35,7 @@ taking sides and without letting the order of the answers matter."""
 
 
 def load(folder: Path) -> list[Row]:
-    """questions.jsonl with each question's captions and reference answer."""
+    """Reads questions.jsonl, with each question's captions and reference answer."""
     rows = read_rows(find_file(folder, ("questions.jsonl",), WHERE))
     if folder.is_file():
         return rows
@@ -61,7 +61,7 @@ def load(folder: Path) -> list[Row]:
 
 
 def question(row: Row, cot: bool) -> str:
-    """The question, for a detailed answer, also with `cot`: the paper's evaluation never asked for reasoning here."""
+    """Returns the prompt for a detailed answer, even with `cot`: the paper's evaluation never asked for reasoning."""
     return f"{row['text']}{SUFFIX}"
 
 
@@ -70,7 +70,7 @@ def _category(row: Row) -> str:
 
 
 def messages(row: Row, response: str, tries: int) -> list[dict[str, str]]:
-    """A system turn, and one with context, question, both answers and the rule of the category."""
+    """Returns the judge's chat: a system turn, and a turn with context, question, both answers and the rule."""
     captions = "\n".join(row["context"]) if isinstance(row["context"], list) else str(row["context"])
     answers = "".join(
         f"[Assistant {number}]\n{text}\n\n[End of Assistant {number}]\n\n"
@@ -82,7 +82,7 @@ def messages(row: Row, response: str, tries: int) -> list[dict[str, str]]:
 
 
 def read(reply: str) -> tuple[float, float] | None:
-    """The two scores of the first line: reference, model."""
+    """Reads the two scores in a reply's first line: reference, model."""
     parts = reply.split("\n")[0].replace(",", " ").split(" ")
     try:
         first, second = map(float, parts)
@@ -92,14 +92,14 @@ def read(reply: str) -> tuple[float, float] | None:
 
 
 def score(row: Row, response: str, mode: Mode) -> Score:
-    """From the review that the row carries."""
+    """Scores a response by the review in its row."""
     return judged_score(
         JUDGE, replies_of(row, ("review", "judge_raw", "judge"), f"row {row.get('question_id')}")[:1], 2
     )
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
-    """Relative score, and both means x 10, of all, of each category and, where rows are of several runs, of each run."""
+    """Makes the table: relative score and both means x 10, of all, each category and, with several runs, each run."""
     parts: dict[str, list[tuple[float, float]]] = {"all": []}
     runs = {str(row["run"]) for row in rows if "run" in row}
     for row, (reference, model) in zip(rows, values, strict=True):

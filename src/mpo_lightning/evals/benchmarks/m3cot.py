@@ -1,4 +1,4 @@
-"""M3CoT: multi-domain, multi-step, multiple choice; accuracy by topic and domain.
+"""M3CoT: multi-domain, multi-step, multiple-choice problems; accuracy by topic and domain.
 
 Source of the official rule: LightChen233/M3CoT utils/metric.py; of the prompt: InternVL internvl_chat/eval/scienceqa.
 """
@@ -18,7 +18,7 @@ LETTERS = "ABCDEF"
 
 
 def load(folder: Path) -> list[Row]:
-    """The problems of test.jsonl, of the data set's own form or of ScienceQA's (an answer by number, a hint)."""
+    """Reads the problems of test.jsonl, in the data set's own form or ScienceQA's (an answer by number, a hint)."""
     rows = read_rows(find_file(folder, ("test.jsonl", "data/test.jsonl", "m3cot_test.jsonl"), WHERE))
     return [
         row | {"answer": gold_letter(row), "id": row.get("id", row.get("image", number))}
@@ -27,20 +27,20 @@ def load(folder: Path) -> list[Row]:
 
 
 def gold_letter(row: Row) -> str:
-    """The right option's letter, given as such or as a number."""
+    """Returns the letter of the right option, which a row gives as a letter or a number."""
     answer = row["answer"]
     return LETTERS[answer] if isinstance(answer, int) else str(answer).strip("() ").upper()
 
 
 def question(row: Row, cot: bool) -> str:
-    """Context, question and options; then for the letter, or within the prompt for reasoning."""
+    """Returns the prompt with context, question and options: for the letter, or (`cot`) for reasoning first."""
     context = row.get("context") or row.get("hint")
     text = "\n".join([*([context] if context else []), row["question"], lettered(row["choices"])])
     return with_reasoning(text) if cot else f"{text}\n{LETTER}"
 
 
 def score(row: Row, response: str, mode: Mode) -> Score:
-    """Of one response."""
+    """Scores one response."""
     gold = gold_letter(row)
     if mode == "official":
         letter = official_letter(response, row["choices"])
@@ -49,8 +49,8 @@ def score(row: Row, response: str, mode: Mode) -> Score:
 
 
 def official_letter(response: str, choices: Sequence[str]) -> str | None:
-    """The letter that the benchmark's script reads: the last in brackets, else the last option whose text occurs, else
-    a letter that stands alone.
+    """Returns the letter that the benchmark's script reads: the last in brackets, else that of the last option whose
+    text occurs, else one that stands alone.
     """
     if "[Answer]" in response:
         response = response.split("[Answer]")[-1].split("[Rationale]")[0].split("[Context]")[0]
@@ -66,7 +66,7 @@ def official_letter(response: str, choices: Sequence[str]) -> str | None:
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
-    """Accuracy of all, by domain and by topic."""
+    """Makes the table: accuracy of all, by domain and by topic."""
 
     def part(name: str) -> Callable[[Row], Sequence[str]]:
         return lambda row: [row[name]] if row.get(name) else []
@@ -75,9 +75,9 @@ def table(rows: Sequence[Row], values: Any) -> Table:
 
 
 def problem(row: Row) -> str | None:
-    """What is wrong with a row."""
+    """Returns what is wrong with a row, or None."""
     if not isinstance(row["choices"], list) or not 1 < len(row["choices"]) <= len(LETTERS):
-        return f"choices is no list of 2 to {len(LETTERS)}"
+        return f"choices is not a list of 2 to {len(LETTERS)}"
     answer = row["answer"]
     if isinstance(answer, int):
         return None if 0 <= answer < len(row["choices"]) else f"answer {answer} names no option"

@@ -1,7 +1,7 @@
 """MATH-Vision: 3,040 competition problems (test) or 304 (testmini, what the paper reports), by subject and level.
 
-Purely rule-based. `official` mode is its own extraction and equality (see `mathvision_rules`); `robust` is ours, which
-also accepts right answers that do not follow the expected form.
+Both modes are rule-based. `official` is the benchmark's own extraction and equality (see `mathvision_rules`). `robust`
+is our checker, which also accepts right answers that are not in the expected form.
 
 Source: mathllm/MATH-V evaluation/, models/GPT4.py (prompt).
 """
@@ -31,14 +31,14 @@ PLAIN = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def load(folder: Path) -> list[Row]:
-    """The problems of testmini.jsonl or test.jsonl."""
+    """Reads the problems of testmini.jsonl or test.jsonl."""
     return read_rows(
         find_file(folder, ("testmini.jsonl", "data/testmini.jsonl", "test.jsonl", "data/test.jsonl"), WHERE)
     )
 
 
 def question(row: Row, cot: bool) -> str:
-    """The official boxed prompt, or the paper's around question and options."""
+    """Returns the official prompt for a boxed answer, or (`cot`) the paper's, with question and options."""
     text = re.sub(r"<image\d+>", "", row["question"]).strip()
     options = [] if row["options"] == list("ABCDE") else row["options"]
     if cot:
@@ -47,7 +47,7 @@ def question(row: Row, cot: bool) -> str:
 
 
 def score(row: Row, response: str, mode: Mode) -> Score:
-    """Of one response."""
+    """Scores one response."""
     gold, options = str(row["answer"]), [str(option) for option in row.get("options") or []]
     if mode == "official":
         answer = official_answer(response)
@@ -64,13 +64,13 @@ def score(row: Row, response: str, mode: Mode) -> Score:
 
 
 def tidy_gold(gold: str) -> str:
-    """A gold answer without the faults of the published file: a form feed for \\f, units in braces, blanks."""
+    """Removes the published file's faults from a ground truth: a form feed for \\f, units in braces, blanks."""
     gold = gold.replace("\x0crac", "\\frac").strip()
     return re.sub(r"\{(?:degrees|inches|units)\}", "", gold)
 
 
 def _free_form(response: str, gold: str) -> Verdict:
-    """As mathematics; where that decides nothing and a plain number is asked for, as a number among words."""
+    """Checks a response as mathematics; if undecided and the ground truth is a number, as a number among words."""
     verdict = check(response, Question(Kind.EXPRESSION, gold))
     if verdict.correct is None and PLAIN.fullmatch(gold):
         return check(response, Question(Kind.FLOAT if "." in gold else Kind.INTEGER, gold))
@@ -78,7 +78,7 @@ def _free_form(response: str, gold: str) -> Verdict:
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
-    """Accuracy of all, of levels, of subjects and of both together."""
+    """Makes the table: accuracy of all, by level, by subject, and by both."""
     return accuracies(
         rows,
         values,
@@ -94,10 +94,10 @@ def table(rows: Sequence[Row], values: Any) -> Table:
 
 
 def problem(row: Row) -> str | None:
-    """What is wrong with a row."""
+    """Returns what is wrong with a row, or None."""
     options = row.get("options")
     if options is not None and not isinstance(options, list):
-        return "options is no list"
+        return "options is not a list"
     if options and str(row["answer"]) not in tuple("ABCDE"[: len(options)]):
         return f"answer {row['answer']!r} names no option"
     return "it has no field 'options'" if options is None and "level" not in row and "subject" not in row else None

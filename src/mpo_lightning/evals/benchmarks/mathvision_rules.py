@@ -1,9 +1,9 @@
-"""MATH-Vision's own rules: what counts as the answer of a response, and when it is right. Lower-case, no model, no
-tolerance but two decimals.
+"""MATH-Vision's own rules: which text is a response's answer, and when it is right.
+
+Text is compared in lower case and numbers with two decimals; no model is asked.
 
 Source: mathllm/MATH-V evaluation/evaluate.py (extraction), evaluation/utils.py (clean-up after hendrycks/math,
-equality); written anew from what they do. Their equality turns LaTeX into Python code and runs it; ours evaluates the
-parsed formula.
+equality), rewritten. Their equality turns LaTeX into Python code and runs it; ours evaluates the parsed formula.
 """
 
 import re
@@ -30,7 +30,7 @@ REMOVED = (
 
 
 def official_answer(response: str) -> str:
-    """What the benchmark's script takes for the answer of a response, in small letters."""
+    """Returns the answer that the benchmark's script reads in a response, in lower case."""
     answer = response.strip()
     for letter in "ABCDE":
         ends = (f" {letter}.", f" ({letter}).")
@@ -56,7 +56,7 @@ def official_answer(response: str) -> str:
 
 
 def official_correct(answer: str, gold: str, options: list[str]) -> bool:
-    """Whether an answer is the gold letter, or the value of the gold option."""
+    """Whether an answer is the right letter, or the text of the right option."""
     value = (
         options[ord(gold) - ord("A")] if options and len(gold) == 1 and 0 <= ord(gold) - ord("A") < len(options) else ""
     )
@@ -64,7 +64,7 @@ def official_correct(answer: str, gold: str, options: list[str]) -> bool:
 
 
 def official_equal(gold: str, answer: str) -> bool:
-    """Equal in small letters, as tuples of numbers, or as numbers of two decimals."""
+    """Whether two answers are equal in lower case, as tuples of numbers, or as numbers with two decimals."""
     gold, answer = gold.lower(), answer.lower()
     if not gold.replace(" ", "") or not answer.replace(" ", ""):
         return False
@@ -107,7 +107,7 @@ def _cleaned(text: str) -> str:
 
 
 def _plain_latex(text: str) -> str:
-    """The clean-up of hendrycks/math's `strip_string`."""
+    """Cleans LaTeX as `strip_string` of hendrycks/math does."""
     text = text.replace("\\!", "").replace("tfrac", "frac").replace("dfrac", "frac").replace("\\$", "")
     text = text.split("\\text{ ")[0] if text.count("\\text{ ") == 1 else text
     text = text.replace("\\%", "").replace("\\%", "").replace(" .", " 0.").replace("{.", "{0.")
@@ -163,7 +163,7 @@ def _rounded_tuple(text: str) -> str:
 
 
 def _number(text: str) -> float | None:
-    # Their parser reads up to the first brace that closes nothing, and has no units or degrees.
+    # Their parser reads up to the first unmatched closing brace, and has no units or degrees.
     if "\\mathrm" in text or "\\circ" in text:
         return None
     depth = 0

@@ -1,13 +1,13 @@
 """MathVista (testmini 1,000): accuracy of 540 multiple-choice and 460 free-form problems, with nine breakdowns.
 
-Officially a language model extracts a short answer, rules bring it to the answer's type, and equality decides. In
-`official` mode a row's own `extraction` is used where it has one, or the one that a language model gives where one is
-asked; otherwise what the paper's evaluation did for chain-of-thought responses: the text behind the first "Final
-answer:" or "Answer:", or the whole. Options that are neither letter nor text snap to the nearest by edit distance, as
+Officially a language model extracts a short answer, rules convert it to the answer's type, and equality decides. The
+`official` mode takes a row's own `extraction`, or asks a language model if one is given. Otherwise it does what the
+paper's evaluation did for chain-of-thought responses: it takes the text after the first "Final answer:" or "Answer:",
+or the whole response. An extraction that is neither letter nor option becomes the nearest option by edit distance, as
 in the original.
 
-Normalisation of integers is that of the published files of 2023, strict `int`; the script of 2025 takes "5.0" and
-"0.75" for 5 and 0 (a row's `normaliser`).
+Integers are normalised as in the published files of 2023, by strict `int`; the script of 2025 reads "5.0" and "0.75" as
+5 and 0 (a row's `normaliser`).
 
 Source: lupantech/MathVista evaluation/{build_query,extract_answer,calculate_score}.py; InternVL
 internvl_chat/eval/mathvista.
@@ -56,7 +56,7 @@ FINAL = re.compile(r"(?:Final answer:|Answer:)\s*(.*)", re.IGNORECASE)
 
 
 def load(folder: Path) -> list[Row]:
-    """The problems of testmini.json (an object by pid) or of JSON lines."""
+    """Reads the problems of testmini.json (an object by pid) or of JSON lines."""
     rows = read_rows(find_file(folder, ("testmini.json", "data/testmini.json", "testmini.jsonl", "test.json"), WHERE))
     return [
         {"pid": row.get("pid", row.get("key"))}
@@ -67,7 +67,7 @@ def load(folder: Path) -> list[Row]:
 
 
 def question(row: Row, cot: bool) -> str:
-    """The data set's own query, or one built by the same rules; reasoning is asked for around it."""
+    """Returns the data set's query, or one built by the same rules; `cot` asks for reasoning around it."""
     query = row.get("query") or _query(row)
     return with_reasoning(query) if cot else query
 
@@ -86,7 +86,7 @@ def _precision(row: Row) -> int | None:
 
 
 def score(row: Row, response: str, mode: Mode) -> Score:
-    """Of one response; see the module."""
+    """Scores one response."""
     if mode == "robust":
         choices = tuple(map(str, row.get("choices") or ()))
         kind = Kind.CHOICE if choices else KINDS[row["answer_type"]]
@@ -98,7 +98,7 @@ def score(row: Row, response: str, mode: Mode) -> Score:
 
 
 def official_extraction(row: Row, response: str) -> tuple[str, str]:
-    """A row's own extraction, or the steps that need no language model, and which of them it was."""
+    """Returns the extraction and the rule that gave it: the row's own, or the first rule that applies."""
     for name in ("extraction", "official_extraction"):
         if row.get(name) is not None:
             return str(row[name]), "given extraction"
@@ -120,7 +120,7 @@ def _number(text: str, kind: str) -> int | float | None:
 
 
 def official_prediction(row: Row, extraction: str, normaliser: str) -> str | None:
-    """An extraction in the answer's type, as the benchmark's script writes it."""
+    """Converts an extraction to the answer's type, as the benchmark's script writes it; None if it cannot."""
     choices = row.get("choices")
     if choices:
         extraction = extraction.strip()
@@ -141,9 +141,7 @@ def official_prediction(row: Row, extraction: str, normaliser: str) -> str | Non
 
 
 def edit_distance(one: str, other: str) -> int:
-    """Insertions, deletions and substitutions between two texts (Levenshtein); long texts by their first 2,000
-    characters.
-    """
+    """Returns the Levenshtein distance between the first 2,000 characters of two texts."""
     one, other = one[:2000], other[:2000]
     before = list(range(len(other) + 1))
     for place, mark in enumerate(one, start=1):
@@ -155,7 +153,7 @@ def edit_distance(one: str, other: str) -> int:
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
-    """Accuracy of all and of every breakdown that the rows have; a problem counts in each of its skills."""
+    """Makes the table: accuracy of all and by every breakdown of the rows; a problem counts in each of its skills."""
 
     def parts(name: str) -> Any:
         return lambda row: (
@@ -168,20 +166,20 @@ def table(rows: Sequence[Row], values: Any) -> Table:
 
 
 def flat(row: Row) -> Row:
-    """With the fields of `metadata`, which the breakdowns are about, beside the others."""
+    """Moves the fields of `metadata`, which the breakdowns need, beside the others."""
     metadata = row.get("metadata")
     return metadata | row if isinstance(metadata, dict) else row
 
 
 def problem(row: Row) -> str | None:
-    """What is wrong with a row."""
+    """Returns what is wrong with a row, or None."""
     if row["answer_type"] not in KINDS:
         return f"answer_type is {row['answer_type']!r}, not one of {', '.join(KINDS)}"
     if row.get("choices") is not None and not isinstance(row["choices"], list):
-        return "choices is no list"
+        return "choices is not a list"
     choices = row.get("choices") or []
     if row["question_type"] == "multi_choice" and not choices:
-        return "question_type is 'multi_choice', and it has no choices"
+        return "question_type is 'multi_choice', but it has no choices"
     if choices and str(row["answer"]) not in [str(choice) for choice in choices]:
         return f"answer {str(row['answer'])[:80]!r} is none of its choices"
     if row.get("precision") not in (None, "", 0, 1, 2, 3, 4, "0", "1", "2", "3", "4", "1.0", "2.0"):

@@ -1,7 +1,7 @@
-"""MathVista's official first step for direct answers: a language model reads the short answer out of a response.
+"""MathVista's official first step for direct answers: a language model extracts the short answer of a response.
 
-Only where the rules in front of it find nothing (a row's own extraction, an empty response, an option, a number). The
-chat has five worked examples, then the question, the response and "Extracted answer: "; an empty reply is asked for
+It is asked only if earlier rules find nothing (a row's own extraction, an empty response, an option, a number). The
+chat has five worked examples, then the question, the response and "Extracted answer: ". An empty reply is asked for
 again, ten times in all.
 
 Source: lupantech/MathVista evaluation/extract_answer.py and prompts/ext_ans.py; the examples are our own, of the same
@@ -55,13 +55,13 @@ Extracted answer: B"""
 
 
 def messages(row: Row, response: str, tries: int) -> list[dict[str, str]]:
-    """One turn."""
+    """Returns the chat, one turn."""
     question = row.get("query") or row.get("question") or ""
     return [{"role": "user", "content": f"{EXAMPLES}\n\n{question}\n\n{response}\n\nExtracted answer: "}]
 
 
 def read(reply: str) -> tuple[float, ...] | None:
-    """Whether there is a reply; its text is the extraction."""
+    """Accepts any reply that is not empty; its text is the extraction."""
     return cast(tuple[float, ...], ()) if reply.strip() else None
 
 

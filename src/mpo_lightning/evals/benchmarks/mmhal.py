@@ -1,8 +1,7 @@
-"""MMHal-Bench: 96 questions in eight kinds; a judge who reads the picture's contents rates 0 to 6, below 3 for a
-hallucination.
+"""MMHal-Bench: 96 questions of eight kinds. A judge reads the image's contents and rates responses from 0 to 6.
 
-Score: the mean rating. Hallucination rate: the share of ratings below 3. A reply without exactly one "Rating: n" counts
-0.
+The score is the mean rating, the hallucination rate the share of ratings below 3. A reply without exactly one
+"Rating: n" counts 0.
 
 Source: InternVL internvl_chat/eval/mmhal/{evaluate_mmhal,eval_gpt_mmhal}.py; the judge's instruction and examples here
 are our own, of the same structure.
@@ -87,7 +86,7 @@ Begin with a short explanation. Then rate the response with one of these options
 
 
 def load(folder: Path) -> list[Row]:
-    """The questions of response_template.json; a row's number is its id, its kind follows from its place."""
+    """Reads the questions of response_template.json; a row's number is its id and decides its kind."""
     rows = read_rows(find_file(folder, ("response_template.json", "mmhal.json", "mmhal-bench.jsonl"), WHERE))
     return [
         row
@@ -101,13 +100,14 @@ def load(folder: Path) -> list[Row]:
 
 
 def question(row: Row, cot: bool) -> str:
-    """The question alone, or with the evaluation's own prompt for reasoning."""
+    """Returns the question alone, or (`cot`) with the evaluation's own prompt for reasoning."""
     return f"{row['question']}{RATIONALE}" if cot else str(row["question"])
 
 
 def messages(row: Row, response: str, tries: int) -> list[dict[str, str]]:
-    """One turn: the instruction with its examples, then contents, question, reference and response; of a reasoned one
-    what follows "Answer:".
+    """Returns the judge's chat, one turn: instruction with examples, contents, question, reference, response.
+
+    Of a response with reasoning the judge sees the text after "Answer:".
     """
     if "Rationale:" in response:
         response = response.split("Answer:")[-1].strip()
@@ -124,18 +124,18 @@ def messages(row: Row, response: str, tries: int) -> list[dict[str, str]]:
 
 
 def read(reply: str) -> tuple[float] | None:
-    """The only rating in a reply."""
+    """Reads the rating in a reply; None unless there is exactly one."""
     found = [points for points in range(7) if f"rating: {points}" in reply.lower()]
     return (float(found[0]),) if len(found) == 1 else None
 
 
 def score(row: Row, response: str, mode: Mode) -> Score:
-    """From the reply that the row carries."""
+    """Scores a response by the reply in its row."""
     return judged_score(JUDGE, replies_of(row, ("judge_raw", "judge"), f"row {row.get('id')}")[:1])
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
-    """Mean rating, hallucination rate in percent, mean rating of each kind."""
+    """Makes the table: mean rating, hallucination rate in percent, mean rating of each kind."""
     ratings = [float(value[0]) for value in values]
     total = len(ratings)
     mean = sum(ratings) / total if total else 0.0

@@ -1,7 +1,7 @@
 """MM-Vet: 218 open questions; a judge gives 0.0 to 1.0; means by capability and by combination of capabilities.
 
-The question alone is asked, without any suffix. Runs of the judge are averaged and their spread is shown. A reply that
-cannot be read is asked for again with a hint and a higher temperature, five times in all, and then counts 0.
+The prompt is the question without any suffix. Runs of the judge are averaged, and the table shows their spread. An
+unreadable reply is asked for again with a hint and a higher temperature, five times in all, and then counts 0.
 
 Source: yuweihao/MM-Vet mm-vet_evaluator.py; the judge's instruction and examples here are our own, of the same
 structure.
@@ -38,7 +38,7 @@ AGAIN = "\nThe correctness as a number, nothing else: "
 
 
 def load(folder: Path) -> list[Row]:
-    """The questions of mm-vet.json."""
+    """Reads the questions of mm-vet.json."""
     rows = read_rows(find_file(folder, ("mm-vet.json", "mmvet.json", "mmvet.jsonl"), WHERE))
     return [
         {
@@ -51,19 +51,19 @@ def load(folder: Path) -> list[Row]:
 
 
 def question(row: Row, cot: bool) -> str:
-    """The question alone, also with `cot`: the paper's evaluation never asked for reasoning here."""
+    """Returns the question alone, even with `cot`: the paper's evaluation never asked for reasoning."""
     return str(row["question"])
 
 
 def messages(row: Row, response: str, tries: int) -> list[dict[str, str]]:
-    """One turn: the instruction with its examples, then the line whose last cell the judge fills in."""
+    """Returns the judge's chat, one turn: the instruction with examples, and the line that the judge completes."""
     gold = str(row["answer"]).replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
     line = " | ".join([str(row["question"]), gold, response, ""])
     return [{"role": "user", "content": f"{INSTRUCTION}\n{line}{AGAIN if tries else ''}"}]
 
 
 def read(reply: str) -> tuple[float] | None:
-    """The number that a reply begins with, from 0 to 1."""
+    """Reads the number at the start of a reply, from 0 to 1; None if there is none."""
     try:
         points = float(reply.split(" ")[0].strip())
     except ValueError:
@@ -72,12 +72,12 @@ def read(reply: str) -> tuple[float] | None:
 
 
 def score(row: Row, response: str, mode: Mode) -> Score:
-    """From the replies that the row carries."""
+    """Scores a response by the replies in its row."""
     return judged_score(JUDGE, replies_of(row, ("judge_raw", "judge"), f"row {row.get('id')}"))
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
-    """Points x 100: the total, its spread over runs, of each capability, of each combination."""
+    """Makes the table of points x 100: total, spread over runs, each run, capability and combination."""
     parts: dict[tuple[str, str], list[Sequence[float]]] = {}
     for row, runs in zip(rows, values, strict=True):
         capabilities = sorted(row.get("capability") or [])

@@ -1,10 +1,9 @@
-"""POPE: does the model see objects that are not there? Yes-or-no questions in three splits (random, popular,
-adversarial).
+"""POPE: yes-or-no questions about objects in images, in three splits (random, popular, adversarial).
 
-Two numbers go by the name of "the POPE F1": the mean of the three splits' F1 (InternVL, the paper: `mean F1`, the
-headline) and the F1 of all answers pooled (VLMEvalKit: `pooled F1`). "Yes" is the positive class. Official mode: an
-answer with a word "no" or "not" in its first sentence is no, everything else is yes, also an empty answer. Robust mode
-decides neither for an answer that says neither; it then counts as wrong.
+Two numbers are called "the POPE F1": the mean of the three splits' F1 (InternVL, the paper: `mean F1`, the headline)
+and the F1 of all answers pooled (VLMEvalKit: `pooled F1`). "Yes" is the positive class. In official mode an answer with
+"no" or "not" in its first sentence is no; any other is yes, even an empty one. In robust mode an answer that says
+neither is undecided and counts as wrong.
 
 Source: RUCAIBox/POPE evaluate.py; InternVL internvl_chat/eval/pope.
 """
@@ -24,17 +23,16 @@ from mpo_lightning.evals.benchmarks.prompts import WORD, with_reasoning
 from mpo_lightning.evals.files import find_file, read_rows
 
 WHERE = (
-    "https://github.com/RUCAIBox/POPE (output/coco/coco_pope_{random,popular,adversarial}.json) and COCO val2014 "
-    "pictures"
+    "https://github.com/RUCAIBox/POPE (output/coco/coco_pope_{random,popular,adversarial}.json) and COCO val2014 images"
 )
 ASKED = re.compile(r"\b(?:is|are)\s+there\s+(?:an?\s+|any\s+)?([a-z][a-z ]{1,30}?)\s+in\s+the\b", re.IGNORECASE)
 LACKING = re.compile(r",?\s+(?:without|but\s+no|and\s+no|with\s+no)\b.*$", re.IGNORECASE | re.DOTALL)
-"""What is said to be missing, where it is not the object."""
+"""Matches the end of a sentence that names missing things."""
 SPLITS = ("random", "popular", "adversarial")
 
 
 def load(folder: Path) -> list[Row]:
-    """The questions of the three coco_pope_SPLIT.json, or of one file with a field category."""
+    """Reads the questions of the three coco_pope_SPLIT.json, or of one file with a field `category`."""
     if folder.is_file():
         return [_named(row) for row in read_rows(folder)]
     files = [
@@ -54,7 +52,7 @@ def load(folder: Path) -> list[Row]:
 
 
 def _named(row: Row) -> Row:
-    """With an id of its own: question numbers repeat in each split."""
+    """Adds an id to a row, since question numbers repeat in each split."""
     if row.get("question_id") is None:
         return row
     category = row.get("category") or "all"
@@ -62,13 +60,13 @@ def _named(row: Row) -> Row:
 
 
 def question(row: Row, cot: bool) -> str:
-    """The question, for a single word or with reasoning first."""
+    """Returns the prompt: for a single word, or (`cot`) for reasoning first."""
     text = str(row.get("text", row.get("question"))).replace(f"\n{WORD}", "").strip()
     return with_reasoning(text) if cot else f"{text}\n{WORD}"
 
 
 def score(row: Row, response: str, mode: Mode) -> Score:
-    """Of one response; the value is 1 for yes, 0 for no, -1 for neither."""
+    """Scores one response; the value is 1 for yes, 0 for no, -1 for neither."""
     asked = ASKED.search(str(row.get("text", row.get("question", ""))))
     said = official_word(response) if mode == "official" else robust_word(response, asked[1] if asked else "")
     word, rule, confidence = said
@@ -77,7 +75,7 @@ def score(row: Row, response: str, mode: Mode) -> Score:
 
 
 def official_word(response: str) -> tuple[str, str, float]:
-    """What the benchmark's script takes an answer for; of a reasoned one what stands behind "Final answer:"."""
+    """Returns word, rule and confidence as the benchmark's script reads them, after "Final answer:" if it occurs."""
     found = FINAL.search(response)
     text = found[1].strip() if found and "final answer" in response.lower() else response
     words = text.split(".")[0].replace(",", "").split(" ")
@@ -85,12 +83,12 @@ def official_word(response: str) -> tuple[str, str, float]:
 
 
 def robust_word(response: str, asked: str = "") -> tuple[str | None, str, float]:
-    """Yes or no as a whole answer, as announced, as said first, or as a statement, about the object that was asked for
-    where one is named.
+    """Returns yes or no (None if undecided), the rule and its confidence: an announced answer, the first word, or a
+    statement about the object.
 
     Args:
-        response: of a model.
-        asked: the object; "" where it is not known.
+        response: the model's response.
+        asked: name of the object; "" if it is not known.
     """
     text = clean(response)
     if not text:
@@ -106,8 +104,8 @@ def robust_word(response: str, asked: str = "") -> tuple[str | None, str, float]
 
 
 def _about(text: str, asked: str) -> str:
-    """What a text says of an object, where it does not begin with yes or no: "a cat, not a dog" denies the dog, and
-    says nothing else of it.
+    """Returns the part of a text about an object, or all of it if it begins with yes or no; "No." if it denies the
+    object, as "a cat, not a dog" denies the dog.
     """
     if not asked or YES.match(text):
         return text
@@ -119,7 +117,7 @@ def _about(text: str, asked: str) -> str:
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
-    """Accuracy, precision, recall, F1 and share of yes in percent, of each split and pooled."""
+    """Makes the table: accuracy, precision, recall, F1 and share of yes in percent, of each split and pooled."""
     splits: dict[str, list[tuple[bool, float]]] = {}
     for row, value in zip(rows, values, strict=True):
         splits.setdefault(str(row.get("category") or "all"), []).append(
@@ -140,8 +138,8 @@ def table(rows: Sequence[Row], values: Any) -> Table:
 
 
 def counts(pairs: Sequence[tuple[bool, float]]) -> dict[str, float]:
-    """The five numbers of (label is yes, said: 1 yes, 0 no, -1 neither); what is said to be neither counts as the wrong
-    one.
+    """Computes the five numbers in percent, and the counts, from pairs of (label is yes, answer: 1 yes, 0 no, -1
+    neither, which counts as wrong).
     """
     said = [(label, not label if value < 0 else value > 0.5) for label, value in pairs]
     tp, fp = sum(label and yes for label, yes in said), sum(not label and yes for label, yes in said)
@@ -160,7 +158,7 @@ def counts(pairs: Sequence[tuple[bool, float]]) -> dict[str, float]:
 
 
 def problem(row: Row) -> str | None:
-    """What is wrong with a row."""
+    """Returns what is wrong with a row, or None."""
     return None if str(row["label"]).lower() in ("yes", "no") else f"label is {row['label']!r}, not yes or no"
 
 

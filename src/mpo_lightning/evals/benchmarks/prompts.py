@@ -1,6 +1,6 @@
-"""The prompts that the paper's evaluation used; the texts are facts of the benchmarks and have to be exact.
+"""Prompts of the paper's evaluation, word for word.
 
-Source of the one with reasoning: InternVL internvl_chat/eval (mathvista, pope, scienceqa) and VLMEvalKit
+Source of the prompt for reasoning: InternVL internvl_chat/eval (mathvista, pope, scienceqa) and VLMEvalKit
 vlmeval/vlm/internvl/utils.py.
 """
 
@@ -14,10 +14,10 @@ WORD = "Answer the question using a single word or phrase."
 
 
 def with_reasoning(question: str) -> str:
-    """A question asked for reasoning first and "Final answer: .." at the end."""
+    """Returns a question's prompt for reasoning first and "Final answer: .." at the end."""
     return REASONING.replace("{question}", question)
 
 
 def lettered(choices: list[str], mark: str = "{letter}. {text}") -> str:
-    """Options a line each."""
+    """Returns the options with their letters, one a line."""
     return "\n".join(mark.format(letter=chr(ord("A") + place), text=choice) for place, choice in enumerate(choices))

@@ -1,8 +1,8 @@
-"""A user's own problems: questions with answers, in the form in which `mpo prefs` takes them.
+"""A user's own problems: questions with answers, in the form that `mpo prefs` takes.
 
-A row has `question`, `answer`, and where there are such `image` (a path or a list), `choices`, `precision`, `category`,
-`id`. The kind of the answer is read off the row, as where pairs are made, so that training data and held-out problems
-are judged alike. There is no official rule.
+A row has `question` and `answer`, and may have `image` (a path or a list), `choices`, `precision`, `category`, `id`.
+The kind of answer is read from the row by the same code as for pairs, so that training data and held-out problems are
+checked alike. There is no official rule.
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,13 @@ WHERE = "your own: JSON lines with image, question and answer, as `mpo prefs` ta
 
 
 def load(folder: Path) -> list[Row]:
-    """The rows of problems.jsonl, numbered where they have no id."""
+    """Reads the rows of problems.jsonl; rows without an id get their number."""
     rows = read_rows(find_file(folder, ("problems.jsonl", "questions.jsonl", "test.jsonl"), WHERE))
     return [{"id": number} | row for number, row in enumerate(rows)]
 
 
 def question(row: Row, cot: bool) -> str:
-    """The question with its options; then for a short answer unless it asks for one, or within the prompt for
-    reasoning.
-    """
+    """Returns the prompt with the options: for a short answer, or (`cot`) for reasoning first."""
     asked = str(row["question"]).replace(IMAGE_MARK, "").strip()
     choices = row.get("choices")
     bare = without_hint(asked)
@@ -42,10 +40,10 @@ def question(row: Row, cot: bool) -> str:
 
 
 def score(row: Row, response: str, mode: Mode) -> Score:
-    """Of one response.
+    """Scores one response.
 
     Raises:
-        InputError: official rules are asked for.
+        InputError: the mode is official.
     """
     if mode == "official":
         raise InputError("there is no official rule for your own questions; leave out --mode official")
@@ -53,7 +51,7 @@ def score(row: Row, response: str, mode: Mode) -> Score:
 
 
 def table(rows: Sequence[Row], values: Any) -> Table:
-    """Accuracy of all, and by category."""
+    """Makes the table: accuracy of all, and by category."""
     return accuracies(
         rows, values, "accuracy", {"category": lambda row: [str(row["category"])] if row.get("category") else []}
     )

@@ -1,13 +1,13 @@
-"""Alarms for what people meet after MPO while loss, margin and accuracy look fine.
+"""Alarms for problems of MPO runs whose loss, margin and accuracy look fine.
 
     chosen_falls    chosen answers become less likely than under the reference (or, without one,
-                    than in the first steps), as DPO alone makes them, even while the margin grows
+                    than in the first steps), as with DPO alone, even while the margin grows
     length_drifts   sampled answers become twice or half as long as at the start, or no longer end
     repetition      a sampled answer repeats itself and did not at the start (InternVL issue 1241)
-    zero_weights    weights that were something are all zero (InternVL issue 1217)
+    zero_weights    weights that were not zero are all zero (InternVL issue 1217)
 
-The first three are lines on the screen and in alarms.jsonl, and the run goes on; the last one stops it before such
-weights are saved. Answers are sampled greedily from fixed validation pairs at the start and in every validation, and
+The first three print a line, also in alarms.jsonl, and the run continues. The last one stops the run before such
+weights are saved. Answers are decoded greedily for fixed validation pairs, at the start and in every validation, and
 kept in samples.jsonl.
 """
 
@@ -30,12 +30,12 @@ from mpo_lightning.training.module import MPOModule
 
 
 class Alarms(L.Callback):
-    """Watches a run; see the module.
+    """Raises the alarms of this module during training.
 
     Args:
-        samples: validation pairs whose answers are sampled; 0 samples none.
+        samples: number of validation pairs whose answers are sampled; 0 samples none.
         max_new_tokens: most tokens of a sampled answer.
-        window: steps over which the chosen log-prob is averaged.
+        window: number of steps over which the chosen log-prob is averaged.
         chosen_drop: nats a token by which chosen answers may become less likely.
     """
 
@@ -113,8 +113,7 @@ class Alarms(L.Callback):
         if zero:
             problem = (
                 f"the weights {min(zero)} (and {len(zero) - 1} more) turned to zeros by step {trainer.global_step}; "
-                "go on from an earlier checkpoint "
-                "with a lower learning rate"
+                "resume from an earlier checkpoint with a lower learning rate"
             )
         stop_together(problem)
 
@@ -156,7 +155,7 @@ class Alarms(L.Callback):
             return []
         assert isinstance(pl_module, MPOModule) and pl_module.policy is not None
         prompts = datamodule.sample_prompts(self.samples)
-        # Sharded weights need every rank; whole ones are there on each, and one is enough.
+        # Sharded weights need every rank; with whole weights one rank is enough.
         if not pl_module.policy.sharded and not trainer.is_global_zero:
             return []
         encoded = []
@@ -166,9 +165,9 @@ class Alarms(L.Callback):
                 encoded.append(encode_prompt(datamodule.encoder, prompt))
                 self._prompts.append((str(prompt.fields["id"]), prompt))
             except BadRecord:
-                continue  # validation names it
+                continue  # validation reports it
         if pl_module.policy.sharded and len({tuple(keys) for keys in gather([key for key, _ in self._prompts])}) > 1:
-            return []  # a shard that one machine cannot read: ranks would not do the same
+            return []  # one machine cannot read a shard, so ranks would do different work
         if not encoded:
             return []
         was_training = pl_module.training
@@ -188,12 +187,12 @@ class Alarms(L.Callback):
 
 
 def more_repetition(start: dict[str, float] | float, now: dict[str, float]) -> str | None:
-    """Which sampled answers repeat themselves and did not before training, in words.
+    """Describes the sampled answers that repeat themselves and did not before training; None if there are none.
 
     Args:
-        start: the share of repetition in each answer, by its pair's key, before training; one for all in checkpoints of
-            earlier versions.
-        now: the same, later.
+        start: share of repetition in each answer before training, by its pair's key; one number for all in checkpoints
+            of earlier versions.
+        now: share of repetition in each answer now.
     """
     before = start if isinstance(start, dict) else dict.fromkeys(now, start)
     bad = {key: share for key, share in now.items() if share > max(0.5, before.get(key, 0.0) + 0.2)}
@@ -208,18 +207,17 @@ def more_repetition(start: dict[str, float] | float, now: dict[str, float]) -> s
 
 
 def length_drift(start: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """What became of the length of sampled answers, if it is worth an alarm.
+    """Describes a change in the length of sampled answers; None if it needs no alarm.
 
     Args:
-        start: mean `tokens`, and the share of answers that ended by themselves (`finished`), before training.
-        now: the same, later.
+        start: mean `tokens`, and the share of answers that end by themselves (`finished`), before training.
+        now: the same numbers now.
     """
     if start["finished"] < 0.5:
-        return None  # their length was the limit's
+        return None  # most answers were cut at the limit
     if now["finished"] < start["finished"] / 2:
         return (
-            f"{1 - now['finished']:.0%} of the sampled answers do not end any more ({1 - start['finished']:.0%} "
-            "at the start)"
+            f"{1 - now['finished']:.0%} of the sampled answers no longer end ({1 - start['finished']:.0%} at the start)"
         )
     if not start["tokens"] / 2 <= now["tokens"] <= start["tokens"] * 2:
         return f"sampled answers have {now['tokens']:.0f} tokens and had {start['tokens']:.0f} at the start"
@@ -228,7 +226,7 @@ def length_drift(start: dict[str, Any], now: dict[str, Any]) -> str | None:
 
 @torch.no_grad()
 def _zero_parameters(module: L.LightningModule) -> set[str]:
-    """Parameters of which this rank's part is all zero."""
+    """Returns the names of parameters whose part on this rank is all zero."""
     assert isinstance(module, MPOModule) and module.policy is not None
     parts = {
         name: getattr(value, "to_local", lambda value=value: value)()
@@ -238,7 +236,7 @@ def _zero_parameters(module: L.LightningModule) -> set[str]:
 
 
 def _folder(trainer: L.Trainer) -> Path:
-    """The run's folder; asked of the logger, since trainer.log_dir is a broadcast."""
+    """Returns the run's folder by its logger, since trainer.log_dir is a broadcast."""
     logger = trainer.logger
     folder = Path((logger.log_dir if logger is not None else None) or trainer.default_root_dir)
     folder.mkdir(parents=True, exist_ok=True)

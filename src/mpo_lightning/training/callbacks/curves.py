@@ -1,4 +1,4 @@
-"""The run as a picture and as a few lines: loss terms, rewards, margin, accuracy."""
+"""A figure and a short table of a run: loss terms, rewards, margin, accuracy."""
 
 import csv
 from pathlib import Path
@@ -15,10 +15,7 @@ Curve = tuple[list[int], list[float]]
 
 
 class Curves(L.Callback):
-    """Writes curves.png into the run folder when training ends, and prints how the margin moved.
-
-    Reads the CSVLogger's file.
-    """
+    """Draws curves.png in the run folder when training ends, and prints a summary, both from the CSVLogger's file."""
 
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -36,7 +33,7 @@ class Curves(L.Callback):
         logger.save()
         numbers = Path(logger.log_dir) / "metrics.csv"
         if not numbers.is_file():
-            print("no step was left to do: the run had been at its end")
+            print("no step was left: the run is complete")
             return
         curves = read_curves(numbers)
         target = Path(logger.log_dir) / "curves.png"
@@ -46,7 +43,7 @@ class Curves(L.Callback):
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
-    """Steps and values of every metric of a metrics.csv."""
+    """Reads the steps and values of every metric of a metrics.csv."""
     curves: dict[str, Curve] = {}
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -59,7 +56,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
 
 
 def summary_table(curves: dict[str, Curve], rows: int = 6) -> str:
-    """Means over equal stretches of the run, one a line."""
+    """Returns a table of means over equal stretches of the run, one line each."""
     columns = [
         name
         for name in ("loss", "margin", "accuracy", "rewards_chosen", "rewards_rejected")
@@ -78,7 +75,7 @@ def summary_table(curves: dict[str, Curve], rows: int = 6) -> str:
 
 
 def draw_curves(curves: dict[str, Curve], target: Path) -> None:
-    """Four panels, training as lines and validation as dots, over optimizer steps."""
+    """Draws four panels over optimizer steps, training as lines and validation as dots."""
     panels = {
         "loss (nats)": ("loss", "loss_preference", "loss_quality", "loss_generation"),
         "rewards and delta": ("rewards_chosen", "rewards_rejected", "delta"),

@@ -1,4 +1,4 @@
-"""At the end of training: the policy as a folder that plain transformers loads, with a model card."""
+"""Exports the policy at the end of training, as a folder that plain transformers loads, with a model card."""
 
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,10 @@ from mpo_lightning.training.module import MPOModule
 
 
 class ExportPolicy(L.Callback):
-    """Writes `save_pretrained` files and README.md when training ends; also in a resumed run that had no step left to
-    do.
+    """Writes `save_pretrained` files and README.md when training ends, even if a resumed run had no step left.
 
     Args:
-        folder: where to; None is `export` in the run folder.
+        folder: folder to write; None is `export` in the run folder.
     """
 
     def __init__(self, folder: str | None = None) -> None:
@@ -34,11 +33,11 @@ class ExportPolicy(L.Callback):
             isinstance(pl_module, MPOModule) and isinstance(datamodule, MMPRDataModule) and pl_module.policy is not None
         )
         output = Path(self.folder) if self.folder else Path(trainer.log_dir or trainer.default_root_dir) / "export"
-        # Gathers the weights wherever they are sharded; every rank takes part.
+        # Gathers sharded weights; every rank takes part.
         weights: dict[str, Any] = get_model_state_dict(
             pl_module.policy.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
         )
-        # Only rank 0 gets them where they are sharded.
+        # Only rank 0 gets sharded weights.
         if trainer.is_global_zero:
             adapters = weights
             options = pl_module.models.options
@@ -53,7 +52,7 @@ class ExportPolicy(L.Callback):
 
 
 def model_card(trainer: L.Trainer, module: MPOModule, datamodule: MMPRDataModule) -> str:
-    """The exported folder's README.md: what was trained from what, on what, and how."""
+    """Returns the exported folder's README.md: the models, the data, and how the policy was trained."""
     objective, weights = module.objective, module.objective.weights
     metrics = {
         name: float(value)

@@ -1,4 +1,4 @@
-"""`mpo test`: one JSON line a pair, with its log-probs and rewards."""
+"""Writes the output of `mpo test`: one JSON line a pair, with its log-probs and rewards."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ class ScoreWriter(L.Callback):
     """Writes scores-RANK.jsonl into the run folder, a batch at a time.
 
     Args:
-        folder: where to; None is the run folder.
+        folder: folder to write to; None is the run folder.
     """
 
     def __init__(self, folder: str | None = None) -> None:

@@ -1,9 +1,8 @@
 """A check before the first step: do the loss and the margin equal what the objective predicts?
 
 At the start policy and reference are the same, so every reward is 0 and each term has a known value: for MPO the total
-is 0.8 ln 2 + 0.2 * 2 ln 2 + NLL = 0.832 + NLL, and the margin 0. Where the numbers differ, the run is broken in a way
-that its loss curve would not show for hours: dropout that is on in evaluation, a reference loaded from elsewhere,
-weights in another dtype.
+is 0.8 ln 2 + 0.2 * 2 ln 2 + NLL = 0.832 + NLL, and the margin 0. If the numbers differ, the run is broken in a way that
+its loss curve would not show for hours: dropout that is on in evaluation, a wrong reference, weights in another dtype.
 """
 
 from pathlib import Path
@@ -19,16 +18,13 @@ from mpo_lightning.runs.agreement import stop_together
 from mpo_lightning.training.module import MPOModule
 
 TOLERANCE = {"float32": 1e-3, "reduced": 5e-2}
-"""Largest difference of the total (relative to it, at least 1 nat) and of the margin, for 32-bit and for 16-bit
-arithmetic.
-"""
+"""Largest difference of the total (relative to it, at least 1 nat) and of the margin, for 32- and 16-bit arithmetic."""
 
 
 class StartupCheck(L.Callback):
     """Measures the first batch in eval mode and stops the run if policy and reference do not agree.
 
-    Skipped when a run resumes, when the reference is another folder than the policy, and when the objective has no
-    reference.
+    The check is skipped if a run resumes, policy and reference are different folders, or there is no reference.
     """
 
     def on_train_batch_start(
@@ -56,10 +52,10 @@ class StartupCheck(L.Callback):
 
     @torch.no_grad()
     def check(self, trainer: L.Trainer, module: MPOModule, batch: PairBatch) -> str:
-        """The two numbers beside their predictions, in words.
+        """Returns the total and the margin beside their predictions, in words.
 
-        The prediction is the losses' closed form, not a second run of the code that is checked; a user's own loss
-        without one (`PreferenceLoss.at_start`) has its margin checked alone.
+        The prediction is the losses' closed form (`PreferenceLoss.at_start`). A user's own loss without one has only
+        its margin checked.
 
         Raises:
             InputError: they differ by more than the tolerance of the run's precision.
@@ -98,7 +94,6 @@ class StartupCheck(L.Callback):
             return words
         raise InputError(
             f"{words}. Policy and reference should be the same before step 0. Likely causes: dropout or drop path "
-            "that stays on in eval mode; "
-            "the folder changed between loading the two; an adapter that does not start at zero; weights kept in "
-            "different dtypes"
+            "that stays on in eval mode; a folder that changed between loading the two; an adapter that does not "
+            "start at zero; weights in different dtypes"
         )
