@@ -11,12 +11,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
+from mpo_lightning.commands.display.progress import progress_bar
 
 SERVER = multiprocessing.get_context("forkserver")
 PRELOADED = [
@@ -51,9 +51,9 @@ def run_all(folder: Path, commands: Sequence[Command], label: str, at_once: int 
         SystemExit: one failed; names its log. Those under way end first.
     """
     waiting = [command for command in commands if not done(folder, command)]
-    bar = tqdm(total=len(commands), initial=len(commands) - len(waiting), desc=label, unit="command", file=sys.stdout)
-    with bar, ThreadPoolExecutor(at_once) as pool:
-        for failed in pool.map(lambda command: _run(folder, command, bar), waiting):
+    with progress_bar(label, len(commands), "commands") as advance, ThreadPoolExecutor(at_once) as pool:
+        advance(len(commands) - len(waiting))
+        for failed in pool.map(lambda command: _run(folder, command, advance), waiting):
             if failed is not None:
                 pool.shutdown(cancel_futures=True)
                 raise SystemExit(failed)
@@ -64,7 +64,7 @@ def done(folder: Path, command: Command) -> bool:
     return any(folder.glob(command.result))
 
 
-def _run(folder: Path, command: Command, bar: tqdm) -> str | None:
+def _run(folder: Path, command: Command, advance: Callable[..., None]) -> str | None:
     log = folder / "logs" / f"{command.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [str(word) for word in command.words]
@@ -84,7 +84,7 @@ def _run(folder: Path, command: Command, bar: tqdm) -> str | None:
         )
     with (folder / "commands.log").open("a", encoding="utf-8") as file:
         file.write(f"{seconds:8.1f} s  OMP_NUM_THREADS={command.threads} mpo {' '.join(words)}\n")
-    bar.update()
+    advance(1)
     return None
 
 

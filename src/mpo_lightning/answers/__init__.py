@@ -1,5 +1,7 @@
 """Extracts and compares final answers. Pure functions of strings, which never raise, never execute their input, and
 take bounded time.
+
+Own code, because checkers such as math-verify evaluate with SymPy, without a bound on time and only for formulas.
 """
 
 from mpo_lightning.answers.check import check

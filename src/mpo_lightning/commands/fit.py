@@ -114,7 +114,7 @@ class MPOCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Makes the trainer: checkpoints get manifests, and metrics.csv is the default logger."""
-        config = self._get(self.config_init, "trainer", default={})
+        config = self.config_init[self.subcommand].get("trainer", {})
         plugins = config.get("plugins") or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):

@@ -5,8 +5,6 @@ Source: Hu et al. 2021, arXiv 2106.09685; the options' defaults are those of Int
 """
 
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,21 +76,6 @@ def _config(options: Lora, family: Family) -> Any:
     return from_peft("model.lora").LoraConfig(
         r=options.rank, lora_alpha=alpha, lora_dropout=options.dropout, target_modules=family.lora_targets, bias="none"
     )
-
-
-@contextmanager
-def adapters_off(model: Any) -> Iterator[None]:
-    """Disables the adapters inside the context: the model as before training, without adapter dropout."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    for layer in layers:
-        layer._disable_adapters = True
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer._disable_adapters = False
 
 
 @torch.no_grad()

@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
 from mpo_lightning.data.batch import PairBatch, collate
 from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.models.family import Part, family_of
 from mpo_lightning.models.freeze import freeze_parts, recompute_activations
+from mpo_lightning.models.internals import FakeTensorMode, parameters_and_buffers, storage_key
 from mpo_lightning.models.lora import Lora, add_adapters
 from mpo_lightning.models.rows.answer_head import CHUNK_BYTES
 from mpo_lightning.models.rows.pair_forward import PairForward
@@ -157,27 +157,27 @@ def _on_a_device(model: nn.Module) -> None:
     """Replaces meta tensors by fake CPU tensors, because autocast does not support the meta device."""
     made: dict[int, nn.Parameter] = {}
     for module in model.modules():
-        for name, part in module._parameters.items():
+        parameters, buffers = parameters_and_buffers(module)
+        for name, part in parameters.items():
             if part is not None:
                 if id(part) not in made:
                     made[id(part)] = nn.Parameter(torch.empty(part.shape, dtype=part.dtype), part.requires_grad)
-                module._parameters[name] = made[id(part)]
-        for name, buffer in module._buffers.items():
+                parameters[name] = made[id(part)]
+        for name, buffer in buffers.items():
             if buffer is not None:
-                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+                buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
 def _kept(model: Any, batch: PairBatch, precision: Precision) -> tuple[float, float]:
     """Returns the bytes that autograd saves in a forward pass, and the most that one layer saves of them."""
-    weights = {part.untyped_storage()._cdata for part in model.parameters()}
+    weights = {storage_key(part) for part in model.parameters()}
     # Holding the storages keeps their addresses unique.
     seen: dict[int, Any] = {}
     marks: list[float] = []
 
     def save(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            seen[storage._cdata] = storage
+        if (key := storage_key(tensor)) not in weights:
+            seen[key] = tensor.untyped_storage()
         return tensor
 
     def total() -> float:

@@ -5,15 +5,14 @@ exchange their problems and stop together. If a rank died or hangs, the others n
 (`lost_ranks`).
 """
 
-import atexit
-import importlib
 import os
 import sys
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import torch.distributed as dist
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.runs.torch_internals import prefix_stores, run_exit_handlers
 
 Part = TypeVar("Part")
 
@@ -26,14 +25,7 @@ def forget_earlier_attempts() -> None:
     Connection refused"). Call this before the process group is created.
     """
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    # `torch.distributed.rendezvous` as an attribute is a function.
-    rendezvous: Any = importlib.import_module("torch.distributed.rendezvous")
-    made = rendezvous._create_c10d_store
-
-    def numbered(*arguments: Any, **options: Any) -> dist.Store:
-        return dist.PrefixStore(f"mpo_lightning/attempt_{attempt}", made(*arguments, **options))
-
-    rendezvous._create_c10d_store = numbered
+    prefix_stores(f"mpo_lightning/attempt_{attempt}")
 
 
 def gather(part: Part) -> list[Part]:
@@ -80,7 +72,7 @@ def end_process(code: int) -> NoReturn:
     ("terminate called without an active exception").
     """
     dist.destroy_process_group()
-    atexit._run_exitfuncs()
+    run_exit_handlers()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -4,7 +4,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
@@ -16,6 +15,7 @@ from torch.optim import Optimizer
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.runs.checkpoints.sharded import load_sharded, read_rest, save_sharded
+from mpo_lightning.runs.lightning_internals import bare_optimizer, set_mesh, shard_mesh
 
 OPTIONS = "optimizer_options"
 """Key in a checkpoint for the options of optimizers without a state."""
@@ -54,14 +54,13 @@ class FSDP2Strategy(ModelParallelStrategy):
                 f"trainer.strategy replicas {replicas} does not divide the {devices} devices; choose a divisor, or 1 "
                 "to shard over all"
             )
-        self._data_parallel_size, self._tensor_parallel_size = replicas, devices // replicas
+        set_mesh(self, replicas, devices // replicas)
         super().setup_environment()
 
     @property
     def shard_mesh(self) -> DeviceMesh:
         """The mesh to shard over: one dimension, or two with the replicas first."""
-        # Lightning names the two dimensions after another use.
-        return self.device_mesh if self._data_parallel_size != 1 else self.device_mesh["tensor_parallel"]
+        return shard_mesh(self)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Returns this rank's shards on their device; the writer copies them to the host a few at a time."""
@@ -74,7 +73,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         For an optimizer without a state torch would create one by taking a step, which AdamW counts.
         """
         assert self.model is not None
-        optimizer = getattr(optimizer, "_optimizer", optimizer)
+        optimizer = bare_optimizer(optimizer)
         if optimizer.state:
             return get_optimizer_state_dict(self.model, optimizer)
         options = [
@@ -82,7 +81,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         ]
         return {OPTIONS: options}
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: _PATH, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None) -> None:
         complete = "optimizer_states" in checkpoint
         tensors = {"state_dict": checkpoint.pop("state_dict")}
         states = {f"optimizer_{number}": state for number, state in enumerate(checkpoint.pop("optimizer_states", []))}
@@ -90,7 +89,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         tensors |= {name: state for name, state in states.items() if OPTIONS not in state}
         save_sharded(tensors, checkpoint, Path(self.broadcast(str(filepath))), complete)
 
-    def load_checkpoint(self, checkpoint_path: _PATH, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
         """Loads models and optimizers, and returns the rest of the checkpoint.
 
         Raises:

@@ -1,5 +1,8 @@
 """A lock that lets only one run at a time write to a run folder.
 
+Own code, because filelock's lock is inherited by forked loader processes, which may outlive a killed run, and does not
+say who holds it.
+
 A job that starts while the one before it still writes would resume from the same checkpoint and remove its files. The
 lock belongs to one process of the operating system. It ends with the process in any case, and forked processes do not
 hold it.

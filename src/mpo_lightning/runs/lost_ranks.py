@@ -15,12 +15,13 @@ from typing import Any
 
 import lightning as L
 import torch.distributed as dist
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpo_lightning.errors import InputError, LostRank
-from mpo_lightning.runs.signals import ended_by_term, keep_term_handler, signals_held
+from mpo_lightning.runs.lightning_internals import ScriptLauncher, keep_term_handler
+from mpo_lightning.runs.signals import ended_by_term, signals_held
+from mpo_lightning.runs.torch_internals import common_store
 
 GRACE = 5.0
 """Seconds that other processes have to end by themselves after an error that all of them may have."""
@@ -48,12 +49,12 @@ def first_to_say() -> bool:
     Ranks count in their common store; if the store is gone, every rank reports.
     """
     try:
-        return bool(dist.distributed_c10d._get_default_store().add("mpo_lightning/lost_rank", 1) == 1)
+        return bool(common_store().add("mpo_lightning/lost_rank", 1) == 1)
     except (RuntimeError, ValueError):
         return True
 
 
-LAUNCHERS: list[_SubprocessScriptLauncher] = []
+LAUNCHERS: list[ScriptLauncher] = []
 """Launchers of Lightning that may have started processes on this machine.
 
 A command may run several trainers; the first one's launcher starts the processes.
@@ -111,7 +112,7 @@ def launch_whole(trainer: L.Trainer) -> None:
     afterwards (`keep_term_handler`). Launchers that fork are left unchanged.
     """
     launcher = trainer.strategy.launcher
-    if launcher is not None and not isinstance(launcher, _SubprocessScriptLauncher):
+    if launcher is not None and not isinstance(launcher, ScriptLauncher):
         return  # it passes the trainer to its processes
     keep_term_handler(trainer)
     if launcher is None:

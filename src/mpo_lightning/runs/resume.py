@@ -20,6 +20,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from mpo_lightning.runs.agreement import stop_together
 from mpo_lightning.runs.identity import RunIdentity
+from mpo_lightning.runs.lightning_internals import STEPPED_BATCHES, validate_inside_fit, validation_is_due
+from mpo_lightning.runs.torch_internals import set_last_rates
 
 
 class Resume:
@@ -96,7 +98,7 @@ def follow_rates(optimizer: Optimizer, schedule: LRScheduler, rates: list[float]
     schedule.base_lrs = list(rates)
     for group, rate, factor in zip(optimizer.param_groups, rates, schedule.lr_lambdas, strict=True):
         group["initial_lr"], group["lr"] = rate, rate * factor(schedule.last_epoch)
-    schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
+    set_last_rates(schedule, [group["lr"] for group in optimizer.param_groups])
 
 
 def run_owed_validation(trainer: L.Trainer, steps_per_epoch: int) -> None:
@@ -106,21 +108,16 @@ def run_owed_validation(trainer: L.Trainer, steps_per_epoch: int) -> None:
         trainer: trainer with the counters of `align_loops`.
         steps_per_epoch: global steps in an epoch.
     """
-    fit, loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
+    fit = trainer.fit_loop
     epoch: Any = fit.epoch_progress.current
     before = (epoch.processed, epoch.completed)
     # If the step ended an epoch, the loop already counts that epoch as done.
     epoch.processed = epoch.completed = (trainer.global_step - 1) // steps_per_epoch
     try:
-        if fit._data_fetcher is None or not loop._should_check_val_fx(fit._data_fetcher):
+        if not validation_is_due(trainer):
             return
-        stage, first = trainer.state.stage, trainer._logger_connector._first_loop_iter
-        trainer.validating = True
-        loop.val_loop.restarting = False
-        loop.val_loop.run()
-        trainer.state.stage = stage
-        trainer._logger_connector._first_loop_iter = first
-        if loop.batch_progress.is_last_batch:
+        validate_inside_fit(trainer)
+        if fit.epoch_loop.batch_progress.is_last_batch:
             # Callbacks with a monitor often decide at the end of an epoch.
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if getattr(callback, "monitor", None) in trainer.callback_metrics:
@@ -165,4 +162,4 @@ def align_loops(checkpoint: dict[str, Any], step: int, steps_per_epoch: int, mic
     zero = dict.fromkeys(("ready", "started", "processed", "completed"), 0)
     loops["epoch_loop.val_loop.batch_progress"] = {"total": zero, "current": dict(zero), "is_last_batch": False}
     # The loggers' step count; Lightning adds the last step when it restarts.
-    loops["epoch_loop.state_dict"]["_batches_that_stepped"] = step - 1
+    loops["epoch_loop.state_dict"][STEPPED_BATCHES] = step - 1

@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
-import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
@@ -67,20 +66,6 @@ def ended_by_term() -> Iterator[None]:
     finally:
         sys.unraisablehook = dropped
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-def keep_term_handler(trainer: L.Trainer) -> None:
-    """Makes Lightning keep the SIGTERM handler that was set before the run."""
-    connector = trainer._signal_connector
-    register = connector.register_signal_handlers
-
-    def registered() -> None:
-        before = signal.getsignal(signal.SIGTERM)
-        register()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-    connector.register_signal_handlers = registered  # type: ignore[method-assign]
 
 
 def ignore_signals(worker: int) -> None:

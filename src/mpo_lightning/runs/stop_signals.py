@@ -17,6 +17,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
+from mpo_lightning.runs.lightning_internals import cluster_environment
+
 
 class Stop:
     """Base of exceptions that end a run between two steps, where a checkpoint may be written."""
@@ -41,7 +43,7 @@ class StopSignals:
         self.trainer = trainer
         self.received: set[int] = set()
         self._interrupts = 0
-        environment = trainer._accelerator_connector.cluster_environment
+        environment = cluster_environment(trainer)
         self.requeue_signal = (
             environment.requeue_signal
             if isinstance(environment, SLURMEnvironment) and environment.auto_requeue

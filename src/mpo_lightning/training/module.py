@@ -33,6 +33,7 @@ from mpo_lightning.objectives import (
     TermWeights,
 )
 from mpo_lightning.objectives.generation import GenerationMean
+from mpo_lightning.runs.lightning_internals import attached_trainer
 from mpo_lightning.runs.resume import Resume
 from mpo_lightning.training.loss_limit import LossLimit
 from mpo_lightning.training.optimizer import make_optimizer, total_steps, warmup_cosine
@@ -133,7 +134,7 @@ class MPOModule(L.LightningModule):
     def configure_model(self) -> None:
         """Loads both models, once."""
         if self.policy is None:
-            self.models.load(self._trainer)
+            self.models.load(attached_trainer(self))
             self.policy, self.reference = self.models.policy, self.models.reference
             self.train(self.training)
 
@@ -277,6 +278,6 @@ class MPOModule(L.LightningModule):
         self._resume.save(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self._trainer is not None:
-            self._resume.load(self._trainer, checkpoint)
+        if (trainer := attached_trainer(self)) is not None:
+            self._resume.load(trainer, checkpoint)
         self._step.load_state_dict(checkpoint)

@@ -19,8 +19,9 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.family import Part, family_of
 from mpo_lightning.models.freeze import freeze as freeze_all
 from mpo_lightning.models.freeze import freeze_parts, recompute_activations
+from mpo_lightning.models.internals import adapters_off
 from mpo_lightning.models.loading import empty_model, load_model
-from mpo_lightning.models.lora import Lora, adapters_off, add_adapters
+from mpo_lightning.models.lora import Lora, add_adapters
 from mpo_lightning.models.rows.pair_forward import PairForward
 from mpo_lightning.models.rows.shared_prefix import Backend
 from mpo_lightning.models.sharding import shard

@@ -1,7 +1,8 @@
 """Splits pairs into training and validation so that neither side has seen the other's questions or images.
 
 Pairs that share a question text or an image file form one group, and groups that share either are joined. A whole group
-goes to one side. Groups are connected components, found with union-find in near-linear time.
+goes to one side. Groups are connected components, found with union-find in near-linear time; own code, because a graph
+library would hold millions of pairs as objects.
 """
 
 import hashlib

@@ -10,6 +10,8 @@ The two arrays are memory-mapped, so a set of millions of records opens at once,
 their contents, and index.json replaces its predecessor in one rename. So a killed writer leaves the old index or the
 new one. Counts come from the tokenizer in this package and a limit of 12 tiles; they serve to balance work, not to cut
 sequences.
+
+Own format, because wids, the index of WebDataset, has no sizes or costs of records and parses JSON at each start.
 """
 
 import hashlib

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.models.family import family_of
+from mpo_lightning.models.internals import set_attention
 from mpo_lightning.models.rows.answer_head import AnswerHead
 from mpo_lightning.models.rows.pair_rope import PairRope
 from mpo_lightning.models.rows.shared_prefix import NAME, Backend, PrefixLayout, choose_backend
@@ -39,7 +40,7 @@ class PairForward(nn.Module):
         self.backend = backend
         self.sharded = False
         """Whether the weights are sharded, so that every rank must run every layer whatever its row holds."""
-        model.config.get_text_config()._attn_implementation = NAME
+        set_attention(model.config.get_text_config(), NAME)
         if not isinstance(model.get_output_embeddings(), AnswerHead):
             model.set_output_embeddings(AnswerHead(model.get_output_embeddings(), keep_logits_bytes))
         language_model = self.family.language_model(model)
@@ -84,12 +85,12 @@ class PairForward(nn.Module):
         """Calls the model's own `generate` with the attention that it needs; takes the same options."""
         text_config = self.model.config.get_text_config()
         self.family.language_model(self.model).rotary_emb.tokens_of_pairs = ()
-        text_config._attn_implementation = "sdpa"
+        set_attention(text_config, "sdpa")
         try:
             rows: Tensor = self.model.generate(**options)
             return rows
         finally:
-            text_config._attn_implementation = NAME
+            set_attention(text_config, NAME)
 
     def _language_model(self, embeddings: Tensor, batch: PairBatch) -> Tensor:
         """Returns hidden states [T, E]."""

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from mpo_lightning.runs.agreement import of_rank_zero, stop_together
 from mpo_lightning.runs.checkpoints.io import ManifestCheckpointIO
+from mpo_lightning.runs.lightning_internals import save_now
 from mpo_lightning.runs.stop_signals import Stop, StopByInterrupt, StopByTerm, StopSignals
 
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
@@ -79,7 +80,7 @@ class StepCheckpoint(ModelCheckpoint):
         if next(one for one in trainer.checkpoint_callbacks if isinstance(one, StepCheckpoint)) is self:
             self._signals = StopSignals(trainer)
         if trainer.global_step == 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._save_now(trainer)
+            save_now(self, trainer)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -111,7 +112,7 @@ class StepCheckpoint(ModelCheckpoint):
         if self._signals is None or not asked:
             return
         if asked == self._signals.requeue_signal:
-            self._save_now(trainer)
+            save_now(self, trainer)
             if not self._signals.requeue():
                 rank_zero_warn("the job could not be requeued; its state is saved, and it runs on to its time limit")
                 return
@@ -121,19 +122,12 @@ class StepCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        self._save_now(trainer)
+        save_now(self, trainer)
         super().on_train_end(trainer, pl_module)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, Stop):
-            self._save_now(trainer)
+            save_now(self, trainer)
             if self._signals is not None:
                 rank_zero_info(f"stopped after step {trainer.global_step}; resume with --ckpt_path auto")
         super().on_exception(trainer, pl_module, exception)
-
-    def _save_now(self, trainer: L.Trainer) -> None:
-        # At the start nothing is saved yet, although Lightning counts step 0 as saved.
-        if self._last_global_step_saved != trainer.global_step or not self._last_checkpoint_saved:
-            candidates = self._monitor_candidates(trainer)
-            self._save_topk_checkpoint(trainer, candidates)
-            self._save_last_checkpoint(trainer, candidates)

@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.fabric.utilities.types import _PATH
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.files.strict_json import read_sidecar
@@ -102,7 +101,7 @@ class ManifestCheckpointIO(TorchCheckpointIO):
         finally:
             self._deferred = None
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Writes a checkpoint; earlier checkpoints stay if that fails.
 
         Raises:
@@ -134,7 +133,7 @@ class ManifestCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(
         self,
-        path: _PATH,
+        path: str | Path,
         map_location: Callable[..., Any] | None = lambda storage, loc: storage,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
@@ -158,7 +157,7 @@ class ManifestCheckpointIO(TorchCheckpointIO):
             ) from None
         return loaded
 
-    def remove_checkpoint(self, path: _PATH) -> None:
+    def remove_checkpoint(self, path: str | Path) -> None:
         super().remove_checkpoint(path)
         manifest_of(Path(path)).unlink(missing_ok=True)
 

@@ -23,18 +23,7 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from mpo_lightning.files.whole import sync_folder, write_text
 from mpo_lightning.runs.agreement import gather, stop_together
 from mpo_lightning.runs.checkpoints.io import MANIFEST, HashingFile, cannot_be_written, manifest_fields
-
-TABLE_CLASSES = (
-    "Metadata",
-    "MetadataIndex",
-    "TensorStorageMetadata",
-    "BytesStorageMetadata",
-    "ChunkStorageMetadata",
-    "TensorProperties",
-    "_MEM_FORMAT_ENCODING",
-    "StorageMeta",
-    "_StorageInfo",
-)
+from mpo_lightning.runs.torch_internals import TABLE_CLASSES, TABLE_FUNCTIONS, TABLE_MODULES
 
 REST = "meta.pt"
 """File for the state other than models and optimizers; the name is Lightning's."""
@@ -167,13 +156,10 @@ class _Reader(FileSystemReader):
 class _TableUnpickler(pickle.Unpickler):
     """Accepts only the classes of torch's table of shards, none of which runs code."""
 
-    MODULES = ("torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem")
-    NAMES = (("torch", "Size"), ("torch.serialization", "_get_layout"))
-
     def find_class(self, module: str, name: str) -> Any:
         a_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
-        a_class = module in self.MODULES and name in TABLE_CLASSES
-        if not a_dtype and not a_class and (module, name) not in self.NAMES:
+        a_class = module in TABLE_MODULES and name in TABLE_CLASSES
+        if not a_dtype and not a_class and (module, name) not in TABLE_FUNCTIONS:
             raise pickle.UnpicklingError(f"the table of shards names {module}.{name}, which is not allowed")
         return super().find_class(module, name)
 

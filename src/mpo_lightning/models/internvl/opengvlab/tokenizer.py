@@ -1,5 +1,7 @@
 """Loads the tokenizer of an original folder without its remote code and without the SentencePiece library.
 
+Own reader, because the library needs a compiled wheel for a file of a few fields, and does not give a fast tokenizer.
+
 transformers opens folders with a tokenizer.json, or with Qwen2's vocab.json and merges.txt. The other folders have a
 SentencePiece model (InternLM2 under a class of its own, Phi-3 and Yi under LlamaTokenizer). For them a fast tokenizer
 with the same ids is built from the pieces:
