@@ -34,11 +34,11 @@ test: setup
 test-fast: setup
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-# The paper in miniature: a base, pairs, training by every loss, evaluation, on two CPU cores; goes on where it was.
+# The paper in miniature: a base, pairs, training by every loss, evaluation, on two CPU cores; resumes where it was.
 miniature: setup
 	$(BIN)/python benchmarks/miniature.py --output runs/miniature
 
-# Two bases, three pair sets of each, and the conditions under which it may come out differently; goes on from the first.
+# Two bases, three pair sets of each, and the conditions under which it may come out differently; resumes from the first.
 miniature-grid: setup
 	$(BIN)/python benchmarks/miniature.py --output runs/miniature --bases 2 --pair-sets 3 --conditions
 

@@ -24,18 +24,9 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.runs import lock as run_lock
 from mpo_lightning.runs.checkpoints.choice import CHOSEN
+from support.commands import mpo
 from support.processes import free_port, run_apart, started
 from support.runs import logged
-
-
-def mpo(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mpo_lightning", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=300,
-    )
 
 
 def test_help_is_quick_imports_no_torch_and_lists_every_verb() -> None:

@@ -1,14 +1,13 @@
 """The README's commands run as they stand, in order; what it names exists."""
 
-import os
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 import pytest
 
-from mpo_lightning import cli
+from mpo_lightning.commands.verbs import VERBS
+from support.commands import mpo
 
 
 def commands_of(text: str, marker: str) -> list[str]:
@@ -34,34 +33,27 @@ def test_the_steps_run_in_order(root: Path, place: Path) -> None:
         command for marker in ("steps", "reference", "prefs") for command in commands_of(text, f"tested: {marker}")
     ]
     assert len(commands) >= 12
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for command in commands:
-        done = subprocess.run(
-            command,
-            shell=True,
-            cwd=place,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            stdin=subprocess.DEVNULL,
-        )
+        program, *words = shlex.split(command)
+        assert program == "mpo", command
+        done = mpo(*words, cwd=place)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert (place / "runs/mpo/version_0/export/model.safetensors").exists() and (place / "runs/pairs.html").exists()
 
 
 def test_every_verb_and_every_linked_file_is_there(root: Path) -> None:
     text = (root / "README.md").read_text()
-    for verb in [
-        *cli.TRAINER_VERBS,
-        *cli.VERBS,
-        *(f"{group} {name}" for group, names in cli.GROUPS.items() for name in names),
-    ]:
+    for verb in VERBS:
         assert f"`mpo {verb}`" in text, verb
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (root / link).exists(), link
     for path in re.findall(r"configs/[\w/]+\.yaml", text):
         assert (root / path).exists(), path
+
+
+def test_make_quickstart_is_the_command_that_the_wheel_is_tested_with(root: Path) -> None:
+    recipe = re.search(r"^quickstart: setup\n((?:\t.*\n)+)", (root / "Makefile").read_text(), re.MULTILINE)
+    assert recipe and recipe[1].split("\n")[:-1] == ["\trm -rf runs/quickstart", "\t$(BIN)/mpo quickstart"]
 
 
 def test_the_makefile_has_what_the_readme_calls(root: Path) -> None:
