@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mpo_lightning import cli
+from mpo_lightning.commands.verbs import VERBS
 
 
 def commands_of(text: str, marker: str) -> list[str]:
@@ -52,11 +52,7 @@ def test_the_steps_run_in_order(root: Path, place: Path) -> None:
 
 def test_every_verb_and_every_linked_file_is_there(root: Path) -> None:
     text = (root / "README.md").read_text()
-    for verb in [
-        *cli.TRAINER_VERBS,
-        *cli.VERBS,
-        *(f"{group} {name}" for group, names in cli.GROUPS.items() for name in names),
-    ]:
+    for verb in VERBS:
         assert f"`mpo {verb}`" in text, verb
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (root / link).exists(), link
