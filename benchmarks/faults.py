@@ -5,9 +5,9 @@
 Each setup (one process, two that train together, two that hold half of each weight) trains a tiny model on the sample
 pairs for 28 steps, once undisturbed and then under kills. A kill hits all processes at a moment drawn over the run:
 model loading, steps, checkpoint writes after every step, validation, the epoch's end. There are 0, 2 or 3 loader
-workers in turn. Runs resume with --ckpt_path auto. Every step records its pairs and its loss, every validation its loss. All that was ever computed,
-replays included, and the final weights are compared with the undisturbed run of the same setup. In a setup whose name
-ends in -last, last.ckpt is the only checkpoint and is overwritten each time.
+workers in turn. Runs resume with --ckpt_path auto. Every step records its pairs and its loss, every validation its
+loss. All that was ever computed, replays included, and the final weights are compared with the undisturbed run of the
+same setup. In a setup whose name ends in -last, last.ckpt is the only checkpoint and is overwritten each time.
 
     kills            number of kills
     lost, repeated   records that the killed runs missed, or used twice, against the undisturbed run

@@ -1,4 +1,4 @@
-"""The pairs that the step is measured on: the samples that TRL trains on (same token ids and pixels), or synthetic ones.
+"""The pairs that the step is measured on: the samples that TRL trains on (same ids and pixels), or synthetic ones.
 
 A folder holds data.jsonl with {"prompt", "chosen", "rejected"[, "images": [paths]]}. The model folder is in the
 transformers layout with a chat template. TRL trains everything behind the generation prompt, the newline after the end
