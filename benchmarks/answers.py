@@ -1,20 +1,22 @@
-"""How fast and how right answers are checked, beside math-verify and the rule of the reference code, in one run.
+"""Measures how fast and how right answers are checked, beside math-verify and the rule of the reference code.
 
     python benchmarks/answers.py [--seconds 3] [--mathvista RESPONSES.jsonl] [--equality PAIRS.jsonl] [--json FILE]
 
-Speed: short answers of the plain types (an option, a whole number, a decimal), generated with a fixed seed, all
-different, one core. Agreement: with --mathvista, responses in the format of docs/evals.md whose rows also have
-`official_true_false`, the published verdict; rows whose verdict was snapped to the nearest choice, and empty responses,
-are left out: they are noise.
+- Speed: short answers of the plain types (an option, a whole number, a decimal), generated with a fixed seed, all
+  different, on one core.
+- Agreement, with --mathvista: responses in the format of docs/evals.md whose rows also have `official_true_false`, the
+  published verdict. Rows whose verdict was snapped to the nearest choice, and empty responses, are noise and left out.
+- Equality, with --equality: pairs of other projects' tests, each with the decision that its suite wants. math-verify
+  parses the text as it is.
 
-Equality, with --equality: pairs of other projects' tests, each with the decision that its suite wants; what math-verify
-parses is the text as it stands.
+Peers:
 
-Peers: "MMPR's rule", what built the data set; "prefetch", what VLMEvalKit does before it asks a language model;
-math-verify (pip install "math-verify[antlr4_13_2]"), whose `parse` and `verify` get the gold answer or its letter; and
-"quick rule", what InternVL's evaluation does for reasoned responses without a language model: the text behind the first
-"Final answer:" or "Answer:", one line, then an option's letter as the first character, or a number
-(internvl_chat/eval/mathvista/extract_answer.py, scienceqa/evaluate_scienceqa.py).
+- "MMPR's rule", which built the data set;
+- "prefetch", what VLMEvalKit does before it asks a language model;
+- math-verify (pip install "math-verify[antlr4_13_2]"), whose `parse` and `verify` get the gold answer or its letter;
+- "quick rule", what InternVL's evaluation does for reasoned responses without a language model: the text behind the
+  first "Final answer:" or "Answer:", one line, then an option's letter as the first character, or a number
+  (internvl_chat/eval/mathvista/extract_answer.py, scienceqa/evaluate_scienceqa.py).
 """
 
 import argparse
@@ -125,17 +127,17 @@ def mmpr_rule(response: str, question: Question) -> bool:
 
 
 def equality(rows: list[dict[str, Any]], rule: Callable[[dict[str, Any]], bool]) -> float:
-    """Of pairs of a gold answer and a prediction the share that is decided as their suite does, in percent."""
+    """Share of pairs of gold answer and prediction that are decided as in their suite, in percent."""
     return 100 * sum(rule(row) == row["equivalent"] for row in rows) / len(rows)
 
 
 def our_equality(row: dict[str, Any]) -> bool:
-    """As `mpo eval score --benchmark equivalence` decides."""
+    """The decision of `mpo eval score --benchmark equivalence`."""
     return all_benchmarks()["equivalence"].score(row, row["prediction"], "robust").verdict.correct is True
 
 
 def math_verify_rule() -> Checker | None:
-    """math-verify, where it is installed."""
+    """math-verify, if it is installed."""
     try:
         import math_verify
     except ModuleNotFoundError:
@@ -164,7 +166,7 @@ def rate(checker: Checker, answers: list[tuple[str, Question]], seconds: float) 
 
 
 def agreement(checker: Checker, rows: list[dict[str, Any]]) -> dict[str, float]:
-    """With published verdicts, in percent."""
+    """Agreement with published verdicts, in percent."""
     counts = {(right, published): 0 for right in (True, False) for published in (True, False)}
     for row in rows:
         choices = tuple(row["choices"] or ())

@@ -1,11 +1,10 @@
-"""Does converting need memory for a shard, or for the model? Peak memory over checkpoints of growing size, shards
-alike.
+"""Measures whether converting needs memory for a shard or for the model: peak memory over checkpoints of growing size.
 
     python benchmarks/convert.py [--layers 4 8 16 32] [--json FILE]
 
-Random InternLM2 checkpoints in the original layout, bf16, in shards of a quarter of a gigabyte; each is converted in a
-process of its own, to shards of the same size. The figure is the highest resident set beyond what the process had
-before it began, file pages counted.
+Random InternLM2 checkpoints in the original layout, bf16, in shards of a quarter of a gigabyte. A process of its own
+converts each one to shards of the same size. The figure is the highest resident set beyond what the process had before
+it began, file pages counted.
 """
 
 import argparse
@@ -26,7 +25,7 @@ HIDDEN, HEADS, KV_HEADS, MLP = 2048, 16, 8, 8192
 
 
 def write_checkpoint(golden: Path, folder: Path, layers: int) -> int:
-    """A checkpoint of so many layers, with the small tower, tokenizer and settings of a golden folder.
+    """Writes a checkpoint with this number of layers, with the small tower, tokenizer and settings of a golden folder.
 
     Returns its bytes.
     """
@@ -66,7 +65,7 @@ def write_checkpoint(golden: Path, folder: Path, layers: int) -> int:
 
 
 def convert(source: Path, output: Path) -> None:
-    """In a process of its own: converts there and back, and prints the extra bytes."""
+    """Converts there and back in this process, and prints the extra bytes."""
     from mpo_lightning.models.internvl.opengvlab import convert as conversion
 
     conversion.SHARD_BYTES = SHARD_BYTES

@@ -1,17 +1,16 @@
-"""Does a run that is killed again and again end as if nothing had been? kill -9 at random moments, resumed with
---ckpt_path auto.
+"""Kills runs with kill -9 at random moments, resumes them, and compares each with an undisturbed run.
 
     python benchmarks/faults.py [--kills 100] [--setups single ddp fsdp2] [--json FILE]
 
-A tiny model is trained on the sample pairs for 28 steps by each setup (one process, two that train together, two that
-hold half of each weight), once undisturbed and then under kills: of all processes, at a moment drawn over the run
-(model loading, steps, checkpoint writes after every step, validation, the epoch's end), with 0, 2 or 3 loader workers
-in turn. Every step writes down its records and its loss, every validation its loss. Compared is all that was ever
-computed, replays too, and the final weights, with the undisturbed run of the same setup. In a setup that ends in -last,
-last.ckpt is the only checkpoint and is written over itself.
+Each setup (one process, two that train together, two that hold half of each weight) trains a tiny model on the sample
+pairs for 28 steps, once undisturbed and then under kills. A kill hits all processes at a moment drawn over the run:
+model loading, steps, checkpoint writes after every step, validation, the epoch's end. There are 0, 2 or 3 loader
+workers in turn. Runs resume with --ckpt_path auto. Every step records its pairs and its loss, every validation its
+loss. All that was ever computed, replays included, and the final weights are compared with the undisturbed run of the
+same setup. In a setup whose name ends in -last, last.ckpt is the only checkpoint and is overwritten each time.
 
-    kills            how many there were
-    lost, repeated   records that the killed runs missed, or took in twice, against the undisturbed run
+    kills            number of kills
+    lost, repeated   records that the killed runs missed, or used twice, against the undisturbed run
     differing_steps  steps and validations, replays counted, whose records or loss differ in a bit, or that never came
     bit_identical    whether all final weights are the same bits and no step differed
 """
@@ -42,7 +41,7 @@ SETUPS = {
 
 
 def callbacks(run: Path, setup: str) -> list[str]:
-    """A checkpoint after every step beside those of base.yaml, or instead of them; and the record of the steps."""
+    """Options for a checkpoint after every step, beside those of base.yaml or instead of them, and for the recorder."""
     training = "mpo_lightning.training"
     if not setup.endswith("-last"):
         return [
@@ -132,7 +131,7 @@ LIMIT = 900.0
 
 
 def ended(process: subprocess.Popen[str], run: Path) -> int:
-    """Its exit code; a process that does not end within the limit is killed, and the benchmark with it."""
+    """Exit code of a process; one that does not end within the limit is killed, and the benchmark with it."""
     try:
         return process.wait(timeout=LIMIT)
     except subprocess.TimeoutExpired:
@@ -144,7 +143,7 @@ def ended(process: subprocess.Popen[str], run: Path) -> int:
 
 
 def wait_for_training(process: subprocess.Popen[str], run: Path, before: int) -> None:
-    """Until the resumed run has computed a step, or has ended."""
+    """Waits until the resumed run has computed a step, or has ended."""
     deadline = time.monotonic() + LIMIT
     while process.poll() is None and len(lines(run)) <= before:
         time.sleep(0.02)
@@ -179,7 +178,7 @@ def disturbed_run(setup: str, work: Path, run: Path, rng: random.Random, seconds
 
 
 def torment(setup: str, work: Path, rng: random.Random, kills: int) -> dict[str, Any]:
-    """Kills runs of a setup until there were so many, and compares each with the undisturbed one."""
+    """Kills runs of a setup this often, and compares each run with the undisturbed one."""
     import torch
 
     whole = work / f"{setup}-whole"

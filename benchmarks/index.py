@@ -1,14 +1,14 @@
-"""How long a set of millions of records takes to open, and how much memory.
+"""Measures how long a set of millions of records takes to open, and how much memory.
 
     python benchmarks/index.py [--records 1000000 3000000 10000000] [--json FILE]
 
 Indexes are generated (two members a record, 5,000 records a shard; tars are files of the right size without blocks on
-the disk). Each is opened in a process of its own, whose memory is what it takes beyond what is imported. The peer is
-what the reference code does: it reads every annotation line into a list (`LazySupervisedDataset`, `self.raw_data =
-f.readlines()`), here lines of 800 bytes, for the smallest set only.
+the disk). A process of its own opens each one; its memory is counted beyond the imports. The peer is what the reference
+code does: it reads every annotation line into a list (`LazySupervisedDataset`, `self.raw_data = f.readlines()`), here
+lines of 800 bytes, for the smallest set only.
 
     open      seconds to the opened index, every byte of it compared with its hash
-    order     seconds to the order of an epoch, all its repeats and shuffling done
+    order     seconds to the order of an epoch, with all repeats and shuffling
     first     seconds to the first micro-batch's records after that
     memory    megabytes of the opened index, mapped pages not counted, and with the order
 """
@@ -32,7 +32,7 @@ LINE = b'{"question": "' + b"q" * 760 + b'", "chosen": "a", "rejected": "b"}\n'
 
 
 def generate(folder: Path, records: int) -> None:
-    """An index of so many records, and its tars as empty files of their size."""
+    """Writes an index of this number of records, and its tars as empty files of their size."""
     from mpo_lightning.data.shards.index import MEMBER, record_dtype
     from mpo_lightning.data.shards.index_summary import FORMAT, DatasetEntry, ShardEntry
     from mpo_lightning.files.named_arrays import save_array

@@ -1,15 +1,16 @@
-"""Loader speed: JPEG bytes to tiles on one core, ours (uint8) against a reference-like float32 path.
+"""Measures loader speed: JPEG bytes to tiles on one core, ours (uint8) against a reference-like float32 path.
 
-    .venv/bin/python benchmarks/loader.py
+    python benchmarks/loader.py
 
 The peer does what InternVL's training code does with torchvision (dynamic_preprocess, then per tile: convert, resize,
-to float, normalise), written with Pillow and torch because no CPU wheel of torchvision exists. Pixels are compared
-first and must be equal.
+to float, normalise). It is written with Pillow and torch because no CPU wheel of torchvision exists. Pixels are
+compared first and must be equal.
 
-Two ratios. `loader`: a DataLoader with one worker hands tiles to the training process, both held on one core; wall
-seconds a picture, so the copy between processes counts, as it does in training. `decode + tile`: the worker's function
-alone, process CPU seconds; nearly all of it is Pillow's bicubic resize, which both paths share to keep the pixels
-equal. Paths take turns; medians. Normalisation is in the peer's time and not in ours, which does it on the device.
+Two ratios. `loader`: a DataLoader with one worker hands tiles to the training process, both on one core. The figure is
+wall seconds an image, so the copy between processes counts, as it does in training. `decode + tile`: the worker's
+function alone, in process CPU seconds; nearly all of it is Pillow's bicubic resize, which both paths share to keep the
+pixels equal. Paths take turns; figures are medians. Normalisation is in the peer's time and not in ours, which does it
+on the device.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from mpo_lightning.models.internvl.tiling import IMAGENET_MEAN, IMAGENET_STD, cu
 
 
 def picture(width: int, height: int) -> bytes:
-    """A smooth coloured picture with some noise, as a JPEG of quality 90."""
+    """A smooth coloured image with some noise, as a JPEG of quality 90."""
     rng = np.random.default_rng(0)
     low = rng.integers(0, 255, (height // 32, width // 32, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(low).resize((width, height), Image.Resampling.BICUBIC)).astype(np.int16)
@@ -69,7 +70,7 @@ def ours(data: bytes, max_tiles: int) -> Tensor:
 
 
 class Pictures(Dataset[Tensor]):
-    """The same picture many times."""
+    """The same image many times."""
 
     def __init__(self, function: Callable[[bytes, int], Tensor], data: bytes, max_tiles: int, count: int) -> None:
         self.function, self.data, self.max_tiles, self.count = function, data, max_tiles, count
@@ -82,7 +83,7 @@ class Pictures(Dataset[Tensor]):
 
 
 def loader_seconds(dataset: Pictures) -> float:
-    """Wall seconds a picture, the worker's start not counted."""
+    """Wall seconds an image, the worker's start not counted."""
     torch.set_num_threads(1)
     arrivals = [time.perf_counter() for tiles in DataLoader(dataset, batch_size=None, num_workers=1) if len(tiles)]
     skipped = 4  # the worker starts and fills its queue

@@ -1,12 +1,12 @@
-"""How long filtering, verifying and pairing take, and how that and the memory grow, on generated responses.
+"""Measures how time and memory of filtering, verifying and pairing grow, on generated responses.
 
     python benchmarks/pairing.py [--responses 1000000] [--samples 32] [--workers 2] [--json FILE]
 
-Each question has --samples responses of 40 to 120 words with a step for each number, an answer in the form that was
-asked for, and, as a model's do, a share of wrong answers, missing forms, cut ends and repetition. A tenth of
---responses is paired first, then all. Seconds are of the clock; "CPU s" is what all processes worked, which other
-programs on the machine change little. Peak memory is the largest resident size of this process, and of each worker.
-Expected: minutes for a million on two cores, memory that does not grow with the file (20 bytes a question apart).
+Each question has --samples responses of 40 to 120 words: a step for each number, an answer in the requested form and,
+as a model's responses have, a share of wrong answers, missing forms, cut ends and repetition. A tenth of --responses is
+paired first, then all. Seconds are wall seconds; "CPU s" is the work of all processes, which other programs on the
+machine change little. Peak memory is the largest resident size of this process, and of each worker. Expected: minutes
+for a million on two cores, and memory that does not grow with the file, apart from 20 bytes a question.
 """
 
 import argparse
@@ -58,7 +58,7 @@ WORDS = [
 
 
 def write_responses(path: Path, count: int, samples: int) -> None:
-    """The file; the same for the same count."""
+    """Writes the file; the same for the same count."""
     rng = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
         for question in range(count // samples):
@@ -96,7 +96,7 @@ def write_responses(path: Path, count: int, samples: int) -> None:
 
 
 def processor_seconds() -> float:
-    """Of this process and of its workers that have ended."""
+    """CPU seconds of this process and of its workers that have ended."""
     return sum(
         used.ru_utime + used.ru_stime
         for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

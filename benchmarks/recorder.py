@@ -1,4 +1,4 @@
-"""A callback for benchmarks/faults.py: what each step took in, and what each validation found."""
+"""A callback for benchmarks/faults.py: records what each step trained on, and the loss of each validation."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,12 @@ import torch.distributed as dist
 
 
 class Recorder(L.Callback):
-    """Appends a line a step: its number, its records over all ranks, its loss in hexadecimal, so that every bit is
-    compared; and one a validation.
+    """Appends a line for each step and each validation.
+
+    A step's line has its number, its records over all ranks, and its loss in hexadecimal, which keeps every bit.
 
     Args:
-        path: of the file.
+        path: file to append to.
     """
 
     def __init__(self, path: str) -> None:

@@ -1,25 +1,24 @@
-"""How fast several answers to a prompt are drawn, beside plain `generate()` with num_return_sequences, in one run on
-the same model.
+"""Measures how fast several responses to a prompt are sampled, beside plain `generate()` with num_return_sequences.
 
-    python benchmarks/sampling.py [--samples 8] [--tokens 64] [--prompts 4] [--engine_prompts N] [--rounds 3] [--json
-    FILE]
+    python benchmarks/sampling.py [--samples 8] [--tokens 64] [--prompts 4] [--engine_prompts N] [--rounds 3]
+        [--json FILE]
 
 Two models with random weights, float32, on the CPU: "tiny" (`mpo model tiny`: tiles of 112 pixels, 16 tokens each) and
-"small" (tiles of 448 pixels, 256 tokens each, as a real InternVL2 has; 33 M parameters). Each prompt has a picture of 4
-tiles and a thumbnail. Both sides draw at temperature 1.0 among the 50 likeliest tokens, exactly --tokens of them.
+"small" (tiles of 448 pixels, 256 tokens each, as a real InternVL2 has; 33 M parameters). Each prompt has an image of 4
+tiles and a thumbnail. Both sides sample at temperature 1.0 among the 50 likeliest tokens, exactly --tokens of them.
 Columns:
 
-    plain        `generate()`, a prompt at a time, since prompts with pictures do not batch in it; prepared tensors
+    plain        `generate()`, a prompt at a time, since it does not batch prompts with images; prepared tensors
     ours         the function that the embedded engine calls for a batch, with --prompts at once; prepared tensors
-    one by one   the same with one prompt at once: the share of the gain that comes from reading a prompt once
-    engine       `EmbeddedEngine.answer`, as `mpo prefs sample` runs it: weights loaded, pictures read from disk,
-                 Lightning's predict loop, lines written, the file put in
-                 order; --engine_prompts prompts (128 and 16), once, so that its start weighs as little as in a run of
-                 minutes. It may end an answer early, so its rate is that of tokens, given as answers of --tokens
+    one by one   the same with one prompt at once: the share of the gain from encoding a prompt once
+    engine       `EmbeddedEngine.answer`, as `mpo prefs sample` runs it: loading weights, reading images, Lightning's
+                 predict loop, writing lines and sorting them. It runs once on --engine_prompts prompts (128 and 16), so
+                 that its start weighs as little as in a run of minutes. It may end a response early, so its rate is
+                 that of tokens, given as responses of --tokens
 
-Expected gain: plain generation encodes the picture and reads the prompt --samples times, ours once, so the ratio grows
-with the length of the prompt; the tokens after it cost the same, but a small model's cost is mostly that of starting
-each step, which prompts in a batch share.
+Expected gain: plain generation encodes image and prompt --samples times, ours once, so the ratio grows with the length
+of the prompt. The tokens after it cost the same. But most of a small model's cost is starting each step, which the
+prompts of a batch share.
 """
 
 import argparse
@@ -104,7 +103,7 @@ def seconds(function: Callable[[], Any]) -> float:
 def engine_rate(
     model: InternVLForConditionalGeneration, processor: Processor, options: argparse.Namespace, prompts: int
 ) -> float:
-    """Answers of --tokens a second of a whole run of the embedded engine."""
+    """Responses of --tokens a second, over a whole run of the embedded engine."""
     with tempfile.TemporaryDirectory() as place:
         folder, questions, output = (
             Path(place) / "model",

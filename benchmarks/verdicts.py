@@ -1,17 +1,19 @@
-"""How often the verdicts that make pairs are right, on recorded responses with published verdicts.
+"""Measures how often the verdicts that make pairs are right, on recorded responses with published verdicts.
 
     python benchmarks/verdicts.py --mathvista FOLDER [--m3cot FOLDER] [--mathvision FOLDER] [--json FILE]
 
-A folder holds BENCHMARK_responses.jsonl, and BENCHMARK_testmini_problems.jsonl where there are the questions' texts.
-The rows go through `mpo prefs pair` itself: type of question read off answer and options, all filters, verdict,
-outcome; the published verdict (`official_true_false` or `official_correct`) rides along as `known_verdict`. "chosen is
-right": of the responses with the outcome `right`, the share that is published as right. "rejected is wrong": of those
-with the outcome `wrong` or `no_form`, the share that is published as wrong; then of each of the two.
+A folder holds BENCHMARK_responses.jsonl, and BENCHMARK_testmini_problems.jsonl if the questions' texts are known. The
+rows go through `mpo prefs pair` itself: the type of question from answer and options, all filters, verdict, outcome.
+The published verdict (`official_true_false` or `official_correct`) is passed along as `known_verdict`.
 
-Left out: verdicts that the benchmark snapped to the nearest choice, labels marked as suspect. M3CoT's recordings end
-with "</s>", which is the recorder's and not the model's answer; it is cut off, since the filter for special tokens
-would set every such row aside. The prompts of these recordings did not ask for "Final answer: ..", so `no_form` is far
-more frequent than in the pipeline. MATH-Vision's own rule refuses right answers with units or with an option's text
+- "chosen is right": of the responses with the outcome `right`, the share that is published as right.
+- "rejected is wrong": of those with the outcome `wrong` or `no_form`, the share that is published as wrong; then the
+  same for each of the two.
+
+Left out: verdicts that the benchmark snapped to the nearest choice, and labels marked as suspect. M3CoT's recordings
+end with "</s>", which the recorder added and not the model; it is removed, since the filter for special tokens would
+skip every such row. The prompts of these recordings did not ask for "Final answer: ..", so `no_form` is far more
+frequent than in the pipeline. MATH-Vision's own rule refuses right answers with units or with an option's text
 ("20 \\text{ m}"), so its "chosen is right" is a lower bound.
 """
 
@@ -37,8 +39,8 @@ def prepared(name: str, folder: Path) -> list[dict[str, Any]]:
     """Recorded responses in the form of `mpo prefs sample`, each as a question of its own.
 
     Args:
-        name: of the benchmark.
-        folder: of its files.
+        name: name of the benchmark.
+        folder: folder of its files.
     """
     problems = folder / f"{name}_testmini_problems.jsonl"
     texts = (

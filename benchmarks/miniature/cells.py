@@ -1,4 +1,4 @@
-"""What is compared: base models, pair sets, and the conditions under which it may come out differently."""
+"""The comparisons of a study: base models, pair sets, and other conditions."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,8 +10,8 @@ class Base:
 
     Attributes:
         number: also its seed.
-        even: it was taught every way of working equally often, the hard ones too, so that it has reliable ways and
-            unreliable ones; it takes twice the steps to learn.
+        even: whether it was taught every way of working equally often, the hard ones too; some of its ways are then
+            unreliable. It takes twice the steps to learn.
     """
 
     number: int
@@ -19,12 +19,12 @@ class Base:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return f"base-{self.number}" + ("-even" if self.even else "")
 
     @property
     def seed(self) -> int:
-        """Of its responses."""
+        """Seed of its responses."""
         return 100 * self.number + (50 if self.even else 0)
 
 
@@ -33,11 +33,11 @@ class Condition:
     """How a comparison is made otherwise than the study's own way, which is the default of every field.
 
     Attributes:
-        said: what is otherwise, in words.
-        pairs: which pairs of the responses are trained on.
+        said: the difference in words.
+        pairs: the pairs of the responses that are used.
         control: the condition that it is compared with; "" is the study's own way. Numbers of pairs, and so of steps,
             may differ.
-        temperature: at which responses are drawn.
+        temperature: sampling temperature of the responses.
         epochs: how often the pairs are seen.
         even: the base is the one that was taught evenly.
     """
@@ -79,9 +79,9 @@ class Cell:
     """One comparison of all methods: a base, a pair set of its responses, and a condition.
 
     Attributes:
-        base: which is trained.
-        pair_set: whose questions its pairs are about.
-        name_of_condition: among CONDITIONS; "" is the study's own way.
+        base: the base model that is trained.
+        pair_set: number of the pair set.
+        name_of_condition: a key of CONDITIONS; "" is the study's own way.
     """
 
     base: Base
@@ -95,7 +95,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         own = self.name_of_condition and not self.condition.even
         return f"cell-{self.base.name.removeprefix('base-')}-{self.pair_set}" + (
             f"-{self.name_of_condition}" if own else ""

@@ -1,5 +1,6 @@
-"""Runs `mpo` commands: each in a process of its own, some at a time, its output in a log, and none again whose result
-is there.
+"""Runs `mpo` commands, some at a time, each in a process of its own with its output in a log.
+
+A command whose result exists is not run again.
 
 Processes come from a fork server that has imported the libraries once, which saves ten seconds a command; otherwise it
 is the command `mpo` itself.
@@ -32,10 +33,10 @@ class Command:
     """One `mpo` command.
 
     Attributes:
-        name: names its log.
-        words: after `mpo`.
-        result: a pattern below the folder of the study that something matches when it is done.
-        threads: of its arithmetic.
+        name: name of its log.
+        words: the words after `mpo`.
+        result: a pattern of files below the study's folder; something matches it when the command is done.
+        threads: number of threads of its arithmetic.
     """
 
     name: str
@@ -45,10 +46,10 @@ class Command:
 
 
 def run_all(folder: Path, commands: Sequence[Command], label: str, at_once: int = 2) -> None:
-    """Runs those whose results are not there, `at_once` at a time.
+    """Runs the commands whose results do not exist, `at_once` at a time.
 
     Raises:
-        SystemExit: one failed; names its log. Those under way end first.
+        SystemExit: one failed; names its log. Running commands end first.
     """
     waiting = [command for command in commands if not done(folder, command)]
     with progress_bar(label, len(commands), "commands") as advance, ThreadPoolExecutor(at_once) as pool:
@@ -60,7 +61,7 @@ def run_all(folder: Path, commands: Sequence[Command], label: str, at_once: int 
 
 
 def done(folder: Path, command: Command) -> bool:
-    """Whether a command's result is there."""
+    """Whether a command's result exists."""
     return any(folder.glob(command.result))
 
 

@@ -1,8 +1,8 @@
 """The world as files: examples for a base model in MMPR's form, questions for `mpo prefs build` as MMPR's prompts,
 problems for `mpo eval run`.
 
-Splits are seeds of their own: no picture of one is in another. Pairs of numbers are: there are some 12,000 of them with
-what is asked, and a base learns from 18,000 examples. Every file is whole or not there.
+Splits are seeds of their own: no image of one is in another. Pairs of numbers are: there are some 12,000 of them with
+what is asked, and a base learns from 18,000 examples. Every file is complete or absent.
 """
 
 import json
@@ -25,14 +25,14 @@ DIRECT = 0.2
 def write_base(folder: Path, examples: int, seed: int, distinct: int | None = None, even: bool = False) -> None:
     """Solutions to learn from, and some direct answers.
 
-    The rejected side has to be there, and costs little: the weights 0/0/1 of supervised training give it none.
+    The rejected side is required, and costs little: supervised training gives it weight 0.
 
     Args:
-        folder: for meta.json, the annotation and the pictures.
-        examples: how many.
-        seed: of problems and solutions.
-        distinct: problems that they are about; None is one each.
-        even: every way of working is taught equally often.
+        folder: folder for meta.json, the annotation and the images.
+        examples: number of examples.
+        seed: seed of problems and solutions.
+        distinct: number of problems that they are about; None is one each.
+        even: whether every way of working is taught equally often.
     """
     rng = random.Random(seed)
     problems = _pictured(folder, seed, distinct or examples)
@@ -106,7 +106,7 @@ def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def write_meta(folder: Path, name: str, length: int, root: str = ".") -> None:
-    """Writes the meta.json of a folder with one annotation, which comes last: what it names is whole."""
+    """Writes the meta.json of a folder with one annotation, written last: what it names is complete."""
     entry = {
         "root": root,
         "annotation": f"{name}.jsonl",
@@ -119,7 +119,7 @@ def write_meta(folder: Path, name: str, length: int, root: str = ".") -> None:
 
 
 def _pictured(folder: Path, seed: int, count: int) -> list[Problem]:
-    """Problems of a seed, their pictures written."""
+    """Writes the images of a seed's problems and returns the problems."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     problems = [draw_problem(seed, number) for number in range(count)]
     for problem in problems:

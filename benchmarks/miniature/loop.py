@@ -1,7 +1,7 @@
 """The loop of the paper from end to end: a base, its responses, pairs, training by every method, evaluation.
 
-A kill costs the command that was running at most, and mostly less: each of them goes on by itself, and one whose result
-is there is not run again.
+A kill costs at most the command that was running: each command resumes by itself, and a command whose result exists is
+not run again.
 """
 
 import json
@@ -39,12 +39,12 @@ class Study:
     """A study in a folder.
 
     Args:
-        folder: of the study.
-        size: how large.
-        at_once: commands at a time.
+        folder: folder of the study.
+        size: size of the study.
+        at_once: number of commands at a time.
 
     Raises:
-        SystemExit: the folder holds a study of another size, or is no folder.
+        SystemExit: the folder holds a study of another size, or is not a folder.
     """
 
     def __init__(self, folder: Path, size: Size, at_once: int) -> None:
@@ -175,6 +175,6 @@ def _write_untrained(place: Path, base: Base) -> None:
 
 
 def _once(result: Path, work: Callable[[], None]) -> None:
-    """Does what has left no result yet."""
+    """Does the work whose result does not exist yet."""
     if not result.exists():
         work()

@@ -1,4 +1,4 @@
-"""Pairs in MMPR's form: those of a condition chosen from all of a cell, and what pairs are like."""
+"""Chooses a condition's pairs from all pairs of a cell, in MMPR's form, and measures what pairs are like."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ def seed_of_questions(pair_set: int, by_heart: bool) -> int:
 
 
 def asked(row: Row, seed: int) -> Problem:
-    """The problem that a pair is about, which its picture names."""
+    """The problem that a pair is about, which its image names."""
     return draw_problem(seed, int(Path(row["image"]).stem))
 
 
@@ -36,8 +36,8 @@ def by_difference(most: int, far: bool) -> Callable[[list[Row]], list[Row]]:
     about the same questions and of one size.
 
     Args:
-        most: pairs of a question.
-        far: those that differ most.
+        most: most pairs of a question.
+        far: whether to keep those that differ most.
     """
 
     def choose(rows: list[Row]) -> list[Row]:
@@ -57,8 +57,8 @@ def by_soundness(seed: int, sound: bool) -> Callable[[list[Row]], list[Row]]:
     """Pairs whose chosen side is right in every step, or those whose chosen side has the right answer and a wrong step.
 
     Args:
-        seed: of the questions.
-        sound: which of the two.
+        seed: seed of the questions.
+        sound: the first of the two.
     """
     return lambda rows: [row for row in rows if check_steps(row["chosen"], asked(row, seed)).sound is sound]
 
@@ -67,9 +67,9 @@ def write_chosen(places: list[Path], folder: Path, choose: Callable[[list[Row]],
     """Writes the pairs that are kept of those in some folders, as one more folder in MMPR's form.
 
     Args:
-        places: with meta.json and pictures of one place.
-        folder: for meta.json and the annotation.
-        choose: which to keep.
+        places: folders with meta.json and the images.
+        folder: folder for meta.json and the annotation.
+        choose: chooses the pairs to keep.
     """
     found = [(place, entry) for place in places for entry in read_json(place / "meta.json").values()]
     kept = choose([row for place, entry in found for row in read_lines(place / entry["annotation"])])
@@ -81,11 +81,11 @@ def write_chosen(places: list[Path], folder: Path, choose: Callable[[list[Row]],
 
 def pair_statistics(places: list[Path], seed: int) -> Row:
     """By kind: how many pairs there are, in how many of a hundred words their sides differ, how many sides are right in
-    every step, and in how many without the picture a colour is named after the cut.
+    every step, and in how many without the image a colour is named after the cut.
 
     Args:
         places: folders with pairs in MMPR's form.
-        seed: of their questions.
+        seed: seed of their questions.
     """
     kinds: dict[str, list[Row]] = {}
     for row in _pairs(places):

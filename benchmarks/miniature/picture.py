@@ -1,4 +1,4 @@
-"""The picture of a study: accuracy by method and cell, margins and log-probs during training, accuracy by condition."""
+"""The figure of a study: accuracy by method and cell, margins and log-probs during training, accuracy by condition."""
 
 import io
 from statistics import mean
@@ -11,7 +11,7 @@ MARKS = ("o", "s", "^", "D", "v")
 
 
 def draw(results: Row) -> bytes:
-    """The picture as PNG."""
+    """Draws the figure and returns it as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -49,7 +49,7 @@ def draw_accuracy(axes: Any, cells: list[Row]) -> None:
 
 
 def draw_training(margins: Any, chosen: Any, cell: Row) -> None:
-    """Margins of rewards, which SFT has none of, and log-probs of chosen answers beside SFT's on the same batch."""
+    """Margins of rewards, which SFT has none of, and log-probs of chosen responses beside SFT's on the same batch."""
     sft = cell["curves"]["SFT"]["chosen"]
     for name, curves in cell["curves"].items():
         if curves["margin"]:

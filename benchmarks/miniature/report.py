@@ -1,5 +1,5 @@
-"""The report of a study: a table for each cell, one over all cells, a picture, examples before and after; as report.md,
-report.png and report.html.
+"""The report of a study as report.md, report.png and report.html: a table for each cell, one over all cells, a figure,
+and examples before and after.
 """
 
 import base64

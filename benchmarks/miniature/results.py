@@ -1,4 +1,4 @@
-"""Reads what the commands left and sums it up: accuracies with intervals, paired tests, sound reasoning, shifts of
+"""Summarizes the results of the commands: accuracies with intervals, paired tests, sound reasoning, shifts of
 log-probs, curves, examples.
 """
 
@@ -30,8 +30,8 @@ def collect(folder: Path, size: Size) -> None:
     """Writes results.json of all cells and conditions in a study's folder that are done, and the report.
 
     Args:
-        folder: of the study.
-        size: of the study.
+        folder: folder of the study.
+        size: size of the study.
     """
     cells = [cell for cell in cells_in(folder) if finished(folder, cell, size)]
     conditions = [cell for cell in condition_cells() if finished(folder, cell, size)]
@@ -152,7 +152,7 @@ def measured(name: str, home: Path) -> Row:
 
 
 def drawn_and_direct(home: Path) -> Row:
-    """Accuracy of drawn responses and of answers without reasoning."""
+    """Accuracy of sampled responses and of responses without reasoning."""
     drawn, direct = (read_json(home / kind / "scores.table.json") for kind in ("sampled", "direct"))
     most = max(int(key.removeprefix("pass@")) for key in drawn["numbers"] if key.startswith("pass@"))
     return {
@@ -188,8 +188,8 @@ def shifts(folder: Path) -> Row:
 
 
 def curve(run: Path) -> dict[str, list[float]]:
-    """Margins and log-probs of chosen answers, a step a number, as `mpo fit` logged them; of a step that was taken
-    twice the last.
+    """Margins and log-probs of chosen responses at every step, as `mpo fit` logged them; of a repeated step the
+    last.
     """
     names = {"margin": "train/margin", "chosen": "train/logps_chosen"}
     found: dict[str, dict[int, float]] = {name: {} for name in names}

@@ -38,7 +38,7 @@ def best_of(folder: Path, cell: Cell, settings: list[Setting]) -> list[Setting]:
 
 
 def beyond(tried: list[Setting], best: list[Setting]) -> list[Setting]:
-    """What to try next where the best setting of a method lies at an edge of what was tried: a third or three times its
+    """Settings to try next if the best one of a method lies at an edge of the tried ones: a third or three times its
     learning rate, a tenth or ten times its beta. Nothing in a study that tries one learning rate only.
     """
     found = []
@@ -62,9 +62,9 @@ def choose(folder: Path, cell: Cell, settings: list[Setting]) -> None:
     """Writes the best setting of each method.
 
     Args:
-        folder: of the study.
-        cell: in which they were all tried.
-        settings: to choose from.
+        folder: folder of the study.
+        cell: cell in which all were tried.
+        settings: settings to choose from.
     """
     best = best_of(folder, cell, settings)
     rows = [

@@ -8,14 +8,14 @@ from miniature.world import Problem
 
 @dataclass(frozen=True)
 class Steps:
-    """Which steps of a solution are there and right.
+    """Which steps of a solution are present and right.
 
     Attributes:
         upper: the upper number is read from its colours.
         lower: the lower number likewise.
         worked: a way of working from these numbers, every equation, carry and loan of it.
         answered: the last line says the right answer.
-        alone: nothing else is said.
+        alone: the response says nothing else.
     """
 
     upper: bool
@@ -26,7 +26,7 @@ class Steps:
 
     @property
     def read(self) -> bool:
-        """Whether the picture was read rightly."""
+        """Whether the image was read rightly."""
         return self.upper and self.lower
 
     @property

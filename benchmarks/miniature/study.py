@@ -1,7 +1,6 @@
-"""What is run: sizes, methods, settings, and the commands of each stage. Nothing here trains or measures by itself; all
-of it is done by `mpo`.
+"""The study's sizes, methods, settings, and the commands of each stage. All training and measuring is done by `mpo`.
 
-world/              pictures, questions, problems
+world/              images, questions, problems
 base-B/             a base model: its examples, shards, training, scores
 cell-B-S/           pair set S of base B: build/, tune/METHOD-LR-BETA/, scores
 cell-B-S-CONDITION/ pairs chosen otherwise from the same responses, or trained on otherwise: shards/, tune/
@@ -46,10 +45,10 @@ class Size:
         batch: pairs a step.
         rates: learning rates of the sweep.
         betas: of the sweep; SFT has none.
-        beyond: how often a sweep goes on beyond its edges.
+        beyond: how often a sweep continues beyond its edges.
         test: problems that methods are compared on.
         validation: problems that settings are chosen on.
-        drawn: responses to each test problem for pass@k.
+        drawn: sampled responses to each test problem for pass@k.
     """
 
     base_examples: int = 18_000
@@ -321,13 +320,13 @@ def shift_command(folder: Path, cell: Cell, setting: Setting, size: Size) -> Com
 
 
 def eval_command(folder: Path, home: str, model: Path, kind: str, size: Size) -> Command:
-    """Responses and scores: "validation" and "greedy" with reasoning, "sampled" drawn, "direct" without reasoning.
+    """Responses and scores: "validation" and "greedy" with reasoning, "sampled" also, "direct" without reasoning.
 
     Args:
         folder: of the study.
-        home: the run's folder below it.
-        model: checkpoint.
-        kind: which.
+        home: the run's folder below that of the study.
+        model: checkpoint folder.
+        kind: which of these.
         size: of the study.
     """
     split = "validation" if kind == "validation" else "test"

@@ -1,11 +1,11 @@
 """A small world of visual-reasoning problems: two numbers in colours, to be added or subtracted.
 
-A picture of 56 x 56 pixels shows four patches, two above two. A patch's colour is a digit, as on electrical resistors
+An image of 56 x 56 pixels shows four patches, two above two. A patch's colour is a digit, as on electrical resistors
 (black 0, brown 1, ... white 9), so that the upper patches are a number of two digits and the lower ones another. Light,
 places, sizes and colours of patches vary, and every pixel has noise.
 
-Why this world: the picture has to be seen and its colours known; an answer is one of about 200, so that a guess is
-right once in fifty to a hundred times; and every step of a solution can be checked by itself (`steps.py`). Problem `n`
+Why this world: the model has to see the image and know its colours; an answer is one of about 200, so a guess is right
+once in fifty to a hundred times; and every step of a solution can be checked by itself (`steps.py`). Problem `n`
 of a seed is the same on every machine.
 """
 
@@ -52,11 +52,11 @@ class Problem:
     """One problem.
 
     Attributes:
-        number: within its seed; names its picture.
+        number: number within its seed; names the image.
         upper: the number above, 10 to 99.
-        lower: the number below, 10 to 99; not larger than `upper` where it is subtracted.
-        operation: what is asked for.
-        question: in words.
+        lower: the number below, 10 to 99; not larger than `upper` if it is subtracted.
+        operation: the operation of the question.
+        question: the question's text.
     """
 
     number: int
@@ -82,7 +82,7 @@ def draw_problem(seed: int, number: int) -> Problem:
 
 
 def draw_picture(problem: Problem, seed: int) -> bytes:
-    """The problem's picture as JPEG."""
+    """The problem's image as JPEG."""
     rng = np.random.default_rng([seed, problem.number])
     light = rng.uniform(0.8, 1.08)
     pixels = np.empty((SIDE, SIDE, 3))

@@ -1,9 +1,9 @@
-"""Runs the peer's script with its head scoring response positions only, as it does on a GPU with Triton and not on a
-CPU.
+"""Runs the peer's script with its head scoring response positions only, as it does on a GPU with Triton.
 
     PEER_PYTHON compact_peer.py TRL_PEER_SCRIPT [its arguments]
 
-Only the choice of positions changes; the arithmetic stays TRL's chunked PyTorch code.
+On a CPU it would score every position. Only the choice of positions changes; the arithmetic stays TRL's chunked PyTorch
+code.
 """
 
 import runpy

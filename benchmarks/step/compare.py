@@ -1,12 +1,12 @@
-"""Our training step against the two-sequence oracle and TRL's: same weights, same samples, side by side.
+"""Compares our training step with the two-sequence oracle and TRL's: same weights, same samples.
 
     python benchmarks/step.py [--assets ASSETS] [--peer-python P --peer-script trl_peer.py] [--json FILE]
 
 ASSETS holds model/, data_image/ and data_text/, as TRL's side reads them; with a peer and without assets,
 make_assets.py beside the peer's script makes them. Without both, a random model and synthetic pairs of the same shapes
-take their place. Every variant runs in a process of its own on one thread, all take turns, and the figure is process
+take their place. Every variant runs in a process of its own on one thread, and they take turns. The figure is process
 CPU seconds of a step (forward of policy and reference, loss, backward, clipping, AdamW), the median over steps and
-rounds. Memory is the highest resident set beyond what was there before the first step.
+rounds. Memory is the highest resident set beyond the one before the first step.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def run_ours(arguments: argparse.Namespace, kind: str, variant: str) -> dict[str
 
 
 def run_peer(arguments: argparse.Namespace, kind: str, compact: bool) -> dict[str, Any]:
-    """TRL's best setting: it refuses a reference cache for pictures; for text it has one."""
+    """TRL's best setting: it refuses a reference cache for images; for text it has one."""
     wrapper = [str(Path(__file__).with_name("compact_peer.py"))] if compact else []
     command = [
         arguments.peer_python,

@@ -1,11 +1,11 @@
-"""Does the cost of our step follow the distinct work? CPU seconds over tiles and response tokens, beside the analytic
-count.
+"""Measures whether the cost of our step follows the distinct work: CPU seconds beside the analytic count.
 
     python benchmarks/step/curve.py [--json FILE] [--picture FILE]
 
-One number, the machine's speed, is fitted to the whole grid; the points then say whether seconds grow as FLOPs do,
-attention's included. Vision, layers, attention and head have very different shares at the corners of the grid, so work
-that was done twice in one of them, or grew faster than its count, would push those corners away from the others.
+Seconds are measured over tiles and response tokens. One number, the machine's speed, is fitted to the whole grid; the
+points then show whether seconds grow as FLOPs do, attention's included. Vision, layers, attention and head have very
+different shares at the corners of the grid. Work that was done twice in one of them, or grew faster than its count,
+would push those corners away from the others.
 """
 
 import argparse

@@ -1,7 +1,6 @@
-"""What is measured: the peer's samples as our pairs (the same token ids and pixels that TRL trains on), or synthetic
-ones.
+"""The pairs that the step is measured on: the samples that TRL trains on (same ids and pixels), or synthetic ones.
 
-A folder holds data.jsonl with {"prompt", "chosen", "rejected"[, "images": [paths]]}; the model folder is in the
+A folder holds data.jsonl with {"prompt", "chosen", "rejected"[, "images": [paths]]}. The model folder is in the
 transformers layout with a chat template. TRL trains everything behind the generation prompt, the newline after the end
 token included.
 """

@@ -1,12 +1,11 @@
-"""The step at real sizes on one device: random weights, synthetic pairs; pairs and tokens per second, MFU, peak memory,
-beside the oracle.
+"""Measures the step at real sizes on one device: pairs and tokens per second, MFU and peak memory, beside the oracle.
 
     python benchmarks/step.py --preset internvl2-2b [--device cuda] [--tiles 7] [--pairs 1] [--lora] [--json FILE]
 
-Each line is measured with gradient checkpointing off and on; one that does not fit the device's memory says so. MFU
-counts distinct work only (`models/flops.py`): what is computed again or twice does not count, so the oracle's is low by
-what it repeats. Weights are float32 under bf16 autocast, as in training; `--weights bfloat16` measures a shape whose
-float32 weights do not fit.
+Weights are random and pairs synthetic. Each line is measured with gradient checkpointing off and on; one that does not
+fit the device's memory says so. MFU counts distinct work only (`models/flops.py`): repeated computation does not count,
+so the oracle's MFU is low by what it repeats. Weights are float32 under bf16 autocast, as in training; `--weights
+bfloat16` measures a shape whose float32 weights do not fit.
 """
 
 import argparse

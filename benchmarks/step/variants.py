@@ -2,7 +2,7 @@
 
 oracle           two padded sequences a pair, logits of every position, live reference
 response head    logits of response positions only, in chunks
-vision once      a pair's pictures encoded once
+vision once      a pair's images encoded once
 shared prefix    the prompt computed once, one row a pair
 packed           all pairs in one row, logits computed again in the backward pass
 cached           reference log-probs read instead of computed
