@@ -81,7 +81,7 @@ def _run(folder: Path, command: Command, advance: Callable[..., None]) -> str | 
         tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         return (
             f"mpo {' '.join(words)} ended with code {process.exitcode} ({''.join(tail)[-300:]}); {log} has more, "
-            "and another start goes on from here"
+            "and another start resumes here"
         )
     with (folder / "commands.log").open("a", encoding="utf-8") as file:
         file.write(f"{seconds:8.1f} s  OMP_NUM_THREADS={command.threads} mpo {' '.join(words)}\n")

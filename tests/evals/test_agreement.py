@@ -1,4 +1,4 @@
-"""How far our decisions agree with the published ones, on real outputs of real models; the bar of docs/evals.md.
+"""How far our decisions agree with the published ones, on real outputs of real models; the bar of docs/checker.md.
 
 The outputs are not part of the repository; without them these tests skip.
 """

@@ -123,7 +123,7 @@ def data_card(manifest: dict[str, Any]) -> str:
         "## Limits",
         "",
         "- Rules gave the verdicts, and nobody read them: somewhat less than 1 % of the confident ones are wrong "
-        "(docs/prefs.md).",
+        "(docs/prefs_measured.md).",
         "- Licences of images and questions are those of their sources; fill in `license` above.",
         "- Questions of benchmarks were removed, by words and images, by "
         f"{len(settings['options']['fingerprints'])} lists of fingerprints.",
