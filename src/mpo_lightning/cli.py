@@ -19,7 +19,7 @@ HELP = ("-h", "--help")
 
 def help_text() -> str:
     """Returns the text of `mpo --help`: one line for each verb."""
-    alone = {name: verb for name, verb in VERBS.items() if name.split()[0] not in GROUPS or name in GROUPS}
+    alone = {name: verb for name, verb in VERBS.items() if name.split()[0] not in GROUPS}
     lines = [
         "usage: mpo VERB ... | mpo VERB --help",
         "",
@@ -28,7 +28,7 @@ def help_text() -> str:
     ]
     lines += help_lines(alone)
     for group in GROUPS:
-        lines += ["", *help_lines({name: verb for name, verb in verbs_of(group).items() if name != group})]
+        lines += ["", *help_lines(verbs_of(group))]
     return "\n".join([*lines, "", "options:", "  --help             this text", "  --version          the version", ""])
 
 

@@ -111,7 +111,7 @@ def show(
     max_tiles: int = 12,
     seed: int = 0,
 ) -> None:
-    """Writes a self-contained HTML page of pairs: images with tiles, question, both answers with their difference,
+    """Writes a self-contained HTML page of pairs: images with tiles, question, both responses with their difference,
     token counts, and history.
 
     A pair that cannot be read is shown with the reason (exit code 1).

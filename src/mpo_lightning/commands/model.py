@@ -69,14 +69,14 @@ def chat(
     template: str = "auto",
     device: str = "auto",
 ) -> None:
-    """Prints the answer to one question about images as it is written: the quickest test of a checkpoint. For
+    """Prints the response to one question about images as it is written: the quickest test of a checkpoint. For
     example: mpo model chat MODEL "What is in the image?" --image photo.jpg
 
     Args:
         folder: checkpoint folder in either layout.
         question: the user's turn; marks <image> say where images go, else they come first.
         image: path of an image; `--image+ P` adds another.
-        max_new_tokens: most tokens of the answer.
+        max_new_tokens: most tokens of the response.
         max_tiles: most tiles of the images, thumbnails not counted.
         template: chat template; auto takes the one that the checkpoint names.
         device: device such as cpu or cuda:1; auto takes a GPU if there is one, in bf16.
@@ -176,8 +176,8 @@ def plan(
         pairs: pairs in a row (data.micro_batch_size).
         tiles: tiles of each pair with the thumbnail; 13 is the most with data.max_tiles 12.
         prompt: text tokens of the prompt.
-        chosen: tokens of the chosen answer.
-        rejected: tokens of the rejected answer.
+        chosen: tokens of the chosen response.
+        rejected: tokens of the rejected response.
         keep_logits_gib: largest logits in GiB that are kept for the backward pass (model.keep_logits_gib).
     """
     from dataclasses import fields

@@ -1,6 +1,7 @@
 """Runs a verb's function with the arguments of the command line."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from inspect import Parameter, signature
 from typing import Any
 
@@ -22,12 +23,12 @@ def run(name: str, words: Sequence[str]) -> None:
     """
     verb = VERBS[name]
     function = verb.function()
-    parser = CommandParser(prog=f"mpo {name}", description=str(function.__doc__).split("\n\n    Args:")[0])
+    parser = CommandParser(prog=f"mpo {name}", description=_description(function))
     parser.add_argument("--config", action="config", help="a YAML file with these arguments, or the name of a config")
     required = [one for one in signature(function).parameters.values() if one.default is Parameter.empty]
     # jsonargparse does not let a required list take several words.
     lists: set[str | int] = {one.name for one in required if verb.positional and one.annotation == list[str]}
-    parser.add_function_arguments(function, as_positional=verb.positional, skip=lists)
+    parser.add_function_arguments(function, as_group=False, as_positional=verb.positional, skip=lists)
     for several in sorted(map(str, lists)):
         parser.add_argument(several, nargs="+", type=str)
     _let_switches_stand_alone(parser)
@@ -41,6 +42,11 @@ def run(name: str, words: Sequence[str]) -> None:
         raise InputError(
             f"{error.filename or 'the output'}: cannot read or write there ({error.strerror or error})"
         ) from None
+
+
+def _description(function: Callable[..., Any]) -> str:
+    """Returns a function's docstring up to its first section."""
+    return re.split(r"\n\n    (?:Args|Raises|Returns):", str(function.__doc__))[0]
 
 
 def _let_switches_stand_alone(parser: Any) -> None:

@@ -57,7 +57,7 @@ VERBS = {
     "eval compare": Verb("eval:compare", "runs side by side: intervals, paired tests, a figure", positional=True),
     "data shard": Verb("data:shard", "MMPR annotations -> checked WebDataset shards with an index"),
     "data check": Verb("data:check", "read every record and say what is wrong", positional=True),
-    "data show": Verb("data:show", "a page of pairs: images, tiles, answers and their difference", positional=True),
+    "data show": Verb("data:show", "a page of pairs: images, tiles, responses and their difference", positional=True),
     "data index": Verb("data:index", "index WebDataset shards that were made elsewhere", positional=True),
     "data import": Verb("data:import_pairs", "pairs of TRL, ms-swift or RLAIF-V -> MMPR annotations"),
     "data reference": Verb("data:reference", "reference log-probs, to train without a reference model", loads=PREDICT),

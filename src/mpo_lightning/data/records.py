@@ -1,6 +1,6 @@
 """A preference pair as it is stored on disk, and the rules for its texts.
 
-A pair is a question (with a mark `<image>` for each image), the chosen and the rejected answer, and the images as
+A pair is a question (with a mark `<image>` for each image), the chosen and the rejected response, and the images as
 encoded bytes. The rules are checked when shards are made, and again when a record is read, because shards may come from
 elsewhere.
 """
@@ -41,8 +41,8 @@ class PreferenceRecord:
     Attributes:
         key: name of the sample in its shard, unique in a shard folder.
         question: the user's turn, with one `<image>` mark per image.
-        chosen: the preferred answer.
-        rejected: the other answer.
+        chosen: the preferred response.
+        rejected: the other response.
         images: encoded images (JPEG, PNG, ...) in the order of their marks; empty for a text-only pair.
         dataset: name of the data set in the MMPR meta file.
         source: `annotation.jsonl:LINE` that the pair came from.
@@ -90,14 +90,14 @@ def checked_question(question: object, num_images: int) -> str:
 
 
 def checked_answers(chosen: object, rejected: object) -> tuple[str, str]:
-    """Checks the two answers and returns them unchanged.
+    """Checks the two responses and returns them unchanged.
 
     Raises:
         BadRecord: not a string, empty, a reserved mark, or both the same apart from white space at the ends.
     """
     chosen_text, rejected_text = _checked_text("chosen", chosen), _checked_text("rejected", rejected)
     if chosen_text.strip() == rejected_text.strip():
-        raise BadRecord("chosen and rejected are the same answer; a pair needs two different ones")
+        raise BadRecord("chosen and rejected are the same response; a pair needs two different ones")
     return chosen_text, rejected_text
 
 

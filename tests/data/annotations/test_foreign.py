@@ -126,7 +126,7 @@ def test_bad_rows_stop_or_are_set_aside(folder: Path) -> None:
         {"prompt": "x", "chosen": "a"},
     ]
     source = written(folder / "trl.jsonl", rows)
-    with pytest.raises(InputError, match=r"trl.jsonl:4: chosen and rejected are the same answer.*quarantine"):
+    with pytest.raises(InputError, match=r"trl.jsonl:4: chosen and rejected are the same response.*quarantine"):
         import_pairs(source, str(folder / "strict"))
     with pytest.raises(SystemExit) as stopped:
         import_pairs(source, str(folder / "out"), on_bad="quarantine")

@@ -34,7 +34,7 @@ def test_the_share_of_repetition_by_hand() -> None:
         ((100, 1.0), (201, 1.0), "have 201 tokens and had 100"),
         ((100, 1.0), (200, 1.0), None),
         ((100, 0.5), (49, 1.0), "have 49 tokens and had 100"),
-        ((100, 1.0), (150, 0.25), "75% of the sampled answers no longer end (0% at the start)"),
+        ((100, 1.0), (150, 0.25), "75% of the sampled responses no longer end (0% at the start)"),
         ((256, 0.25), (5, 1.0), None),  # cut at the start, so their length is not known
     ],
 )
@@ -50,12 +50,12 @@ def test_lengths_are_compared_where_answers_ended_at_the_start(start: tuple, now
         (
             [0, 0, 0, 0],
             [0, 0.97, 0, 0],
-            "97% of the sampled answer to '1' is repetition (0% at the start), and 0 of the 3 others",
+            "97% of the sampled response to '1' is repetition (0% at the start), and 0 of the 3 others",
         ),
         (
             [0, 0.1, 0, 0],
             [0, 0.97, 0.6, 0.5],
-            "97% of the sampled answer to '1' is repetition (10% at the start), and 1 of the 3 others",
+            "97% of the sampled response to '1' is repetition (10% at the start), and 1 of the 3 others",
         ),
         ([0, 0.9, 0, 0], [0.5, 0.97, 0.4, 0], None),  # it did so before; half is not more than half
         ([0.4, 0, 0, 0], [0.59, 0, 0, 0], None),
@@ -126,7 +126,7 @@ def test_chosen_answers_that_become_less_likely_are_told(tmp_path: Path, tiny_fo
         "weights": TermWeights(0.01, 0, 1),
     }
     with pytest.warns(
-        UserWarning, match=r"alarm at step \d: over the last 2 steps chosen answers are .* nats a token less likely"
+        UserWarning, match=r"alarm at step \d: over the last 2 steps chosen responses are .* nats a token less likely"
     ):
         run(tmp_path, tiny_folder, shards, Alarms(samples=0, window=2), **downhill)
     assert {line["alarm"] for line in lines(tmp_path, "alarms.jsonl")} == {"chosen_falls"}
@@ -158,7 +158,7 @@ def test_samples_are_compared_with_those_of_the_start_through_a_checkpoint(
     with pytest.warns(UserWarning, match="alarm"):
         run(tmp_path, tiny_folder, shards, alarms)
     found = {line["alarm"]: line["words"] for line in lines(tmp_path, "alarms.jsonl") if line["step"] == 7}
-    assert found["length_drifts"].startswith("100% of the sampled answers no longer end (0% at the start)")
+    assert found["length_drifts"].startswith("100% of the sampled responses no longer end (0% at the start)")
     assert "is repetition (0% at the start), and" in found["repetition"]
     again = Alarms()
     again.load_state_dict(alarms.state_dict())

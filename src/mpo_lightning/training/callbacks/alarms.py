@@ -1,9 +1,9 @@
 """Alarms for problems of MPO runs whose loss, margin and accuracy look fine.
 
-    chosen_falls    chosen answers become less likely than under the reference (or, without one,
+    chosen_falls    chosen responses become less likely than under the reference (or, without one,
                     than in the first steps), as with DPO alone, even while the margin grows
-    length_drifts   sampled answers become twice or half as long as at the start, or no longer end
-    repetition      a sampled answer repeats itself and did not at the start (InternVL issue 1241)
+    length_drifts   sampled responses become twice or half as long as at the start, or no longer end
+    repetition      a sampled response repeats itself and did not at the start (InternVL issue 1241)
     zero_weights    weights that were not zero are all zero (InternVL issue 1217)
 
 The first three print a line, also in alarms.jsonl, and the run continues. The last one stops the run before such
@@ -33,10 +33,10 @@ class Alarms(L.Callback):
     """Raises the alarms of this module during training.
 
     Args:
-        samples: number of validation pairs whose answers are sampled; 0 samples none.
-        max_new_tokens: most tokens of a sampled answer.
+        samples: number of validation pairs whose responses are sampled; 0 samples none.
+        max_new_tokens: most tokens of a sampled response.
         window: number of steps over which the chosen log-prob is averaged.
-        chosen_drop: nats a token by which chosen answers may become less likely.
+        chosen_drop: nats a token by which chosen responses may become less likely.
     """
 
     def __init__(self, samples: int = 4, max_new_tokens: int = 256, window: int = 50, chosen_drop: float = 0.1) -> None:
@@ -92,7 +92,7 @@ class Alarms(L.Callback):
             self._raise(
                 trainer,
                 "chosen_falls",
-                f"over the last {len(self.falls)} steps chosen answers are {mean:.2f} nats a token less likely than "
+                f"over the last {len(self.falls)} steps chosen responses are {mean:.2f} nats a token less likely than "
                 f"{than}; raise "
                 "model.weights.generation, or lower the learning rate",
             )
@@ -187,12 +187,12 @@ class Alarms(L.Callback):
 
 
 def more_repetition(start: dict[str, float] | float, now: dict[str, float]) -> str | None:
-    """Describes the sampled answers that repeat themselves and did not before training; None if there are none.
+    """Describes the sampled responses that repeat themselves and did not before training; None if there are none.
 
     Args:
-        start: share of repetition in each answer before training, by its pair's key; one number for all in checkpoints
-            of earlier versions.
-        now: share of repetition in each answer now.
+        start: share of repetition in each response before training, by its pair's key; one number for all in
+            checkpoints of earlier versions.
+        now: share of repetition in each response now.
     """
     before = start if isinstance(start, dict) else dict.fromkeys(now, start)
     bad = {key: share for key, share in now.items() if share > max(0.5, before.get(key, 0.0) + 0.2)}
@@ -200,27 +200,26 @@ def more_repetition(start: dict[str, float] | float, now: dict[str, float]) -> s
         return None
     key = max(bad, key=lambda name: bad[name])
     return (
-        f"{bad[key]:.0%} of the sampled answer to '{key}' is repetition ({before.get(key, 0.0):.0%} at the start), "
+        f"{bad[key]:.0%} of the sampled response to '{key}' is repetition ({before.get(key, 0.0):.0%} at the start), "
         f"and {len(bad) - 1} of the "
         f"{len(now) - 1} others are like it"
     )
 
 
 def length_drift(start: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """Describes a change in the length of sampled answers; None if it needs no alarm.
+    """Describes a change in the length of sampled responses; None if it needs no alarm.
 
     Args:
-        start: mean `tokens`, and the share of answers that end by themselves (`finished`), before training.
+        start: mean `tokens`, and the share of responses that end by themselves (`finished`), before training.
         now: the same numbers now.
     """
     if start["finished"] < 0.5:
-        return None  # most answers were cut at the limit
+        return None  # most responses were cut at the limit
+    endless, before = 1 - now["finished"], 1 - start["finished"]
     if now["finished"] < start["finished"] / 2:
-        return (
-            f"{1 - now['finished']:.0%} of the sampled answers no longer end ({1 - start['finished']:.0%} at the start)"
-        )
+        return f"{endless:.0%} of the sampled responses no longer end ({before:.0%} at the start)"
     if not start["tokens"] / 2 <= now["tokens"] <= start["tokens"] * 2:
-        return f"sampled answers have {now['tokens']:.0f} tokens and had {start['tokens']:.0f} at the start"
+        return f"sampled responses have {now['tokens']:.0f} tokens and had {start['tokens']:.0f} at the start"
     return None
 
 
