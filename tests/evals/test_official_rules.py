@@ -3,10 +3,10 @@
 import pytest
 
 from mpo_lightning.evals.benchmarks.m3cot import official_letter
-from mpo_lightning.evals.benchmarks.mathvision_rules import official_answer, official_correct
 from mpo_lightning.evals.benchmarks.mathvista import edit_distance, official_prediction
 from mpo_lightning.evals.benchmarks.pope import official_word
 from mpo_lightning.evals.registry import all_benchmarks
+from mpo_lightning.evals.rules.mathvision_rules import official_answer, official_correct
 
 CHOICE = {"choices": ["red", "green", "greenish"], "answer_type": "text", "answer": "green"}
 WHOLE = {"choices": None, "answer_type": "integer", "answer": "5"}

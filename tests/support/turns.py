@@ -7,12 +7,11 @@ from mpo_lightning.data.chat_template import ChatTemplate
 
 def turn_texts(template: ChatTemplate, turns: Sequence[tuple[str, str]]) -> list[tuple[str, bool]]:
     """(text, whether it is trained) pieces of (question, answer) turns."""
-    head = f"{template.system_prefix}{template.system}{template.end}{template.after_end}"
     pieces = []
     for number, (question, answer) in enumerate(turns):
         prompt = template.prompt(question)
         pieces += [
-            (template.after_end + prompt.removeprefix(head) if number else prompt, False),
+            (template.after_end + prompt.removeprefix(template.head) if number else prompt, False),
             (template.answer(answer), True),
         ]
     return pieces + ([(template.after_end, False)] if template.after_end else [])

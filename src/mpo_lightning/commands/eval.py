@@ -27,12 +27,12 @@ def score(
 ) -> None:
     """Scores responses: writes a line for each with its answer and the rule, and prints the benchmark's table.
 
-    Benchmarks: mathvista, mathvision, m3cot, pope, crpe, mmvet, llava_bench, mmhal, questions (your own, with answers),
-    equivalence (rows of `gold` and `prediction`), or the class path of your own. For example:
+    For example:
     mpo eval score --benchmark mathvista --responses R.jsonl --problems testmini.json --output scores.jsonl
 
     Args:
-        benchmark: name of the benchmark, or the class path of your own.
+        benchmark: name of the benchmark, such as mathvista, pope or questions (your own, with answers), or the class
+            path of your own benchmark; `--benchmark ?` lists all.
         responses: a JSON-lines file (or a JSON object by id) with `response`, the problem's id, and the problem's
             fields or --problems.
         output: the JSON-lines file to write; the table is OUTPUT with the ending .table.json.
@@ -44,10 +44,9 @@ def score(
     """
     from mpo_lightning.commands.display.tables import print_scored
     from mpo_lightning.evals.files import read_rows
-    from mpo_lightning.evals.registry import find_benchmark
     from mpo_lightning.evals.scoring import join, score_rows, write
 
-    chosen = find_benchmark(benchmark)
+    chosen = _with_rule(benchmark, mode)
     target = Path(output)
     if target.exists() and target.samefile(responses):
         raise InputError(f"{output}: is the file of responses; choose another output")
@@ -63,6 +62,16 @@ def score(
     table = write(chosen, scored, target, mode, settings)
     print_scored(chosen, scored, mode)
     print(f"{output}: {len(rows):,} decisions; {table}: the table")
+
+
+def _with_rule(name: str, mode: Mode) -> "Benchmark":
+    """Finds a benchmark; raises InputError if it has no rule of that mode."""
+    from mpo_lightning.evals.registry import find_benchmark
+
+    benchmark = find_benchmark(name)
+    if mode not in benchmark.modes:
+        raise InputError(f"--mode {mode}: {benchmark.name} has no {mode} rule; choose {' or '.join(benchmark.modes)}")
+    return benchmark
 
 
 def _judged(benchmark: "Benchmark", rows: list["Row"], mode: Mode, output: Path, options: JudgeOptions) -> list["Row"]:
@@ -110,8 +119,8 @@ def run(
 
     Args:
         model: checkpoint folder in either layout, or the model's name on a server.
-        benchmark: mathvista, mathvision, m3cot, pope, crpe, mmvet, llava_bench, mmhal, questions (your own with their
-            answers), or the class path of your own benchmark.
+        benchmark: name of the benchmark, such as mathvista, pope or questions (your own, with answers), or the class
+            path of your own benchmark; `--benchmark ?` lists all.
         data: folder of the benchmark's official files, or its file of problems.
         output: folder of the run.
         images: folder that image paths are relative to; default --data, or the folder of that file.
@@ -127,13 +136,12 @@ def run(
     """
     from mpo_lightning.data.prompts import Prompts, Repeated
     from mpo_lightning.evals.generate import ProblemPrompts, fingerprint_of
-    from mpo_lightning.evals.registry import find_benchmark
     from mpo_lightning.inference.engine import Work
 
     for name, value in {"samples": samples, "limit": limit, "max_new_tokens": max_new_tokens}.items():
         if value is not None and value < 1:
             raise InputError(f"--{name} must be at least 1, got {value}")
-    chosen = find_benchmark(benchmark)
+    chosen = _with_rule(benchmark, mode)
     problems = chosen.load(Path(data))[:limit]
     root = Path(images) if images else Path(data) if Path(data).is_dir() else Path(data).parent
     prompts: Prompts = ProblemPrompts(chosen, problems, root, cot)

@@ -23,7 +23,7 @@ def run(name: str, words: Sequence[str]) -> None:
     """
     verb = VERBS[name]
     function = verb.function()
-    parser = CommandParser(prog=f"mpo {name}", description=_description(function))
+    parser = CommandParser(prog=f"mpo {name}", description=_description(function), allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file with these arguments, or the name of a config")
     required = [one for one in signature(function).parameters.values() if one.default is Parameter.empty]
     # jsonargparse does not let a required list take several words.

@@ -32,7 +32,7 @@ class EvaluateBenchmark(L.Callback):
     """Evaluates a benchmark every few steps of training.
 
     Args:
-        benchmark: a benchmark without a judge: mathvista, mathvision, m3cot, pope, crpe, or questions (your own).
+        benchmark: name or class path of a benchmark without a judge, such as mathvista or questions (your own).
         data: folder of its official files, or its file of problems.
         every_n_steps: global steps between evaluations; the start and the end of training are evaluated too.
         limit: number of problems, from the first.

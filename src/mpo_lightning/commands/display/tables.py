@@ -14,9 +14,7 @@ from mpo_lightning.evals.scoring import Scored
 def print_scored(benchmark: Benchmark, scored: Scored, mode: str) -> None:
     """Prints a benchmark's table, its summary, and the paper's numbers."""
     table = Table(
-        title=f"{benchmark.title} ({mode if mode in benchmark.modes else 'robust'} rules)"
-        if benchmark.judge is None
-        else f"{benchmark.title} (judged)",
+        title=f"{benchmark.title} ({mode} rules)" if benchmark.judge is None else f"{benchmark.title} (judged)",
         title_justify="left",
     )
     for name in ("group", "name", "score", "right", "of"):

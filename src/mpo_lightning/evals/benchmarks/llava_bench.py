@@ -14,8 +14,8 @@ from typing import Any
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.evals.benchmark import Benchmark, Judge, Mode, Row, Score, Table, TableRow
-from mpo_lightning.evals.benchmarks.judged import judged_score, replies_of
 from mpo_lightning.evals.files import find_file, read_rows
+from mpo_lightning.evals.rules.judged import judged_score, replies_of
 
 WHERE = (
     "https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild (questions.jsonl, context.jsonl, "

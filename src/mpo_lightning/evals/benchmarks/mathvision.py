@@ -13,9 +13,9 @@ from typing import Any
 
 from mpo_lightning.answers import Kind, Question, Verdict, check, equivalent
 from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, accuracies, verdict_score
-from mpo_lightning.evals.benchmarks.mathvision_rules import official_answer, official_correct
 from mpo_lightning.evals.benchmarks.prompts import lettered, with_reasoning
 from mpo_lightning.evals.files import find_file, read_rows
+from mpo_lightning.evals.rules.mathvision_rules import official_answer, official_correct
 
 WHERE = (
     "https://huggingface.co/datasets/MathLLMs/MathVision or https://github.com/mathllm/MATH-V "

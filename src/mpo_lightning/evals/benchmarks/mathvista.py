@@ -20,9 +20,9 @@ from typing import Any
 
 from mpo_lightning.answers import Kind, Question, Verdict, check
 from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, accuracies, verdict_score
-from mpo_lightning.evals.benchmarks.mathvista_extraction import EXTRACTOR
 from mpo_lightning.evals.benchmarks.prompts import lettered, with_reasoning
 from mpo_lightning.evals.files import find_file, read_rows
+from mpo_lightning.evals.rules.mathvista_extraction import EXTRACTOR
 
 WHERE = (
     "https://huggingface.co/datasets/AI4Math/MathVista or https://github.com/lupantech/MathVista "

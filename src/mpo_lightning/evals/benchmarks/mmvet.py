@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mpo_lightning.evals.benchmark import Benchmark, Judge, Mode, Row, Score, Table, TableRow
-from mpo_lightning.evals.benchmarks.judged import judged_score, replies_of
 from mpo_lightning.evals.files import find_file, read_rows
+from mpo_lightning.evals.rules.judged import judged_score, replies_of
 
 WHERE = "https://github.com/yuweihao/MM-Vet (mm-vet.zip: mm-vet.json and images/)"
 TRIES = 5

@@ -41,7 +41,7 @@ def save_processor(processor: Processor, output: Path) -> None:
     template, tokenizer = processor.template, processor.tokenizer
     after = template.end + template.after_end
     tokenizer.chat_template = CHAT_TEMPLATE.format(
-        system=f"{template.system_prefix}{template.system}{after}",
+        system=template.head,
         system_prefix=template.system_prefix,
         user_prefix=template.user_prefix,
         assistant_prefix=template.assistant_prefix,
