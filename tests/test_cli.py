@@ -28,6 +28,8 @@ from support.commands import mpo
 from support.processes import free_port, run_apart, started
 from support.runs import logged
 
+QUIZ = ["--benchmark", "questions", "--responses", "R.jsonl", "--output", "O.jsonl"]
+
 
 def test_help_is_quick_imports_no_torch_and_lists_every_verb() -> None:
     probe = (
@@ -68,11 +70,28 @@ def test_a_verb_without_arguments_says_what_it_needs() -> None:
     done = mpo("fit")
     assert done.returncode == 2 and done.stderr.startswith("mpo: 'mpo fit' needs a model and shards: mpo fit --config")
     done = mpo("data", "shard")
-    assert done.returncode == 2 and "required: meta, output" in done.stderr
+    assert done.returncode == 2 and "missing: meta, output; " in done.stderr
     done = mpo("data")
     assert done.returncode == 0 and "  data shard " in done.stdout
     done = mpo("data", "shred")
     assert done.returncode == 2 and "unknown verb 'data shred'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data", "shard", "--met", "M", "--output", "O"], "unrecognized arguments: --met"),
+        (["eval", "score", *QUIZ, "--mode", "offical"], "^--mode: offical is not one of 'robust', 'official'; "),
+        (
+            ["eval", "score", *QUIZ, "--mode", "official"],
+            "^--mode official: questions has no official rule; choose robust$",
+        ),
+        (["eval", "score", *QUIZ, "--benchmark", "?"], "choose one of crpe, .*pope, questions, or name your own"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_told_in_the_words_of_the_command_line(words: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        cli.run(words)
 
 
 def test_a_users_own_loss_lies_in_the_working_folder(
@@ -248,7 +267,11 @@ def test_print_config_shows_overlays_in_order(
     [
         ("--model.betta=0.1", "^unrecognized arguments: --model.betta=0.1; 'mpo fit --help' explains every option$"),
         ("--data.tilez=3", "tilez"),
-        ("--model.beta=small", "model.beta"),
+        ("--model.beta=small", "^--model.beta: small is not a float; "),
+        (
+            "--model.preference=Hinge",
+            "^--model.preference: there is no class Hinge; name one of this package, or the class",
+        ),
         ("--model.freeze=[eyes]", "freeze"),
         ("--data.processor=x", "model.policy"),
         ("--data.num_workers=-1", "^data.num_workers must be at least 0, got -1$"),
@@ -265,7 +288,7 @@ def test_an_unknown_key_or_value_is_named(fit_arguments: list[str], argument: st
 
 
 def test_what_is_left_out_is_named(root: Path) -> None:
-    with pytest.raises(InputError, match=r'^Parser key "model.policy": .*; \'mpo fit --help\' explains every option$'):
+    with pytest.raises(InputError, match=r"^--model\.policy is missing; 'mpo fit --help' explains every option$"):
         training_cli.run(["fit", "--config", str(root / "configs/base.yaml")])
 
 

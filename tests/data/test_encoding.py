@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from mpo_lightning.data.batch import collate
+from mpo_lightning.data.chat_template import ChatTemplate
 from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.plan import Occurrence
 from mpo_lightning.data.records import PreferenceRecord, checked_question
@@ -47,6 +48,11 @@ def golden_records(golden: Path) -> list[PreferenceRecord]:
 def encoder_for(tokenizer: PreTrainedTokenizerBase, template: str, **changes: object) -> PairEncoder:
     settings = {"pictures": InternVLPictures(56, 4), "max_tiles": 6, "max_length": 600} | changes
     return PairEncoder(tokenizer, get_template(template), **settings)
+
+
+def test_a_template_without_a_system_message_begins_with_the_user() -> None:
+    plain = ChatTemplate("plain", "SYSTEM: ", "USER: ", "ASSISTANT: ", "</s>", after_end="\n")
+    assert plain.prompt("Why?") == "USER: Why?</s>\nASSISTANT: " and plain.head == ""
 
 
 def test_templates_render_the_golden_strings(golden: Path) -> None:
