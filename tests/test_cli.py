@@ -80,7 +80,18 @@ def test_a_verb_without_arguments_says_what_it_needs() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["data", "shard", "--met", "M", "--output", "O"], "unrecognized arguments: --met"),
+        (
+            ["data", "shard", "--met", "M", "--meta", "M", "--output", "O"],
+            r"--met M \(did you mean --meta\?\); 'mpo data",
+        ),
+        (
+            ["prefs", "pair", "--responses", "R", "--output", "O", "--reuse", "2"],
+            r"\(did you mean --pairing.reuse\?\); 'mpo prefs",
+        ),
+        (
+            ["predict", "--model", "M", "--output", "O", "--devices", "2"],
+            r"\(did you mean --trainer.devices\?\); 'mpo predict",
+        ),
         (["eval", "score", *QUIZ, "--mode", "offical"], "^--mode: offical is not one of 'robust', 'official'; "),
         (
             ["eval", "score", *QUIZ, "--mode", "official"],
@@ -265,7 +276,11 @@ def test_print_config_shows_overlays_in_order(
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("--model.betta=0.1", "^unrecognized arguments: --model.betta=0.1; 'mpo fit --help' explains every option$"),
+        (
+            "--model.betta=0.1",
+            r"^unrecognized arguments: --model.betta=0.1 \(did you mean --model.beta\?\); 'mpo fit --help' explains "
+            r"every option$",
+        ),
         ("--data.tilez=3", "tilez"),
         ("--model.beta=small", "^--model.beta: small is not a float; "),
         (

@@ -38,7 +38,8 @@ def find_config(value: str) -> str:
     known = packaged_configs()
     if name in known:
         return str(known[name])
-    near = get_close_matches(name.removeprefix("configs/"), known, n=3, cutoff=0.5)
+    same = [one for one in known if one.rpartition("/")[2] == name.rpartition("/")[2]]
+    near = same[:3] or get_close_matches(name.removeprefix("configs/"), known, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise InputError(
         f"--config {value}: there is no such file here, nor a config of that name; {hint}'mpo configs' lists them"

@@ -1,6 +1,7 @@
 """Argument parsers that find configs by name and report an error in one sentence."""
 
 import re
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from jsonargparse import ActionConfigFile, ArgumentParser
@@ -50,12 +51,29 @@ class SentenceParser:
         """Raises InputError, or jsonargparse's own error in a parser of a part of the options, so that others try."""
         if not self.exit_on_error:  # type: ignore[attr-defined]
             super().error(message, ex)  # type: ignore[misc]
-        message = in_words(" ".join(message.split()))
+        message = in_words(" ".join(message.split())) + self._near(message)
         verb = self.prog.replace(" [options]", "")  # type: ignore[attr-defined]
         if verb == "mpo":
             verb = "mpo fit"  # the parser above those of fit, validate and test
         raise InputError(f"{message}; '{verb} --help' explains every option") from None
 
+    def _near(self, message: str) -> str:
+        """Returns a hint for an unknown option: options with the same last part, or else of similar names."""
+        found = re.match(r"unrecognized arguments: --([\w.]+)", message)
+        if found is None:
+            return ""
+        names = [name for action in self._actions for name in action.option_strings]  # type: ignore[attr-defined]
+        known = [name[2:] for name in names if name.startswith("--") and not name.endswith(".help")]
+        same = [name for name in known if name.rpartition(".")[2] == found[1].rpartition(".")[2]]
+        near = same[:3] or get_close_matches(found[1], known, n=3, cutoff=0.7)
+        return f" (did you mean {' or '.join(f'--{name}' for name in near)}?)" if near else ""
+
 
 class CommandParser(SentenceParser, ArgumentParser):
     """The parser of a verb that is a plain function."""
+
+    def let_switches_stand_alone(self) -> None:
+        """Makes a switch such as `--cot` alone mean `--cot true`."""
+        for action in self._actions:
+            if getattr(action, "_typehint", None) is bool and action.option_strings:
+                action.nargs, action.const = "?", True

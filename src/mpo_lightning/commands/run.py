@@ -31,7 +31,7 @@ def run(name: str, words: Sequence[str]) -> None:
     parser.add_function_arguments(function, as_group=False, as_positional=verb.positional, skip=lists)
     for several in sorted(map(str, lists)):
         parser.add_argument(several, nargs="+", type=str)
-    _let_switches_stand_alone(parser)
+    parser.let_switches_stand_alone()
     chosen = vars(parser.instantiate_classes(parser.parse_args(list(words))))
     chosen.pop("config")
     if verb.loads:
@@ -47,10 +47,3 @@ def run(name: str, words: Sequence[str]) -> None:
 def _description(function: Callable[..., Any]) -> str:
     """Returns a function's docstring up to its first section."""
     return re.split(r"\n\n    (?:Args|Raises|Returns):", str(function.__doc__))[0]
-
-
-def _let_switches_stand_alone(parser: Any) -> None:
-    """Makes a switch such as `--cot` alone mean `--cot true`."""
-    for action in parser._actions:
-        if getattr(action, "_typehint", None) is bool and action.option_strings:
-            action.nargs, action.const = "?", True
