@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(*command: object, cwd: Path) -> str:
-    done = run_apart(*map(str, command), cwd=cwd, env={"PYTHONPATH": "", "OMP_NUM_THREADS": ""})
+    done = run_apart(*map(str, command), cwd=cwd, env={"PYTHONPATH": ""})
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return done.stdout
 
