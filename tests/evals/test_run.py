@@ -18,6 +18,7 @@ from mpo_lightning.commands.predict import predict
 from mpo_lightning.errors import InputError
 from mpo_lightning.evals.callback import EvaluateBenchmark
 from mpo_lightning.evals.compare import read_run
+from mpo_lightning.evals.registry import find_benchmark
 from support.judge_server import chat_server
 from support.options import nested
 from support.processes import bytes_below
@@ -395,8 +396,8 @@ def test_a_rows_own_normaliser_and_metadata_count(tmp_path: Path) -> None:
 )
 def test_odd_fields_are_no_traceback(name: str, row: dict, tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text(json.dumps({"response": "3"} | row) + "\n")
-    for mode in ("robust", "official"):
-        score(name, str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"), mode=mode)  # type: ignore[arg-type]
+    for mode in find_benchmark(name).modes:
+        score(name, str(tmp_path / "r.jsonl"), str(tmp_path / "o.jsonl"), mode=mode)
     (tmp_path / "deep.jsonl").write_text("[" * 100_000 + "\n")
     with pytest.raises(InputError, match=r"nested too deeply|is not JSON"):
         score(name, str(tmp_path / "deep.jsonl"), str(tmp_path / "o.jsonl"))

@@ -34,7 +34,7 @@ def check(response: str, question: Question) -> Verdict:
     """
     text = clean(response)
     if not text:
-        return Verdict(False, "", None, "empty", 0.99)
+        return Verdict(False, "", None, "empty", confidence=0.99)
     if (rest := corrected(text)) is not None and len(rest.strip()) > 3:
         text = rest.strip()  # what the response retracts does not count
     verdict = _decide(text, question)
@@ -42,7 +42,7 @@ def check(response: str, question: Question) -> Verdict:
         second = _decide(other, question)
         if second.correct is (not verdict.correct):
             # such as \boxed{8} and "Final answer: 7"
-            return Verdict(None, verdict.extraction, verdict.prediction, f"{verdict.rule}/contradicted", 0.5)
+            return Verdict(None, verdict.extraction, verdict.prediction, f"{verdict.rule}/contradicted", confidence=0.5)
     return verdict
 
 
@@ -66,15 +66,17 @@ def _check_text(text: str, question: Question) -> Verdict:
         return verdict
     said = announced(text) or (Extraction(text, "short", 0.9) if len(text) <= 80 else conclusion(text))
     if said is None or is_refusal(said.text):
-        return Verdict(False, "", None, "refusal", 0.9)
+        return Verdict(False, "", None, "refusal", confidence=0.9)
     found, wanted = words_of(said.text), words_of(question.gold)
     if found == wanted:
-        return Verdict(True, said.text, found, f"{said.rule}/words", said.confidence)
+        return Verdict(True, said.text, found, f"{said.rule}/words", confidence=said.confidence)
     if re.search(r"\bor\b", found) and not re.search(r"\bor\b", wanted):
-        return Verdict(None, said.text, found[:200], f"{said.rule}/one of several", 0.5)
+        return Verdict(None, said.text, found[:200], f"{said.rule}/one of several", confidence=0.5)
     if re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", found) and not DENIAL.search(found):
-        return Verdict(True, said.text, wanted, f"{said.rule}/words within", 0.7)
-    return Verdict(False if len(found.split()) <= 2 else None, said.text, found[:200], f"{said.rule}/other words", 0.6)
+        return Verdict(True, said.text, wanted, f"{said.rule}/words within", confidence=0.7)
+    return Verdict(
+        False if len(found.split()) <= 2 else None, said.text, found[:200], f"{said.rule}/other words", confidence=0.6
+    )
 
 
 def _check_choice(text: str, question: Question) -> Verdict:
@@ -90,7 +92,7 @@ def _check_choice(text: str, question: Question) -> Verdict:
         and (said.rule == "boxed" or options.is_formula(said.text) or options.LETTER_LIST.fullmatch(said.text))
     ):
         # A definite answer that is none of the options: whatever else the text mentions is not the answer.
-        return Verdict(None, said.text, None, f"{said.rule}/none of the options", 0.6)
+        return Verdict(None, said.text, None, f"{said.rule}/none of the options", confidence=0.6)
     if found is None:
         said = last_line(text)
         found = options.choice_in(said.text, question.choices) if said else None
@@ -101,14 +103,18 @@ def _check_choice(text: str, question: Question) -> Verdict:
         found = found or choice_of_prose(text, question.choices)
     if found is None:
         if is_refusal(text):
-            return Verdict(False, "", None, "refusal", 0.9)
-        return Verdict(None, said.text if said else "", None, "no option found", 0.5)
+            return Verdict(False, "", None, "refusal", confidence=0.9)
+        return Verdict(None, said.text if said else "", None, "no option found", confidence=0.5)
     place, rule, confidence = found
     gold = gold_choice(question)
     right = None if gold is None else place == gold or _same_option(question.choices[place], question.choices[gold])
     source = said or Extraction(question.choices[place], "prose", 0.85)
     return Verdict(
-        right, source.text, options.LETTERS[place], f"{source.rule}/{rule}", round(source.confidence * confidence, 3)
+        right,
+        source.text,
+        options.LETTERS[place],
+        f"{source.rule}/{rule}",
+        confidence=round(source.confidence * confidence, 3),
     )
 
 
@@ -133,20 +139,24 @@ def _check_number(text: str, question: Question) -> Verdict:
     said = announced(text)
     found = number_in(said.text) if said else None
     if found is None and said is not None and SPAN.search(said.text):
-        return Verdict(None, said.text, None, f"{said.rule}/range", 0.5)
+        return Verdict(None, said.text, None, f"{said.rule}/range", confidence=0.5)
     if said is not None and is_refusal(said.text) and (found is None or len(said.text) <= SHORT_REFUSAL):
         return Verdict(
-            False if found is None else None, said.text, None, f"{said.rule}/refusal", 0.9 if found is None else 0.5
+            False if found is None else None,
+            said.text,
+            None,
+            f"{said.rule}/refusal",
+            confidence=0.9 if found is None else 0.5,
         )
     if found is None and said is not None and any(mark.isdigit() for mark in said.text):
         # An announced answer that is not a single number.
-        return Verdict(None, said.text, None, f"{said.rule}/no single number", 0.5)
+        return Verdict(None, said.text, None, f"{said.rule}/no single number", confidence=0.5)
     if found is None:
         said = said if said is not None and said.rule == "boxed" else None
         if (whole := parse_number(text)) is not None:
             said, found = Extraction(text, "number alone", 0.98), whole
         elif is_refusal(text):
-            return Verdict(False, "", None, "refusal", 0.9)
+            return Verdict(False, "", None, "refusal", confidence=0.9)
         else:
             said = conclusion(text)
             found = number_in(said.text) if said else None
@@ -154,10 +164,12 @@ def _check_number(text: str, question: Question) -> Verdict:
                 numbers = find_numbers(without_bounds(text))
                 said, found = Extraction(text[-200:], "last number", 0.6), numbers[-1] if numbers else None
     if found is None or said is None:
-        return Verdict(None, said.text if said else "", None, "no number found", 0.5)
+        return Verdict(None, said.text if said else "", None, "no number found", confidence=0.5)
     if not question.gold[-1:].isdigit() and units_differ(question.gold, said.text):
-        return Verdict(None, said.text, plain(found.value), f"{said.rule}/another unit", 0.5)
-    return Verdict(_same_number(found, question), said.text, plain(found.value), f"{said.rule}/number", said.confidence)
+        return Verdict(None, said.text, plain(found.value), f"{said.rule}/another unit", confidence=0.5)
+    return Verdict(
+        _same_number(found, question), said.text, plain(found.value), f"{said.rule}/number", confidence=said.confidence
+    )
 
 
 def _same_number(found: Number, question: Question) -> bool | None:
@@ -189,10 +201,14 @@ def _check_list(text: str, question: Question) -> Verdict:
     found: list[Fraction] = [number.value for number in find_numbers(brackets[-1] if brackets else source)]
     if not found:
         return Verdict(
-            False if is_refusal(text) else None, source, None, "refusal" if is_refusal(text) else "no list found", 0.5
+            False if is_refusal(text) else None,
+            source,
+            None,
+            "refusal" if is_refusal(text) else "no list found",
+            confidence=0.5,
         )
     prediction = "[" + ", ".join(map(plain, found)) + "]"
-    return Verdict(found == gold, source, prediction, f"{said.rule if said else 'text'}/list", 0.9)
+    return Verdict(found == gold, source, prediction, f"{said.rule if said else 'text'}/list", confidence=0.9)
 
 
 def _brackets(text: str) -> list[str]:
@@ -212,21 +228,21 @@ def _check_expression(text: str, question: Question) -> Verdict:
         if len(text) <= 80:
             said = Extraction(text, "short", 0.9)
         elif is_refusal(text):
-            return Verdict(False, "", None, "refusal", 0.9)
+            return Verdict(False, "", None, "refusal", confidence=0.9)
         else:
             said = conclusion(text) or Extraction(lines[-1], "last line", 0.7)
     golds = readings(question.gold)
     if len(said.text) <= SHORT_REFUSAL and is_refusal(said.text) and not is_refusal(question.gold):
-        return Verdict(None, said.text, None, f"{said.rule}/refusal", 0.5)
+        return Verdict(None, said.text, None, f"{said.rule}/refusal", confidence=0.5)
     words = WORDS.sub(r" \1 ", said.text)
     if is_bound(words, signs=False) and not is_bound(WORDS.sub(r" \1 ", question.gold), signs=False):
-        return Verdict(None, said.text, None, f"{said.rule}/bound", 0.5)
+        return Verdict(None, said.text, None, f"{said.rule}/bound", confidence=0.5)
     for candidate in (found := readings(said.text)):
         right = equivalent(golds[0], candidate, question.precision) if golds else None
         if right and units_differ(golds[0], candidate):
-            return Verdict(None, said.text, candidate, f"{said.rule}/another unit", 0.5)
+            return Verdict(None, said.text, candidate, f"{said.rule}/another unit", confidence=0.5)
         if right:
-            return Verdict(True, said.text, candidate, f"{said.rule}/expression", said.confidence)
+            return Verdict(True, said.text, candidate, f"{said.rule}/expression", confidence=said.confidence)
     return _unequal(said, golds, found, question.precision)
 
 
@@ -236,17 +252,21 @@ def _unequal(said: Extraction, golds: list[str], found: list[str], precision: in
     A number among words is read as in `_check_number`; other words leave the verdict undecided.
     """
     if golds and any(units_differ(golds[0], reading) for reading in [said.text, *found]):
-        return Verdict(None, said.text, None, f"{said.rule}/another unit", 0.5)
+        return Verdict(None, said.text, None, f"{said.rule}/another unit", confidence=0.5)
     wanted = parse_number(golds[0]) if golds else None
     part = conclusion(said.text) if said.rule == "short" else said
     if wanted is not None and part is not None and (is_worded(part.text) or IN_BRACKETS.match(part.text)):
         number = number_in(part.text)
         if number is None:
-            return Verdict(None, said.text, None, f"{said.rule}/no single number", 0.5)
+            return Verdict(None, said.text, None, f"{said.rule}/no single number", confidence=0.5)
         return Verdict(
-            number.value == wanted.value, said.text, plain(number.value), f"{said.rule}/number", said.confidence
+            number.value == wanted.value,
+            said.text,
+            plain(number.value),
+            f"{said.rule}/number",
+            confidence=said.confidence,
         )
     for reading in found:
         if not is_worded(reading) and equivalent(golds[0], reading, precision) is False:
-            return Verdict(False, said.text, reading, f"{said.rule}/expression", said.confidence)
-    return Verdict(None, said.text, None, f"{said.rule}/not comparable", 0.4)
+            return Verdict(False, said.text, reading, f"{said.rule}/expression", confidence=said.confidence)
+    return Verdict(None, said.text, None, f"{said.rule}/not comparable", confidence=0.4)

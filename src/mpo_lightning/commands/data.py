@@ -44,7 +44,7 @@ def shard(
     strict = on_bad == "strict"
     with progress_bar("annotations", unit="bytes") as advance:
         found = survey(Path(meta), strict, advance)
-    jobs = plan_shards(found, Path(output), validation, seed, int(shard_megabytes * 1e6))
+    jobs = plan_shards(found, Path(output), validation, seed, shard_bytes=int(shard_megabytes * 1e6))
     print(
         f"{len(found.pairs):,} pairs; images {found.picture_bytes / 1e6:,.1f} MB, shards about "
         f"{found.total_bytes / 1e6:,.1f} MB"
@@ -56,7 +56,12 @@ def shard(
     )
     with progress_bar("pairs", total=len(found.pairs)) as advance:
         summary = write_shards(
-            found, jobs, Path(output), strict, workers or min(len(jobs), os.cpu_count() or 1), advance
+            found,
+            jobs,
+            output=Path(output),
+            strict=strict,
+            workers=workers or min(len(jobs), os.cpu_count() or 1),
+            progress=advance,
         )
     for split, pairs in summary.pairs.items():
         if pairs:
@@ -138,7 +143,7 @@ def show(
             "pictures": processor.pictures,
             "count_tokens": lambda text: len(encode(text, add_special_tokens=False)),
         }
-    count, damaged = write_page(Path(folder), Path(output), pairs, seed, max_tiles, **options)
+    count, damaged = write_page(Path(folder), Path(output), pairs, seed, max_tiles=max_tiles, **options)
     print(f"{output}: {count} pairs; open it in a browser")
     if damaged:
         print(f"  {damaged} of them cannot be read; the page shows why")

@@ -54,12 +54,12 @@ def score(
     rows = join(chosen, read_rows(Path(responses)), known, Path(responses))
     if chosen.variants:
         rows = [{"normaliser": normaliser} | row for row in rows]
-    rows = _judged(chosen, rows, mode, target, judge)
+    rows = _judged(chosen, rows, mode, target, options=judge)
     with progress_bar("scored", total=len(rows), unit="responses") as advance:
         scored = score_rows(chosen, rows, mode)
         advance(len(rows))
     settings: dict[str, Any] = {"normaliser": normaliser} if chosen.variants and mode == "official" else {}
-    table = write(chosen, scored, target, mode, settings)
+    table = write(chosen, scored, target, mode, settings=settings)
     print_scored(chosen, scored, mode)
     print(f"{output}: {len(rows):,} decisions; {table}: the table")
 
@@ -91,8 +91,8 @@ def _judged(benchmark: "Benchmark", rows: list["Row"], mode: Mode, output: Path,
     total = len(rows) * (options.runs if benchmark.judge else 1)
     with progress_bar("judged", total=total, unit="responses") as advance:
         if benchmark.judge is None:
-            return extracted(benchmark, rows, kept, options.at_once, advance)
-        return judged(benchmark, rows, kept, options.runs, options.at_once, advance)
+            return extracted(benchmark, rows, kept, options.at_once, advance=advance)
+        return judged(benchmark, rows, replies=kept, runs=options.runs, at_once=options.at_once, advance=advance)
 
 
 def run(

@@ -109,7 +109,7 @@ def chat(
     model: Any = load_model(folder, torch.bfloat16 if place.type == "cuda" else torch.float32)
     model.to(place)
     streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
-    (answer,) = generate(model, processor, pad_prompts([encoded]).to(place), max_new_tokens, streamer)
+    (answer,) = generate(model, processor, pad_prompts([encoded]).to(place), max_new_tokens, streamer=streamer)
     if not answer.finished:
         print(f"  (cut at --max_new_tokens {max_new_tokens})")
 
@@ -199,15 +199,15 @@ def plan(
     lora = Lora(rank=lora_rank, dropout=0.0) if lora_rank is not None else None
     found = plan_memory(
         config_of(model),
-        Row(pairs, tiles, prompt, chosen, rejected),
-        reference,
-        freeze or (),
-        lora,
-        gradient_checkpointing,
-        precision,
-        keep_logits_gib,
-        strategy,
-        devices,
+        Row(pairs, tiles, prompt, chosen, rejected=rejected),
+        reference=reference,
+        freeze=freeze or (),
+        lora=lora,
+        gradient_checkpointing=gradient_checkpointing,
+        precision=precision,
+        keep_logits_gib=keep_logits_gib,
+        strategy=strategy,
+        devices=devices,
     )
     print(
         f"{model}: {pairs} pair{'s' * (pairs > 1)} of {tiles} tiles a row, on {devices} device{'s' * (devices > 1)} "

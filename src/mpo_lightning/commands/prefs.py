@@ -81,7 +81,9 @@ def sample(
             counts = write_questions(rows, {"verified": prepared, "open": prepared}, rejected, on_bad == "strict")
         _print_questions(counts)
     wait_for(prepared)
-    count, refused = draw(prepared, target, engine_with_bar(chosen), samples, sampling, max_new_tokens)
+    count, refused = draw(
+        prepared, target, engine_with_bar(chosen), samples, sampling=sampling, max_new_tokens=max_new_tokens
+    )
     if is_first():
         skipped = rejected.stat().st_size > 0
         if not skipped:
@@ -124,7 +126,7 @@ def pair(
         raise InputError(f"{responses}: there is no such file; 'mpo prefs sample' writes one")
     take_output_folder(target, "pair.json", {"responses": file_digest(source), "options": asdict(pairing)}, "pairs")
     with progress_bar("pairs", source.stat().st_size, "bytes") as advance:
-        counts = make_pairs(source, target, pairing, workers or os.cpu_count() or 1, advance)
+        counts = make_pairs(source, target, pairing, workers or os.cpu_count() or 1, advance=advance)
     write_json(target / "counts.json", {name: found.as_dict() for name, found in counts.items()})
     whole = Counts()
     for found in counts.values():
@@ -202,7 +204,7 @@ def dropout_ntp(
             raise InputError(f"{pairs}: no chosen response can be cut ({in_words(sum(counts.values(), Counter()))})")
     wait_for(begun)
     if not answers.exists():
-        draw(begun, answers, engine_with_bar(chosen), 1, sampling, dropout.max_new_tokens)
+        draw(begun, answers, engine_with_bar(chosen), 1, sampling=sampling, max_new_tokens=dropout.max_new_tokens)
     if is_first():
         made = pair_rows(answers, target, dropout, chosen.exact_seams)
         whole = {name: counts.get(name, Counter()) + made.get(name, Counter()) for name in {**counts, **made}}

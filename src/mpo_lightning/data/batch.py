@@ -114,7 +114,7 @@ def collate(
     real = len(pairs)
     if not pairs:
         token = torch.zeros(1, dtype=torch.int64)
-        pairs = [EncodedPair("", token, token, token, torch.empty(0, 3, tile_size, tile_size, dtype=torch.uint8))]
+        pairs = [EncodedPair("", token, token, token, tiles=torch.empty(0, 3, tile_size, tile_size, dtype=torch.uint8))]
     lengths = tuple((len(pair.prompt_ids), len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs)
     positions, predictors, answers = [], [], []
     start = 0

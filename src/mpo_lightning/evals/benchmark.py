@@ -162,14 +162,14 @@ def accuracies(
         groups: functions by a breakdown's name, which return the parts that a row belongs to.
     """
     correct = [float(value[0]) for value in values]
-    lines = [TableRow("", headline, _percent(sum(correct), len(correct)), sum(correct), len(correct))]
+    lines = [TableRow("", headline, _percent(sum(correct), len(correct)), sum(correct), total=len(correct))]
     for group, parts_of in groups.items():
         counts: dict[str, list[float]] = {}
         for row, right in zip(rows, correct, strict=True):
             for part in parts_of(row):
                 counts.setdefault(str(part), []).append(right)
         parts = [
-            TableRow(group, part, _percent(sum(found), len(found)), sum(found), len(found))
+            TableRow(group, part, _percent(sum(found), len(found)), sum(found), total=len(found))
             for part, found in counts.items()
         ]
         lines += sorted(parts, key=lambda line: (-line.score, line.name))

@@ -112,7 +112,7 @@ class EvaluateBenchmark(L.Callback):
                     scores = [self._score(number, answer) for number, answer in zip(numbers, answers, strict=True)]
                     self.metric.update_scores(scores, numbers)
                     lengths += [answer.tokens for answer in answers if answer is not None]
-                    self._write(trainer, step, numbers, answers, scores)
+                    self._write(trainer, step, numbers, answers, scores=scores)
         finally:
             pl_module.train(was_training)
         numbers_logged = {name: float(value) for name, value in self.metric.compute().items() if "/" not in name}

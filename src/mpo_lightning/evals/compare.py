@@ -99,7 +99,7 @@ def read_run(path: Path) -> Run:
         {name: float(all(values)) if whole else sum(values) / len(values) for name, values in found.items()},
         0.0 if judged else sum(row["correct"] is None for row in rows) / len(rows),
         (benchmark.compared if benchmark else None) or ("judge's points" if judged else "correct, %"),
-        judged,
+        judged=judged,
     )
 
 
@@ -157,7 +157,15 @@ def compare(runs: Sequence[Run]) -> list[Comparison]:
             one_each = all(value in (0, 1) for value in values)
             low, high = wilson(sum(values), total) if one_each else (max(0.0, low), min(1.0, high))
         unit = 1 if run.judged else 100
-        line = Comparison(run.name, total, unit * mean, unit * low, unit * high, 100 * run.undecided, number=run.number)
+        line = Comparison(
+            run.name,
+            total,
+            score=unit * mean,
+            low=unit * low,
+            high=unit * high,
+            undecided=100 * run.undecided,
+            number=run.number,
+        )
         lines.append(_beside(line, run, runs[0]) if number else line)
     return lines
 
@@ -178,16 +186,16 @@ def _beside(line: Comparison, run: Run, first: Run) -> Comparison:
     return Comparison(
         line.name,
         line.problems,
-        line.score,
-        line.low,
-        line.high,
-        line.undecided,
-        len(common),
-        gained,
-        lost,
-        unit * sum(differences) / len(common),
-        p,
-        line.number,
+        score=line.score,
+        low=line.low,
+        high=line.high,
+        undecided=line.undecided,
+        common=len(common),
+        gained=gained,
+        lost=lost,
+        difference=unit * sum(differences) / len(common),
+        p=p,
+        number=line.number,
     )
 
 

@@ -102,7 +102,7 @@ class KeptReplies:
             return (
                 self.replies[request]
                 if request in self.replies
-                else self._ask(request, messages, temperature, max_tokens, run, read)
+                else self._ask(request, messages, temperature=temperature, max_tokens=max_tokens, run=run, read=read)
             )
 
     def _ask(

@@ -128,7 +128,13 @@ def judged(
     """Asks the judge and adds its replies to the rows."""
     assert benchmark.judge is not None
     found = ask_all(
-        benchmark.judge, replies, rows, [response_of(benchmark, row) for row in rows], runs, at_once, advance
+        benchmark.judge,
+        replies,
+        rows=rows,
+        responses=[response_of(benchmark, row) for row in rows],
+        runs=runs,
+        at_once=at_once,
+        advance=advance,
     )
     return [row | {"judge_raw": given, "review": given[0]} for row, given in zip(rows, found, strict=True)]
 
@@ -145,7 +151,13 @@ def extracted(
         in ("first trigger", "whole response")
     ]
     found = ask_all(
-        benchmark.extractor, replies, asked, [response_of(benchmark, row) for row in asked], 1, at_once, advance
+        benchmark.extractor,
+        replies,
+        rows=asked,
+        responses=[response_of(benchmark, row) for row in asked],
+        runs=1,
+        at_once=at_once,
+        advance=advance,
     )
     extractions = {id(row): given[0].strip() for row, given in zip(asked, found, strict=True)}
     return [row | {"extraction": extractions[id(row)]} if id(row) in extractions else row for row in rows]

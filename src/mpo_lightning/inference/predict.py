@@ -161,7 +161,9 @@ def run_predict(
         InputError: the output exists, or an unfinished run has other settings.
     """
     encoder = processor.encoder(engine.max_tiles, engine.max_length, "set_aside")
-    options = PredictOptions(work.max_new_tokens, engine.batch_size, engine.num_workers, engine.dtype, work.sampling)
+    options = PredictOptions(
+        work.max_new_tokens, engine.batch_size, engine.num_workers, engine.dtype, sampling=work.sampling
+    )
     prompts = work.prompts
     try:
         lightning = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **trainer.as_dict())
@@ -177,7 +179,7 @@ def run_predict(
     )
     limit = rope_limit(read_config(model).get_text_config())
     slices = PromptSlices(prompts, encoder, limit, options.max_new_tokens)
-    predictor = Predictor(model, processor, slices, parts, options)
+    predictor = Predictor(model, processor, slices, parts, options=options)
     lock = parts_lock(output)
     try:
         # Rank 0 takes the lock for all ranks.

@@ -53,7 +53,14 @@ class Processor:
 
     def encoder(self, max_tiles: int, max_length: int, overlong: Overlong) -> PairEncoder:
         """Returns a `PairEncoder` with these limits."""
-        return PairEncoder(self.tokenizer, self.template, self.pictures, max_tiles, max_length, overlong)
+        return PairEncoder(
+            self.tokenizer,
+            self.template,
+            pictures=self.pictures,
+            max_tiles=max_tiles,
+            max_length=max_length,
+            overlong=overlong,
+        )
 
 
 @dataclass(frozen=True)

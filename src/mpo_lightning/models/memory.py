@@ -53,7 +53,9 @@ class Row:
         side, tokens = shape.tile_size, shape.tokens_per_tile * self.tiles
         prompt = torch.cat([torch.full((tokens,), shape.token_id), torch.zeros(self.prompt, dtype=torch.int64)])
         chosen, rejected = (torch.zeros(count, dtype=torch.int64) for count in (self.chosen, self.rejected))
-        pair = EncodedPair("", prompt, chosen, rejected, torch.zeros(self.tiles, 3, side, side, dtype=torch.uint8))
+        pair = EncodedPair(
+            "", prompt, chosen, rejected, tiles=torch.zeros(self.tiles, 3, side, side, dtype=torch.uint8)
+        )
         return collate([pair] * self.pairs, side)
 
 

@@ -89,13 +89,13 @@ class Build:
                 (self.folder / name).mkdir(exist_ok=True)
             self._stage("questions/counts.json", self._questions)
         wait_for(self.folder / "questions/counts.json")
-        self._sampled(questions["verified"], "verified", options.samples, 0, options.max_new_tokens)
-        self._sampled(questions["open"], "open", 1, 1, options.max_new_tokens)
+        self._sampled(questions["verified"], "verified", options.samples, 0, tokens=options.max_new_tokens)
+        self._sampled(questions["open"], "open", 1, 1, tokens=options.max_new_tokens)
         if is_first():
             self._stage("correctness/counts.json", self._correctness)
             self._stage("begun.counts.json", self._begun)
         wait_for(self.folder / "begun.counts.json")
-        self._sampled(self.folder / "begun.jsonl", "begun", 1, 2, options.dropout.max_new_tokens)
+        self._sampled(self.folder / "begun.jsonl", "begun", 1, 2, tokens=options.dropout.max_new_tokens)
         if is_first():
             self._stage("dropout_ntp/counts.json", self._dropout)
             self._end()
@@ -139,7 +139,13 @@ class Build:
         total = sum(entry.annotation.stat().st_size for entry in self.sets)
         with self.progress("questions", total, "bytes") as advance:
             rows = prepare(
-                self.sets, self.sources, self.prompts, options.sampling.seed, overlap, self.engine.max_tiles, advance
+                self.sets,
+                self.sources,
+                prompts=self.prompts,
+                seed=options.sampling.seed,
+                seen_in_evals=overlap,
+                max_tiles=self.engine.max_tiles,
+                advance=advance,
             )
             counts = write_questions(rows, outputs, self.folder / "questions/rejected.jsonl", options.strict)
         totals = sum(counts.values(), Counter())
@@ -158,7 +164,7 @@ class Build:
                 tidy(output)
             return
         sampling = self.options.sampling.of_stage(stage)
-        count, refused = draw(questions, output, self.engine, samples, sampling, tokens)
+        count, refused = draw(questions, output, self.engine, samples, sampling=sampling, max_new_tokens=tokens)
         if count:
             self.say(
                 f"responses, {name}: {count:,}" + (f"; {refused:,} of them could not be answered" if refused else "")
@@ -173,7 +179,12 @@ class Build:
             return {}
         with self.progress("pairs", responses.stat().st_size, "bytes") as advance:
             counts = make_pairs(
-                responses, self.folder / "correctness", self.options.pairing, self.options.workers, advance, right
+                responses,
+                self.folder / "correctness",
+                options=self.options.pairing,
+                workers=self.options.workers,
+                advance=advance,
+                right=right,
             )
         self.say(f"pairs of right and wrong: {sum(found.numbers['pairs'] for found in counts.values()):,}")
         return {source: found.as_dict() for source, found in counts.items()}
@@ -263,8 +274,19 @@ class Build:
             return pairs
         found = survey(meta, True)
         jobs = plan_shards(
-            found, self.folder / "shards", options.validation, options.sampling.seed, int(options.shard_megabytes * 1e6)
+            found,
+            self.folder / "shards",
+            options.validation,
+            options.sampling.seed,
+            shard_bytes=int(options.shard_megabytes * 1e6),
         )
         with self.progress("shards", len(found.pairs), "pairs") as advance:
-            summary = write_shards(found, jobs, self.folder / "shards", True, min(options.workers, len(jobs)), advance)
+            summary = write_shards(
+                found,
+                jobs,
+                output=self.folder / "shards",
+                strict=True,
+                workers=min(options.workers, len(jobs)),
+                progress=advance,
+            )
         return summary.pairs

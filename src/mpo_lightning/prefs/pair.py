@@ -195,7 +195,7 @@ def pair_question(rows: Sequence[Row], options: PairingRules, found: Piece) -> N
             numbers[side] += candidate.length
         numbers["rejected longer"] += bad.length > good.length
         place = Place(str(first.get("source", "pairs")), str(first.get("root", ".")), suffix, first.get("max_tiles"))
-        found.pairs.append((place, _pair(first, good, bad, suffix, history)))
+        found.pairs.append((place, _pair(first, good, bad, suffix, history=history)))
 
 
 def _as_chosen(first: Row, good: Candidate, history: dict[int, Row]) -> Row:

@@ -94,10 +94,10 @@ def prepare(
             except BadRecord as error:
                 yield Rejection(entry.name, where, "unusable", str(error))
                 continue
-            row = _row(fields, entry, f"{name}-{number:08d}", source, prompts, seed) | {
+            row = _row(fields, entry, identity=f"{name}-{number:08d}", source=source, prompts=prompts, seed=seed) | {
                 "max_tiles": source.tiles or max_tiles
             }
-            if (rejection := _refused(row, pictures, where, seen, seen_in_evals)) is not None:
+            if (rejection := _refused(row, pictures, where, seen, seen_in_evals=seen_in_evals)) is not None:
                 yield rejection
             else:
                 yield row
@@ -270,7 +270,11 @@ class PreparedQuestions(QuestionFile):
         images = tuple(picture_path(Path(row["root"]), name).read_bytes() for name in names)
         prompt = row["prompt"] if with_picture else re.sub(r"<image>\n?", "", row["prompt"])
         return Prompt(
-            checked_question(prompt, len(images)), images, row["max_tiles"], self.fields(number), row.get("begun", "")
+            checked_question(prompt, len(images)),
+            images,
+            row["max_tiles"],
+            self.fields(number),
+            begun=row.get("begun", ""),
         )
 
     def row(self, number: int) -> dict[str, Any]:

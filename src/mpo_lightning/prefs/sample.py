@@ -49,7 +49,7 @@ def draw(
         prompts = Repeated(prompts, samples)
     work = Work(prompts, f"{digest} x {samples}", max_new_tokens, sampling)
     if is_first() and not output.exists():
-        write_json(record_of(output), run_record(engine, digest, samples, sampling, max_new_tokens))
+        write_json(record_of(output), run_record(engine, digest, samples, sampling, max_new_tokens=max_new_tokens))
     return engine.answer(work, output)
 
 

@@ -68,7 +68,9 @@ def verify(response: str, question: Question, confident: float = CONFIDENT, form
     if not read:
         text = clean(response)
         if announced(text) is None:
-            return Verified(_unannounced(text, question, verdict, min(confident, LIKELY), form_asked), verdict)
+            return Verified(
+                _unannounced(text, question, verdict, min(confident, LIKELY), form_asked=form_asked), verdict
+            )
     # If the verdict is not on the announced answer, the checker could not read the announced one.
     sure = read and verdict.correct is not None and verdict.confidence >= confident
     if not sure or other_unit(verdict.extraction, question, bool(verdict.correct)):

@@ -204,10 +204,10 @@ class MMPRDataModule(L.LightningDataModule):
         return Plan(
             index,
             self.seed,
-            size,
-            self.micro_batch_size,
-            world,
-            train,
+            global_batch_size=size,
+            micro_batch_size=self.micro_batch_size,
+            world_size=world,
+            shuffle=train,
             max_row_tokens=self.max_row_tokens,
             tokens_per_tile=self.encoder.tokens_per_tile,
             epochs=epochs,
@@ -219,7 +219,7 @@ class MMPRDataModule(L.LightningDataModule):
         tiles = rows["tiles"].astype(np.float64)
         prompt = rows["prompt_tokens"] + self.encoder.tokens_per_tile * tiles
         flops: np.ndarray = pair_flops(
-            self.config, tiles, prompt, rows["chosen_tokens"], rows["rejected_tokens"].astype(np.float64)
+            self.config, tiles, prompt, rows["chosen_tokens"], rejected=rows["rejected_tokens"].astype(np.float64)
         )
         return flops
 

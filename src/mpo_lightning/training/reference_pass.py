@@ -174,7 +174,16 @@ def run_reference_pass(
         quarantine = Quarantine(strict, "--on_bad quarantine")
         with run_whole(trainer):
             trainer.predict(
-                ReferencePass(model, index, encoder, meta, quarantine, micro_batch_size, num_workers, attention),
+                ReferencePass(
+                    model,
+                    index,
+                    encoder=encoder,
+                    meta=meta,
+                    quarantine=quarantine,
+                    micro_batch_size=micro_batch_size,
+                    num_workers=num_workers,
+                    attention=attention,
+                ),
                 return_predictions=False,
             )
             trainer.strategy.barrier()

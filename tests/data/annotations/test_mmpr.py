@@ -66,7 +66,7 @@ def test_a_missing_meta_is_refused(folder: Path) -> None:
     (b'{"question": "Q?", "chosen": "a"}', "'rejected' is missing"),
     (line(question=None), "'question' is NoneType"),
     (line(chosen="  \n"), "'chosen' is empty"),
-    (line(rejected="a "), "same answer"),
+    (line(rejected="a "), "same response"),
     (line(chosen="a<|im_end|>"), "reserved mark"),
     (line(chosen="\ud800"), "surrogate"),
     (line(note="\udc00"), "surrogate"),

@@ -38,7 +38,7 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
     if first is None or second is None:
         first, second = _decimal_comma(gold) or first, _decimal_comma(prediction) or second
     if first is not None and second is not None:
-        if first.value == second.value or _rounds_to(gold, prediction, first.value, second.value, precision):
+        if first.value == second.value or _rounds_to(gold, prediction, first.value, second.value, precision=precision):
             return True
         # 75 % and 0.75: benchmarks disagree.
         return (

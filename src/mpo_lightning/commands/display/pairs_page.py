@@ -104,7 +104,7 @@ class AnnotationPairs:
             file.seek(offset)
             parsed = parse_line(file.readline(MAX_TEXT_BYTES + 1), entry.root)
         images = tuple(path.read_bytes() for path in parsed.pictures)
-        return make_record(entry, number, parsed, entry.name, images)
+        return make_record(entry, number, parsed, entry.name, images=images)
 
 
 def pairs_in(folder: Path) -> ShardPairs | AnnotationPairs:

@@ -98,7 +98,9 @@ def _annotation_set(meta_path: Path, name: str, entry: object) -> AnnotationSet:
     root = _resolve(meta_path, entry["root"])
     if not root.is_dir():
         raise InputError(f"{where}: the image folder {root} does not exist; paths are relative to {meta_path.parent}")
-    return AnnotationSet(name, root, annotation, float(repeat), augment, tiles)
+    return AnnotationSet(
+        name, root, annotation=annotation, repeat_time=float(repeat), data_augment=augment, max_dynamic_patch=tiles
+    )
 
 
 def is_repeat_time(value: object) -> bool:

@@ -104,7 +104,15 @@ def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda do
     if not pairs and not rejected:
         raise InputError(f"{meta}: its annotations hold no pair")
     digest.update(repr(picture_sizes).encode())
-    return Survey(sets, pairs, keys, list(picture_numbers), picture_sizes, rejected, digest.hexdigest())
+    return Survey(
+        sets,
+        pairs,
+        keys=keys,
+        pictures=list(picture_numbers),
+        picture_sizes=picture_sizes,
+        rejected=rejected,
+        fingerprint=digest.hexdigest(),
+    )
 
 
 def _reject(strict: bool, entry: AnnotationSet, line: int, error: BadRecord) -> Rejected:

@@ -230,7 +230,7 @@ def open_index(folder: Path, tars: bool = True, url: str | None = None) -> Shard
             )
         if size != shard.bytes:
             raise InputError(f"{tar}: the shard has {size:,} bytes where the index says {shard.bytes:,}; copy it again")
-    return ShardIndex(folder, shards, datasets, records, members)
+    return ShardIndex(folder, shards, datasets, records, members=members)
 
 
 def refuse_url(folder: Path) -> None:

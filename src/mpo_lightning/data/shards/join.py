@@ -70,7 +70,12 @@ def join(parts: Sequence[ShardIndex], weights: Sequence[float]) -> ShardIndex:
     source = JoinedSource(tuple(parts), tuple(weights))
     every_shard = tuple(shard for part in parts for shard in part.shards)
     return ShardIndex(
-        parts[0].folder, every_shard, entries, records, np.concatenate([part.members for part in parts]), source
+        parts[0].folder,
+        every_shard,
+        datasets=entries,
+        records=records,
+        members=np.concatenate([part.members for part in parts]),
+        source=source,
     )
 
 

@@ -94,8 +94,15 @@ def open_remote(url: str, cache_bytes: int) -> ShardIndex:
 def open_copy(url: str, folder: Path, version: str, cache_bytes: int) -> ShardIndex:
     """Opens the index as it was fetched, whatever is at the URL now."""
     index = open_index(folder / version, tars=False, url=url)
-    source = RemoteSource(url, folder, version, cache_bytes, index.shards)
-    return ShardIndex(folder / version, index.shards, index.datasets, index.records, index.members, source)
+    source = RemoteSource(url, folder, version, cache_bytes, shards=index.shards)
+    return ShardIndex(
+        folder / version,
+        index.shards,
+        datasets=index.datasets,
+        records=index.records,
+        members=index.members,
+        source=source,
+    )
 
 
 def _fetch_index(url: str, folder: Path, cache_bytes: int) -> str:

@@ -48,7 +48,7 @@ def scan_shard(path: Path) -> ScannedShard:
         entry = ShardEntry(path.name, len(rows), path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
     key_bytes = max((len(row[0]) for row in rows), default=1)
     records = np.array(rows, dtype=record_dtype(key_bytes))
-    return ScannedShard(entry, tuple(datasets), records, np.array(members, dtype=MEMBER), tuple(refused))
+    return ScannedShard(entry, tuple(datasets), records, np.array(members, dtype=MEMBER), refused=tuple(refused))
 
 
 MOST_HEADER_BYTES = 2**16

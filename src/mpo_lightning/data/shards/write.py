@@ -80,7 +80,7 @@ def plan_shards(found: Survey, output: Path, validation: float, seed: int, shard
         chosen = [pair for number, pair in enumerate(found.pairs) if (number in held_out) == (split == "validation")]
         for number, pairs in enumerate(_cut_by_size(chosen, shard_bytes)):
             path = output / split / f"mmpr-{number:06d}.tar"
-            jobs.append(ShardJob(path, output / ".work", found.sets, names, pairs))
+            jobs.append(ShardJob(path, output / ".work", found.sets, names, pairs=pairs))
     return jobs
 
 
@@ -276,4 +276,4 @@ def _load_pair(job: ShardJob, pair: PairPlace) -> PreferenceRecord:
         except BadRecord as error:
             raise BadRecord(f"{path}: {error}") from None
         images.append(data)
-    return make_record(job.sets[pair.dataset], pair.line, parsed, job.names[pair.dataset], tuple(images))
+    return make_record(job.sets[pair.dataset], pair.line, parsed, job.names[pair.dataset], images=tuple(images))

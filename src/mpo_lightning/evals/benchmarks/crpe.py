@@ -71,7 +71,7 @@ def score(row: Row, response: str, mode: Mode) -> Score:
         found = FINAL.search(response)
         letter = (found[1] if found else response).strip()
         return verdict_score(
-            Verdict(letter == gold, letter[:80], letter if len(letter) == 1 else None, "official", 1.0)
+            Verdict(letter == gold, letter[:80], letter if len(letter) == 1 else None, "official", confidence=1.0)
         )
     choices = choices_in(str(row.get("text", ""))) or tuple("ABCD")
     return verdict_score(check(response, Question(Kind.CHOICE, gold, choices)))
@@ -93,15 +93,18 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     relations = [scores[split] for split in RELATIONS if split in scores]
     total = [circular for name, circular in right.items() if splits[name] in RELATIONS]
     mean = sum(relations) / len(relations) if relations else 0.0
-    lines = [TableRow("", "relation mean", mean, None, len(total))]
+    lines = [TableRow("", "relation mean", mean, None, total=len(total))]
     if total:
-        lines.append(TableRow("", "relation total", 100 * sum(total) / len(total), sum(total), len(total)))
+        lines.append(TableRow("", "relation total", 100 * sum(total) / len(total), sum(total), total=len(total)))
     lines += [
-        TableRow("split", split, score, sum(by_split[split]), len(by_split[split])) for split, score in scores.items()
+        TableRow("split", split, score, sum(by_split[split]), total=len(by_split[split]))
+        for split, score in scores.items()
     ]
     single = [right for found in groups.values() for right in found]
     lines.append(
-        TableRow("", "single rotations", 100 * sum(single) / len(single) if single else 0.0, sum(single), len(single))
+        TableRow(
+            "", "single rotations", 100 * sum(single) / len(single) if single else 0.0, sum(single), total=len(single)
+        )
     )
     return Table("relation mean", mean, tuple(lines))
 

@@ -40,7 +40,7 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     ]
     if not said:
         return found
-    agreement = TableRow("", "agreement", 100 * sum(said) / len(said), sum(said), len(said))
+    agreement = TableRow("", "agreement", 100 * sum(said) / len(said), sum(said), total=len(said))
     return Table(found.headline, found.score, (found.rows[0], agreement, *found.rows[1:]))
 
 

@@ -118,14 +118,16 @@ def table(rows: Sequence[Row], values: Any) -> Table:
         relative = 100 * model / reference if reference else 0.0
         group = "" if name == "all" else name
         lines += [
-            TableRow(group, "relative score", relative, None, total),
-            TableRow(group, "reference", reference, None, total),
-            TableRow(group, "model", model, None, total),
+            TableRow(group, "relative score", relative, None, total=total),
+            TableRow(group, "reference", reference, None, total=total),
+            TableRow(group, "model", model, None, total=total),
         ]
     return Table("relative score", lines[0].score, tuple(lines))
 
 
-JUDGE = Judge(messages, read, lambda tries: 0.2, 1024, 1, (-1.0, -1.0), "gpt-4-0613")
+JUDGE = Judge(
+    messages, read, temperature=lambda tries: 0.2, max_tokens=1024, tries=1, otherwise=(-1.0, -1.0), model="gpt-4-0613"
+)
 BENCHMARK = Benchmark(
     name="llava_bench",
     title="LLaVA-Bench",

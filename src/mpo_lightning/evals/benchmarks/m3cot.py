@@ -44,7 +44,7 @@ def score(row: Row, response: str, mode: Mode) -> Score:
     gold = gold_letter(row)
     if mode == "official":
         letter = official_letter(response, row["choices"])
-        return verdict_score(Verdict(letter == gold, letter or "", letter, "official", 1.0))
+        return verdict_score(Verdict(letter == gold, letter or "", letter, "official", confidence=1.0))
     return verdict_score(check(response, Question(Kind.CHOICE, gold, tuple(map(str, row["choices"])))))
 
 

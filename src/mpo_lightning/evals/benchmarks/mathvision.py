@@ -51,7 +51,9 @@ def score(row: Row, response: str, mode: Mode) -> Score:
     gold, options = str(row["answer"]), [str(option) for option in row.get("options") or []]
     if mode == "official":
         answer = official_answer(response)
-        return verdict_score(Verdict(official_correct(answer, gold, options), answer, answer, "official", 1.0))
+        return verdict_score(
+            Verdict(official_correct(answer, gold, options), answer, answer, "official", confidence=1.0)
+        )
     if not options:
         return verdict_score(_free_form(response, tidy_gold(gold)))
     verdict = check(response, Question(Kind.CHOICE, gold, tuple(options)))
@@ -59,7 +61,9 @@ def score(row: Row, response: str, mode: Mode) -> Score:
         same = [place for place, option in enumerate(options) if equivalent(option, verdict.extraction)]
         if len(same) == 1:
             letter = chr(ord("A") + same[0])
-            return verdict_score(Verdict(letter == gold, verdict.extraction, letter, "expression of an option", 0.85))
+            return verdict_score(
+                Verdict(letter == gold, verdict.extraction, letter, "expression of an option", confidence=0.85)
+            )
     return verdict_score(verdict)
 
 

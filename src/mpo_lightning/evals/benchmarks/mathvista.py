@@ -94,7 +94,9 @@ def score(row: Row, response: str, mode: Mode) -> Score:
     extraction, rule = official_extraction(row, response)
     normaliser = str(row.get("normaliser", "2023"))
     prediction = official_prediction(row, extraction, normaliser)
-    return verdict_score(Verdict(prediction == str(row["answer"]), extraction, prediction, f"{rule}/{normaliser}", 1.0))
+    return verdict_score(
+        Verdict(prediction == str(row["answer"]), extraction, prediction, f"{rule}/{normaliser}", confidence=1.0)
+    )
 
 
 def official_extraction(row: Row, response: str) -> tuple[str, str]:

@@ -144,14 +144,14 @@ def table(rows: Sequence[Row], values: Any) -> Table:
         kinds.setdefault(str(row.get("kind", row.get("question_type", "other"))), []).append(rating)
     hallucinated = float(sum(rating < 3 for rating in ratings))
     lines = [
-        TableRow("", "score", mean, None, total),
-        TableRow("", "hallucination rate", 100 * hallucinated / total if total else 0.0, hallucinated, total),
+        TableRow("", "score", mean, None, total=total),
+        TableRow("", "hallucination rate", 100 * hallucinated / total if total else 0.0, hallucinated, total=total),
     ]
-    lines += [TableRow("kind", kind, sum(found) / len(found), None, len(found)) for kind, found in kinds.items()]
+    lines += [TableRow("kind", kind, sum(found) / len(found), None, total=len(found)) for kind, found in kinds.items()]
     return Table("score", mean, tuple(lines))
 
 
-JUDGE = Judge(messages, read, lambda tries: 0.0, 1024, 1, (0.0,), "gpt-4o")
+JUDGE = Judge(messages, read, temperature=lambda tries: 0.0, max_tokens=1024, tries=1, otherwise=(0.0,), model="gpt-4o")
 BENCHMARK = Benchmark(
     name="mmhal",
     title="MMHal-Bench",

@@ -94,11 +94,11 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     totals = runs_of(parts[("", "total")]) if parts else [0.0]
     mean = sum(totals) / len(totals)
     spread = math.sqrt(sum((total - mean) ** 2 for total in totals) / len(totals))
-    lines = [TableRow("", "total", mean, None, len(rows)), TableRow("", "std", spread, None, len(rows))]
-    lines += [TableRow("run", str(run + 1), total, None, len(rows)) for run, total in enumerate(totals)]
+    lines = [TableRow("", "total", mean, None, total=len(rows)), TableRow("", "std", spread, None, total=len(rows))]
+    lines += [TableRow("run", str(run + 1), total, None, total=len(rows)) for run, total in enumerate(totals)]
     for group in ("capability", "integration"):
         found = [
-            TableRow(group, name, sum(runs_of(rows_)) / len(totals), None, len(rows_))
+            TableRow(group, name, sum(runs_of(rows_)) / len(totals), None, total=len(rows_))
             for (kind, name), rows_ in parts.items()
             if kind == group
         ]
@@ -106,7 +106,15 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     return Table("total", mean, tuple(lines))
 
 
-JUDGE = Judge(messages, read, lambda tries: 0.5 * max(0, tries - 1), 3, TRIES, (0.0,), "gpt-4-0613")
+JUDGE = Judge(
+    messages,
+    read,
+    temperature=lambda tries: 0.5 * max(0, tries - 1),
+    max_tokens=3,
+    tries=TRIES,
+    otherwise=(0.0,),
+    model="gpt-4-0613",
+)
 BENCHMARK = Benchmark(
     name="mmvet",
     title="MM-Vet",

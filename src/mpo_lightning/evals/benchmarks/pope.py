@@ -71,7 +71,9 @@ def score(row: Row, response: str, mode: Mode) -> Score:
     said = official_word(response) if mode == "official" else robust_word(response, asked[1] if asked else "")
     word, rule, confidence = said
     correct = None if word is None else word == str(row["label"]).lower()
-    return Score(Verdict(correct, word or "", word, rule, confidence), ({"yes": 1.0, "no": 0.0}.get(str(word), -1.0),))
+    return Score(
+        Verdict(correct, word or "", word, rule, confidence=confidence), ({"yes": 1.0, "no": 0.0}.get(str(word), -1.0),)
+    )
 
 
 def official_word(response: str) -> tuple[str, str, float]:
@@ -128,12 +130,12 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     mean = sum(found["F1"] for found in by_split.values()) / len(by_split) if by_split else 0.0
     everything = counts(pooled)
     lines = [
-        TableRow("", "mean F1", mean, None, len(pooled)),
-        TableRow("", "pooled F1", everything["F1"], None, len(pooled)),
+        TableRow("", "mean F1", mean, None, total=len(pooled)),
+        TableRow("", "pooled F1", everything["F1"], None, total=len(pooled)),
     ]
-    lines += [TableRow("pooled", name, number, None, len(pooled)) for name, number in everything.items()]
+    lines += [TableRow("pooled", name, number, None, total=len(pooled)) for name, number in everything.items()]
     for split, found in by_split.items():
-        lines += [TableRow(split, name, number, None, len(splits[split])) for name, number in found.items()]
+        lines += [TableRow(split, name, number, None, total=len(splits[split])) for name, number in found.items()]
     return Table("mean F1", mean, tuple(lines))
 
 

@@ -33,4 +33,4 @@ def judged_score(judge: Judge, replies: list[str], runs_of: int = 1) -> Score:
     said = " | ".join(reply.strip().split("\n")[0][:80] for reply in replies)
     rule = "judge" if all(points is not None for points in read) else "judge/unreadable"
     mean = sum(values[runs_of - 1 :: runs_of]) / len(replies)
-    return Score(Verdict(None, said, f"{mean:g}", rule, 1.0 if rule == "judge" else 0.0), values)
+    return Score(Verdict(None, said, f"{mean:g}", rule, confidence=1.0 if rule == "judge" else 0.0), values)

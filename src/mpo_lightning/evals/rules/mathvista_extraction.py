@@ -65,4 +65,6 @@ def read(reply: str) -> tuple[float, ...] | None:
     return cast(tuple[float, ...], ()) if reply.strip() else None
 
 
-EXTRACTOR = Judge(messages, read, lambda tries: 0.0, 256, 10, (), "gpt-4-0613")
+EXTRACTOR = Judge(
+    messages, read, temperature=lambda tries: 0.0, max_tokens=256, tries=10, otherwise=(), model="gpt-4-0613"
+)

@@ -26,7 +26,9 @@ TEMPLATES = {
         _chatml("internlm2-chat", strip=True),
         _chatml("Hermes-2"),
         _chatml("internvl2_5", after_end="\n", system=INTERNVL2_5_SYSTEM),
-        ChatTemplate("phi3-chat", "<|system|>\n", "<|user|>\n", "<|assistant|>\n", "<|end|>", system=INTERNVL2_SYSTEM),
+        ChatTemplate(
+            "phi3-chat", "<|system|>\n", "<|user|>\n", "<|assistant|>\n", end="<|end|>", system=INTERNVL2_SYSTEM
+        ),
     )
 }
 """Chat templates by name. A new template is an entry here."""

@@ -83,7 +83,7 @@ class AnswerHead(nn.Linear):
         """
         if targets is None:
             return super().forward(hidden)
-        return token_logps(hidden, self.weight, targets, self.keep_bytes, self.workspace)
+        return token_logps(hidden, self.weight, targets, self.keep_bytes, workspace=self.workspace)
 
 
 def token_logps(
@@ -158,7 +158,7 @@ class _TokenLogps(torch.autograd.Function):
             low, count, vocabulary = weight.to(hidden.dtype), len(hidden), len(weight)
             wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
             keep = count * vocabulary * torch.finfo(wide).bits // 8 <= keep_bytes
-            memory = _Logits(keep, count, vocabulary, wide, workspace, hidden.device)
+            memory = _Logits(keep, count, vocabulary=vocabulary, dtype=wide, workspace=workspace, device=hidden.device)
             logps, normalizers, totals = hidden.new_empty(3, count, dtype=wide).unbind()
             for part in _chunks(count, vocabulary):
                 logits = _product(hidden[part], low.T, memory[part])
@@ -184,7 +184,9 @@ class _TokenLogps(torch.autograd.Function):
         weight_gradient = torch.empty_like(weight) if need_weight and count else None
         # The kept softmax is overwritten; a second backward pass recomputes it.
         kept, ctx.kept = ctx.kept, None
-        memory = kept or _Logits(False, count, vocabulary, normalizers.dtype, ctx.workspace, hidden.device)
+        memory = kept or _Logits(
+            False, count, vocabulary=vocabulary, dtype=normalizers.dtype, workspace=ctx.workspace, device=hidden.device
+        )
         for part in _chunks(count, vocabulary):
             states, scale = hidden[part], gradient[part].unsqueeze(1)
             # -softmax * gradient, plus the gradient at the target.

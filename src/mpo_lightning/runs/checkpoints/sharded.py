@@ -52,7 +52,7 @@ def save_sharded(tensors: dict[str, Any], rest: dict[str, Any], target: Path, co
         shutil.rmtree(partial, ignore_errors=True)
     stop_together(problem)
     entries = {name: entry for part in gather(writer.fs.entries) for name, entry in part.items()}
-    _on_rank_zero(target, lambda: _finish(partial, target, rest, entries, complete))
+    _on_rank_zero(target, lambda: _finish(partial, target, rest, entries, complete=complete))
 
 
 def load_sharded(tensors: dict[str, Any], folder: Path) -> None:

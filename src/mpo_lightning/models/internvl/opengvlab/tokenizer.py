@@ -97,7 +97,7 @@ def _from_pieces(folder: Path) -> PreTrainedTokenizerBase:
     prefix: Prefix = "each" if model.prefix else "none"
     if settings.get("tokenizer_class") != "InternLM2Tokenizer" and settings.get("legacy") is False:
         prefix = "first" if settings.get("add_prefix_space", True) else "none"
-    tokenizer = build_tokenizer(model, added, prefix, start, end, path)
+    tokenizer = build_tokenizer(model, added, prefix=prefix, start=start, end=end, where=path)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         clean_up_tokenization_spaces=False,
