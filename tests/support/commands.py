@@ -1,6 +1,6 @@
 """`mpo` commands as a shell would run them, from a fork server that has the large imports.
 
-Each command has a process, a working folder and outputs of its own; what is saved is ten seconds of imports. Tests
+Each command has a process, a working folder and outputs of its own; the imports are what is saved. Tests
 about signals, locks and launchers start real processes instead (`support.processes`).
 """
 

@@ -145,7 +145,7 @@ def official_prediction(row: Row, extraction: str, normaliser: str) -> str | Non
 def edit_distance(one: str, other: str) -> int:
     """Returns the Levenshtein distance between the first 2,000 characters of two texts.
 
-    Own code, because torchmetrics' prunes its search and is off by one for texts of very different lengths.
+    Own code, because torchmetrics' prunes its search and can be off by one for texts of very different lengths.
     """
     one, other = one[:2000], other[:2000]
     before = list(range(len(other) + 1))
