@@ -16,7 +16,7 @@ from typing import Any
 
 TESTS = Path(__file__).parent.parent
 MARK = "MPO_LIGHTNING_TEST"
-QUIET = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+QUIET = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONFAULTHANDLER": "1"}
 
 
 def free_port() -> int:
@@ -74,9 +74,15 @@ def members(process: subprocess.Popen[str], local_rank: int | None = None) -> li
 
 
 def finish(process: subprocess.Popen[str], seconds: float) -> str:
-    """Its output; fails if it takes longer."""
-    output, _ = process.communicate(timeout=seconds)
-    return output
+    """Its output; if it takes longer, fails with what it printed so far and where each of its processes is."""
+    try:
+        return process.communicate(timeout=seconds)[0]
+    except subprocess.TimeoutExpired:
+        for pid in members(process):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGABRT)  # faulthandler prints the stacks
+        output, _ = process.communicate(timeout=30)
+        raise AssertionError(f"not ended after {seconds} seconds:\n{output[-20_000:]}") from None
 
 
 def run_apart(*command: str, seconds: float = 300, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,7 @@
 """The typed records of the checker: questions, extracted answers and verdicts."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -76,7 +77,7 @@ class Verdict:
     confidence: float
 
 
-def question_of(row: dict[str, Any]) -> Question:
+def question_of(row: Mapping[str, Any]) -> Question:
     """Builds a question from a prepared row.
 
     It is a choice if the row has `choices` or its text lists options. Otherwise the answer decides the kind.

@@ -190,7 +190,12 @@ def import_pairs(
 
     with progress_bar("rows") as advance:
         written, refused, found = import_from(
-            Path(source), Path(output), Path(images) if images else None, columns, on_bad == "strict", advance
+            Path(source),
+            Path(output),
+            images=Path(images) if images else None,
+            columns=columns,
+            strict=on_bad == "strict",
+            advance=advance,
         )
     print(
         f"{output}: {written:,} pairs from the columns of {found}; next: mpo data shard --meta "

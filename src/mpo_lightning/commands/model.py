@@ -47,7 +47,7 @@ def convert(
     if original == (to == "opengvlab"):
         raise InputError(f"{source}: is in the {to} layout already")
     with progress_bar("weights", unit="bytes") as advance:
-        numbers = family.convert(folder, target, to, Path(like) if like else None, advance)
+        numbers = family.convert(folder, target, to, like=Path(like) if like else None, advance=advance)
     print(f"{output}: {numbers:,} parameters in the {to} layout")
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
     missing = {

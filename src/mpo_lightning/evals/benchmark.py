@@ -1,17 +1,23 @@
 """Defines a benchmark: how its rows are named, asked, scored and summed up.
 
-A row is a dict with the fields of the benchmark's own files; a row of a response may hold its problem or only its id.
-Each row is scored alone. Tables need only rows and their values, so that values can be gathered from many processes.
+A row is a dict with the fields of the benchmark's own files. The benchmark's module declares those that it reads as a
+TypedDict. A row of a response may hold its problem or only its id. Each row is scored alone. Tables need only rows and
+their values, so that values can be gathered from many processes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from mpo_lightning.answers import Verdict
 
 Row = dict[str, Any]
+"""A row of any benchmark."""
+
+RowOf = TypeVar("RowOf", bound=Mapping[str, Any])
+"""The type of a benchmark's rows."""
+
 Mode = Literal["official", "robust"]
 
 
@@ -68,7 +74,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Judge:
+class Judge(Generic[RowOf]):
     """How a judge is asked about a response.
 
     Attributes:
@@ -81,7 +87,7 @@ class Judge:
         model: name of the judge that published numbers used.
     """
 
-    messages: Callable[[Row, str, int], list[dict[str, str]]]
+    messages: Callable[[RowOf, str, int], list[dict[str, str]]]
     read: Callable[[str], tuple[float, ...] | None]
     temperature: Callable[[int], float]
     max_tokens: int
@@ -91,7 +97,7 @@ class Judge:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Benchmark(Generic[RowOf]):
     """A benchmark: its problems, questions, scores and table.
 
     Attributes:
@@ -123,24 +129,24 @@ class Benchmark:
     name: str
     title: str
     id_field: str
-    load: Callable[[Path], list[Row]]
-    question: Callable[[Row, bool], str]
-    score: Callable[[Row, str, Mode], Score]
-    table: Callable[[Sequence[Row], Any], Table]
+    load: Callable[[Path], list[RowOf]]
+    question: Callable[[RowOf, bool], str]
+    score: Callable[[RowOf, str, Mode], Score]
+    table: Callable[[Sequence[RowOf], Any], Table]
     max_new_tokens: tuple[int, int]
     where: str
     needed: tuple[str, ...]
-    judge: Judge | None = None
-    extractor: Judge | None = None
+    judge: Judge[RowOf] | None = None
+    extractor: Judge[RowOf] | None = None
     decimals: int = 2
-    problem: Callable[[Row], str | None] = lambda row: None
-    named: Callable[[Row], Row] = lambda row: row
+    problem: Callable[[RowOf], str | None] = lambda row: None
+    named: Callable[[RowOf], RowOf] = lambda row: row
     response_fields: tuple[str, ...] = ("response", "prediction", "text", "answer_text", "model_answer")
     modes: tuple[Mode, ...] = ("robust", "official")
     variants: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
     compared: str | None = None
-    compared_problem: Callable[[Row, int], str] | None = None
+    compared_problem: Callable[[RowOf, int], str] | None = None
     compared_points: int = 0
     counts_whole: bool = False
 
@@ -151,7 +157,7 @@ def verdict_score(verdict: Verdict) -> Score:
 
 
 def accuracies(
-    rows: Sequence[Row], values: Any, headline: str, groups: dict[str, Callable[[Row], Sequence[str]]]
+    rows: Sequence[RowOf], values: Any, headline: str, groups: dict[str, Callable[[RowOf], Sequence[str]]]
 ) -> Table:
     """Makes a table of accuracies in percent, of all rows and of each breakdown's parts, sorted by accuracy.
 

@@ -103,14 +103,14 @@ def read_run(path: Path) -> Run:
     )
 
 
-def _problem(row: dict[str, Any], number: int, benchmark: Benchmark | None) -> str:
+def _problem(row: dict[str, Any], number: int, benchmark: Benchmark[Any] | None) -> str:
     """Returns the name of a row's problem."""
     if benchmark is not None and benchmark.compared_problem is not None:
         return benchmark.compared_problem(row, number)
     return next((str(row[field]) for field in IDS if field in row), str(number))
 
 
-def _value(row: dict[str, Any], benchmark: Benchmark | None) -> float:
+def _value(row: dict[str, Any], benchmark: Benchmark[Any] | None) -> float:
     if "points" not in row:
         return float(row["correct"] is True)
     points = row["points"][-benchmark.compared_points if benchmark else 0 :]

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from mpo_lightning.errors import InputError
-from mpo_lightning.evals.benchmark import Row
 
 
 def find_file(folder: Path, names: tuple[str, ...], where: str) -> Path:
@@ -22,7 +21,7 @@ def find_file(folder: Path, names: tuple[str, ...], where: str) -> Path:
     raise InputError(f"{folder}: holds none of {', '.join(names)}; get the benchmark from {where}")
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Any]:
     """Reads the objects of a JSON-lines file, a JSON list, or a JSON object (whose keys become the field "key").
 
     Raises:

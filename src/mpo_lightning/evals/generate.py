@@ -29,7 +29,7 @@ class ProblemPrompts:
         cot: whether to ask for reasoning first.
     """
 
-    def __init__(self, benchmark: Benchmark, problems: Sequence[Row], images: Path, cot: bool) -> None:
+    def __init__(self, benchmark: Benchmark[Any], problems: Sequence[Row], images: Path, cot: bool) -> None:
         self.benchmark, self.problems, self.images, self.cot = benchmark, problems, images, cot
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Protocol
 
 from mpo_lightning.errors import BadRecord, InputError
-from mpo_lightning.evals.benchmark import Judge, Row
+from mpo_lightning.evals.benchmark import Judge, RowOf
 from mpo_lightning.inference.chat import ChatServer, Messages, UnreadableReply
 
 
@@ -144,16 +144,16 @@ class Judged:
     tries: int
 
 
-def ask(judge: Judge, replies: KeptReplies, row: Row, response: str, run: int) -> Judged:
+def ask(judge: Judge[RowOf], replies: KeptReplies, row: RowOf, response: str, run: int) -> Judged:
     """Asks until a reply can be read, as often as the benchmark's rule allows."""
     reply = ""
     for tries in range(judge.tries):
         reply = replies(
             judge.messages(row, response, tries),
-            judge.temperature(tries),
-            judge.max_tokens,
-            run * judge.tries + tries,
-            judge.read,
+            temperature=judge.temperature(tries),
+            max_tokens=judge.max_tokens,
+            run=run * judge.tries + tries,
+            read=judge.read,
         )
         if judge.read(reply) is not None:
             return Judged(reply, tries + 1)
@@ -161,9 +161,9 @@ def ask(judge: Judge, replies: KeptReplies, row: Row, response: str, run: int) -
 
 
 def ask_all(
-    judge: Judge,
+    judge: Judge[RowOf],
     replies: KeptReplies,
-    rows: Sequence[Row],
+    rows: Sequence[RowOf],
     responses: Sequence[str],
     runs: int,
     at_once: int,
@@ -189,7 +189,7 @@ def ask_all(
     found = [[""] * runs for _ in rows]
     with ThreadPoolExecutor(at_once) as pool:
         waiting: dict[Future[Judged], tuple[int, int]] = {
-            pool.submit(ask, judge, replies, row, responses[place], run): (place, run)
+            pool.submit(ask, judge, replies, row=row, response=responses[place], run=run): (place, run)
             for place, row in enumerate(rows)
             for run in range(runs)
         }

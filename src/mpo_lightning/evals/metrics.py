@@ -38,10 +38,14 @@ class BenchmarkMetric(Metric):
     samples: list[Tensor]
     values: list[Tensor]
     undecided: list[Tensor]
-    benchmark: Benchmark
+    benchmark: Benchmark[Any]
 
     def __init__(
-        self, problems: Sequence[Row], mode: Mode = "robust", benchmark: Benchmark | str | None = None, **kwargs: Any
+        self,
+        problems: Sequence[Row],
+        mode: Mode = "robust",
+        benchmark: Benchmark[Any] | str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.benchmark = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark or self.benchmark

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from functools import cache
+from typing import Any
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.evals import benchmarks
@@ -10,7 +11,7 @@ from mpo_lightning.evals.benchmark import Benchmark
 
 
 @cache
-def all_benchmarks() -> dict[str, Benchmark]:
+def all_benchmarks() -> dict[str, Benchmark[Any]]:
     """Returns every benchmark of the package by its name."""
     modules = (
         importlib.import_module(f"{benchmarks.__name__}.{one.name}")
@@ -20,7 +21,7 @@ def all_benchmarks() -> dict[str, Benchmark]:
     return {one.name: one for one in found}
 
 
-def find_benchmark(name: str) -> Benchmark:
+def find_benchmark(name: str) -> Benchmark[Any]:
     """Finds a benchmark by its name, or by the class path of a user's own, such as my_file.MY_BENCHMARK.
 
     Raises:

@@ -41,7 +41,7 @@ class Scored:
     numbers: dict[str, float]
 
 
-def join(benchmark: Benchmark, responses: Sequence[Row], problems: Sequence[Row] | None, where: Path) -> list[Row]:
+def join(benchmark: Benchmark[Any], responses: Sequence[Row], problems: Sequence[Row] | None, where: Path) -> list[Row]:
     """Adds the fields of its problem to each response; a response's own fields win.
 
     Raises:
@@ -68,7 +68,7 @@ def join(benchmark: Benchmark, responses: Sequence[Row], problems: Sequence[Row]
     return rows
 
 
-def response_of(benchmark: Benchmark, row: Row, where: str = "") -> str:
+def response_of(benchmark: Benchmark[Any], row: Row, where: str = "") -> str:
     """Returns the response's text; "" if the model gave none.
 
     Raises:
@@ -82,7 +82,7 @@ def response_of(benchmark: Benchmark, row: Row, where: str = "") -> str:
     raise InputError(f"{where}row {row.get(benchmark.id_field)} has no field '{benchmark.response_fields[0]}'")
 
 
-def score_rows(benchmark: Benchmark, rows: Sequence[Row], mode: Mode) -> Scored:
+def score_rows(benchmark: Benchmark[Any], rows: Sequence[Row], mode: Mode) -> Scored:
     """Scores responses and sums them up.
 
     Args:
@@ -97,7 +97,7 @@ def score_rows(benchmark: Benchmark, rows: Sequence[Row], mode: Mode) -> Scored:
     return Scored(tuple(rows), tuple(scores), table, summary(benchmark, rows, [score.verdict for score in scores]))
 
 
-def summary(benchmark: Benchmark, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> dict[str, float]:
+def summary(benchmark: Benchmark[Any], rows: Sequence[Row], verdicts: Sequence[Verdict]) -> dict[str, float]:
     """Returns coverage and format rate in percent, mean length of responses, and numbers of several samples."""
     numbers: dict[str, float] = {"responses": float(len(rows))}
     if benchmark.judge is None and rows:
@@ -118,7 +118,7 @@ def summary(benchmark: Benchmark, rows: Sequence[Row], verdicts: Sequence[Verdic
 
 
 def judged(
-    benchmark: Benchmark,
+    benchmark: Benchmark[Any],
     rows: Sequence[Row],
     replies: KeptReplies,
     runs: int,
@@ -140,7 +140,7 @@ def judged(
 
 
 def extracted(
-    benchmark: Benchmark, rows: Sequence[Row], replies: KeptReplies, at_once: int, advance: Callable[[int], None]
+    benchmark: Benchmark[Any], rows: Sequence[Row], replies: KeptReplies, at_once: int, advance: Callable[[int], None]
 ) -> list[Row]:
     """Adds a language model's extractions of short answers to the rows where rules found none."""
     assert benchmark.extractor is not None
@@ -163,7 +163,7 @@ def extracted(
     return [row | {"extraction": extractions[id(row)]} if id(row) in extractions else row for row in rows]
 
 
-def write(benchmark: Benchmark, scored: Scored, output: Path, mode: Mode, settings: dict[str, Any]) -> Path:
+def write(benchmark: Benchmark[Any], scored: Scored, output: Path, mode: Mode, settings: dict[str, Any]) -> Path:
     """Writes the scores and the table; each file appears when it is complete.
 
     Returns:

@@ -65,7 +65,9 @@ class Step:
         self._stop_unless_finite(trainer, "the loss", totals["loss"])
         most = self.watch.most
         if totals["pairs"] and (problem := self.watch.take(totals["loss"] / totals["pairs"])) is not None:
-            self.guard.stop("exploding", problem, run_folder(trainer), trainer.global_step, cast(float, most))
+            self.guard.stop(
+                "exploding", problem, folder=run_folder(trainer), step=trainer.global_step, limit=cast(float, most)
+            )
         self._gradient_scale = planned_pairs / totals["pairs"] if totals["pairs"] else 0.0
         if self.objective.needs_reference:
             self.shift.after_step(totals["rewards_chosen"] + totals["rewards_rejected"], 2 * int(totals["pairs"]))

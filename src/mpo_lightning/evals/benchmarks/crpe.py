@@ -10,11 +10,11 @@ vlmeval/dataset/utils/crpe.py.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from mpo_lightning.answers import Kind, Question, Verdict, check
 from mpo_lightning.errors import InputError
-from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, TableRow, verdict_score
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Score, Table, TableRow, verdict_score
 from mpo_lightning.evals.benchmarks.mathvista import FINAL
 from mpo_lightning.evals.benchmarks.prompts import LETTER, with_reasoning
 from mpo_lightning.evals.files import read_rows
@@ -27,7 +27,17 @@ RELATIONS = ("subject", "predicate", "object")
 ROTATIONS = 4
 
 
-def load(folder: Path) -> list[Row]:
+class CRPERow(TypedDict, total=False):
+    """One rotation of a question; `group` is the same for its four rotations."""
+
+    id: str
+    group: str
+    text: str
+    category: Required[str]
+    correct_option: Required[str]
+
+
+def load(folder: Path) -> list[CRPERow]:
     """Reads crpe_relation.jsonl and crpe_exist.jsonl; every four rows in turn are one question."""
     files = (
         [folder]
@@ -53,7 +63,7 @@ def load(folder: Path) -> list[Row]:
     return rows
 
 
-def question(row: Row, cot: bool) -> str:
+def question(row: CRPERow, cot: bool) -> str:
     """Returns the prompt, with the options as in the file: for the letter, or (`cot`) for reasoning first."""
     text = str(row["text"])
     return with_reasoning(text.replace(LETTER, "").strip()) if cot else text
@@ -64,7 +74,7 @@ def choices_in(text: str) -> tuple[str, ...]:
     return tuple(match[1].strip() for match in re.finditer(r"^\s*\(?[A-H][.):]\)?\s*(.+)$", text, re.MULTILINE))
 
 
-def score(row: Row, response: str, mode: Mode) -> Score:
+def score(row: CRPERow, response: str, mode: Mode) -> Score:
     """Scores the response to one rotation."""
     gold = str(row["correct_option"]).strip().upper()
     if mode == "official":
@@ -77,7 +87,7 @@ def score(row: Row, response: str, mode: Mode) -> Score:
     return verdict_score(check(response, Question(Kind.CHOICE, gold, choices)))
 
 
-def table(rows: Sequence[Row], values: Any) -> Table:
+def table(rows: Sequence[CRPERow], values: Any) -> Table:
     """Makes the table: mean of the splits, total, each split, and single rotations, in percent."""
     groups: dict[str, list[float]] = {}
     splits: dict[str, str] = {}
@@ -109,7 +119,7 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     return Table("relation mean", mean, tuple(lines))
 
 
-def problem(row: Row) -> str | None:
+def problem(row: CRPERow) -> str | None:
     """Returns what is wrong with a row, or None."""
     return (
         None

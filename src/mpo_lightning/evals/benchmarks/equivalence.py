@@ -2,25 +2,35 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from mpo_lightning.answers import Kind, Question, check
 from mpo_lightning.errors import InputError
-from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, TableRow, accuracies, verdict_score
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Score, Table, TableRow, accuracies, verdict_score
 from mpo_lightning.evals.files import read_rows
 
 
-def load(folder: Path) -> list[Row]:
+class EqualityRow(TypedDict, total=False):
+    """A ground truth and a prediction; `equivalent` is another judgement of them."""
+
+    id: int
+    gold: Required[str]
+    source: str
+    options: dict[str, Any] | None
+    equivalent: bool
+
+
+def load(folder: Path) -> list[EqualityRow]:
     """Reads a file of rows with `gold` and `prediction`."""
-    return [{"id": place} | row for place, row in enumerate(read_rows(folder))]
+    return [row | {"id": row.get("id", place)} for place, row in enumerate(read_rows(folder))]
 
 
-def question(row: Row, cot: bool) -> str:
+def question(row: EqualityRow, cot: bool) -> str:
     """Raises InputError, since there is no question to ask."""
     raise InputError("equivalence compares existing answers; use `mpo eval score`")
 
 
-def score(row: Row, response: str, mode: Mode) -> Score:
+def score(row: EqualityRow, response: str, mode: Mode) -> Score:
     """Scores whether the prediction equals the ground truth; a row's `options` may hold the precision."""
     options = row.get("options")
     precision = options.get("precision") if isinstance(options, dict) else None
@@ -28,7 +38,7 @@ def score(row: Row, response: str, mode: Mode) -> Score:
     return verdict_score(check(response, Question(Kind.EXPRESSION, str(row["gold"]), (), precision)))
 
 
-def table(rows: Sequence[Row], values: Any) -> Table:
+def table(rows: Sequence[EqualityRow], values: Any) -> Table:
     """Makes the table: the share of equal rows, by source, and the verdicts' agreement with the field `equivalent`."""
     found = accuracies(
         rows, values, "equal", {"source": lambda row: [str(row["source"]).split("/")[0]] if row.get("source") else []}

@@ -10,10 +10,10 @@ of the same structure.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from mpo_lightning.errors import InputError
-from mpo_lightning.evals.benchmark import Benchmark, Judge, Mode, Row, Score, Table, TableRow
+from mpo_lightning.evals.benchmark import Benchmark, Judge, Mode, Score, Table, TableRow
 from mpo_lightning.evals.files import find_file, read_rows
 from mpo_lightning.evals.rules.judged import judged_score, replies_of
 
@@ -34,7 +34,18 @@ first line only the two scores, that of Assistant 1 and that of Assistant 2, wit
 taking sides and without letting the order of the answers matter."""
 
 
-def load(folder: Path) -> list[Row]:
+class LLaVABenchRow(TypedDict, total=False):
+    """A question with its captions and reference answer."""
+
+    question_id: int
+    text: Required[str]
+    category: str
+    context: Required[list[str] | str]
+    reference: Required[str]
+    run: int
+
+
+def load(folder: Path) -> list[LLaVABenchRow]:
     """Reads questions.jsonl, with each question's captions and reference answer."""
     rows = read_rows(find_file(folder, ("questions.jsonl",), WHERE))
     if folder.is_file():
@@ -60,16 +71,16 @@ def load(folder: Path) -> list[Row]:
         ) from None
 
 
-def question(row: Row, cot: bool) -> str:
+def question(row: LLaVABenchRow, cot: bool) -> str:
     """Returns the prompt for a detailed answer, even with `cot`: the paper's evaluation never asked for reasoning."""
     return f"{row['text']}{SUFFIX}"
 
 
-def _category(row: Row) -> str:
+def _category(row: LLaVABenchRow) -> str:
     return str(row.get("category", "")).removeprefix("llava_bench_")
 
 
-def messages(row: Row, response: str, tries: int) -> list[dict[str, str]]:
+def messages(row: LLaVABenchRow, response: str, tries: int) -> list[dict[str, str]]:
     """Returns the judge's chat: a system turn, and a turn with context, question, both answers and the rule."""
     captions = "\n".join(row["context"]) if isinstance(row["context"], list) else str(row["context"])
     answers = "".join(
@@ -91,14 +102,14 @@ def read(reply: str) -> tuple[float, float] | None:
     return first, second
 
 
-def score(row: Row, response: str, mode: Mode) -> Score:
+def score(row: LLaVABenchRow, response: str, mode: Mode) -> Score:
     """Scores a response by the review in its row."""
     return judged_score(
         JUDGE, replies_of(row, ("review", "judge_raw", "judge"), f"row {row.get('question_id')}")[:1], 2
     )
 
 
-def table(rows: Sequence[Row], values: Any) -> Table:
+def table(rows: Sequence[LLaVABenchRow], values: Any) -> Table:
     """Makes the table: relative score and both means x 10, of all, each category and, with several runs, each run."""
     parts: dict[str, list[tuple[float, float]]] = {"all": []}
     runs = {str(row["run"]) for row in rows if "run" in row}

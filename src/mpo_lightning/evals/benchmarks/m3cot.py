@@ -4,12 +4,12 @@ Source of the official rule: LightChen233/M3CoT utils/metric.py; of the prompt: 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from mpo_lightning.answers import Kind, Question, Verdict, check
-from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, accuracies, verdict_score
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Score, Table, accuracies, verdict_score
 from mpo_lightning.evals.benchmarks.prompts import LETTER, lettered, with_reasoning
 from mpo_lightning.evals.files import find_file, read_rows
 
@@ -17,7 +17,20 @@ WHERE = "https://huggingface.co/datasets/LightChen2333/M3CoT (test.jsonl and ima
 LETTERS = "ABCDEF"
 
 
-def load(folder: Path) -> list[Row]:
+class M3CoTRow(TypedDict, total=False):
+    """A problem; `answer` is a letter, or an option's number."""
+
+    id: str
+    question: str
+    context: str | None
+    hint: str | None
+    choices: Required[list[str]]
+    answer: Required[str | int]
+    domain: str
+    topic: str
+
+
+def load(folder: Path) -> list[M3CoTRow]:
     """Reads the problems of test.jsonl, in the data set's own form or ScienceQA's (an answer by number, a hint)."""
     rows = read_rows(find_file(folder, ("test.jsonl", "data/test.jsonl", "m3cot_test.jsonl"), WHERE))
     return [
@@ -26,20 +39,20 @@ def load(folder: Path) -> list[Row]:
     ]
 
 
-def gold_letter(row: Row) -> str:
+def gold_letter(row: M3CoTRow) -> str:
     """Returns the letter of the right option, which a row gives as a letter or a number."""
     answer = row["answer"]
     return LETTERS[answer] if isinstance(answer, int) else str(answer).strip("() ").upper()
 
 
-def question(row: Row, cot: bool) -> str:
+def question(row: M3CoTRow, cot: bool) -> str:
     """Returns the prompt with context, question and options: for the letter, or (`cot`) for reasoning first."""
     context = row.get("context") or row.get("hint")
     text = "\n".join([*([context] if context else []), row["question"], lettered(row["choices"])])
     return with_reasoning(text) if cot else f"{text}\n{LETTER}"
 
 
-def score(row: Row, response: str, mode: Mode) -> Score:
+def score(row: M3CoTRow, response: str, mode: Mode) -> Score:
     """Scores one response."""
     gold = gold_letter(row)
     if mode == "official":
@@ -65,16 +78,21 @@ def official_letter(response: str, choices: Sequence[str]) -> str | None:
     return next((found[-1] for found in (contained, upper, lower) if found), None)
 
 
-def table(rows: Sequence[Row], values: Any) -> Table:
+def table(rows: Sequence[M3CoTRow], values: Any) -> Table:
     """Makes the table: accuracy of all, by domain and by topic."""
 
-    def part(name: str) -> Callable[[Row], Sequence[str]]:
-        return lambda row: [row[name]] if row.get(name) else []
+    return accuracies(
+        rows,
+        values,
+        "accuracy",
+        {
+            "domain": lambda row: [row["domain"]] if row.get("domain") else [],
+            "topic": lambda row: [row["topic"]] if row.get("topic") else [],
+        },
+    )
 
-    return accuracies(rows, values, "accuracy", {name: part(name) for name in ("domain", "topic")})
 
-
-def problem(row: Row) -> str | None:
+def problem(row: M3CoTRow) -> str | None:
     """Returns what is wrong with a row, or None."""
     if not isinstance(row["choices"], list) or not 1 < len(row["choices"]) <= len(LETTERS):
         return f"choices is not a list of 2 to {len(LETTERS)}"

@@ -9,10 +9,10 @@ Source: mathllm/MATH-V evaluation/, models/GPT4.py (prompt).
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from mpo_lightning.answers import Kind, Question, Verdict, check, equivalent
-from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, accuracies, verdict_score
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Score, Table, accuracies, verdict_score
 from mpo_lightning.evals.benchmarks.prompts import lettered, with_reasoning
 from mpo_lightning.evals.files import find_file, read_rows
 from mpo_lightning.evals.rules.mathvision_rules import official_answer, official_correct
@@ -30,14 +30,25 @@ PROMPT = (
 PLAIN = re.compile(r"-?\d+(?:\.\d+)?")
 
 
-def load(folder: Path) -> list[Row]:
+class MathVisionRow(TypedDict, total=False):
+    """A problem."""
+
+    id: str
+    question: str
+    options: list[str]
+    answer: Required[str]
+    level: int
+    subject: str
+
+
+def load(folder: Path) -> list[MathVisionRow]:
     """Reads the problems of testmini.jsonl or test.jsonl."""
     return read_rows(
         find_file(folder, ("testmini.jsonl", "data/testmini.jsonl", "test.jsonl", "data/test.jsonl"), WHERE)
     )
 
 
-def question(row: Row, cot: bool) -> str:
+def question(row: MathVisionRow, cot: bool) -> str:
     """Returns the official prompt for a boxed answer, or (`cot`) the paper's, with question and options."""
     text = re.sub(r"<image\d+>", "", row["question"]).strip()
     options = [] if row["options"] == list("ABCDE") else row["options"]
@@ -46,7 +57,7 @@ def question(row: Row, cot: bool) -> str:
     return PROMPT + f"{text}\n{lettered(options, '({letter}) {text}')}".rstrip()
 
 
-def score(row: Row, response: str, mode: Mode) -> Score:
+def score(row: MathVisionRow, response: str, mode: Mode) -> Score:
     """Scores one response."""
     gold, options = str(row["answer"]), [str(option) for option in row.get("options") or []]
     if mode == "official":
@@ -81,7 +92,7 @@ def _free_form(response: str, gold: str) -> Verdict:
     return verdict
 
 
-def table(rows: Sequence[Row], values: Any) -> Table:
+def table(rows: Sequence[MathVisionRow], values: Any) -> Table:
     """Makes the table: accuracy of all, by level, by subject, and by both."""
     return accuracies(
         rows,
@@ -97,7 +108,7 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     )
 
 
-def problem(row: Row) -> str | None:
+def problem(row: MathVisionRow) -> str | None:
     """Returns what is wrong with a row, or None."""
     options = row.get("options")
     if options is not None and not isinstance(options, list):

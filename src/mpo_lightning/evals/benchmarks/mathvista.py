@@ -16,10 +16,10 @@ internvl_chat/eval/mathvista.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict, cast
 
 from mpo_lightning.answers import Kind, Question, Verdict, check
-from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, accuracies, verdict_score
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Score, Table, accuracies, verdict_score
 from mpo_lightning.evals.benchmarks.prompts import lettered, with_reasoning
 from mpo_lightning.evals.files import find_file, read_rows
 from mpo_lightning.evals.rules.mathvista_extraction import EXTRACTOR
@@ -55,7 +55,25 @@ HINTS = {
 FINAL = re.compile(r"(?:Final answer:|Answer:)\s*(.*)", re.IGNORECASE)
 
 
-def load(folder: Path) -> list[Row]:
+class MathVistaRow(TypedDict, total=False):
+    """A problem, and what a file of responses adds to it."""
+
+    pid: str
+    question: str
+    query: str
+    choices: list[str] | None
+    unit: str | None
+    precision: float | str | None
+    answer: Required[Any]
+    question_type: Required[str]
+    answer_type: Required[str]
+    metadata: dict[str, Any]
+    extraction: str | None
+    official_extraction: str | None
+    normaliser: str
+
+
+def load(folder: Path) -> list[MathVistaRow]:
     """Reads the problems of testmini.json (an object by pid) or of JSON lines."""
     rows = read_rows(find_file(folder, ("testmini.json", "data/testmini.json", "testmini.jsonl", "test.json"), WHERE))
     return [
@@ -66,26 +84,28 @@ def load(folder: Path) -> list[Row]:
     ]
 
 
-def question(row: Row, cot: bool) -> str:
+def question(row: MathVistaRow, cot: bool) -> str:
     """Returns the data set's query, or one built by the same rules; `cot` asks for reasoning around it."""
     query = row.get("query") or _query(row)
     return with_reasoning(query) if cot else query
 
 
-def _query(row: Row) -> str:
+def _query(row: MathVistaRow) -> str:
     precision = _precision(row) if row["answer_type"] == "float" else None
     what = HINTS[(row["answer_type"] if not row.get("choices") else "text", precision)]
-    hint = f"Hint: Please answer the question {'and ' if row.get('choices') else ''}{what}"
+    choices = row.get("choices")
+    hint = f"Hint: Please answer the question {'and ' if choices else ''}{what}"
     unit = f" (Unit: {row['unit']})" if row.get("unit") else ""
-    choices = ["Choices:", lettered(row["choices"], "({letter}) {text}")] if row.get("choices") else []
-    return "\n".join([hint, f"Question: {row['question']}{unit}", *choices])
+    options = ["Choices:", lettered(choices, "({letter}) {text}")] if choices else []
+    return "\n".join([hint, f"Question: {row['question']}{unit}", *options])
 
 
-def _precision(row: Row) -> int | None:
-    return int(float(row["precision"])) if row.get("precision") not in (None, "") else None
+def _precision(row: MathVistaRow) -> int | None:
+    precision = row.get("precision")
+    return None if precision is None or precision == "" else int(float(precision))
 
 
-def score(row: Row, response: str, mode: Mode) -> Score:
+def score(row: MathVistaRow, response: str, mode: Mode) -> Score:
     """Scores one response."""
     if mode == "robust":
         choices = tuple(map(str, row.get("choices") or ()))
@@ -99,14 +119,14 @@ def score(row: Row, response: str, mode: Mode) -> Score:
     )
 
 
-def official_extraction(row: Row, response: str) -> tuple[str, str]:
+def official_extraction(row: MathVistaRow, response: str) -> tuple[str, str]:
     """Returns the extraction and the rule that gave it: the row's own, or the first rule that applies."""
     for name in ("extraction", "official_extraction"):
         if row.get(name) is not None:
             return str(row[name]), "given extraction"
     if not response:
         return "", "empty"
-    if row.get("choices") and response in row["choices"]:
+    if response in (row.get("choices") or ()):
         return response, "a choice"
     if row["answer_type"] in ("integer", "float") and _number(response, row["answer_type"]) is not None:
         return str(_number(response, row["answer_type"])), "a number"
@@ -121,7 +141,7 @@ def _number(text: str, kind: str) -> int | float | None:
         return None
 
 
-def official_prediction(row: Row, extraction: str, normaliser: str) -> str | None:
+def official_prediction(row: MathVistaRow, extraction: str, normaliser: str) -> str | None:
     """Converts an extraction to the answer's type, as the benchmark's script writes it; None if it cannot."""
     choices = row.get("choices")
     if choices:
@@ -157,7 +177,7 @@ def edit_distance(one: str, other: str) -> int:
     return before[-1]
 
 
-def table(rows: Sequence[Row], values: Any) -> Table:
+def table(rows: Sequence[MathVistaRow], values: Any) -> Table:
     """Makes the table: accuracy of all and by every breakdown of the rows; a problem counts in each of its skills."""
 
     def parts(name: str) -> Any:
@@ -170,13 +190,13 @@ def table(rows: Sequence[Row], values: Any) -> Table:
     )
 
 
-def flat(row: Row) -> Row:
+def flat(row: MathVistaRow) -> MathVistaRow:
     """Moves the fields of `metadata`, which the breakdowns need, beside the others."""
     metadata = row.get("metadata")
-    return metadata | row if isinstance(metadata, dict) else row
+    return cast(MathVistaRow, metadata | row) if isinstance(metadata, dict) else row
 
 
-def problem(row: Row) -> str | None:
+def problem(row: MathVistaRow) -> str | None:
     """Returns what is wrong with a row, or None."""
     if row["answer_type"] not in KINDS:
         return f"answer_type is {row['answer_type']!r}, not one of {', '.join(KINDS)}"

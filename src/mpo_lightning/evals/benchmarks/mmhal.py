@@ -9,9 +9,9 @@ are our own, of the same structure.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
-from mpo_lightning.evals.benchmark import Benchmark, Judge, Mode, Row, Score, Table, TableRow
+from mpo_lightning.evals.benchmark import Benchmark, Judge, Mode, Score, Table, TableRow
 from mpo_lightning.evals.files import find_file, read_rows
 from mpo_lightning.evals.rules.judged import judged_score, replies_of
 
@@ -85,7 +85,18 @@ Begin with a short explanation. Then rate the response with one of these options
 """
 
 
-def load(folder: Path) -> list[Row]:
+class MMHalRow(TypedDict, total=False):
+    """A question."""
+
+    id: str
+    kind: str
+    question_type: str
+    question: Required[str]
+    image_content: Required[list[str] | str]
+    gt_answer: Required[str]
+
+
+def load(folder: Path) -> list[MMHalRow]:
     """Reads the questions of response_template.json; a row's number is its id and decides its kind."""
     rows = read_rows(find_file(folder, ("response_template.json", "mmhal.json", "mmhal-bench.jsonl"), WHERE))
     return [
@@ -99,12 +110,12 @@ def load(folder: Path) -> list[Row]:
     ]
 
 
-def question(row: Row, cot: bool) -> str:
+def question(row: MMHalRow, cot: bool) -> str:
     """Returns the question alone, or (`cot`) with the evaluation's own prompt for reasoning."""
     return f"{row['question']}{RATIONALE}" if cot else str(row["question"])
 
 
-def messages(row: Row, response: str, tries: int) -> list[dict[str, str]]:
+def messages(row: MMHalRow, response: str, tries: int) -> list[dict[str, str]]:
     """Returns the judge's chat, one turn: instruction with examples, contents, question, reference, response.
 
     Of a response with reasoning the judge sees the text after "Answer:".
@@ -129,12 +140,12 @@ def read(reply: str) -> tuple[float] | None:
     return (float(found[0]),) if len(found) == 1 else None
 
 
-def score(row: Row, response: str, mode: Mode) -> Score:
+def score(row: MMHalRow, response: str, mode: Mode) -> Score:
     """Scores a response by the reply in its row."""
     return judged_score(JUDGE, replies_of(row, ("judge_raw", "judge"), f"row {row.get('id')}")[:1])
 
 
-def table(rows: Sequence[Row], values: Any) -> Table:
+def table(rows: Sequence[MMHalRow], values: Any) -> Table:
     """Makes the table: mean rating, hallucination rate in percent, mean rating of each kind."""
     ratings = [float(value[0]) for value in values]
     total = len(ratings)

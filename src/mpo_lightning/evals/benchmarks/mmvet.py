@@ -10,9 +10,9 @@ structure.
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict, cast
 
-from mpo_lightning.evals.benchmark import Benchmark, Judge, Mode, Row, Score, Table, TableRow
+from mpo_lightning.evals.benchmark import Benchmark, Judge, Mode, Score, Table, TableRow
 from mpo_lightning.evals.files import find_file, read_rows
 from mpo_lightning.evals.rules.judged import judged_score, replies_of
 
@@ -37,10 +37,19 @@ It is funny because it contradicts itself: what is invisible cannot be drawn, an
 AGAIN = "\nThe correctness as a number, nothing else: "
 
 
-def load(folder: Path) -> list[Row]:
+class MMVetRow(TypedDict, total=False):
+    """A question."""
+
+    id: str
+    question: Required[str]
+    answer: Required[str]
+    capability: list[str] | None
+
+
+def load(folder: Path) -> list[MMVetRow]:
     """Reads the questions of mm-vet.json."""
     rows = read_rows(find_file(folder, ("mm-vet.json", "mmvet.json", "mmvet.jsonl"), WHERE))
-    return [
+    found = [
         {
             "id": row.get("id", row.get("key")),
             "image": f"images/{row['imagename']}" if "imagename" in row else row.get("image"),
@@ -48,14 +57,15 @@ def load(folder: Path) -> list[Row]:
         | {name: value for name, value in row.items() if name != "key"}
         for row in rows
     ]
+    return cast(list[MMVetRow], found)
 
 
-def question(row: Row, cot: bool) -> str:
+def question(row: MMVetRow, cot: bool) -> str:
     """Returns the question alone, even with `cot`: the paper's evaluation never asked for reasoning."""
     return str(row["question"])
 
 
-def messages(row: Row, response: str, tries: int) -> list[dict[str, str]]:
+def messages(row: MMVetRow, response: str, tries: int) -> list[dict[str, str]]:
     """Returns the judge's chat, one turn: the instruction with examples, and the line that the judge completes."""
     gold = str(row["answer"]).replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
     line = " | ".join([str(row["question"]), gold, response, ""])
@@ -71,12 +81,12 @@ def read(reply: str) -> tuple[float] | None:
     return (points,) if 0.0 <= points <= 1.0 else None
 
 
-def score(row: Row, response: str, mode: Mode) -> Score:
+def score(row: MMVetRow, response: str, mode: Mode) -> Score:
     """Scores a response by the replies in its row."""
     return judged_score(JUDGE, replies_of(row, ("judge_raw", "judge"), f"row {row.get('id')}"))
 
 
-def table(rows: Sequence[Row], values: Any) -> Table:
+def table(rows: Sequence[MMVetRow], values: Any) -> Table:
     """Makes the table of points x 100: total, spread over runs, each run, capability and combination."""
     parts: dict[tuple[str, str], list[Sequence[float]]] = {}
     for row, runs in zip(rows, values, strict=True):

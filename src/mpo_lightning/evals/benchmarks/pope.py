@@ -11,13 +11,13 @@ Source: RUCAIBox/POPE evaluate.py; InternVL internvl_chat/eval/pope.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from mpo_lightning.answers import Verdict
 from mpo_lightning.answers.extract import announced, clean, is_refusal, sentences
 from mpo_lightning.answers.prose import choice_of_prose
 from mpo_lightning.answers.yes_no import UNSEEN, YES
-from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table, TableRow
+from mpo_lightning.evals.benchmark import Benchmark, Mode, Score, Table, TableRow
 from mpo_lightning.evals.benchmarks.mathvista import FINAL
 from mpo_lightning.evals.benchmarks.prompts import WORD, with_reasoning
 from mpo_lightning.evals.files import find_file, read_rows
@@ -31,7 +31,18 @@ LACKING = re.compile(r",?\s+(?:without|but\s+no|and\s+no|with\s+no)\b.*$", re.IG
 SPLITS = ("random", "popular", "adversarial")
 
 
-def load(folder: Path) -> list[Row]:
+class POPERow(TypedDict, total=False):
+    """A question; files have it as `text` or as `question`."""
+
+    id: str
+    question_id: int | None
+    category: str | None
+    text: str
+    question: str
+    label: Required[str]
+
+
+def load(folder: Path) -> list[POPERow]:
     """Reads the questions of the three coco_pope_SPLIT.json, or of one file with a field `category`."""
     if folder.is_file():
         return [_named(row) for row in read_rows(folder)]
@@ -51,7 +62,7 @@ def load(folder: Path) -> list[Row]:
     return [_named(row) for row in rows]
 
 
-def _named(row: Row) -> Row:
+def _named(row: POPERow) -> POPERow:
     """Adds an id to a row, since question numbers repeat in each split."""
     if row.get("question_id") is None:
         return row
@@ -59,13 +70,13 @@ def _named(row: Row) -> Row:
     return row | {"category": category, "id": f"{category}/{row.get('question_id')}"}
 
 
-def question(row: Row, cot: bool) -> str:
+def question(row: POPERow, cot: bool) -> str:
     """Returns the prompt: for a single word, or (`cot`) for reasoning first."""
     text = str(row.get("text", row.get("question"))).replace(f"\n{WORD}", "").strip()
     return with_reasoning(text) if cot else f"{text}\n{WORD}"
 
 
-def score(row: Row, response: str, mode: Mode) -> Score:
+def score(row: POPERow, response: str, mode: Mode) -> Score:
     """Scores one response; the value is 1 for yes, 0 for no, -1 for neither."""
     asked = ASKED.search(str(row.get("text", row.get("question", ""))))
     said = official_word(response) if mode == "official" else robust_word(response, asked[1] if asked else "")
@@ -118,7 +129,7 @@ def _about(text: str, asked: str) -> str:
     return " ".join(LACKING.sub("", part) for part in mentioned) or text
 
 
-def table(rows: Sequence[Row], values: Any) -> Table:
+def table(rows: Sequence[POPERow], values: Any) -> Table:
     """Makes the table: accuracy, precision, recall, F1 and share of yes in percent, of each split and pooled."""
     splits: dict[str, list[tuple[bool, float]]] = {}
     for row, value in zip(rows, values, strict=True):
@@ -159,7 +170,7 @@ def counts(pairs: Sequence[tuple[bool, float]]) -> dict[str, float]:
     return {name: 100 * number for name, number in numbers.items()} | counted
 
 
-def problem(row: Row) -> str | None:
+def problem(row: POPERow) -> str | None:
     """Returns what is wrong with a row, or None."""
     return None if str(row["label"]).lower() in ("yes", "no") else f"label is {row['label']!r}, not yes or no"
 

@@ -1,11 +1,14 @@
 """Shared code of the three judged benchmarks: scores a response by its judge's replies."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from mpo_lightning.answers import Verdict
 from mpo_lightning.errors import InputError
-from mpo_lightning.evals.benchmark import Judge, Row, Score
+from mpo_lightning.evals.benchmark import Judge, Score
 
 
-def replies_of(row: Row, names: tuple[str, ...], where: str) -> list[str]:
+def replies_of(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> list[str]:
     """Returns the judge's replies in a row: the first of several fields, holding one reply or a list of runs.
 
     Raises:
@@ -20,7 +23,7 @@ def replies_of(row: Row, names: tuple[str, ...], where: str) -> list[str]:
     )
 
 
-def judged_score(judge: Judge, replies: list[str], runs_of: int = 1) -> Score:
+def judged_score(judge: Judge[Any], replies: list[str], runs_of: int = 1) -> Score:
     """Scores a response by the points of its replies, one after another.
 
     Args:

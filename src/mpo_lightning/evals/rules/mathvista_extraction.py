@@ -8,9 +8,10 @@ Source: lupantech/MathVista evaluation/extract_answer.py and prompts/ext_ans.py;
 structure.
 """
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
-from mpo_lightning.evals.benchmark import Judge, Row
+from mpo_lightning.evals.benchmark import Judge
 
 EXAMPLES = """Please read the following examples, then extract the answer from the model response and type it at the end of the prompt.
 
@@ -54,7 +55,7 @@ Model response: The second bar, the grey one, reaches highest, therefore the rig
 Extracted answer: B"""
 
 
-def messages(row: Row, response: str, tries: int) -> list[dict[str, str]]:
+def messages(row: Mapping[str, Any], response: str, tries: int) -> list[dict[str, str]]:
     """Returns the chat, one turn."""
     question = row.get("query") or row.get("question") or ""
     return [{"role": "user", "content": f"{EXAMPLES}\n\n{question}\n\n{response}\n\nExtracted answer: "}]
@@ -65,6 +66,6 @@ def read(reply: str) -> tuple[float, ...] | None:
     return cast(tuple[float, ...], ()) if reply.strip() else None
 
 
-EXTRACTOR = Judge(
+EXTRACTOR: Judge[Any] = Judge(
     messages, read, temperature=lambda tries: 0.0, max_tokens=256, tries=10, otherwise=(), model="gpt-4-0613"
 )

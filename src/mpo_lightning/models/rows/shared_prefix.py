@@ -129,10 +129,10 @@ def sees_the_prompt(backend: Backend, device: torch.device, dtype: torch.dtype) 
     )
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         try:
-            ours = BACKENDS[backend](query, key, value, layout, None, 0.0)
+            ours = BACKENDS[backend](query, key, value, layout, scaling=None, dropout=0.0)
         except (RuntimeError, TypeError, ImportError):
             return False
-        truth = BACKENDS["sdpa"](query, key, value, layout, None, 0.0)
+        truth = BACKENDS["sdpa"](query, key, value, layout, scaling=None, dropout=0.0)
     return bool((ours.float() - truth.float()).abs().max() < 0.05)
 
 
@@ -173,7 +173,9 @@ def shared_prefix_attention(
             f"a sequence has {prefix_layout.longest} tokens but the model has a sliding window of {sliding_window}; "
             "lower data.max_length to the window"
         )
-    output = BACKENDS[prefix_layout.backend](query[0], key[0], value[0], prefix_layout, scaling, dropout)
+    output = BACKENDS[prefix_layout.backend](
+        query[0], key[0], value[0], prefix_layout, scaling=scaling, dropout=dropout
+    )
     return output.unsqueeze(0), None
 
 
