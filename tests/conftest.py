@@ -102,14 +102,16 @@ def taught_folder(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
 @pytest.fixture(scope="session")
 def undisturbed_pair(tmp_path_factory: pytest.TempPathFactory, root: Path, shards: Path, tiny_folder: Path) -> Path:
     """A run of two processes that hold half of each weight, for others to be compared with."""
-    from support.long_runs import fit_arguments
-    from support.processes import torchrun
+    from support.commands import ranks
+    from support.long_runs import fit_words
 
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "undisturbed"
     with FileLock(f"{folder}.lock", timeout=400):  # whoever of several testing processes needs it first makes it
         if not folder.exists():
-            torchrun(2, *fit_arguments(base / "undisturbed-begun", root, shards, tiny_folder, "fsdp2_cpu"))
+            words = fit_words(base / "undisturbed-begun", root, shards, tiny_folder, "fsdp2_cpu")
+            done = ranks(2, "mpo", *words)
+            assert done.returncode == 0, done.stderr
             (base / "undisturbed-begun").rename(folder)
     return folder
 

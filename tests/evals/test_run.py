@@ -5,9 +5,6 @@ nothing is lost or repeated.
 import json
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,9 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.evals.callback import EvaluateBenchmark
 from mpo_lightning.evals.compare import read_run
 from mpo_lightning.evals.registry import find_benchmark
+from support.commands import mpo, mpo_killed_when, ranks
 from support.judge_server import chat_server
+from support.long_runs import fit_words
 from support.options import nested
 from support.processes import bytes_below
 from support.runs import logged, make_run
@@ -63,11 +62,8 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def command(model: Path, data: Path, output: Path, *more: str) -> list[str]:
+def words(model: Path, data: Path, output: Path, *more: str) -> list[str]:
     return [
-        sys.executable,
-        "-m",
-        "mpo_lightning",
         "eval",
         "run",
         "--model",
@@ -135,12 +131,8 @@ def test_samples_depend_on_their_problem_and_number_alone(mathvista: Path, tiny_
             limit=3,
             **nested(run, OPTIONS | options),
         )
-    done = subprocess.run(
-        command(tiny_folder, mathvista, tmp_path / "two", "--trainer.devices=2", "--samples=2", "--limit=3"),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    more = ("--trainer.devices=2", "--samples=2", "--limit=3")
+    done = ranks(2, "mpo", *words(tiny_folder, mathvista, tmp_path / "two", *more))
     assert done.returncode == 0, done.stderr
     ones, many, two, other = (rows_of(tmp_path / name / "responses.jsonl") for name in ("ones", "many", "two", "other"))
     assert ones == many == two and ones != other
@@ -161,15 +153,11 @@ def test_a_killed_run_goes_on_and_ends_the_same(mathvista: Path, tiny_folder: Pa
         samples=8,
         **nested(run, OPTIONS | {"engine.batch_size": 2}),
     )
-    again = command(tiny_folder, mathvista, tmp_path / "run", "--trainer.devices=1", "--samples=8")
-    process = subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    parts, deadline = tmp_path / "run/responses.jsonl.parts", time.monotonic() + 120
-    while time.monotonic() < deadline and bytes_below(parts, "part-*") < 500:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    again = words(tiny_folder, mathvista, tmp_path / "run", "--trainer.devices=1", "--samples=8")
+    parts = tmp_path / "run/responses.jsonl.parts"
+    assert mpo_killed_when(lambda: bytes_below(parts, "part-*") >= 500, *again) == -signal.SIGKILL
     assert not (tmp_path / "run/responses.jsonl").exists()
-    done = subprocess.run(again, capture_output=True, text=True, timeout=240)
+    done = mpo(*again)
     assert done.returncode == 0, done.stderr
     for name in ("responses.jsonl", "scores.jsonl", "scores.table.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -297,9 +285,6 @@ def test_a_benchmark_during_fit_on_two_processes(
     strategy: str, mathvista: Path, root: Path, tiny_folder: Path, shards: Path, tmp_path: Path
 ) -> None:
     """Three problems over two ranks: each once in the numbers."""
-    from support.long_runs import fit_arguments
-    from support.processes import torchrun
-
     more = [
         (
             f"--trainer.callbacks+={{'class_path': 'mpo_lightning.evals.callback.EvaluateBenchmark', 'init_args': "
@@ -307,7 +292,8 @@ def test_a_benchmark_during_fit_on_two_processes(
         ),
         "--trainer.max_steps=1",
     ]
-    torchrun(2, *fit_arguments(tmp_path / "run", root, shards, tiny_folder, strategy, *more))
+    done = ranks(2, "mpo", *fit_words(tmp_path / "run", root, shards, tiny_folder, strategy, *more))
+    assert done.returncode == 0, done.stderr[-3000:]
     files = sorted((tmp_path / "run/version_0").glob("responses.mathvista.*.jsonl"))
     assert len(files) == 2
     assert {row["pid"] for path in files for row in rows_of(path) if row["step"] == 0} == set("012")

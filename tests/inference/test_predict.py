@@ -3,9 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.generation import split_by_rope
 from mpo_lightning.models.internvl.tiling import cut_tiles, normalize_tiles
 from mpo_lightning.models.loading import load_processor
+from support.commands import mpo_killed_when, ranks
 from support.options import nested
 from support.processes import bytes_below
 
@@ -96,9 +94,6 @@ def test_the_cut_into_batches_and_devices_changes_nothing(questions: Path, tiny_
     }.items():
         predict(str(tiny_folder), str(tmp_path / name), questions=str(questions), **nested(predict, OPTIONS | options))
     command = [
-        sys.executable,
-        "-m",
-        "mpo_lightning",
         "predict",
         "--model",
         tiny_folder,
@@ -113,7 +108,7 @@ def test_the_cut_into_batches_and_devices_changes_nothing(questions: Path, tiny_
         "--engine.max_tiles=2",
         "--engine.batch_size=2",
     ]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=240)
+    done = ranks(2, "mpo", *command)
     assert done.returncode == 0, done.stderr
     assert f"{tmp_path / 'two'}: 7 responses" in done.stdout
     assert (tmp_path / "one").read_bytes() == (tmp_path / "many").read_bytes() == (tmp_path / "two").read_bytes()
@@ -177,9 +172,6 @@ def test_a_killed_run_goes_on_and_ends_the_same(shards: Path, tiny_folder: Path,
         str(tiny_folder), str(tmp_path / "whole"), shards=train, **nested(predict, OPTIONS | {"engine.batch_size": 2})
     )
     command = [
-        sys.executable,
-        "-m",
-        "mpo_lightning",
         "predict",
         "--model",
         str(tiny_folder),
@@ -194,12 +186,8 @@ def test_a_killed_run_goes_on_and_ends_the_same(shards: Path, tiny_folder: Path,
         "--engine.max_tiles=2",
         "--engine.batch_size=2",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    parts, deadline = tmp_path / "out.parts", time.monotonic() + 120
-    while time.monotonic() < deadline and bytes_below(parts, "part-*") < 500:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    parts = tmp_path / "out.parts"
+    assert mpo_killed_when(lambda: bytes_below(parts, "part-*") >= 500, *command) == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
     (part,) = parts.glob("part-*")
     answered = part.read_bytes().count(b"\n")

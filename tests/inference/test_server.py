@@ -1,10 +1,8 @@
 """The engine on a server that is made to fail, with a real model behind it: nothing is lost, nothing asked twice."""
 
 import json
-import subprocess
-import sys
+import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +23,7 @@ from mpo_lightning.inference.options import EngineOptions, TrainerOptions
 from mpo_lightning.inference.server import ServerEngine, content_of, drawn_by, picture_url
 from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.prefs.sources import Source
+from support.commands import mpo, mpo_killed_when
 from support.model_server import model_server
 from support.options import nested
 
@@ -337,23 +336,10 @@ def test_a_build_on_a_server_whose_answers_are_recorded_survives_kills(
             "config": config,
             **{name: value for name, value in (options | engine).items() if name != "sources"},
         }
-        command = [
-            sys.executable,
-            "-m",
-            "mpo_lightning",
-            "prefs",
-            "build",
-            *(f"--{name}={value}" for name, value in words.items()),
-        ]
-        for wait in (12,):
-            before = len(requests)
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            deadline = time.monotonic() + 60
-            while len(requests) < before + wait and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.01)
-            process.kill()
-            process.wait(timeout=30)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        command = ["prefs", "build", *(f"--{name}={value}" for name, value in words.items())]
+        enough = len(requests) + 12
+        assert mpo_killed_when(lambda: len(requests) >= enough, *command) == -signal.SIGKILL
+        done = mpo(*command)
         assert done.returncode == 0, done.stderr
         for path in (tmp_path / "whole").rglob("*.json*"):
             assert path.read_bytes() == (tmp_path / "killed" / path.relative_to(tmp_path / "whole")).read_bytes(), path

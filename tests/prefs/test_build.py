@@ -5,10 +5,10 @@ trained builds again.
 import json
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mpo_lightning.models.draws import Draws, forbidden_ids
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.prefs.sources import Source
+from support.commands import mpo, mpo_killed_when, ranks
 from support.options import nested, words
 from support.processes import bytes_below, finish, members, started, wait_for
 from support.runs import make_run
@@ -187,14 +188,7 @@ def command(prompts: Path, folder: Path, model: Path, config: Path, more: dict[s
         }
         | more
     )
-    return [
-        sys.executable,
-        "-m",
-        "mpo_lightning",
-        "prefs",
-        "build",
-        *words(options),
-    ]
+    return ["prefs", "build", *words(options)]
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +200,14 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def written_and_waited(folder: Path, seen: int, seconds: float) -> bool:
+    """Whether more is written than was seen; says so after a time."""
+    if bytes_below(folder) <= seen:
+        return False
+    time.sleep(seconds)
+    return True
+
+
 @pytest.mark.slow
 def test_kills_at_any_moment_leave_no_trace(
     built: Path, prompts: Path, taught_folder: Path, config: Path, tmp_path: Path
@@ -213,22 +215,16 @@ def test_kills_at_any_moment_leave_no_trace(
     """Each run is killed a little later than the one before, as soon as it has written something more."""
     folder, kills, seen = tmp_path / "out", 0, 0
     for attempt in range(40):
-        process = subprocess.Popen(
-            command(prompts, folder, taught_folder, config, {"engine.num_workers": attempt % 2}),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            size = bytes_below(folder)
-            if kills < 5 and size > seen:
-                time.sleep(0.05 * attempt)
-                seen = size + 3000
-                process.kill()
-                kills += 1
-            time.sleep(0.005)
-        if process.wait(timeout=60) == 0:
+        arguments = command(prompts, folder, taught_folder, config, {"engine.num_workers": attempt % 2})
+        if kills == 5:
+            done = mpo(*arguments)
+            assert done.returncode == 0, done.stderr
             break
+        code = mpo_killed_when(partial(written_and_waited, folder, seen, 0.05 * attempt), *arguments)
+        assert code in (0, -signal.SIGKILL)
+        if code == 0:
+            break
+        seen, kills = bytes_below(folder) + 3000, kills + 1
     assert kills >= 3 and (folder / "manifest.json").exists()
     assert tree(folder) == tree(built)
 
@@ -238,7 +234,7 @@ def test_two_devices_build_the_same_after_sigterm_too(
     built: Path, prompts: Path, taught_folder: Path, config: Path, tmp_path: Path
 ) -> None:
     arguments = command(prompts, tmp_path / "out", taught_folder, config, {"trainer.devices": 2})
-    with started(*arguments) as process:
+    with started(sys.executable, "-m", "mpo_lightning", *arguments) as process:
         # The second device was started by the trainer before this one.
         wait_for((tmp_path / "out/responses/open.jsonl.parts").exists, 200)
         process.terminate()
@@ -246,9 +242,8 @@ def test_two_devices_build_the_same_after_sigterm_too(
         # Between two trainers by the signal itself, within one by the exit code of the same number.
         assert process.returncode in (143, -signal.SIGTERM) and "Traceback" not in said, said
         wait_for(lambda: not members(process), 30)
-    with started(*arguments) as process:
-        said = finish(process, 300)
-        assert process.returncode == 0, said
+    done = ranks(2, "mpo", *arguments)
+    assert done.returncode == 0, done.stderr
     assert tree(tmp_path / "out") == tree(built)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,9 +17,9 @@ from mpo_lightning.models.loading import load_model
 from mpo_lightning.objectives import IPO, TRDPO, TermWeights
 from mpo_lightning.runs.checkpoints.choice import find_checkpoint
 from mpo_lightning.training import StepCheckpoint
-from support.long_runs import fit_arguments
+from support.commands import ranks
+from support.long_runs import fit_words
 from support.mixed_shards import mixed_shards
-from support.processes import run_apart
 from support.runs import logged, make_run
 
 
@@ -397,7 +396,7 @@ def test_a_refusal_is_one_sentence_for_all_ranks(
         "--model.optimizer.weight_decay=0",
     ]
     more = [f"--ckpt_path={saved_at_2}", "--data.global_batch_size=8", *same]
-    done = run_apart(sys.executable, *fit_arguments(tmp_path / "run", root, shards, tiny_folder, "ddp_cpu", *more))
+    done = ranks(2, "mpo", *fit_words(tmp_path / "run", root, shards, tiny_folder, "ddp_cpu", *more))
     assert done.returncode == 2 and done.stderr.count("mpo: ") == 1, done.stderr[-3000:]
     assert (
         "the checkpoint was made with data.global_batch_size 4, not 8" in done.stderr and "Traceback" not in done.stderr

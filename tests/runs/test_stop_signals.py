@@ -4,7 +4,6 @@ saved, and go on bit for bit. SLURM is imitated by its environment and a `scontr
 
 import os
 import signal
-import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,8 +16,9 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.runs.stop_signals import StopSignals
 from mpo_lightning.training import StepCheckpoint
+from support.commands import mpo, ranks
 from support.long_runs import begun, fit_arguments
-from support.processes import TESTS, finish, free_port, members, started, torchrun, wait_for
+from support.processes import TESTS, finish, free_port, members, started, wait_for
 from support.runs import logged, make_run
 
 pytestmark = pytest.mark.slow
@@ -69,14 +69,15 @@ def test_every_rank_stops_after_the_same_step(
             os.killpg(process.pid, sent)  # as a terminal does
         else:
             os.kill(members(process, local_rank=1)[0], sent)  # one of them is enough
-        output = finish(process, 60)
+        output = finish(process, 300)
         assert (
             process.returncode != 0
             and 'Traceback (most recent call last):\n  File "/' not in output.partition("torch/distributed/run.py")[0]
         ), output
         assert output.count("resume with --ckpt_path auto") == 1, output
         wait_for(lambda: not members(process), 5)
-    torchrun(2, *arguments)
+    done = ranks(2, "mpo", *arguments[2:])
+    assert done.returncode == 0, done.stderr[-3000:]
     expect_the_same(tmp_path / "run", undisturbed_pair, bit_equal=False)
 
 
@@ -108,7 +109,7 @@ def tasks(tmp_path: Path, arguments: list[str], until_begun: bool) -> list[str]:
             wait_for(lambda: begun(tmp_path / "run") or any(process.poll() is not None for process in processes), 90)
             for process in processes:
                 os.killpg(process.pid, signal.SIGUSR1)  # SLURM signals all that belongs to a step
-        outputs = [finish(process, 120) for process in processes]
+        outputs = [finish(process, 300) for process in processes]
         assert {process.returncode for process in processes} == ({143} if until_begun else {0}), outputs
     return outputs
 
@@ -138,9 +139,6 @@ def test_sigterm_while_a_run_starts_leaves_nobody_behind(
 
 def test_the_sbatch_script_sends_the_signal_that_is_waited_for(root: Path) -> None:
     command = [
-        sys.executable,
-        "-m",
-        "mpo_lightning",
         "launch",
         "--nodes",
         "2",
@@ -150,7 +148,7 @@ def test_the_sbatch_script_sends_the_signal_that_is_waited_for(root: Path) -> No
         str(root / "configs/base.yaml"),
         "--model.policy=MODEL",
     ]
-    script = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    script = mpo(*command).stdout
     assert "#SBATCH --signal=SIGUSR1@" in script and "#SBATCH --requeue" in script and "--ckpt_path auto" in script
 
 

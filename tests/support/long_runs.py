@@ -1,18 +1,17 @@
 """A run of two processes that is long enough to be disturbed."""
 
 from pathlib import Path
+from typing import Any
 
 
-def fit_arguments(folder: Path, root: Path, shards: Path, tiny_folder: Path, strategy: str, *more: str) -> list[str]:
-    """14 steps, a checkpoint every second one."""
+def fit_words(folder: Path, root: Path, shards: Path, tiny_folder: Path, strategy: str, *more: str) -> list[str]:
+    """The words after `mpo`: 14 steps, a checkpoint every second one."""
     overlays = [
         part
         for name in ("base", "recipe/mpo", f"strategy/{strategy}")
         for part in ("--config", str(root / f"configs/{name}.yaml"))
     ]
     return [
-        "-m",
-        "mpo_lightning",
         "fit",
         *overlays,
         "--trainer.precision=32-true",
@@ -33,6 +32,11 @@ def fit_arguments(folder: Path, root: Path, shards: Path, tiny_folder: Path, str
         "--trainer.callbacks.every_n_train_steps=2",
         *more,
     ]
+
+
+def fit_arguments(*arguments: Any) -> list[str]:
+    """The same for Python."""
+    return ["-m", "mpo_lightning", *fit_words(*arguments)]
 
 
 def begun(folder: Path) -> bool:

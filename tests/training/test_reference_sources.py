@@ -1,12 +1,8 @@
 """Where reference log-probs come from: a frozen copy, the adapters off, or a cache; all give the same run."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -26,9 +22,10 @@ from mpo_lightning.models.lora import Lora, add_adapters, merged_weights
 from mpo_lightning.models.rows.pair_forward import PairForward
 from mpo_lightning.objectives import TRDPO
 from mpo_lightning.training import ExportPolicy, StartupCheck
+from support.commands import mpo_killed_when, ranks
 from support.options import nested
 from support.oracle import oracle_logps
-from support.processes import bytes_below, run_apart
+from support.processes import bytes_below
 from support.runs import logged, make_run
 
 OPTIONS = {
@@ -227,9 +224,6 @@ def test_a_killed_pass_goes_on_with_other_processes_and_ends_the_same(
     shards = tmp_path / "shards"
     commands.shard(str(sample_meta), str(shards), validation=0.125, workers=1)
     arguments = [
-        sys.executable,
-        "-m",
-        "mpo_lightning",
         "data",
         "reference",
         "--model",
@@ -243,17 +237,9 @@ def test_a_killed_pass_goes_on_with_other_processes_and_ends_the_same(
         "--num_workers=0",
         "--micro_batch_size=2",
     ]
-    process = subprocess.Popen(
-        [*arguments, "--trainer.devices=1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and bytes_below(shards, "part-*.bin") < 6 * PART_ROW.itemsize:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    enough = 6 * PART_ROW.itemsize
+    ended = mpo_killed_when(lambda: bytes_below(shards, "part-*.bin") >= enough, *arguments, "--trainer.devices=1")
+    assert ended == -signal.SIGKILL
     (folder,) = (shards / "train").glob("reference-*")
     done = len(finished_rows(folder))
     assert 6 <= done < 56
@@ -262,7 +248,7 @@ def test_a_killed_pass_goes_on_with_other_processes_and_ends_the_same(
     data[PART_ROW.itemsize + 8] ^= 1  # the last bit of a log-prob's fraction
     part.write_bytes(data + b"half a row")
     assert len(finished_rows(folder)) == done - 1
-    again = run_apart(*arguments, "--trainer.devices=2", seconds=200)
+    again = ranks(2, "mpo", *arguments, "--trainer.devices=2")
     assert again.returncode == 0, again.stderr
     ours, theirs = (
         np.load(next((root / "train").glob("reference-*")) / "logps.npy") for root in (shards, cached_shards)

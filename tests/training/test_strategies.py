@@ -7,8 +7,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,8 +21,8 @@ from mpo_lightning.models.loading import load_model
 from mpo_lightning.runs.checkpoints.choice import find_checkpoint
 from mpo_lightning.runs.checkpoints.io import problem_of
 from mpo_lightning.runs.checkpoints.sharded import load_sharded
+from support.commands import mpo, ranks
 from support.mixed_shards import mixed_shards
-from support.processes import torchrun
 from support.runs import logged
 from support.strategies import VARIANTS, run
 
@@ -63,11 +61,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     return folder
 
 
+def trained(processes: int, folder: Path, *variants: str) -> None:
+    done = ranks(processes, "support.strategies", folder, *variants)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+
+
 @pytest.fixture(scope="module")
 def two_processes(folder: Path) -> Path:
     """Every variant by two processes."""
     assert len(list((folder / "shards/train").glob("*.tar"))) == 1  # fewer than processes
-    torchrun(2, "-m", "support.strategies", str(folder), *VARIANTS)
+    trained(2, folder, *VARIANTS)
     return folder / "2"
 
 
@@ -90,7 +93,7 @@ def test_two_processes_are_one(folder: Path, two_processes: Path, variant: str) 
 
 
 def test_four_processes_as_two_groups_of_two_are_one(folder: Path) -> None:
-    torchrun(4, "-m", "support.strategies", str(folder), "hybrid")
+    trained(4, folder, "hybrid")
     run(folder, "hybrid", devices=1)
     for name in NAMES:
         expected = logged(folder / "1" / "hybrid", f"train/{name}")
@@ -105,7 +108,7 @@ def test_a_sharded_run_goes_on_on_any_number_of_devices(
     saved = [next((two_processes / "fsdp2/checkpoints").glob(f"epoch=*-step={step}.ckpt")) for step in steps]
     for name in ("model0", "model1", "shards"):
         (tmp_path / name).symlink_to(folder / name)
-    torchrun(processes, "-m", "support.strategies", str(tmp_path), *(f"fsdp2@{path}" for path in saved))
+    trained(processes, tmp_path, *(f"fsdp2@{path}" for path in saved))
     for version, step in enumerate(steps):
         # Before the first step the optimizer has no state, and none may be made by saving it.
         rest = torch.load(saved[version] / "meta.pt", weights_only=True)
@@ -125,7 +128,7 @@ def test_an_optimizer_without_a_state_goes_on_with_its_learning_rate(
     assert 0 < options[0]["lr"] < options[0]["initial_lr"] == 0.05
     for name in ("model0", "model1", "shards"):
         (tmp_path / name).symlink_to(folder / name)
-    torchrun(2, "-m", "support.strategies", str(tmp_path), f"fsdp2-shared-features@{saved}")
+    trained(2, tmp_path, f"fsdp2-shared-features@{saved}")
     for name in NAMES:
         expected = logged(two_processes / "fsdp2-shared-features", f"train/{name}")[2:]
         assert logged(tmp_path / "2" / "fsdp2-shared-features", f"train/{name}") == expected
@@ -242,9 +245,6 @@ def test_the_table_of_pieces_does_not_lead_elsewhere(sharded: Path) -> None:
 
 def test_a_sharded_checkpoint_does_not_resume_a_run_on_one_device(folder: Path, sharded: Path, root: Path) -> None:
     command = [
-        sys.executable,
-        "-m",
-        "mpo_lightning",
         "fit",
         "--config",
         str(root / "configs/base.yaml"),
@@ -257,6 +257,6 @@ def test_a_sharded_checkpoint_does_not_resume_a_run_on_one_device(folder: Path, 
         f"--trainer.default_root_dir={sharded.parent}",
         f"--ckpt_path={sharded}",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    done = mpo(*command)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "belongs to a sharded run; resume with configs/strategy/fsdp2.yaml" in done.stderr

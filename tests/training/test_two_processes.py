@@ -1,27 +1,23 @@
 """Two gloo processes against one, on the same global batches: every logged number, the weights, delta."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from mpo_lightning.models.internvl.tiny import write_tiny_model
+from support.commands import mpo, ranks
 from support.mixed_shards import mixed_shards
-from support.processes import run_apart
 from support.runs import logged
 
 pytestmark = pytest.mark.slow
 
 
 def fit(folder: Path, root: Path, devices: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`mpo fit` from a shell, on the mixed shards."""
+    """`mpo fit` on the mixed shards."""
     overlays = ["base", "recipe/mpo", *(["strategy/ddp_cpu"] if devices > 1 else [])]
     command = [
-        sys.executable,
-        "-m",
-        "mpo_lightning",
         "fit",
         *(part for name in overlays for part in ("--config", str(root / f"configs/{name}.yaml"))),
         "--trainer.accelerator=cpu",
@@ -43,7 +39,7 @@ def fit(folder: Path, root: Path, devices: int, *arguments: str) -> subprocess.C
         "--data.max_length=1024",
         *arguments,
     ]
-    return run_apart(*command, cwd=folder)
+    return ranks(2, "mpo", *command, cwd=folder) if devices > 1 else mpo(*command, cwd=folder)
 
 
 @pytest.fixture(scope="module")

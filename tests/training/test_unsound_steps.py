@@ -3,7 +3,6 @@ records are named.
 """
 
 import json
-import sys
 from pathlib import Path
 
 import lightning as L
@@ -14,8 +13,8 @@ from mpo_lightning.data.shards.index import open_index
 from mpo_lightning.errors import InputError
 from mpo_lightning.training import StepCheckpoint
 from mpo_lightning.training.loss_limit import LossLimit, LossWatch
-from support.long_runs import fit_arguments
-from support.processes import run_apart
+from support.commands import ranks
+from support.long_runs import fit_words
 from support.runs import make_run
 
 
@@ -163,7 +162,7 @@ def test_two_processes_stop_together_at_a_loss_that_explodes(
         "--model.loss_limit.factor=3",
         "--model.loss_limit.steps=2",
     )
-    done = run_apart(sys.executable, *fit_arguments(tmp_path / "run", root, shards, tiny_folder, "ddp_cpu", *more))
+    done = ranks(2, "mpo", *fit_words(tmp_path / "run", root, shards, tiny_folder, "ddp_cpu", *more))
     assert done.returncode == 2, done.stderr[-3000:]
     assert done.stderr.count("the loss explodes") == 1 and "Traceback" not in done.stderr
     (report,) = (tmp_path / "run").rglob("exploding-step-*.json")

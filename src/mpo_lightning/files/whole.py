@@ -17,8 +17,9 @@ from mpo_lightning.errors import InputError
 
 
 def partial_of(path: Path, several_writers: bool = False) -> Path:
-    """The temporary path of a file before it gets its name."""
-    return path.with_name(f".{path.name}.{os.getpid()}.partial" if several_writers else f".{path.name}.partial")
+    """The temporary path of a file or folder before it gets its name; each of several writers has its own."""
+    own = f"{socket.gethostname()}-{os.getpid()}." if several_writers else ""
+    return path.with_name(f".{path.name}.{own}partial")
 
 
 @contextmanager
@@ -33,6 +34,8 @@ def whole_file(path: Path, mode: str = "w", errors: str = "strict", several_writ
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_of(path, several_writers)
+    if several_writers:
+        _remove_left_overs(path)
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": errors}
     try:
         with partial.open(mode, **text) as file:
@@ -79,9 +82,8 @@ def whole_folder(output: Path, replace: bool = False) -> Iterator[Path]:
     """
     check_output(output, replace)
     output = output.resolve()
-    # Each process has its own, so two that write one output do not touch each other's files; the second to end is
-    # refused.
-    partial = output.with_name(f".{output.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    # Two that write one output do not touch each other's files; the second to end is refused.
+    partial = partial_of(output, several_writers=True)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         _remove_left_overs(output)
@@ -121,7 +123,10 @@ def _remove_left_overs(output: Path) -> None:
     for path in output.parent.glob(f".{output.name}.{socket.gethostname()}-*.partial"):
         number = path.name.removesuffix(".partial").rpartition("-")[2]
         if number.isdigit() and int(number) != os.getpid() and not Path(f"/proc/{number}").exists():
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

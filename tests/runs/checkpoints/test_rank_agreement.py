@@ -16,7 +16,7 @@ import torch.distributed as dist
 from mpo_lightning.errors import InputError
 from mpo_lightning.runs.checkpoints.io import ManifestCheckpointIO
 from mpo_lightning.runs.checkpoints.rank_agreement import SameCheckpoint
-from support.processes import torchrun
+from support.commands import ranks
 
 CASES: dict[str, tuple[list[str | None], str]] = {
     # what the two ranks found, and what is said
@@ -53,7 +53,9 @@ def said(folder: Path, case: str) -> str:
 def test_ranks_agree_or_stop(tmp_path: Path) -> None:
     torch.save({"global_step": 3}, tmp_path / "a")
     torch.save({"global_step": 5}, tmp_path / "b")
-    output = torchrun(2, __file__, str(tmp_path))
+    done = ranks(2, __file__, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    output = done.stdout
     for case, (_, words) in CASES.items():
         (line,) = re.findall(rf"^CASE {case}: (.*)$", output, re.MULTILINE)
         assert re.search(words, line) and line.count("trainer.default_root_dir") == ("put" in words), line
