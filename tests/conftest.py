@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,27 @@ def sample_meta() -> Path:
     return ROOT / "examples" / "mmpr_sample" / "meta.json"
 
 
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Makes a folder that is only read: whoever of several testing processes needs it first makes it for all."""
+    base = tmp_path_factory.getbasetemp()
+    common = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder = common / name
+        with FileLock(f"{folder}.lock", timeout=400):
+            if not folder.exists():
+                begun = folder.with_name(f"{name}-{os.getpid()}")
+                make(begun)
+                begun.rename(folder)
+        return folder
+
+    return made
+
+
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory, sample_meta: Path) -> Path:
     """The sample set as shards, seven tars, one pair in eight held out."""
@@ -90,30 +111,24 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def taught_folder(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
+def taught_folder(made_once: MadeOnce, root: Path) -> Path:
     """A tiny checkpoint that has learned some sample answers: right now and then."""
     from support.taught import write_taught_model
 
-    output = tmp_path_factory.mktemp("taught") / "model"
-    write_taught_model(root, output)
-    return output
+    return made_once("taught", lambda folder: write_taught_model(root, folder))
 
 
 @pytest.fixture(scope="session")
-def undisturbed_pair(tmp_path_factory: pytest.TempPathFactory, root: Path, shards: Path, tiny_folder: Path) -> Path:
+def undisturbed_pair(made_once: MadeOnce, root: Path, shards: Path, tiny_folder: Path) -> Path:
     """A run of two processes that hold half of each weight, for others to be compared with."""
     from support.commands import ranks
     from support.long_runs import fit_words
 
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "undisturbed"
-    with FileLock(f"{folder}.lock", timeout=400):  # whoever of several testing processes needs it first makes it
-        if not folder.exists():
-            words = fit_words(base / "undisturbed-begun", root, shards, tiny_folder, "fsdp2_cpu")
-            done = ranks(2, "mpo", *words)
-            assert done.returncode == 0, done.stderr
-            (base / "undisturbed-begun").rename(folder)
-    return folder
+    def make(folder: Path) -> None:
+        done = ranks(2, "mpo", *fit_words(folder, root, shards, tiny_folder, "fsdp2_cpu"))
+        assert done.returncode == 0, done.stderr
+
+    return made_once("undisturbed", make)
 
 
 @pytest.fixture

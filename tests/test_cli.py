@@ -24,10 +24,11 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.loading import load_model
 from mpo_lightning.runs import lock as run_lock
 from mpo_lightning.runs.checkpoints.choice import CHOSEN
-from support.commands import mpo
-from support.processes import free_port, run_apart, started
+from support.commands import another_run, mpo
+from support.processes import free_port, run_apart
 from support.runs import logged
 
+FEW_TILES = "--data.max_tiles=2"
 QUIZ = ["--benchmark", "questions", "--responses", "R.jsonl", "--output", "O.jsonl"]
 
 
@@ -113,7 +114,6 @@ def test_a_users_own_loss_lies_in_the_working_folder(
         "    def __call__(self, policy, reference, beta):\n        return (policy.rejected - policy.chosen) * 0\n"
     )
     command = [
-        str(Path(sys.executable).with_name("mpo")),
         "fit",
         "--config",
         str(root / "configs/base.yaml"),
@@ -130,7 +130,7 @@ def test_a_users_own_loss_lies_in_the_working_folder(
         "--data.num_workers=0",
         "--model.preference=own.Mine",
     ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+    done = mpo(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "no prediction; largest margin 0" in done.stdout + done.stderr
 
@@ -163,6 +163,7 @@ def fit_arguments(root: Path, shards: Path, tiny_folder: Path, tmp_path: Path) -
         f"--data.train={shards / 'train'}",
         f"--data.validation={shards / 'validation'}",
         "--data.num_workers=0",
+        FEW_TILES,
         "--model.optimizer.lr=0.001",
     ]
 
@@ -212,7 +213,7 @@ def test_set_aside_records_end_in_exit_code_3(
         training_cli.run(
             [
                 "validate",
-                *fit_arguments,
+                *(word for word in fit_arguments if word != FEW_TILES),
                 "--data.on_bad_record=quarantine",
                 "--data.max_length=250",
                 f"--data.validation={shards / 'train'}",
@@ -259,7 +260,7 @@ def test_print_config_shows_overlays_in_order(
         training_cli.run(
             [
                 "fit",
-                *fit_arguments,
+                *(word for word in fit_arguments if word != FEW_TILES),
                 "--config",
                 str(root / "configs/recipe/ablation/orpo.yaml"),
                 "--model.weights.generation=0.5",
@@ -469,31 +470,21 @@ def test_what_lightning_refuses_of_a_callback_is_one_sentence_too(fit_arguments:
         training_cli.run(["fit", *fit_arguments, f"--trainer.default_root_dir={tmp_path / 'link'}"])
 
 
-HOLDER = """
-import pathlib, sys
-from mpo_lightning.runs.lock import RunLock
-lock = RunLock(pathlib.Path(sys.argv[1]))
-print(lock.alone(), flush=True)
-sys.stdin.read()
-"""
-
-
 def test_one_run_at_a_time_writes_into_a_folder(
     fit_arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_lock, "WAIT", 0.5)
     monkeypatch.setenv(CHOSEN, "")
     training_cli.run(["fit", *fit_arguments])
-    holder = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
-    with started(*holder, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None and process.stdout.readline() == "True\n"  # the fit has released it
+    with another_run(tmp_path / "run") as alone:
+        assert alone  # the fit has released it
         with pytest.raises(InputError, match="another run writes there"):
             training_cli.run(["fit", *fit_arguments, "--ckpt_path=auto"])
         training_cli.run(["validate", *fit_arguments, "--ckpt_path=auto"])
     with pytest.raises(InputError, match="no model here"):
         training_cli.run(["fit", *fit_arguments, f"--model.policy={tmp_path}"])
-    with started(*holder, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None and process.stdout.readline() == "True\n"  # so has one that failed
+    with another_run(tmp_path / "run") as alone:
+        assert alone  # so has one that failed
 
 
 def test_a_dirpath_on_a_disk_that_is_not_there_is_named(fit_arguments: list[str], tmp_path: Path) -> None:
@@ -550,10 +541,8 @@ def test_a_home_folder_and_a_single_callback_are_found_again(
     with caplog.at_level("INFO"):
         training_cli.run(["fit", *fit_arguments, *more])
     assert f"resuming from {tmp_path}/kept/" in caplog.text and list((tmp_path / "kept").glob("*step=2.ckpt"))
-    with started(
-        sys.executable, "-c", HOLDER, str(tmp_path / "kept"), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
-        assert process.stdout is not None and process.stdout.readline() == "True\n"
+    with another_run(tmp_path / "kept") as alone:
+        assert alone
         with pytest.raises(InputError, match="kept: another run writes there"):
             training_cli.run(["fit", *fit_arguments, *more])
 
@@ -685,6 +674,7 @@ def test_the_torchrun_script_trains_on_two_processes_and_goes_on(
         "--data.micro_batch_size=2",
         "--data.num_workers=0",
         "--data.max_length=1024",
+        "--data.max_tiles=2",
         "--trainer.precision=32-true",
         f"--trainer.default_root_dir={tmp_path / 'run'}",
         "--model.gradient_checkpointing=false",

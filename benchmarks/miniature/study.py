@@ -69,10 +69,10 @@ class Size:
 
 
 REDUCED = Size(
-    base_examples=480,
+    base_examples=240,
     base_epochs=8,
     base_lr=4e-3,
-    base_batch=24,
+    base_batch=12,
     heart=8,
     questions=8,
     samples=16,

@@ -14,10 +14,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from mpo_lightning import cli
+from mpo_lightning.runs.lock import RunLock
 from support.processes import QUIET, TESTS, free_port
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -71,6 +73,26 @@ def mpo_killed_when(ready: Callable[[], bool], *words: object, seconds: float = 
         process.kill()
         process.join()
     return process.exitcode or 0
+
+
+@contextmanager
+def another_run(folder: Path) -> Iterator[bool]:
+    """A process that takes the lock of a run folder, as another run does; whether it got it."""
+    SERVER.set_forkserver_preload(PRELOADED)
+    ours, theirs = SERVER.Pipe()
+    process = SERVER.Process(target=_hold, args=(folder, theirs))
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        ours.send(None)
+        process.join()
+
+
+def _hold(folder: Path, connection: Connection) -> None:
+    lock = RunLock(folder)
+    connection.send(lock.alone())
+    connection.recv()
 
 
 def _run(
