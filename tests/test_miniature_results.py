@@ -1,8 +1,6 @@
 """What benchmarks/miniature makes of scores, by hand arithmetic; nothing is chosen on the test problems."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from miniature.study import METHODS, REDUCED, Setting, Size, cell_commands, expo
 from miniature.summary import summary  # noqa: E402
 
 from mpo_lightning.evals.compare import Run  # noqa: E402
+from support.commands import ranks  # noqa: E402
 
 CELL = Cell(Base(0), 0)
 
@@ -194,13 +193,6 @@ def test_a_folder_is_of_one_size(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_run_is_said_in_a_sentence(tmp_path: Path, options: list[str], said: str) -> None:
     (tmp_path / "setup.cfg").touch()
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    ended = subprocess.run(
-        [sys.executable, ROOT / "benchmarks/miniature.py", *options],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    ended = ranks(1, str(ROOT / "benchmarks/miniature.py"), *options, cwd=tmp_path)
     assert ended.returncode and said in ended.stderr and "Traceback" not in ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["setup.cfg"]

@@ -3,13 +3,12 @@
 import copy
 import doctest
 import json
-import sys
-from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from mpo_lightning.evals import CRPE, POPE, M3CoT, MathVista, MMVet, metrics
-from support.processes import finish, free_port, started
+from support.commands import ranks
 
 PROBLEMS = [
     {
@@ -25,12 +24,12 @@ PROBLEMS = [
 SAID = ["0", "2", "2", "no idea", "4", "Final answer: 5", "7"]
 
 RANK = """
-import json, os
+import json, sys
 import torch.distributed as dist
 from mpo_lightning.evals import MathVista
 
 dist.init_process_group("gloo")
-rank, problems, said = dist.get_rank(), json.loads(os.environ["PROBLEMS"]), json.loads(os.environ["SAID"])
+rank, problems, said = dist.get_rank(), *json.loads(open(sys.argv[1]).read())
 metric = MathVista(problems)
 # Seven over two processes: the second repeats the first problem, as a distributed sampler does.
 for number in range(rank, 8, 2):
@@ -73,26 +72,16 @@ def test_scores_that_are_there_count_at_once() -> None:
         assert float(metric.compute()["accuracy"]) == expected
 
 
-def test_two_processes_have_the_table_of_one() -> None:
+def test_two_processes_have_the_table_of_one(tmp_path: Path) -> None:
     one = MathVista(PROBLEMS)
     one.update(SAID, [row["pid"] for row in PROBLEMS])
     expected = {name: float(value) for name, value in one.compute().items()}
-    common = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "WORLD_SIZE": "2",
-        "PROBLEMS": json.dumps(PROBLEMS),
-        "SAID": json.dumps(SAID),
-    }
-    with ExitStack() as stack:
-        ranks = [
-            stack.enter_context(started(sys.executable, "-c", RANK, env=common | {"RANK": str(rank)}))
-            for rank in range(2)
-        ]
-        for process in ranks:
-            output = finish(process, 120)
-            assert process.returncode == 0, output
-            assert json.loads(output.splitlines()[-1]) == pytest.approx(expected)
+    (tmp_path / "rank.py").write_text(RANK)
+    (tmp_path / "rows.json").write_text(json.dumps([PROBLEMS, SAID]))
+    done = ranks(2, str(tmp_path / "rank.py"), tmp_path / "rows.json")
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(found) == 2 and all(one == pytest.approx(expected) for one in found)
 
 
 def test_groups_across_updates_and_judged_ones() -> None:

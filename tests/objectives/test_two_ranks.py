@@ -1,13 +1,11 @@
 """The reference code's delta over two real gloo processes, against its own recorded numbers."""
 
 import json
-import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from support.processes import finish, free_port, started
+from support.commands import ranks
 
 RANK = """
 import json, os, sys
@@ -32,16 +30,13 @@ dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_the_running_mean_of_two_ranks_is_the_references(golden: Path) -> None:
+def test_the_running_mean_of_two_ranks_is_the_references(golden: Path, tmp_path: Path) -> None:
     path = golden / "loss" / "running_mean_two_ranks.json"
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    with ExitStack() as stack:
-        ranks = [
-            stack.enter_context(started(sys.executable, "-c", RANK, str(path), env=common | {"RANK": str(rank)}))
-            for rank in range(2)
-        ]
-        for rank, process in enumerate(ranks):
-            means, count = json.loads(finish(process, 120).splitlines()[-1])
-            expected = json.loads(path.read_text())["ranks"][str(rank)]
-            assert process.returncode == 0 and means == pytest.approx(expected["running_mean"], rel=1e-6)
-            assert count == expected["count"][-1]
+    (tmp_path / "rank.py").write_text(RANK)
+    done = ranks(2, str(tmp_path / "rank.py"), path)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert len(found) == 2
+    for rank, (means, count) in enumerate(found):
+        expected = json.loads(path.read_text())["ranks"][str(rank)]
+        assert means == pytest.approx(expected["running_mean"], rel=1e-6) and count == expected["count"][-1]

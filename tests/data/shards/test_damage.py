@@ -2,13 +2,12 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from support.commands import ranks
 from support.damage import CASES
 from support.processes import TESTS
 
@@ -28,10 +27,7 @@ def test_every_damaged_input_gets_its_sentence(tmp_path: Path, shards: Path, roo
     (source / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (source / "meta.json").write_text(json.dumps({"set": {"root": ".", "annotation": "pairs.jsonl"}}))
     (tmp_path / "work").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "support.damage", str(shards / "train"), str(source), str(tmp_path / "work")],
-        cwd=TESTS, capture_output=True, text=True, timeout=400,
-    )  # fmt: skip
+    done = ranks(1, "support.damage", shards / "train", source, tmp_path / "work", seconds=400)
     assert done.returncode == 0, (done.stdout[-500:], done.stderr[-3000:])
     *cases, memory = map(json.loads, done.stdout.splitlines())
     assert len(cases) == CASES and len(Counter(case["kind"] for case in cases)) > 50

@@ -5,8 +5,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from mpo_lightning.models.lora import Lora
 from mpo_lightning.runs.checkpoints.choice import CHOSEN, find_checkpoint
 from mpo_lightning.runs.checkpoints.io import ManifestCheckpointIO, manifest_of, problem_of
 from mpo_lightning.training import StepCheckpoint
+from support.commands import ranks
 from support.runs import logged, make_run
 
 
@@ -423,7 +422,8 @@ def test_odd_content_gets_a_sentence(copied: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_a_write_takes_no_second_copy_of_the_state(tmp_path: Path, kind: str) -> None:
     """400 MB are written, and the process grows by a small part of it."""
-    script = (
+    program = tmp_path / "write.py"
+    program.write_text(
         "import resource, sys, torch\nfrom pathlib import Path\n"
         "from mpo_lightning.runs.checkpoints.io import ManifestCheckpointIO\n"
         "from mpo_lightning.runs.checkpoints.sharded import save_sharded\n"
@@ -435,9 +435,7 @@ def test_a_write_takes_no_second_copy_of_the_state(tmp_path: Path, kind: str) ->
         "else: save_sharded({'state_dict': state}, {'global_step': 1}, target)\n"
         "print(peak() - before)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, kind, tmp_path / "x.ckpt"], capture_output=True, text=True, timeout=300
-    )
+    done = ranks(1, str(program), kind, tmp_path / "x.ckpt")
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) < 150_000 and problem_of(tmp_path / "x.ckpt") is None
 
