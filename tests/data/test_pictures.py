@@ -1,13 +1,20 @@
-"""Damaged pictures of every format give a picture or one reason, and nothing else."""
+"""A picture is opened as a person sees it; a damaged one is a picture or one reason, and nothing else."""
 
+import base64
 import io
 import random
+import struct
+import zlib
+from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, PngImagePlugin
+from transformers.image_utils import load_image
 
-from mpo_lightning.data.pictures import FORMATS, open_picture, picture_size
+from mpo_lightning.data.pictures import FORMATS, open_picture, picture_size, seen_otherwise
 from mpo_lightning.errors import BadRecord
+from mpo_lightning.inference.server import picture_url
 
 
 def encoded(kind: str) -> bytes:
@@ -40,3 +47,160 @@ def test_a_damaged_picture_is_a_picture_or_a_bad_record(kind: str) -> None:
             refused += 1
             assert "\n" not in str(error)
     assert refused > 0
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png(width: int, kind: int, bits: int, row: bytes, *chunks: tuple[bytes, bytes], behind: bytes = b"") -> bytes:
+    """A PNG of one row, with chunks before the pixels, and EXIF data behind them."""
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, 1, bits, kind, 0, 0, 0)),
+        *chunks,
+        (b"IDAT", zlib.compress(b"\0" + row)),
+        *([(b"eXIf", behind)] if behind else []),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in parts
+    )
+
+
+def sent(data: bytes) -> Image.Image:
+    """What a server decodes that knows neither EXIF nor transparency."""
+    media, _, body = picture_url(data).removeprefix("data:").partition(";base64,")
+    image = Image.open(io.BytesIO(base64.b64decode(body)))
+    assert media == Image.MIME[str(image.format)]
+    return image.convert("RGB")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_picture_is_upright(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(Image.effect_noise((120, 60), 60).convert("RGB"), kind, exif=exif)
+    stored = Image.open(io.BytesIO(data))
+    upright = ImageOps.exif_transpose(stored).convert("RGB")
+    size = (60, 120) if orientation >= 5 else (120, 60)
+    seen = open_picture(data)
+    assert seen.size == size == picture_size(data)[:2]
+    assert seen.tobytes() == upright.tobytes() == load_image(Image.open(io.BytesIO(data))).tobytes()
+    assert np.abs(np.asarray(sent(data), dtype=int) - np.asarray(upright, dtype=int)).max() == 0
+    if kind != "TIFF":  # Pillow turns a TIFF whether it is asked or not
+        assert open_picture(data, "reference").tobytes() == stored.convert("RGB").tobytes()
+        assert seen_otherwise(data) == (["turned upright"] if orientation > 1 else [])
+
+
+def test_an_orientation_behind_the_pixels_counts() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = png(2, 0, 8, b"\x00\xff", behind=exif.tobytes()[6:])
+    assert open_picture(data).size == (1, 2) == picture_size(data)[:2]
+
+
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"\0" * 40])
+def test_unreadable_exif_data_leave_a_picture_as_it_is(exif: bytes) -> None:
+    assert open_picture(saved(Image.new("RGB", (12, 6)), "JPEG", exif=exif)).size == (12, 6)
+
+
+def transparent(mode: str) -> Image.Image:
+    """A black square on a transparent ground whose hidden colour is black."""
+    image = Image.new("RGBA", (12, 12), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (4, 4, 8, 8))
+    return image.convert(mode)
+
+
+PLAIN = bytes([9, 9, 9, 0, 0, 0])
+TRANSPARENT = {
+    "RGBA": saved(transparent("RGBA"), "PNG"),
+    "LA": saved(transparent("LA"), "PNG"),
+    "WebP": saved(transparent("RGBA"), "WEBP", lossless=True, exact=True),
+    "GIF": saved(transparent("RGBA"), "GIF"),
+    "TIFF": saved(transparent("RGBA"), "TIFF"),
+    "P": saved(transparent("RGBA").quantize(), "PNG"),
+    "RGB and a key": png(2, 2, 8, PLAIN, (b"tRNS", struct.pack(">HHH", 9, 9, 9))),
+    "L and a key": png(2, 0, 8, b"\x09\x00", (b"tRNS", struct.pack(">H", 9))),
+    "I;16 and a key": png(2, 0, 16, struct.pack(">HH", 9, 0), (b"tRNS", struct.pack(">H", 9))),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPARENT)
+def test_what_is_transparent_is_white(name: str) -> None:
+    data = TRANSPARENT[name]
+    seen = open_picture(data)
+    middle = (seen.width // 2, seen.height // 2)
+    assert seen.mode == "RGB" and seen.getpixel((0, 0)) == (255, 255, 255) and seen.getpixel(middle) == (0, 0, 0)
+    assert sent(data).tobytes() == seen.tobytes()
+    assert "transparent, on white" in seen_otherwise(data)
+    assert max(open_picture(data, "reference").getpixel((0, 0))) <= 9  # what lies below
+
+
+def test_half_transparent_is_half_white() -> None:
+    data = saved(Image.new("RGBA", (2, 2), (0, 0, 0, 128)), "PNG")
+    assert open_picture(data).getpixel((0, 0)) == (127, 127, 127)
+
+
+RAMP = np.arange(64, dtype=np.uint32) * 1024
+DEEP = {
+    "PNG": saved(Image.fromarray(RAMP.astype(np.uint16)[None]), "PNG"),
+    "TIFF": saved(Image.fromarray(RAMP.astype(np.uint16)[None]), "TIFF"),
+    "TIFF, big end first": saved(Image.frombytes("I;16B", (64, 1), RAMP.astype(">u2").tobytes()), "TIFF"),
+    "PGM": b"P5 64 1 65535\n" + RAMP.astype(">u2").tobytes(),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_sixteen_bits_keep_their_upper_eight(name: str) -> None:
+    seen = np.asarray(open_picture(DEEP[name]))
+    assert (seen == (RAMP >> 8)[None, :, None]).all() and len(np.unique(seen)) == 64
+    assert seen_otherwise(DEEP[name]) == ["of more than 8 bits, scaled"]
+    assert len(np.unique(np.asarray(open_picture(DEEP[name], "reference")))) == 2
+    assert sent(DEEP[name]).tobytes() == seen.tobytes()
+
+
+def floats(*values: float) -> bytes:
+    return saved(Image.fromarray(np.array([values], dtype=np.float32)), "TIFF")
+
+
+def test_fractions_are_scaled_by_one_and_other_floats_not() -> None:
+    assert np.asarray(open_picture(floats(0, 0.25, 0.5, 1)))[0, :, 0].tolist() == [0, 64, 128, 255]
+    assert np.asarray(open_picture(floats(0, 17.4, 255)))[0, :, 0].tolist() == [0, 17, 255]
+
+
+@pytest.mark.parametrize(
+    ("data", "mode"),
+    [
+        (floats(-1, 1), "F"),
+        (floats(0, 3000), "F"),
+        (floats(0, float("nan")), "F"),
+        (floats(0, float("inf")), "F"),
+        (saved(Image.fromarray(np.array([[0, 70_000]], dtype=np.int32)), "TIFF"), "I"),
+    ],
+)
+def test_values_of_an_unknown_range_are_refused_with_their_mode(data: bytes, mode: str) -> None:
+    with pytest.raises(BadRecord, match=rf"grey values from .* \(mode {mode}\).* save it with 8 or 16 bits"):
+        open_picture(data)
+
+
+@pytest.mark.parametrize("kind", ["tEXt", "zTXt", "iTXt", "iCCP"])
+def test_a_png_with_a_long_text_opens(kind: str) -> None:
+    image, size = Image.effect_noise((16, 16), 60), 2 << 20
+    notes = PngImagePlugin.PngInfo()
+    if kind == "iTXt":
+        notes.add_itxt("note", "x" * size, zip=True)
+    elif kind != "iCCP":
+        notes.add_text("note", "x" * size, zip=kind == "zTXt")
+    profile = {"icc_profile": b"x" * size} if kind == "iCCP" else {}
+    data = saved(image, "PNG", pnginfo=notes, **profile)
+    assert open_picture(data).tobytes() == image.convert("RGB").tobytes() and picture_size(data) == (16, 16, "png")
+
+
+def test_a_text_behind_the_pixels_may_be_long_too() -> None:
+    data = saved(Image.new("L", (4, 4), 7), "PNG")
+    text = b"note\0\0" + zlib.compress(b"x" * (2 << 20))
+    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    assert open_picture(data[:-12] + chunk + data[-12:]).getpixel((0, 0)) == (7, 7, 7)

@@ -1,7 +1,9 @@
 """Loading, freezing, drop path, the tiny model, and folders that plain transformers loads."""
 
+import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from transformers import AutoTokenizer, GotOcr2ImageProcessorPil, InternVLForCon
 
 from mpo_lightning.data.batch import PairBatch, collate
 from mpo_lightning.data.encoding import EncodedPair
+from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.family import Processor, get_template
@@ -64,16 +67,40 @@ def test_the_written_chat_template_renders_what_the_template_does(tiny_folder: P
     assert text == "".join(piece for piece, _ in pieces[:3])
 
 
-def test_transformers_image_processor_gives_our_pixels(tiny_folder: Path, root: Path) -> None:
+def transparent_above(image: Image.Image) -> Image.Image:
+    """The picture, ever more transparent towards its top."""
+    alpha = Image.linear_gradient("L").resize(image.size)
+    return Image.merge("RGBA", (*image.split(), alpha))
+
+
+def of_a_key(image: Image.Image, mode: str) -> Image.Image:
+    """The picture with one of its colours transparent."""
+    buffer = io.BytesIO()
+    keyed = image.convert(mode)
+    keyed.save(buffer, "PNG", transparency=keyed.getpixel((0, 0)))
+    return Image.open(buffer)
+
+
+MODES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    **{mode: lambda image, mode=mode: image.convert(mode) for mode in ("RGB", "L", "1", "P", "CMYK", "YCbCr")},
+    **{mode: lambda image, mode=mode: transparent_above(image).convert(mode) for mode in ("RGBA", "LA", "PA")},
+    "quantized RGBA": lambda image: transparent_above(image).quantize(),
+    **{f"{mode} and a key": lambda image, mode=mode: of_a_key(image, mode) for mode in ("RGB", "L", "P", "1")},
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_transformers_image_processor_gives_our_pixels(name: str, tiny_folder: Path, root: Path) -> None:
     settings = json.loads((tiny_folder / "preprocessor_config.json").read_text())
     processor = GotOcr2ImageProcessorPil(
         **{key: value for key, value in settings.items() if key != "image_processor_type"}
     )
-    image = Image.open(root / "examples" / "mmpr_sample" / "images" / "photos" / "chelsea.jpg")
-    theirs = processor(image, return_tensors="pt")["pixel_values"]
-    torch.testing.assert_close(
-        normalize_tiles(cut_tiles(image, 12, 112)), theirs.view(-1, 3, 112, 112), rtol=0, atol=1e-6
-    )
+    photo = Image.open(root / "examples" / "mmpr_sample" / "images" / "photos" / "chelsea.jpg")
+    buffer = io.BytesIO()
+    MODES[name](photo).save(buffer, "TIFF" if name in ("CMYK", "YCbCr", "PA") else "PNG")
+    theirs = processor(Image.open(buffer), return_tensors="pt")["pixel_values"]
+    ours = normalize_tiles(cut_tiles(open_picture(buffer.getvalue()), 12, 112))
+    torch.testing.assert_close(ours, theirs.view(-1, 3, 112, 112), rtol=0, atol=1e-6)
 
 
 def test_saving_and_loading_keeps_every_weight(tiny_folder: Path, tmp_path: Path) -> None:

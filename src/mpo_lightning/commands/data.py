@@ -99,6 +99,8 @@ def check(folder: str, workers: int | None = None) -> None:
             f"{path}: {report.records:,} records, {report.shards} shards, {report.pictures:,} images, "
             f"{len(report.problems)} problems"
         )
+        for way, count in report.otherwise.items():
+            print(f"  {count:,} images {way} (data.pixels reference would take them as they are stored)")
         for problem in report.problems[:20]:
             print(f"  {problem}")
         if len(report.problems) > 20:
@@ -213,6 +215,7 @@ def reference(
     micro_batch_size: int = 4,
     max_tiles: int = 12,
     max_length: int = 6144,
+    pixels: Literal["seen", "reference"] = "seen",
     overlong: Literal["truncate", "set_aside"] = "truncate",
     template: str = "auto",
     on_bad: OnBad = "strict",
@@ -233,6 +236,8 @@ def reference(
         micro_batch_size: pairs that a device computes at once.
         max_tiles: most tiles of a pair's images; training must have the same (data.max_tiles).
         max_length: most tokens of prompt plus response; training must have the same (data.max_length).
+        pixels: images as a person sees them, or with the released code's pixels; training must have the same
+            (data.pixels).
         overlong: what happens to a longer response; training must do the same (data.overlong).
         template: chat template; training must have the same (data.template).
         on_bad: strict stops at the first record that cannot be used; quarantine leaves it without log-probs (exit code
@@ -249,7 +254,7 @@ def reference(
         raise InputError(
             "--micro_batch_size, --max_tiles and --max_length must be at least 1, and --num_workers at least 0"
         )
-    encoder = load_processor(model, template).encoder(max_tiles, max_length, overlong)
+    encoder = load_processor(model, template).encoder(max_tiles, max_length, overlong, pixels)
     options = {"precision": precision, **trainer.as_dict()}
     missing = 0
     for folder in split_folders(Path(shards)):

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from mpo_lightning.data.chat_template import ChatTemplate
-from mpo_lightning.data.pictures import open_picture
+from mpo_lightning.data.pictures import Pixels, open_picture
 from mpo_lightning.data.plan import Occurrence
 from mpo_lightning.data.records import IMAGE_MARK, PreferenceRecord
 from mpo_lightning.errors import BadRecord
@@ -92,6 +92,7 @@ class PairEncoder:
             replaces it.
         max_length: most tokens of prompt plus answer.
         overlong: what to do with an answer that does not fit: cut it, or refuse the pair.
+        pixels: whether images are taken as a person sees them, or with the reference's pixels; see `data.pictures`.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -100,6 +101,7 @@ class PairEncoder:
     max_tiles: int = 12
     max_length: int = 6144
     overlong: Overlong = "truncate"
+    pixels: Pixels = "seen"
 
     @property
     def tile_size(self) -> int:
@@ -165,7 +167,8 @@ class PairEncoder:
         Raises:
             BadRecord: an image cannot be used.
         """
-        return [self.pictures.cut(open_picture(data), max_tiles or self.max_tiles, len(images)) for data in images]
+        limit = max_tiles or self.max_tiles
+        return [self.pictures.cut(open_picture(data, self.pixels), limit, len(images)) for data in images]
 
     def prompt_ids(self, question: str, tiles_per_image: list[int]) -> list[int]:
         """Token ids of everything before an answer.

@@ -49,7 +49,7 @@ class EmbeddedEngine:
             "model": model_fingerprint(self.model),
             "tokenizer": tokenizer_fingerprint(self.processor.tokenizer),
             "template": self.processor.template.name,
-            "max_tiles": self.max_tiles,
+            **self.options.of_pictures(),
             "max_length": self.options.max_length,
             "batch_size": self.options.batch_size,
             "dtype": self.options.dtype,

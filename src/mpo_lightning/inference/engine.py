@@ -108,4 +108,5 @@ def open_engine(model: str, options: EngineOptions, trainer: TrainerOptions) -> 
         at_once=options.at_once,
         timeout=options.timeout,
         max_tiles=options.max_tiles,
+        pixels=options.pixels,
     )

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from mpo_lightning.data.pictures import Pixels
 from mpo_lightning.errors import InputError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -45,6 +46,8 @@ class EngineOptions:
         timeout: seconds until a request counts as failed and is sent again.
         template: chat template; auto takes the one that the checkpoint names. DropoutNTP needs a server's by name.
         max_tiles: most tiles of a question's images, thumbnails not counted, where its source sets no limit.
+        pixels: seen takes images as a person sees them; reference takes the released code's pixels, which differ for
+            images that are transparent, of 16 bits, or turned by EXIF.
         max_length: most tokens of a prompt; a longer one is refused.
         batch_size: responses that a device writes at once; sampled responses depend on it in their last digits.
         dtype: dtype of weights and arithmetic; auto is bfloat16 on a GPU and float32 on a CPU.
@@ -58,10 +61,15 @@ class EngineOptions:
     timeout: float = 600.0
     template: str = "auto"
     max_tiles: int = 12
+    pixels: Pixels = "seen"
     max_length: int = 8192
     batch_size: int = 32
     dtype: Dtype = "auto"
     num_workers: int = 2
+
+    def of_pictures(self) -> dict[str, Any]:
+        """Returns the settings that decide how images are cut, for the record of a run."""
+        return {"max_tiles": self.max_tiles} | ({} if self.pixels == "seen" else {"pixels": self.pixels})
 
     def __post_init__(self) -> None:
         for name in ("at_once", "max_tiles", "max_length", "batch_size"):

@@ -160,7 +160,7 @@ def run_predict(
     Raises:
         InputError: the output exists, or an unfinished run has other settings.
     """
-    encoder = processor.encoder(engine.max_tiles, engine.max_length, "set_aside")
+    encoder = processor.encoder(engine.max_tiles, engine.max_length, "set_aside", engine.pixels)
     options = PredictOptions(
         work.max_new_tokens, engine.batch_size, engine.num_workers, engine.dtype, sampling=work.sampling
     )
@@ -223,6 +223,6 @@ def _described(model: str, processor: Processor, engine: EngineOptions) -> dict[
         "model": model_fingerprint(model),
         "tokenizer": tokenizer_fingerprint(processor.tokenizer),
         "template": processor.template.name,
-        "max_tiles": engine.max_tiles,
+        **engine.of_pictures(),
         "max_length": engine.max_length,
     }

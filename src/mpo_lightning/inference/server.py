@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import Timeout
-from PIL import Image
 
-from mpo_lightning.data.pictures import open_picture
+from mpo_lightning.data.pictures import Pixels, open_picture, seen_otherwise
 from mpo_lightning.data.prompts import Prompt
 from mpo_lightning.data.records import IMAGE_MARK
 from mpo_lightning.errors import BadRecord, InputError
@@ -50,6 +49,7 @@ class ServerEngine:
         at_once: number of concurrent requests.
         timeout: seconds until a request counts as failed and is sent again.
         max_tiles: maximum tiles for a prompt's images, on servers that support it; a prompt's own limit replaces it.
+        pixels: whether images are sent as a person sees them, or with the reference's pixels.
         progress: opens the progress bar of the responses.
     """
 
@@ -60,6 +60,7 @@ class ServerEngine:
     at_once: int = 32
     timeout: float = 600.0
     max_tiles: int = 12
+    pixels: Pixels = "seen"
     progress: Progress = no_progress
 
     @property
@@ -73,7 +74,7 @@ class ServerEngine:
             "model": self.model,
             "template": self.template,
             "max_tiles": self.max_tiles,
-        }
+        } | ({} if self.pixels == "seen" else {"pixels": self.pixels})
 
     def check_begun(self, with_picture: bool) -> None:
         if not with_picture and self.template is None:
@@ -172,7 +173,7 @@ class ServerEngine:
             text = get_template(str(self.template)).prompt(prompt.question) + prompt.begun
             return server.complete(text, **request, extra_body=extra)
         messages: Messages = [
-            {"role": "user", "content": content_of(prompt, tiles if self.kind == "lmdeploy" else None)}
+            {"role": "user", "content": content_of(prompt, tiles if self.kind == "lmdeploy" else None, self.pixels)}
         ]
         if prompt.begun:
             self.check_begun(True)
@@ -207,12 +208,13 @@ def drawn_by(kind: Kind, sampling: Sampling | None, number: int) -> dict[str, An
     return request | {"extra_body": {"top_k": sampling.top_k}}
 
 
-def content_of(prompt: Prompt, tiles: int | None) -> list[dict[str, Any]] | str:
+def content_of(prompt: Prompt, tiles: int | None, pixels: Pixels = "seen") -> list[dict[str, Any]] | str:
     """Returns a prompt as a message: its texts, with its images at their marks.
 
     Args:
         prompt: the prompt.
         tiles: maximum tiles for the prompt's images, if the server takes it with each image; otherwise None.
+        pixels: whether images are sent as a person sees them, or with the reference's pixels.
 
     Raises:
         BadRecord: an image cannot be used.
@@ -225,30 +227,26 @@ def content_of(prompt: Prompt, tiles: int | None) -> list[dict[str, Any]] | str:
         if text.strip():
             content.append({"type": "text", "text": text.strip("\n")})
         if place < len(prompt.images):
-            picture: dict[str, Any] = {"url": picture_url(prompt.images[place])}
+            picture: dict[str, Any] = {"url": picture_url(prompt.images[place], pixels)}
             if tiles is not None:
                 picture["max_dynamic_patch"] = max(1, tiles // len(prompt.images))
             content.append({"type": "image_url", "image_url": picture})
     return content
 
 
-def picture_url(data: bytes) -> str:
-    """Returns an image as a data URL; formats that servers may not support are converted to PNG.
+def picture_url(data: bytes, pixels: Pixels = "seen") -> str:
+    """Returns an image as a data URL; one that servers may not support or read otherwise is converted to PNG.
 
     Raises:
         BadRecord: the image cannot be decoded.
     """
-    picture = open_picture(data)
+    picture = open_picture(data, pixels)
     media = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png"}.get(data[:2])
-    if media is None:
-        media, data = "image/png", _png(picture)
+    if media is None or seen_otherwise(data):
+        buffer = BytesIO()
+        picture.save(buffer, format="PNG")
+        media, data = "image/png", buffer.getvalue()
     return f"data:{media};base64,{base64.b64encode(data).decode()}"
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = BytesIO()
-    picture.convert("RGB").save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _in_flight(

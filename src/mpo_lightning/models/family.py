@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.data.chat_template import ChatTemplate
 from mpo_lightning.data.encoding import Overlong, PairEncoder, Pictures
+from mpo_lightning.data.pictures import Pixels
 from mpo_lightning.errors import InputError
 
 Part = Literal["vision_tower", "projector", "language_model"]
@@ -51,7 +52,7 @@ class Processor:
     def tokens_per_tile(self) -> int:
         return self.pictures.tokens_per_tile
 
-    def encoder(self, max_tiles: int, max_length: int, overlong: Overlong) -> PairEncoder:
+    def encoder(self, max_tiles: int, max_length: int, overlong: Overlong, pixels: Pixels = "seen") -> PairEncoder:
         """Returns a `PairEncoder` with these limits."""
         return PairEncoder(
             self.tokenizer,
@@ -60,6 +61,7 @@ class Processor:
             max_tiles=max_tiles,
             max_length=max_length,
             overlong=overlong,
+            pixels=pixels,
         )
 
 

@@ -25,6 +25,7 @@ def describe_order(plan: Plan, encoder: PairEncoder) -> dict[str, Any]:
         "max_tiles": encoder.max_tiles,
         "max_length": encoder.max_length,
         "overlong": encoder.overlong,
+        "pixels": encoder.pixels,
         "template": encoder.template.name,
     }
 

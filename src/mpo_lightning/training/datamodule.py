@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from mpo_lightning.data.batch import PairBatch, refuse_untrainable
 from mpo_lightning.data.dataset import PairDataset
 from mpo_lightning.data.encoding import Overlong
+from mpo_lightning.data.pictures import Pixels
 from mpo_lightning.data.plan import Plan, PlanSampler
 from mpo_lightning.data.prompts import Prompt, ShardQuestions
 from mpo_lightning.data.shards.join import open_shards
@@ -49,6 +50,8 @@ class MMPRDataModule(L.LightningDataModule):
         max_tiles: most tiles of a pair's images together, without thumbnails; a data set's max_dynamic_patch replaces
             it.
         max_length: most tokens of prompt plus answer.
+        pixels: "seen" takes images as a person sees them: turned upright by EXIF, transparent parts on white, 16 bits
+            scaled. "reference" takes the released code's pixels, which differ for such images alone.
         overlong: "truncate" cuts an answer that does not fit from the right, without its end token; "set_aside" treats
             the pair as a bad record. A prompt that leaves no room is always a bad record.
         on_bad_record: "strict" stops at the first bad record; "quarantine" skips it, counts it and writes it to
@@ -74,6 +77,7 @@ class MMPRDataModule(L.LightningDataModule):
         max_row_tokens: int | None = None,
         max_tiles: int = 12,
         max_length: int = 6144,
+        pixels: Pixels = "seen",
         overlong: Overlong = "truncate",
         on_bad_record: Literal["strict", "quarantine"] = "strict",
         num_workers: int = 8,
@@ -113,7 +117,7 @@ class MMPRDataModule(L.LightningDataModule):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self.config = read_config(processor)
         self.processor = load_processor(processor, template)
-        self.encoder = self.processor.encoder(max_tiles, max_length, overlong)
+        self.encoder = self.processor.encoder(max_tiles, max_length, overlong, pixels)
         self.reference_folder = (reference or processor) if cached_reference else None
         self._reference_fingerprint = ""
         self.train_plan: Plan | None = None

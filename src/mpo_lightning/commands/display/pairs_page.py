@@ -194,7 +194,7 @@ def _figure(image: Image.Image, limit: int, count: int, pictures: Pictures) -> s
     cols, rows = pictures.layout(image, limit, count)
     tiles = pictures.cut(image, limit, count).permute(0, 2, 3, 1).numpy()
     small = "".join(f'<img alt="tile" src="{_data_url(Image.fromarray(tile).resize((62, 62)))}">' for tile in tiles)
-    whole = image.convert("RGB")
+    whole = image.copy()
     whole.thumbnail((680, 380))
     return (
         f'<figure><img class="whole" alt="image" src="{_data_url(whole)}"><figcaption>{image.width} x '

@@ -1,6 +1,7 @@
 """Reads whole shard folders, to check them or to index ones that were made elsewhere."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,7 +9,7 @@ from hashlib import file_digest
 from pathlib import Path
 
 from mpo_lightning.data.annotations.mmpr import is_repeat_time
-from mpo_lightning.data.pictures import open_picture
+from mpo_lightning.data.pictures import open_picture, seen_otherwise
 from mpo_lightning.data.shards.index import open_index, refuse_url, write_index
 from mpo_lightning.data.shards.index_summary import DatasetEntry
 from mpo_lightning.data.shards.reader import ShardReader
@@ -23,12 +24,21 @@ Progress = Callable[..., None]
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Numbers of records, shards and images read, and each problem in a sentence."""
+    """What was read.
+
+    Attributes:
+        records: number of records.
+        shards: number of shards.
+        pictures: number of images.
+        problems: each problem in a sentence.
+        otherwise: number of images that a person sees otherwise than they are stored, by the way.
+    """
 
     records: int
     shards: int
     pictures: int
     problems: list[str]
+    otherwise: dict[str, int]
 
 
 def split_folders(folder: Path) -> list[Path]:
@@ -47,18 +57,20 @@ def check_folder(folder: Path, workers: int, progress: Progress) -> CheckReport:
     jobs = [(folder, shard) for shard in range(len(index.shards))]
     problems: list[str] = []
     pictures = 0
+    otherwise: Counter[str] = Counter()
     with process_map(_check_shard, jobs, workers) as results:
-        for found, count in results:
+        for found, count, ways in results:
             problems += found
             pictures += count
+            otherwise += ways
             progress(1, len(jobs))
-    return CheckReport(len(index), len(index.shards), pictures, problems)
+    return CheckReport(len(index), len(index.shards), pictures, problems=problems, otherwise=dict(otherwise))
 
 
 _opened = lru_cache(maxsize=1)(open_index)  # once per process, not per shard
 
 
-def _check_shard(job: tuple[Path, int]) -> tuple[list[str], int]:
+def _check_shard(job: tuple[Path, int]) -> tuple[list[str], int, Counter[str]]:
     folder, shard = job
     index = _opened(folder)
     entry = index.shards[shard]
@@ -71,17 +83,19 @@ def _check_shard(job: tuple[Path, int]) -> tuple[list[str], int]:
             )
     reader = ShardReader(index)
     pictures = 0
+    otherwise: Counter[str] = Counter()
     for record in range(int(index.first_records[shard]), int(index.first_records[shard + 1])):
         try:
             for number, data in enumerate(reader.read(record).images):
                 pictures += 1
                 try:
                     open_picture(data)
+                    otherwise.update(seen_otherwise(data))
                 except BadRecord as error:
                     raise BadRecord(f"image {number}: {error}") from None
         except BadRecord as error:
             problems.append(f"{index.where(record)}: {error}")
-    return problems, pictures
+    return problems, pictures, otherwise
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,8 @@ def cache_meta(index: ShardIndex, encoder: PairEncoder, model_fingerprint: str, 
     settings = {
         name: getattr(encoder, name) for name in ("tile_size", "tokens_per_tile", "max_tiles", "max_length", "overlong")
     }
+    if encoder.pixels != "seen":
+        settings["pixels"] = encoder.pixels
     return {
         "format": 3,
         "shards": index.fingerprint,

@@ -66,7 +66,11 @@ def save_processor(processor: Processor, output: Path) -> None:
 
 
 def _image_settings(processor: Processor) -> dict[str, Any]:
-    """Returns settings for transformers' own tiling image processor, which then gives exactly this package's pixels."""
+    """Returns settings for transformers' own tiling image processor.
+
+    It then gives exactly this package's pixels of images with 8 bits a channel; it cuts 16-bit values off at 255, and
+    whoever opens an image for it has to turn it upright, as `transformers.image_utils.load_image` does.
+    """
     return {
         "image_processor_type": "GotOcr2ImageProcessor",
         "size": {"height": processor.tile_size, "width": processor.tile_size},
