@@ -158,7 +158,8 @@ def index(folder: str, on_bad: OnBad = "strict") -> None:
     Args:
         folder: folder of the tars; FOLDER/index is written.
         on_bad: strict stops at the first record that breaks a rule; quarantine skips such records and lists them in
-            FOLDER/index/quarantine.jsonl (exit code 3).
+            FOLDER/index/quarantine.jsonl (exit code 3). Compressed tars and folders with tars beside the indexed ones
+            are named (exit code 3 too).
     """
     from mpo_lightning.data.shards.check import index_folder
 
@@ -167,7 +168,11 @@ def index(folder: str, on_bad: OnBad = "strict") -> None:
     print(f"{folder}: {report.records:,} records indexed, {report.refused:,} skipped")
     for entry in report.datasets:
         print(f"  data set {entry.name or '(no name)'}: repeat_time {entry.repeat_time:g}")
-    if report.refused:
+    for name in report.left_out:
+        print(
+            f"  not indexed: {name} ({'index that folder by itself' if name.endswith('/') else 'unpack it to a .tar'})"
+        )
+    if report.refused or report.left_out:
         raise SystemExit(3)
 
 

@@ -22,14 +22,14 @@ def parse_json(text: str) -> Any:
     def finite(digits: str) -> float:
         number = float(digits)
         if not math.isfinite(number):
-            raise ValueError(f"{digits} is too large for a number")
+            raise ValueError(f"{digits:.100} is too large for a number")
         return number
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
         if len(fields) != len(pairs):
             names = [name for name, _ in pairs]
-            raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)}' appears twice")
+            raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1):.100}' appears twice")
         return fields
 
     try:

@@ -1,8 +1,10 @@
-"""Pairs in other projects' columns become MMPR annotations that `data shard` takes."""
+"""Pairs in other projects' columns become MMPR annotations that `data shard` takes, or are refused by name."""
 
+import base64
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -143,3 +145,127 @@ def test_bad_rows_stop_or_are_set_aside(folder: Path) -> None:
     (folder / "broken.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(InputError, match="cannot be read as parquet"):
         import_pairs(str(folder / "broken.parquet"), str(folder / "broken"))
+
+
+def trl(*parts: Any, chosen: Any = "A cat.", **columns: Any) -> dict[str, Any]:
+    """A row whose question has the content parts."""
+    return {"prompt": [{"role": "user", "content": list(parts)}], "chosen": chosen, "rejected": "A dog.", **columns}
+
+
+def swift(question: str = "What is it?", **columns: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": "A cat."}]
+    return {"messages": messages, "rejected_response": "A dog.", **columns}
+
+
+ASKED = {"type": "text", "text": "What is it?"}
+CAT = [{"type": "text", "text": "A cat."}]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (trl({"type": "video", "video": "a.mp4"}, ASKED), "is of the type 'video'; only text and images"),
+        (trl({"type": "audio", "audio": "a.wav"}, ASKED), "is of the type 'audio'"),
+        (trl({"type": "input_audio", "input_audio": {}}, ASKED), "is of the type 'input_audio'"),
+        (trl({"type": "file", "file": {}}, ASKED), "is of the type 'file'"),
+        (trl({"type": 7}, ASKED), "is of the type 7"),
+        (trl({"text": "What is it?"}), "has no type"),
+        (trl("What is it?"), "is str, neither text nor an image"),
+        (trl({"type": "text", "text": None}), "the text of a part is NoneType"),
+        (trl({"type": "text", "content": "What is it?"}), "the text of a part is NoneType"),
+        (trl({"type": "image"}, ASKED), "1 images stand in the question, 1 of them without .* columns have 0 images"),
+        (trl({"type": "image"}, ASKED, images=["a.png", "b.png"]), "1 of them without .* columns have 2 images"),
+        (trl({"type": "image", "path": "a.png"}, ASKED, images=["b.png"]), "0 of them without .* have 1 images"),
+        (trl({"type": "image", "path": "a.png", "url": "b.png"}, ASKED), "has the fields url and path"),
+        (trl({"type": "image_url", "image_url": {"url": "https://x.org/a.png"}}, ASKED), "is on the network; download"),
+        (trl({"type": "input_image", "image_url": "HTTP://x.org/a.png"}, ASKED), "is on the network; download"),
+        (trl({"type": "image_url", "image_url": {"url": "data:image/png;base64,@@"}}, ASKED), "base64 cannot be read"),
+        (trl({"type": "image_url", "image_url": {"url": "data:image/png"}}, ASKED), "data URL has no data"),
+        (trl({"type": "image_url", "image_url": {"url": "data:,hello"}}, ASKED), "not an image in a known format"),
+        (trl({"type": "image", "base64": 7}, ASKED), "base64 cannot be read"),
+        (
+            trl(ASKED, chosen=[{"role": "assistant", "content": [*CAT, {"type": "image"}]}]),
+            "an answer has an image part",
+        ),
+        (trl(ASKED, chosen="A cat <image>."), "an answer contains the mark <image>"),
+        (trl(ASKED, tools=[{"name": "f"}]), "the column 'tools' is filled"),
+        (trl(ASKED, chosen=[{"role": "assistant", "content": "A cat.", "tool_calls": [{}]}]), "calls tools"),
+        (
+            {"prompt": "What?", "chosen": "a", "rejected": "b", "image": "a.png", "images": ["b.png"]},
+            "different images",
+        ),
+        ({"prompt": "What?", "chosen": "a", "rejected": "b", "image": "https://x.org/a.png"}, "is on the network"),
+        (swift(videos=["a.mp4"]), "the column 'videos' is filled"),
+        (swift(audios=["a.wav"]), "the column 'audios' is filled"),
+        (swift(objects={"ref": ["cat"], "bbox": [[0, 0, 1, 1]]}), "the column 'objects' is filled"),
+        (swift(system="Be brief."), "the column 'system' is filled"),
+        (swift("<video>What is it?"), "the mark <video> stands for"),
+        (swift("<audio>What is it?"), "the mark <audio> stands for"),
+        (swift("Where is <ref-object>?"), "the mark <ref-object> stands for"),
+        (swift("What is at <bbox>?"), "the mark <bbox> stands for"),
+        (swift(rejected_response=[{"role": "assistant", "content": "At <bbox>."}]), "the mark <bbox> stands for"),
+        (
+            swift(rejected_response=[{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "A dog."}]),
+            "begins with other turns than 'messages'",
+        ),
+        (swift(rejected_response=[]), "neither a 'rejected_response' nor"),
+        ({"question": "What?", "chosen": "a", "rejected": "b", "image": "x" * 5000}, "cannot be used"),
+        ({"question": "What?", "chosen": "a", "rejected": "b", "image": "y/" * 300}, "does not exist|cannot be used"),
+        ({"question": "What?", "chosen": "a", "rejected": "b", "image": ["a.png", ["b.png"]]}, "an image is list"),
+        ({"question": "What?", "chosen": "a", "rejected": "b", "video": "a.mp4"}, "the column 'video' is filled"),
+    ],
+)
+def test_what_an_annotation_cannot_express_is_refused_by_name_and_line(folder: Path, row: dict, said: str) -> None:
+    good = trl(ASKED) if "prompt" in row else swift() if "messages" in row else {**row, "image": None, "video": None}
+    with pytest.raises(InputError, match=rf"rows\.jsonl:2: .*({said})") as raised:
+        import_pairs(written(folder / "rows.jsonl", [good, row]), str(folder / "out"))
+    assert len(str(raised.value)) < 200 + 3 * len(str(folder)) + 100
+
+
+def test_images_in_content_parts_become_files(folder: Path) -> None:
+    data = (folder / "a.png").read_bytes()
+    text = base64.b64encode(data).decode()
+    ways = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{text}", "detail": "high"}},
+        {"type": "input_image", "image_url": f"data:image/png;base64,{text}"},
+        {"type": "image", "base64": text},
+    ]
+    import_pairs(written(folder / "rows.jsonl", [trl(way, ASKED) for way in ways]), str(folder / "out"))
+    rows = annotations(folder / "out")
+    assert len({row["image"] for row in rows}) == 1 and rows[0]["question"] == "<image>\nWhat is it?"
+    assert (folder / "out/images" / rows[0]["image"]).read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        trl({"type": "image", "path": "a.png"}, ASKED),
+        trl({"type": "image", "image": "a.png", "text": None}, {**ASKED, "image": None}),
+        trl({"type": "image", "url": "a.png"}, {"type": "input_text", "text": "What is it?"}),
+        trl({"type": "image_url", "image_url": {"url": "file://a.png"}}, ASKED),
+        trl({"type": "image", "image": {"bytes": None, "path": None}}, ASKED, images=["a.png"]),
+        {"prompt": "<image>\nWhat is it?", "chosen": "A cat.", "rejected": "A dog.", "image": "a.png", "images": None},
+        {"prompt": "<image>\nWhat is it?", "chosen": "A cat.", "rejected": "A dog.", "image": ["a.png"], "images": []},
+        {
+            "prompt": "<image>\nWhat is it?",
+            "chosen": "A cat.",
+            "rejected": "A dog.",
+            "image": "a.png",
+            "images": ["a.png"],
+        },
+        swift("<image>\nWhat is it?", images=["a.png"], videos=[], audios=None, objects={}, system="", tools=[]),
+        swift(
+            "<image>\nWhat is it?",
+            image="a.png",
+            rejected_response=[
+                {"role": "user", "content": "<image>\nWhat is it?"},
+                {"role": "assistant", "content": "A dog."},
+            ],
+        ),
+    ],
+)
+def test_what_says_the_same_is_the_same_pair(folder: Path, row: dict) -> None:
+    import_pairs(written(folder / "rows.jsonl", [row]), str(folder / "out"))
+    assert annotations(folder / "out") == [
+        {"image": "a.png", "question": "<image>\nWhat is it?", "chosen": "A cat.", "rejected": "A dog."}
+    ]

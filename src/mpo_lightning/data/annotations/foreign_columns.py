@@ -5,8 +5,9 @@
     RLAIF-V    question, chosen, rejected, image (bytes, in parquet)
 
 Files are JSON lines or parquet; the first row shows whose columns a file has. Both sides of a pair must be a single
-turn and answer one prompt with the same images, without a system turn. Other pairs are refused, since an annotation
-could not express them. Images given as bytes are written to OUTPUT/images; paths stay relative and must exist.
+turn and answer one prompt with the same images, without a system turn, videos, audio, boxes or tools. Other pairs are
+refused, since an annotation could not express them. Images given as bytes, base64 or data URLs are written to
+OUTPUT/images; paths stay relative and must exist.
 
 Sources: TRL docs/source/dataset_formats.md; ms-swift docs Custom-dataset (RLHF); the data set card of
 openbmb/RLAIF-V-Dataset.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mpo_lightning.data.annotations.foreign_turns import Picture, Turn, only_turn, read_picture
 from mpo_lightning.data.annotations.mmpr import read_lines, refuse_long
 from mpo_lightning.data.records import IMAGE_MARK, checked_answers, checked_question
 from mpo_lightning.errors import BadRecord, InputError
@@ -24,6 +26,12 @@ from mpo_lightning.files.strict_json import parse_json
 
 Row = dict[str, Any]
 Columns = Literal["auto", "trl", "ms-swift", "rlaif-v"]
+
+NOT_EXPRESSED = ("video", "videos", "audio", "audios", "objects", "tools", "system")
+"""Columns of other projects that change what a pair asks, and that an annotation has no field for."""
+
+SWIFT_MARKS = ("<video>", "<audio>", "<ref-object>", "<bbox>")
+"""What ms-swift replaces in a text by things that an annotation has no field for."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class ForeignPair:
     question: str
     chosen: str
     rejected: str
-    pictures: tuple[str | bytes, ...]
+    pictures: tuple[Picture, ...]
     extra: Row
 
 
@@ -106,17 +114,21 @@ def read_pair(row: Row, columns: Columns) -> ForeignPair:
     Raises:
         BadRecord: the row cannot be used.
     """
-    taken = {"trl": _trl, "ms-swift": _swift, "rlaif-v": _rlaif}[columns](row)
-    question, chosen, rejected, used = taken
-    pictures = _pictures(row)
-    if len(pictures) > 1 and IMAGE_MARK not in question:
+    for name in NOT_EXPRESSED:
+        if row.get(name):
+            raise BadRecord(f"the column '{name}' is filled, and an annotation cannot express it; only images can")
+    asked, chosen, rejected, used = {"trl": _trl, "ms-swift": _swift, "rlaif-v": _rlaif}[columns](row)
+    pictures, question = asked.filled(_pictures(row)), asked.text
+    if len(pictures) > 1 and isinstance(question, str) and IMAGE_MARK not in question:
         question = f"{IMAGE_MARK}\n" * len(pictures) + question
     answers = checked_answers(chosen, rejected)
-    rest = {name: value for name, value in row.items() if name not in {*used, "image", "images"}}
-    return ForeignPair(checked_question(question, len(pictures)), *answers, pictures, _plain(rest))
+    if any(IMAGE_MARK in answer for answer in answers):
+        raise BadRecord(f"an answer contains the mark {IMAGE_MARK}; only questions have images")
+    rest = {name: value for name, value in row.items() if name not in {*used, *NOT_EXPRESSED, "image", "images"}}
+    return ForeignPair(checked_question(question, len(pictures)), *answers, pictures=pictures, extra=_plain(rest))
 
 
-def _trl(row: Row) -> tuple[Any, Any, Any, set[str]]:
+def _trl(row: Row) -> tuple[Turn, Any, Any, set[str]]:
     prompt, sides = row.get("prompt"), [row["chosen"], row["rejected"]]
     if prompt is None:
         # The prompt is implicit: both sides begin with the same turns.
@@ -124,14 +136,11 @@ def _trl(row: Row) -> tuple[Any, Any, Any, set[str]]:
         if len(heads) != 2 or heads[0] != heads[1]:
             raise BadRecord("there is no prompt, and chosen and rejected do not begin with the same turns")
         prompt, sides = heads[0], [side[-1:] for side in sides]
-    return (
-        _one_turn(prompt, "user"),
-        *(_one_turn(side, "assistant") for side in sides),
-        {"prompt", "chosen", "rejected"},
-    )  # type: ignore[return-value]
+    chosen, rejected = (only_turn(side, "assistant").text for side in sides)
+    return only_turn(prompt, "user"), chosen, rejected, {"prompt", "chosen", "rejected"}
 
 
-def _swift(row: Row) -> tuple[Any, Any, Any, set[str]]:
+def _swift(row: Row) -> tuple[Turn, Any, Any, set[str]]:
     messages = row["messages"]
     if not isinstance(messages, list) or not messages:
         raise BadRecord("'messages' is not a list of turns")
@@ -140,6 +149,8 @@ def _swift(row: Row) -> tuple[Any, Any, Any, set[str]]:
             "'rejected_images' gives the rejected side other images; both sides of a pair answer the same question"
         )
     rejected, turns = row.get("rejected_response"), row.get("rejected_messages")
+    if isinstance(rejected, list) and not turns:
+        rejected, turns = None, rejected
     if rejected is None:
         if not isinstance(turns, list) or not turns:
             raise BadRecord("there is neither a 'rejected_response' nor a list 'rejected_messages'")
@@ -148,57 +159,27 @@ def _swift(row: Row) -> tuple[Any, Any, Any, set[str]]:
                 "'rejected_messages' begins with other turns than 'messages'; both sides of a pair answer the same "
                 "question"
             )
-        rejected = _one_turn(turns[-1:], "assistant")
+        rejected = only_turn(turns[-1:], "assistant").text
     elif turns:
         raise BadRecord("there are both 'rejected_response' and 'rejected_messages'; leave one of them out")
-    return (
-        _one_turn(messages[:-1], "user"),
-        _one_turn(messages[-1:], "assistant"),
-        rejected,
-        {"messages", "rejected_response", "rejected_messages", "rejected_images"},
-    )
+    asked, chosen = only_turn(messages[:-1], "user"), only_turn(messages[-1:], "assistant").text
+    for mark in SWIFT_MARKS:
+        if any(isinstance(text, str) and mark in text for text in (asked.text, chosen, rejected)):
+            raise BadRecord(f"the mark {mark} stands for what an annotation cannot express; only images can")
+    return asked, chosen, rejected, {"messages", "rejected_response", "rejected_messages", "rejected_images"}
 
 
-def _rlaif(row: Row) -> tuple[Any, Any, Any, set[str]]:
-    return row["question"], row["chosen"], row["rejected"], {"question", "chosen", "rejected"}
+def _rlaif(row: Row) -> tuple[Turn, Any, Any, set[str]]:
+    return Turn(row["question"]), row["chosen"], row["rejected"], {"question", "chosen", "rejected"}
 
 
-def _one_turn(turns: Any, role: str) -> str:
-    """The text of the single turn allowed; image parts become marks."""
-    if isinstance(turns, str):
-        return turns
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise BadRecord(f"a turn of the {role} is {type(turns).__name__}, neither a string nor a list of turns")
-    if any(turn.get("role") == "system" and turn.get("content") for turn in turns):
-        raise BadRecord(
-            "there is a system turn, but the chat template has its own; remove it, or move its text into the question"
-        )
-    spoken = [turn for turn in turns if turn.get("role") != "system"]
-    if len(spoken) != 1 or spoken[0].get("role") != role:
-        raise BadRecord(
-            f"there are {len(spoken)} turns where one of the {role} belongs; only single-turn pairs are accepted"
-        )
-    content = spoken[0].get("content")
-    if not isinstance(content, list):
-        return content
-    if not all(isinstance(part, dict) for part in content):
-        raise BadRecord("a turn's content contains parts that are neither text nor images")
-    return "".join(
-        IMAGE_MARK + "\n" if part.get("type") == "image" else str(part.get("text") or "") for part in content
-    )
-
-
-def _pictures(row: Row) -> tuple[str | bytes, ...]:
-    found = row.get("images", row.get("image"))
-    found = [] if found in (None, "", []) else found if isinstance(found, list) else [found]
-    pictures: list[str | bytes] = []
-    for picture in found:
-        if isinstance(picture, dict):
-            picture = picture.get("bytes") or picture.get("path")
-        if not isinstance(picture, str | bytes) or not picture:
-            raise BadRecord(f"an image is {type(picture).__name__}; it must be a path, or bytes in parquet")
-        pictures.append(picture)
-    return tuple(pictures)
+def _pictures(row: Row) -> tuple[Picture, ...]:
+    """The images of the columns `image` and `images`, of which one may be filled."""
+    columns = [found if isinstance(found, list) else [found] for found in (row.get("images"), row.get("image"))]
+    images, image = ([picture for picture in found if picture not in (None, "")] for found in columns)
+    if images and image and images != image:
+        raise BadRecord("the columns 'image' and 'images' hold different images; leave one of them out")
+    return tuple(map(read_picture, images or image))
 
 
 def _plain(value: Any) -> Any:

@@ -50,7 +50,7 @@ def read_meta(path: Path) -> list[AnnotationSet]:
         InputError: the file is missing, is not JSON, or an entry lacks a field or has an impossible value.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(
             f"{path}: cannot read the meta file ({error.strerror}); give the path of an MMPR meta.json"
@@ -144,7 +144,7 @@ def parse_line(line: bytes, root: Path) -> AnnotationLine:
     """
     refuse_long(line, "the line")
     try:
-        fields = parse_json(line.decode("utf-8"))
+        fields = parse_json(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise BadRecord(f"the line is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except ValueError as error:
@@ -159,7 +159,7 @@ def parse_line(line: bytes, root: Path) -> AnnotationLine:
     names = fields.get("image")
     names = [] if names in (None, "", []) else [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise BadRecord(f"'image' is {names!r}; it must be a path, a list of paths, or absent")
+        raise BadRecord(f"'image' is {names!s:.100}; it must be a path, a list of paths, or absent")
     chosen, rejected = checked_answers(fields["chosen"], fields["rejected"])
     known = {"question", "chosen", "rejected", "image"}
     return AnnotationLine(
@@ -208,11 +208,12 @@ def picture_path(root: Path, name: str) -> Path:
         inside = path.is_relative_to(root.resolve())
         exists = path.is_file()
     except (OSError, ValueError, RuntimeError) as error:
-        raise BadRecord(f"the image path {name!r} cannot be used ({error})") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadRecord(f"the image path {name!r:.150} cannot be used ({reason:.100})") from None
     if not inside:
-        raise BadRecord(f"the image {name!r} lies outside its root {root}; put it inside or change the root")
+        raise BadRecord(f"the image {name!r:.150} lies outside its root {root}; put it inside or change the root")
     if not exists:
-        raise BadRecord(f"the image {name!r} does not exist under {root}")
+        raise BadRecord(f"the image {name!r:.150} does not exist under {root}")
     if not os.access(path, os.R_OK):
-        raise BadRecord(f"the image {name!r} under {root} cannot be read; fix its permissions")
+        raise BadRecord(f"the image {name!r:.150} under {root} cannot be read; fix its permissions")
     return path

@@ -1,6 +1,7 @@
 """Reads whole shard folders, to check them or to index ones that were made elsewhere."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from mpo_lightning.files.strict_json import read_sidecar
 from mpo_lightning.files.whole import write_text
 
 Progress = Callable[..., None]
+
+OTHER_TAR = re.compile(r"\.(?:tar|tar\.\w+|tgz|tbz2?|txz)$", re.IGNORECASE)
+"""Matches names of tars, compressed ones too."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +104,19 @@ def _check_shard(job: tuple[Path, int]) -> tuple[list[str], int, Counter[str]]:
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What an index contains: records, skipped records, and the data sets with the repeat_time each keeps."""
+    """What an index contains.
+
+    Attributes:
+        records: number of records.
+        refused: number of skipped records.
+        datasets: data sets with the repeat_time that each keeps.
+        left_out: names of compressed tars, and of folders with tars, which no index of this folder covers.
+    """
 
     records: int
     refused: int
     datasets: list[DatasetEntry]
+    left_out: list[str]
 
 
 def index_folder(folder: Path, strict: bool, progress: Progress) -> IndexReport:
@@ -118,8 +130,10 @@ def index_folder(folder: Path, strict: bool, progress: Progress) -> IndexReport:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a folder of .tar files")
     tars = sorted(folder.glob("*.tar"))
+    left_out = _other_tars(folder)
     if not tars:
-        raise InputError(f"{folder}: no .tar files to index")
+        others = f"; there are {', '.join(left_out)[:200]}" if left_out else ""
+        raise InputError(f"{folder}: no .tar files to index{others}")
     known = _known_datasets(folder)
     scans, refused = [], []
     keys: set[bytes] = set()
@@ -145,7 +159,18 @@ def index_folder(folder: Path, strict: bool, progress: Progress) -> IndexReport:
         where = f"; all {len(refused):,} were skipped, see {reasons}" if refused else ""
         raise InputError(f"{folder}: the shards hold no usable record{where}")
     datasets = write_index(folder, scans, known)
-    return IndexReport(len(keys), len(refused), datasets)
+    return IndexReport(len(keys), len(refused), datasets, left_out)
+
+
+def _other_tars(folder: Path) -> list[str]:
+    """What may hold records of the set as well, but is no tar of the folder."""
+    compressed = [
+        path.name
+        for path in folder.iterdir()
+        if path.is_file() and OTHER_TAR.search(path.name) and path.suffix != ".tar"
+    ]
+    folders = [f"{path.name}/" for path in folder.iterdir() if path.is_dir() and any(path.rglob("*.tar"))]
+    return sorted(compressed) + sorted(folders)
 
 
 def _known_datasets(folder: Path) -> list[DatasetEntry]:

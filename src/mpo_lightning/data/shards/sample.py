@@ -87,7 +87,7 @@ def parse_record(key: str, body: bytes, images: tuple[bytes, ...]) -> Preference
 def _record(key: str, body: bytes, num_images: int) -> PreferenceRecord:
     refuse_long(body, "its .json")
     try:
-        fields = parse_json(body.decode("utf-8"))
+        fields = parse_json(body.decode("utf-8-sig"))
     except ValueError as error:
         raise BadRecord(f"its .json is not JSON ({error})") from None
     if not isinstance(fields, dict):

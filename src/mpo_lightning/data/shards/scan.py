@@ -26,7 +26,8 @@ def scan_shard(path: Path) -> ScannedShard:
     Records that break a rule are listed in `refused` with the reason and left out of the rows.
 
     Raises:
-        InputError: the tar itself is broken: cut short, without its end mark, or with a repeated member.
+        InputError: the tar itself is broken: compressed, cut short, without its end mark, joined to another one, or
+            with a repeated member.
     """
     rows: list[tuple[Any, ...]] = []
     members: list[tuple[int, int, int]] = []
@@ -83,6 +84,8 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
                 end = member.offset_data + (member.size + 511) // 512 * 512
+                if member.isdir():  # a folder that was packed as a whole
+                    continue
                 member_key, extension = _key_and_extension(path, member)
                 if member_key != key:
                     if key is not None:
@@ -102,15 +105,42 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
                     raise tarfile.ReadError("unexpected end of data")
                 parts[extension] = (member.offset_data, body)
     except (tarfile.TarError, EOFError, zlib.error, RecursionError) as error:
+        if (kind := compression_of(path)) is not None:
+            raise InputError(f"{path}: is compressed ({kind}); unpack it to a plain tar first") from None
         raise InputError(f"{path}: the shard is damaged or cut short ({error}); make or copy it again") from None
     except OSError as error:
         raise InputError(f"{path}: the shard cannot be read ({error.strerror or error})") from None
+    _check_end(path, end)
+    if key is not None:
+        yield key, parts
+
+
+def _check_end(path: Path, end: int) -> None:
+    """Checks that the end mark, two blocks of zeros, and nothing but zeros follow the last member.
+
+    Raises:
+        InputError: they do not, so records may be missing.
+    """
     with path.open("rb") as file:
         file.seek(end)
         if file.read(1024) != bytes(1024):
             raise InputError(f"{path}: the shard is cut short (its end mark is missing); make or copy it again")
-    if key is not None:
-        yield key, parts
+        while block := file.read(2**20):
+            if block.strip(b"\0"):
+                raise InputError(
+                    f"{path}: more data follow its end mark, such as a second tar that was joined to it; unpack it "
+                    "with tar --ignore-zeros, and make one tar of all"
+                )
+
+
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
+def compression_of(path: Path) -> str | None:
+    """Returns how a file is compressed, by its first bytes; None if it is not."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    return next((kind for mark, kind in COMPRESSED.items() if head.startswith(mark)), None)
 
 
 def limit_of(extension: str) -> int:
@@ -127,7 +157,9 @@ def refuse_large(extension: str, size: int) -> None:
 
 
 def _key_and_extension(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
-    """Splits a member's name at its first dot into the key of its sample and its extension, as WebDataset does."""
+    """Splits a member's name at its first dot into the key of its sample and its extension in lower case, as WebDataset
+    does.
+    """
     name = member.name
     if not member.isfile():
         raise InputError(f"{path}: the member '{name}' is a link or a special file; shards hold plain files only")
@@ -143,4 +175,4 @@ def _key_and_extension(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
             f"{path}: the member name {name.encode('utf-8', 'surrogateescape')!r} is not UTF-8 text; make the shard "
             "again"
         )
-    return key, extension
+    return key, extension.lower()
