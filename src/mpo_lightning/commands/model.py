@@ -7,6 +7,8 @@ from typing import Any, Literal
 from mpo_lightning.commands.display.progress import progress_bar
 from mpo_lightning.errors import InputError
 
+Stored = Literal["auto", "float32", "bfloat16", "float16"]
+
 
 def tiny(output: str, seed: int = 0) -> None:
     """Writes a tiny InternVL2 with random weights: the real architecture, 1.2 M parameters, with its tokenizer.
@@ -114,8 +116,15 @@ def chat(
         print(f"  (cut at --max_new_tokens {max_new_tokens})")
 
 
-def merge(model: str, adapter: str, output: str) -> None:
-    """Adds a LoRA adapter to its model's weights and writes a checkpoint folder.
+def _dtype(name: Stored) -> Any:
+    """Returns a dtype of torch by its name; None for auto."""
+    import torch
+
+    return None if name == "auto" else getattr(torch, name)
+
+
+def merge(model: str, adapter: str, output: str, dtype: Stored = "auto") -> None:
+    """Adds a LoRA adapter, or another one that changes weights, to its model and writes a checkpoint folder.
 
     `mpo fit` with model.lora merges its adapter at the end; this is for adapters from elsewhere, in peft's layout.
 
@@ -123,14 +132,15 @@ def merge(model: str, adapter: str, output: str) -> None:
         model: checkpoint folder that the adapter was trained on, in either layout.
         adapter: folder with adapter_config.json and adapter_model.safetensors.
         output: a new checkpoint folder.
+        dtype: dtype of the written weights; auto keeps the model's.
     """
     from mpo_lightning.models.lora import merge_adapter
 
-    changed = merge_adapter(model, Path(adapter), Path(output))
+    changed = merge_adapter(model, Path(adapter), Path(output), _dtype(dtype))
     print(f"{output}: {changed} weights changed by the adapter")
 
 
-def export(checkpoint: str, output: str, policy: str | None = None) -> None:
+def export(checkpoint: str, output: str, policy: str | None = None, dtype: Stored = "auto") -> None:
     """Writes a training checkpoint's policy as a folder that plain transformers loads, with adapters merged.
     For example: mpo model export CKPT OUT
 
@@ -138,10 +148,11 @@ def export(checkpoint: str, output: str, policy: str | None = None) -> None:
         checkpoint: a .ckpt of `mpo fit`: a file, or the folder of a sharded run.
         output: a new folder.
         policy: checkpoint folder that training started from; default the one that the checkpoint names.
+        dtype: dtype of the written weights; auto keeps that of the folder that training started from.
     """
     from mpo_lightning.training.checkpoint_export import export_checkpoint
 
-    step = export_checkpoint(Path(checkpoint), Path(output), policy)
+    step = export_checkpoint(Path(checkpoint), Path(output), policy, _dtype(dtype))
     print(f"{output}: the policy after step {step}")
 
 

@@ -1,15 +1,23 @@
 """Saving a checkpoint folder that plain transformers can load."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
 from mpo_lightning.models.family import Processor, family_of
 
 
-def save_folder(model: Any, processor: Processor, output: Path, state_dict: dict[str, Tensor] | None = None) -> None:
+def save_folder(
+    model: Any,
+    processor: Processor,
+    output: Path,
+    state_dict: dict[str, Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
     """Writes weights, config, tokenizer with chat template, image settings and generation config.
 
     Args:
@@ -17,11 +25,18 @@ def save_folder(model: Any, processor: Processor, output: Path, state_dict: dict
         processor: processor of the model; the name of its template goes into config.json.
         output: output folder; created if missing.
         state_dict: weights to write instead of the model's own, such as those gathered from shards.
+        dtype: dtype of the weights in the folder; None keeps theirs.
     """
     output.mkdir(parents=True, exist_ok=True)
+    if dtype is not None:
+        state_dict = _as_dtype(model.state_dict() if state_dict is None else state_dict, dtype)
     model.config.template = processor.template.name
     model.generation_config = generation_config(processor)
     model.save_pretrained(output, state_dict=state_dict)
+    if dtype is not None:
+        path = output / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8")) | {"dtype": str(dtype).removeprefix("torch.")}
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     family_of(model).save_processor(processor, output)
 
 
@@ -30,3 +45,13 @@ def generation_config(processor: Processor) -> GenerationConfig:
     tokenizer = processor.tokenizer
     end = tokenizer.convert_tokens_to_ids(processor.template.end)
     return GenerationConfig(eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=False)
+
+
+def _as_dtype(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Returns the weights in a dtype; names that share a tensor share the result, so that it is stored once."""
+    cast: dict[tuple[int, torch.Size], Tensor] = {}
+    for value in weights.values():
+        key = (value.data_ptr(), value.shape)
+        if key not in cast:
+            cast[key] = value.to(dtype)
+    return {name: cast[value.data_ptr(), value.shape] for name, value in weights.items()}

@@ -37,12 +37,14 @@ class Processor:
         template: chat template of the model.
         pictures: image preprocessing of the model.
         original: folder with the files of the original layout, needed to convert back to it; None if there is none.
+        max_tiles: most tiles of an image that the saved image settings allow; training has a limit of its own.
     """
 
     tokenizer: PreTrainedTokenizerBase
     template: ChatTemplate
     pictures: Pictures
     original: Path | None = None
+    max_tiles: int = 12
 
     @property
     def tile_size(self) -> int:

@@ -5,6 +5,7 @@ downloaded. Weights must be complete: a missing or misshapen tensor is an error 
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.family import Family, Processor, families, family_for
+from mpo_lightning.models.tensor_files import stored_tensors
 
 
 def family_of_folder(folder: str | Path) -> tuple[Family, str]:
@@ -23,13 +25,20 @@ def family_of_folder(folder: str | Path) -> tuple[Family, str]:
         InputError: there is no folder or no config.json, or no known family has this model type.
     """
     path = Path(folder) / "config.json"
+    if (Path(folder) / "adapter_config.json").is_file():
+        what = "which would be loaded with the model" if path.is_file() else "but no model"
+        raise InputError(
+            f"{folder}: there is an adapter_config.json, {what}; put the adapter into a folder of its own and merge it "
+            "into its model with 'mpo model merge'"
+        )
     if not path.is_file():
         raise InputError(
             f"{folder}: no model here (config.json is missing); give a checkpoint folder, or make one with 'mpo "
             "model tiny'"
         )
     try:
-        model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        model_type, quantized = config.get("model_type"), config.get("quantization_config")
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: the config cannot be read ({error})") from None
     if (family := family_for(model_type)) is None:
@@ -37,6 +46,12 @@ def family_of_folder(folder: str | Path) -> tuple[Family, str]:
             f"{one.name} models in {layout} ({name!r})" for one in families() for name, layout in one.layouts.items()
         ]
         raise InputError(f"{folder}: model_type is {model_type!r}; this package trains {' or '.join(known)}")
+    if quantized:
+        method = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "unknown"
+        raise InputError(
+            f"{folder}: its weights are quantized ({method!s:.40}); train the model that it was made from, and "
+            "quantize the result"
+        )
     return family, model_type
 
 
@@ -114,6 +129,7 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> Any:
         raise InputError(
             f"{folder}: the checkpoint folder has a config but no weights (*.safetensors); copy them there"
         )
+    stored_tensors(folder)  # a tensor in two files is refused
     loaded: Any
     try:
         loaded = family.model_class.from_pretrained(
@@ -136,6 +152,18 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> Any:
                 f"{len(names) - 1} more)"
             )
     return model.eval()
+
+
+def stored_dtype(folder: str | Path) -> torch.dtype:
+    """Returns the dtype of most of a checkpoint folder's weights, from the headers of its files.
+
+    Raises:
+        InputError: as `read_config`, or the weights cannot be read.
+    """
+    counts: Counter[torch.dtype] = Counter()
+    for tensor in stored_tensors(native_folder(folder)).values():
+        counts[tensor.dtype] += tensor.bytes
+    return counts.most_common(1)[0][0]
 
 
 def load_processor(folder: str | Path, template: str = "auto") -> Processor:

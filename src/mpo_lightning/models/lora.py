@@ -4,6 +4,7 @@ All other weights are frozen, so with the adapters off the policy is the initial
 Source: Hu et al. 2021, arXiv 2106.09685; the options' defaults are those of InternVL's fine-tuning scripts.
 """
 
+import hashlib
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.files.whole import check_output, whole_folder
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.family import Family, family_of
-from mpo_lightning.models.loading import family_of_folder, load_model, load_processor
+from mpo_lightning.models.loading import family_of_folder, load_model, load_processor, stored_dtype
 
 ADAPTER = "default"
 
@@ -118,19 +119,21 @@ def save_adapter(options: Lora, weights: dict[str, Tensor], base: str, output: P
     save_file(tensors, output / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
-def merge_adapter(folder: str, adapter: Path, output: Path) -> int:
-    """Merges an adapter in peft's layout into its model and writes a checkpoint folder with float32 weights.
+def merge_adapter(folder: str, adapter: Path, output: Path, dtype: torch.dtype | None = None) -> int:
+    """Merges an adapter in peft's layout into its model, in float32, and writes a checkpoint folder.
 
     Args:
         folder: checkpoint folder of the model.
         adapter: folder of the adapter.
         output: output folder; must not exist.
+        dtype: dtype of the written weights; None keeps the model's.
 
     Returns:
-        Number of weights changed.
+        Number of weight tensors changed.
 
     Raises:
-        InputError: peft is not installed, or the adapter cannot be read or belongs to another model.
+        InputError: peft is not installed, or the adapter cannot be read, belongs to another model, or is of a kind
+            that cannot be merged.
     """
     check_output(output)
     peft = from_peft("merging an adapter")
@@ -138,7 +141,11 @@ def merge_adapter(folder: str, adapter: Path, output: Path) -> int:
     for path in (adapter / "adapter_config.json", stored):
         if not path.is_file():
             raise InputError(f"{adapter}: {path.name} is missing; give an adapter folder in peft's layout")
+    _refuse_prompts(adapter, peft)
     processor, model = load_processor(folder), load_model(folder)
+    before = _digests(model)
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    tied = {head.weight.data_ptr()} if head.weight is embeddings.weight else set()
     try:
         names = set(load_file(stored))
         wrapped = peft.PeftModel.from_pretrained(model, str(adapter), local_files_only=True)
@@ -152,8 +159,48 @@ def merge_adapter(folder: str, adapter: Path, output: Path) -> int:
         raise InputError(
             f"{adapter}: the adapter {'has' if name in names else 'lacks'} {name}, so it was not made for {folder}"
         )
-    layers = [module for module in wrapped.modules() if isinstance(module, peft.tuners.lora.LoraLayer)]
+    _refuse_tied(adapter, wrapped, tied)
     merged = wrapped.merge_and_unload()
+    changed = sum(digest != before[name] for name, digest in _digests(merged).items())
     with whole_folder(output) as partial:
-        save_folder(merged, processor, partial)
-    return len(layers)
+        save_folder(merged, processor, partial, dtype=dtype or stored_dtype(folder))
+    return changed
+
+
+def _refuse_prompts(adapter: Path, peft: Any) -> None:
+    """Refuses adapters that add tokens to a prompt, which are no change of weights."""
+    try:
+        config = peft.PeftConfig.from_pretrained(str(adapter))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{adapter}: the adapter's config cannot be read ({error!s:.100})") from None
+    if config.is_prompt_learning:
+        raise InputError(
+            f"{adapter}: an adapter of the kind {str(config.peft_type).rpartition('.')[2]} adds tokens to the prompt, "
+            "so it cannot be merged into weights; merge LoRA and its kind"
+        )
+
+
+def _refuse_tied(adapter: Path, wrapped: Any, tied: set[int]) -> None:
+    """Refuses an adapter of a weight that two modules share, since merging would change only one of them.
+
+    Args:
+        adapter: folder of the adapter.
+        wrapped: model with the adapter.
+        tied: places of the shared weights in memory.
+    """
+    for name, module in wrapped.named_modules():
+        base = getattr(module, "base_layer", getattr(module, "original_module", None))
+        if base is not None and any(parameter.data_ptr() in tied for parameter in base.parameters()):
+            raise InputError(
+                f"{adapter}: the adapter changes {name.removeprefix('base_model.model.')}, whose weight this model "
+                "shares between its head and its embeddings; set tie_word_embeddings to false and store lm_head.weight "
+                "too, then merge"
+            )
+
+
+def _digests(model: Any) -> dict[str, bytes]:
+    """Returns a hash of each weight by its name."""
+    return {
+        name: hashlib.blake2b(value.detach().contiguous().view(torch.uint8).numpy(), digest_size=16).digest()
+        for name, value in model.state_dict().items()
+    }

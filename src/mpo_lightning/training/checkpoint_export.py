@@ -1,27 +1,31 @@
 """Exports a training checkpoint as a folder that plain transformers loads."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.files.whole import check_output, whole_folder
 from mpo_lightning.models.export import save_folder
-from mpo_lightning.models.loading import load_model, load_processor
+from mpo_lightning.models.loading import load_model, load_processor, stored_dtype
 from mpo_lightning.models.lora import Lora, add_adapters, merged_weights
 from mpo_lightning.runs.checkpoints.choice import check_checkpoint, read_content
 from mpo_lightning.runs.checkpoints.sharded import load_sharded, read_rest
+from mpo_lightning.training.datamodule import MMPRDataModule
 
 PREFIX = "policy.model."
 
 
-def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int:
+def export_checkpoint(checkpoint: Path, output: Path, policy: str | None, dtype: torch.dtype | None = None) -> int:
     """Writes a checkpoint's policy, with adapters merged, its tokenizer and its settings.
 
     Args:
         checkpoint: a .ckpt of `mpo fit`: a file, or the folder of a sharded run.
         output: a new folder.
         policy: checkpoint folder that training started from; None takes the one that the checkpoint names.
+        dtype: dtype of the weights; None keeps that of the folder that training started from.
 
     Returns:
         The step of the checkpoint.
@@ -71,8 +75,15 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None) -> int
         raise InputError(f"{checkpoint}: not a checkpoint of 'mpo fit' ({type(error).__name__}: {error})") from None
     _refuse_nonfinite(checkpoint, model)
     weights = merged_weights(model, model.state_dict()) if source.get("lora") else None
+    tiles = content.get(MMPRDataModule.__qualname__, {}).get("max_tiles", processor.max_tiles)
     with whole_folder(output) as partial:
-        save_folder(model, processor, partial, state_dict=weights)
+        save_folder(
+            model,
+            replace(processor, max_tiles=tiles),
+            partial,
+            state_dict=weights,
+            dtype=dtype or stored_dtype(folder),
+        )
     return step
 
 

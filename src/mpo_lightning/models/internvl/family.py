@@ -15,7 +15,7 @@ from mpo_lightning.models.internvl.drop_path import add_drop_path, draw_paths, p
 from mpo_lightning.models.internvl.opengvlab import cache
 from mpo_lightning.models.internvl.opengvlab.config import native_config, read_original
 from mpo_lightning.models.internvl.presets import PRESETS
-from mpo_lightning.models.internvl.saving import ORIGINAL, save_processor
+from mpo_lightning.models.internvl.saving import DEFAULT_MAX_TILES, ORIGINAL, save_processor, saved_max_tiles
 from mpo_lightning.models.internvl.templates import TEMPLATE_OF_TEXT_MODEL, TEMPLATES
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures, normalize_tiles
 
@@ -48,7 +48,11 @@ class InternVL(Family):
         pictures = InternVLPictures(side, int(side // patch * config.downsample_ratio) ** 2)
         original = folder / ORIGINAL
         return Processor(
-            tokenizer, _template(folder, config, template), pictures, original if original.is_dir() else None
+            tokenizer,
+            _template(folder, config, template),
+            pictures,
+            original=original if original.is_dir() else None,
+            max_tiles=saved_max_tiles(folder) or DEFAULT_MAX_TILES,
         )
 
     def save_processor(self, processor: Processor, output: Path) -> None:

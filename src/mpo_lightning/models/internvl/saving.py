@@ -14,6 +14,9 @@ from mpo_lightning.models.internvl.tiling import IMAGE_END, IMAGE_START, IMAGE_T
 ORIGINAL = "original"
 """Subfolder of a converted checkpoint that keeps the original layout's files other than weights."""
 
+DEFAULT_MAX_TILES = 12
+"""Tiles of an image in InternVL's own configs."""
+
 CHAT_TEMPLATE = (
     "{{% for message in messages %}}{{% if loop.first and message['role'] != 'system' %}}{system}{{% endif %}}"
     "{{% if message['role'] == 'system' %}}{system_prefix}{{% elif message['role'] == 'user' %}}{user_prefix}"
@@ -65,6 +68,15 @@ def save_processor(processor: Processor, output: Path) -> None:
         shutil.copytree(processor.original, output / ORIGINAL, dirs_exist_ok=True)
 
 
+def saved_max_tiles(folder: Path) -> int | None:
+    """Returns the most tiles of an image that a folder's image settings allow; None if they do not say."""
+    try:
+        found = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8")).get("max_patches")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, int) and found > 0 else None
+
+
 def _image_settings(processor: Processor) -> dict[str, Any]:
     """Returns settings for transformers' own tiling image processor.
 
@@ -76,7 +88,7 @@ def _image_settings(processor: Processor) -> dict[str, Any]:
         "size": {"height": processor.tile_size, "width": processor.tile_size},
         "crop_to_patches": True,
         "min_patches": 1,
-        "max_patches": 12,
+        "max_patches": processor.max_tiles,
         "do_resize": True,
         "do_rescale": True,
         "do_normalize": True,

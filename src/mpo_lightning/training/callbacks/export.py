@@ -1,15 +1,18 @@
 """Exports the policy at the end of training, as a folder that plain transformers loads, with a model card."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from mpo_lightning import __version__
 from mpo_lightning.files.whole import whole_folder
 from mpo_lightning.models.export import save_folder
+from mpo_lightning.models.loading import stored_dtype
 from mpo_lightning.models.lora import merged_weights, save_adapter
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
@@ -20,10 +23,20 @@ class ExportPolicy(L.Callback):
 
     Args:
         folder: folder to write; None is `export` in the run folder.
+        dtype: dtype of the exported weights; auto is that of the checkpoint folder that training started from.
     """
 
-    def __init__(self, folder: str | None = None) -> None:
+    def __init__(
+        self, folder: str | None = None, dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    ) -> None:
         self.folder = folder
+        self.dtype = dtype
+        self._dtype: torch.dtype | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "fit" and isinstance(pl_module, MPOModule):
+            start = pl_module.models.options.policy
+            self._dtype = stored_dtype(start) if self.dtype == "auto" else getattr(torch, self.dtype)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -44,7 +57,8 @@ class ExportPolicy(L.Callback):
             if options.lora:
                 weights = merged_weights(pl_module.policy.model, weights)
             with whole_folder(output, replace=True) as partial:
-                save_folder(pl_module.policy.model, datamodule.processor, partial, state_dict=weights)
+                processor = replace(datamodule.processor, max_tiles=datamodule.encoder.max_tiles)
+                save_folder(pl_module.policy.model, processor, partial, state_dict=weights, dtype=self._dtype)
                 (partial / "README.md").write_text(model_card(trainer, pl_module, datamodule), encoding="utf-8")
                 if options.lora:
                     save_adapter(options.lora, adapters, options.policy, partial / "adapter")
@@ -87,6 +101,7 @@ Trained with Mixed Preference Optimization (Wang et al. 2024, arXiv 2411.10442) 
 | optimizer | {type(trainer.optimizers[0]).__name__}, learning rate {group.get("initial_lr", 0):g}, weight decay {group.get("weight_decay", 0):g} |
 | trained parts | {"adapters of rank " + str(models.lora.rank) + ", merged" if models.lora else "all but " + ", ".join(models.frozen_parts) if models.frozen_parts else "all"} |
 | precision | {trainer.precision} |
+| images | at most {datamodule.encoder.max_tiles} tiles for those of a question together, thumbnails not counted |
 
 Last logged values:
 

@@ -27,7 +27,7 @@ from mpo_lightning.models.internvl.opengvlab.config import differing_settings, i
 from mpo_lightning.models.internvl.opengvlab.names import TensorMap, disk_name, pack, packed_shape, tensor_maps, unpack
 from mpo_lightning.models.internvl.opengvlab.original_config import original_config
 from mpo_lightning.models.internvl.opengvlab.tokenizer import original_tokenizer
-from mpo_lightning.models.internvl.saving import ORIGINAL, save_processor
+from mpo_lightning.models.internvl.saving import DEFAULT_MAX_TILES, ORIGINAL, save_processor, saved_max_tiles
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures
 from mpo_lightning.models.tensor_files import ShardWriter, StoredTensor, dtype_of, stored_tensors
 
@@ -104,6 +104,7 @@ def to_opengvlab(source: Path, output: Path, like: Path | None, progress: Progre
     dtype = dtype_of(tensors.values())
     config.dtype = dtype
     written = _original_settings(config, files, source)
+    written["max_dynamic_patch"] = saved_max_tiles(source) or written.get("max_dynamic_patch", DEFAULT_MAX_TILES)
     config.original_architecture = written["llm_config"]["architectures"][0]
     maps = _maps(config, shapes)
 
@@ -167,7 +168,13 @@ def _processor(source: Path, original: dict[str, Any], config: Any) -> Processor
             f"{source}: the tokenizer has {len(tokenizer):,} tokens and the model {config.text_config.vocab_size:,}; "
             "do they belong to the same model?"
         )
-    return Processor(tokenizer, template, InternVLPictures(config.vision_config.image_size[0], config.image_seq_length))
+    tiles = original.get("max_dynamic_patch")
+    return Processor(
+        tokenizer,
+        template,
+        InternVLPictures(config.vision_config.image_size[0], config.image_seq_length),
+        max_tiles=tiles if isinstance(tiles, int) and tiles > 0 else DEFAULT_MAX_TILES,
+    )
 
 
 def _drop_tied_head(tensors: dict[str, StoredTensor], config: Any, source: Path) -> None:
