@@ -2,6 +2,7 @@
 
 import traceback
 import warnings
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from safetensors import SafetensorError
 
 from mpo_lightning.commands.configs import PACKAGED
 from mpo_lightning.commands.fit_config import (
     drop_switched_off_callbacks,
     folders_of,
+    refuse_callbacks,
     refuse_hidden_checkpoints,
     send_loggers_to,
 )
@@ -37,6 +38,10 @@ from mpo_lightning.runs.signals import ended_by_term
 from mpo_lightning.training.datamodule import MMPRDataModule
 from mpo_lightning.training.module import MPOModule
 
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_str(value.name))  # for config.yaml
+
+PACKAGE = Path(__file__).parent.parent
+LIGHTNINGS_CALLBACKS = Path(L.__file__).parent / "pytorch" / "callbacks"
 BASE = PACKAGED / "base.yaml"
 """Callbacks and logging of every run, which other configs override."""
 
@@ -122,6 +127,7 @@ class MPOCLI(LightningCLI):
         if config.get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(config.get("default_root_dir") or "runs", name="")
         trainer = super().instantiate_trainer(**kwargs)
+        refuse_callbacks(trainer)
         trainer.callbacks.append(SameCheckpoint(self.checkpoint))  # type: ignore[attr-defined]
         for callback in trainer.checkpoint_callbacks:
             if self.goes_on_in and isinstance(callback, StepCheckpoint) and callback.dirpath is None:
@@ -188,7 +194,7 @@ def run(args: Any = None) -> MPOCLI:
     try:
         with ended_by_term():
             made = MPOCLI(args)
-    except (MisconfigurationException, RuntimeError, ValueError, OSError, SafetensorError) as error:
+    except Exception as error:
         if (sentence := refusal(error)) is None:
             raise
         raise InputError(sentence) from None
@@ -211,6 +217,22 @@ def refusal(error: Exception) -> str | None:
     last = Path(frames[-1].filename) if frames else Path()
     if isinstance(error, RuntimeError) and last.name == "callback_connector.py":
         return f"trainer.callbacks: {' '.join(str(error).split())}"
+    if isinstance(error, RuntimeError) and last.parent.name == "environments":
+        return " ".join(str(error).split())  # what SLURM was asked for does not fit the trainer
+    if (callback := _failing_callback(error)) is not None:
+        return f"trainer.callbacks: {callback} cannot be used here ({' '.join(str(error).split()):.300})"
     if isinstance(error, ValueError) and last.is_relative_to(Path(L.__file__).parent):
         return " ".join(str(error).split())
     return disk_problem(error)
+
+
+def _failing_callback(error: Exception) -> str | None:
+    """Returns the name of the callback of Lightning's own in which an error arose; None if it arose elsewhere."""
+    for frame in reversed([frame for frame, _ in traceback.walk_tb(error.__traceback__)]):
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(PACKAGE):
+            return None
+        found = frame.f_locals.get("self")
+        if path.is_relative_to(LIGHTNINGS_CALLBACKS) and isinstance(found, L.Callback):
+            return None if type(found).__module__.startswith("mpo_lightning.") else type(found).__name__
+    return None

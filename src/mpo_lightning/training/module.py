@@ -4,6 +4,7 @@ It composes; the arithmetic is in `objectives` and the forward pass in `models`.
 weighing 1/size of the step, however the step is cut into ranks and micro-batches.
 """
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -124,6 +125,15 @@ class MPOModule(L.LightningModule):
             raise InputError(f"warmup_ratio must be between 0 and 1, got {warmup_ratio}")
         self._step = Step(objective, self.shift, loss_limit)
         self._evaluated = StepMeter()
+        self.register_load_state_dict_post_hook(self.models.expect_saved_alone)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "MPOModule":
+        """Copies the policy alone, for callbacks that average weights; the copy shares everything else."""
+        copied: MPOModule = type(self).__new__(type(self))
+        copied.__dict__ = self.__dict__ | {
+            "_modules": self._modules | {"policy": copy.deepcopy(self._modules.get("policy"), memo)}
+        }
+        return copied
 
     # -- models
 
@@ -257,14 +267,18 @@ class MPOModule(L.LightningModule):
         if self.models.reference_moves:
             self.objective.preference.after_step(self.global_step + 1, self.models.move_reference)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+    def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Returns the policy's state; the reference's only if it moves, since otherwise its folder has it."""
-        state = super().state_dict(*args, **kwargs)
-        return {name: value for name, value in state.items() if self.models.is_saved(name)}
+        state: dict[str, Any] = super().state_dict(*args, prefix=prefix, **kwargs)
+        for name in [name for name in state if name.startswith(prefix)]:
+            if not self.models.is_saved(name.removeprefix(prefix)):
+                del state[name]
+        return state
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Loads a state that `state_dict` returned; a missing or unknown entry raises InputError."""
+        """Loads a state that `state_dict` returned; a missing, unknown or misshapen entry raises InputError."""
         self.models.check_saved(state_dict)
+        self.models.check_shapes(state_dict, super().state_dict())
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
         if strict:
             self.models.check_loaded(result.missing_keys, result.unexpected_keys)

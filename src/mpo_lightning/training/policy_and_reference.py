@@ -4,7 +4,7 @@ The reference is a frozen copy beside the policy, the policy with its adapters o
 batches. A checkpoint holds the reference only if it moves (TR-DPO).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.errors import InputError
@@ -173,6 +173,23 @@ class PolicyAndReference:
         """Raises InputError if the checkpoint has a moved reference and this run's reference does not move."""
         if not all(map(self.is_saved, names)):
             raise InputError("the checkpoint holds a reference that moved (TR-DPO); resume with that preference loss")
+
+    def expect_saved_alone(self, module: nn.Module, keys: Any) -> None:
+        """Drops what a checkpoint leaves out from the missing keys; torch calls it after loading.
+
+        It counts where the module is loaded as a part of another, such as torch's AveragedModel.
+        """
+        keys.missing_keys[:] = [name for name in keys.missing_keys if self.is_saved(name.removeprefix("module."))]
+
+    @staticmethod
+    def check_shapes(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+        """Raises InputError for a checkpoint's weight of another shape than the model's."""
+        for name, value in saved.items():
+            if name in own and isinstance(value, Tensor) and value.shape != own[name].shape:
+                raise InputError(
+                    f"the checkpoint does not fit this model: {name} has the shape {list(value.shape)}, not "
+                    f"{list(own[name].shape)}; was it made with another vocabulary or lora.rank?"
+                )
 
     def check_loaded(self, missing: Sequence[str], unexpected: Sequence[str]) -> None:
         """Raises InputError if a checkpoint lacks a state or holds an unknown one."""

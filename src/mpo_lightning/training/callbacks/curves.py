@@ -17,23 +17,34 @@ Curve = tuple[list[int], list[float]]
 class Curves(L.Callback):
     """Draws curves.png in the run folder when training ends, and prints a summary, both from the CSVLogger's file."""
 
+    _first_step = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._first_step = trainer.global_step
+
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         logger = next((logger for logger in trainer.loggers if isinstance(logger, CSVLogger)), None)
         if logger is None:
             return
         try:
-            self._draw(logger)
+            self._draw(trainer, logger)
         except OSError as error:
             if (problem := disk_problem(error)) is None:
                 raise
             rank_zero_warn(f"no curves were drawn: {problem}")
 
-    def _draw(self, logger: CSVLogger) -> None:
+    def _draw(self, trainer: L.Trainer, logger: CSVLogger) -> None:
         logger.save()
         numbers = Path(logger.log_dir) / "metrics.csv"
         if not numbers.is_file():
-            print("no step was left: the run is complete")
+            every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+            taken = trainer.global_step - self._first_step
+            print(
+                f"no curves: the {taken} steps are fewer than trainer.log_every_n_steps, {every}"
+                if taken
+                else "no step was left: the run is complete"
+            )
             return
         curves = read_curves(numbers)
         target = Path(logger.log_dir) / "curves.png"
