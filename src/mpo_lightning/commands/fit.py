@@ -18,7 +18,6 @@ from mpo_lightning.commands.configs import PACKAGED
 from mpo_lightning.commands.fit_config import (
     drop_switched_off_callbacks,
     folders_of,
-    refuse_callbacks,
     refuse_hidden_checkpoints,
     send_loggers_to,
 )
@@ -31,6 +30,7 @@ from mpo_lightning.runs.checkpoints.io import ManifestCheckpointIO
 from mpo_lightning.runs.checkpoints.rank_agreement import SameCheckpoint
 from mpo_lightning.runs.checkpoints.recovery import finish_unless_running
 from mpo_lightning.runs.folder import RunFolders, own_folders
+from mpo_lightning.runs.foreign_callbacks import failing_callback, refuse_callbacks
 from mpo_lightning.runs.lock import RunLock, lock_all
 from mpo_lightning.runs.lost_ranks import ended_everywhere, launch_whole
 from mpo_lightning.runs.rank import is_first
@@ -40,8 +40,6 @@ from mpo_lightning.training.module import MPOModule
 
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_str(value.name))  # for config.yaml
 
-PACKAGE = Path(__file__).parent.parent
-LIGHTNINGS_CALLBACKS = Path(L.__file__).parent / "pytorch" / "callbacks"
 BASE = PACKAGED / "base.yaml"
 """Callbacks and logging of every run, which other configs override."""
 
@@ -219,20 +217,8 @@ def refusal(error: Exception) -> str | None:
         return f"trainer.callbacks: {' '.join(str(error).split())}"
     if isinstance(error, RuntimeError) and last.parent.name == "environments":
         return " ".join(str(error).split())  # what SLURM was asked for does not fit the trainer
-    if (callback := _failing_callback(error)) is not None:
+    if (callback := failing_callback(error)) is not None:
         return f"trainer.callbacks: {callback} cannot be used here ({' '.join(str(error).split()):.300})"
     if isinstance(error, ValueError) and last.is_relative_to(Path(L.__file__).parent):
         return " ".join(str(error).split())
     return disk_problem(error)
-
-
-def _failing_callback(error: Exception) -> str | None:
-    """Returns the name of the callback of Lightning's own in which an error arose; None if it arose elsewhere."""
-    for frame in reversed([frame for frame, _ in traceback.walk_tb(error.__traceback__)]):
-        path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(PACKAGE):
-            return None
-        found = frame.f_locals.get("self")
-        if path.is_relative_to(LIGHTNINGS_CALLBACKS) and isinstance(found, L.Callback):
-            return None if type(found).__module__.startswith("mpo_lightning.") else type(found).__name__
-    return None

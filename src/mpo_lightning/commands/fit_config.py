@@ -3,14 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import (
-    BackboneFinetuning,
-    BatchSizeFinder,
-    GradientAccumulationScheduler,
-    LearningRateFinder,
-)
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.runs.folder import RunFolders, expanded
@@ -20,23 +13,6 @@ RUN_FOLDER = "RUN_FOLDER"
 
 SWITCHES = {"ProgressBar": "enable_progress_bar", "Checkpoint": "enable_checkpointing"}
 """The trainer's option that turns a kind of callback off, by the ending of the callback's name."""
-
-
-INSTEAD = {
-    GradientAccumulationScheduler: "data.global_batch_size decides the accumulation",
-    BatchSizeFinder: "data.global_batch_size is the batch, and 'mpo model plan' says what fits",
-    LearningRateFinder: "set model.optimizer.lr",
-    BackboneFinetuning: "set model.freeze",
-}
-"""Callbacks of Lightning that change what an option here decides."""
-
-
-def refuse_callbacks(trainer: L.Trainer) -> None:
-    """Raises InputError for a callback that changes what an option here decides."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        for kind, instead in INSTEAD.items():
-            if isinstance(callback, kind):
-                raise InputError(f"trainer.callbacks: {type(callback).__name__} cannot be used here; {instead}")
 
 
 def listed(several: Any) -> list[Namespace]:
