@@ -290,6 +290,7 @@ def test_print_config_shows_overlays_in_order(
         ),
         ("--model.freeze=[eyes]", "freeze"),
         ("--data.processor=x", "model.policy"),
+        ("--data.train={a: 1, a: 0.5}", r"^the key 'a' appears twice in one mapping \(line 1\)"),
         ("--data.num_workers=-1", "^data.num_workers must be at least 0, got -1$"),
         ("--data.seed=-5", ("^data.seed must be at least 0, got -5$")),
         (
@@ -301,6 +302,17 @@ def test_print_config_shows_overlays_in_order(
 def test_an_unknown_key_or_value_is_named(fit_arguments: list[str], argument: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         training_cli.run(["fit", *fit_arguments, argument])
+
+
+def test_a_key_that_a_config_has_twice_is_named(fit_arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("data:\n  max_tiles: 1\nmodel:\n  beta: 0.1\ndata:\n  max_length: 99\n")
+    with pytest.raises(
+        InputError, match=r"^--config .*own\.yaml: the key 'data' appears twice in one mapping \(line 5\)"
+    ):
+        training_cli.run(["fit", *fit_arguments, "--config", str(tmp_path / "own.yaml")])
+    (tmp_path / "own.yaml").write_text("one: &one {a: 1}\ndata:\n  max_tiles: 1\n")
+    with pytest.raises(InputError, match="one"):  # not a repeated key
+        training_cli.run(["fit", *fit_arguments, "--config", str(tmp_path / "own.yaml")])
 
 
 def test_what_is_left_out_is_named(root: Path) -> None:

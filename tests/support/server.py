@@ -13,8 +13,9 @@ from pathlib import Path
 class Faults:
     """What goes wrong, by the end of a path: a list of faults, one taken at each request.
 
-    error: status 500; cut: half of the bytes; lie: all of them, one changed; more: the bytes twice; stall: half, then
-    silence; trickle: byte after byte; close: no answer; loop: a redirection to itself; page: another text.
+    error: status 500; refused: status 403; cut: half of the bytes; lie: all of them, one changed; more: the bytes
+    twice; stall: half, then silence; trickle: byte after byte; close: no answer; loop: a redirection to itself; page:
+    another text.
     """
 
     def __init__(self) -> None:
@@ -53,6 +54,8 @@ class Handler(SimpleHTTPRequestHandler):
             return self.end_headers()
         if fault == "error":
             return self.send_error(500)
+        if fault == "refused":
+            return self.send_error(403)
         if not path.is_file():
             return self.send_error(404)
         if fault == "close":

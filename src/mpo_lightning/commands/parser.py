@@ -4,17 +4,55 @@ import re
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from jsonargparse import ActionConfigFile, ArgumentParser
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader
 
 from mpo_lightning.commands.configs import find_config
 from mpo_lightning.errors import InputError
+
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+load_yaml = get_loader("yaml")
+
+
+def load_unrepeated(text: str) -> Any:
+    """Loads YAML as jsonargparse does, but refuses a repeated key, of which YAML would keep the last value in silence.
+
+    Raises:
+        InputError: a key appears twice.
+    """
+    try:
+        nodes = [yaml.compose(text, Loader=Loader)] if ":" in text else []
+    except yaml.YAMLError:
+        nodes = []  # loading tells more
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                    raise InputError(
+                        f"the key '{key.value!s:.80}' appears twice in one mapping (line {key.start_mark.line + 1}); "
+                        "only the last one would count"
+                    )
+                seen.add(str(key.value))
+                nodes.append(value)
+    return load_yaml(text)
+
+
+set_loader("yaml", load_unrepeated, exceptions=(yaml.YAMLError,))
 
 
 class NamedConfig(ActionConfigFile):
     """The action of `--config`, which takes a path or the name of a packaged config."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        super().__call__(parser, cfg, find_config(str(values)), option_string)
+        path = find_config(str(values))
+        try:
+            super().__call__(parser, cfg, path, option_string)
+        except InputError as error:
+            raise InputError(f"--config {values}: {error}") from None
 
 
 REWORDED = (

@@ -75,6 +75,11 @@ def fetch(url: str, target: Path, check: Callable[[Path], Any], limit: int | Non
         except Exception as error:  # each protocol has errors of its own
             if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                 raise
+            if _is_refusal(error):
+                raise CannotFetch(
+                    f"{url}: access is refused ({' '.join(str(error).split()):.100}); give this machine credentials, "
+                    "such as those in ~/.netrc, or make the files readable"
+                ) from None
             silences += isinstance(error, (TimeoutError, TooSlow))
             said = (
                 f"no answer for {STALL:g} seconds" if isinstance(error, TimeoutError) else " ".join(str(error).split())
@@ -83,6 +88,12 @@ def fetch(url: str, target: Path, check: Callable[[Path], Any], limit: int | Non
         finally:
             arriving.unlink(missing_ok=True)
     raise CannotFetch(f"{url}: {attempts} attempts failed; last error: {reason}")
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a server refuses access, which another attempt does not change."""
+    no_file = isinstance(error, PermissionError) and error.filename is None  # of an object store
+    return no_file or getattr(error, "status", None) in (401, 403)
 
 
 def _download(url: str, target: Path, limit: int | None) -> None:

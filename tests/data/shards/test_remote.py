@@ -167,6 +167,18 @@ def test_the_pauses_of_a_fetch_are_less_than_half_a_minute(monkeypatch: pytest.M
     assert len(slept) == 5 and sum(slept) < 30
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_is_asked_for_once(server: tuple[str, Faults], status: int) -> None:
+    url, faults = server
+    if status == 401:
+        faults.password = "user:other"
+    else:
+        faults.waiting["index.json"] = ["refused"] * 9
+    with pytest.raises(InputError, match=rf"access is refused \({status}.*~/\.netrc"):
+        open_shards(f"{url}/train", PLENTY)
+    assert faults.requests["index.json"] == 1
+
+
 def spoiled_summary(change: str, summary: dict) -> None:
     shard = summary["shards"][0]
     if change.startswith("records"):
