@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from mpo_lightning.commands import fit as training_cli
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.internvl.tiny import write_tiny_model
-from support.commands import mpo
+from support.commands import mpo, ranks
 
 
 @pytest.fixture
@@ -53,6 +53,25 @@ def test_a_callback_that_cannot_be_used_is_named(
     with pytest.raises(InputError, match=f"^trainer\\.callbacks: {callback} {said}") as raised:
         training_cli.run(["fit", *words, *more])
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("callback", ["WeightAveraging", "EMAWeightAveraging", "StochasticWeightAveraging"])
+def test_sharded_weights_are_not_averaged(words: list[str], root: Path, callback: str) -> None:
+    more = [f"--config={root / 'configs/strategy/fsdp2_cpu.yaml'}", f"--trainer.callbacks+={callback}"]
+    more += ["--trainer.callbacks.swa_lrs=1e-4"] if callback.startswith("Stochastic") else []
+    with pytest.raises(InputError, match=f"{callback} needs whole weights on each device; use a strategy"):
+        training_cli.run(["fit", *words, *more])
+
+
+def test_two_processes_have_the_average_of_one(words: list[str], root: Path, tmp_path: Path) -> None:
+    words = [*words, "--trainer.callbacks+=WeightAveraging", "--trainer.max_steps=3"]
+    training_cli.run(["fit", *words, f"--trainer.default_root_dir={tmp_path / 'one'}"])
+    more = [f"--config={root / 'configs/strategy/ddp_cpu.yaml'}", f"--trainer.default_root_dir={tmp_path / 'two'}"]
+    done = ranks(2, "mpo", "fit", *words, *more)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (load_file(next((tmp_path / name).rglob("export")) / "model.safetensors") for name in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_a_callback_with_an_enumeration_is_written_to_config_yaml(words: list[str], tmp_path: Path) -> None:

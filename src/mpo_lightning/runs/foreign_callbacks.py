@@ -9,7 +9,10 @@ from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    StochasticWeightAveraging,
+    WeightAveraging,
 )
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 
 from mpo_lightning.errors import InputError
 
@@ -26,11 +29,17 @@ INSTEAD = {
 
 
 def refuse_callbacks(trainer: L.Trainer) -> None:
-    """Raises InputError for a callback that changes what an option here decides."""
+    """Raises InputError for a callback that changes what an option here decides, or averages weights in shards."""
+    sharded = isinstance(trainer.strategy, DeepSpeedStrategy | FSDPStrategy | ModelParallelStrategy)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         for kind, instead in INSTEAD.items():
             if isinstance(callback, kind):
                 raise InputError(f"trainer.callbacks: {type(callback).__name__} cannot be used here; {instead}")
+        if sharded and isinstance(callback, StochasticWeightAveraging | WeightAveraging):
+            raise InputError(
+                f"trainer.callbacks: {type(callback).__name__} needs whole weights on each device; use a strategy that "
+                "does not shard them, such as strategy/ddp"
+            )
 
 
 def failing_callback(error: Exception) -> str | None:
