@@ -204,3 +204,67 @@ def test_a_text_behind_the_pixels_may_be_long_too() -> None:
     text = b"note\0\0" + zlib.compress(b"x" * (2 << 20))
     chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
     assert open_picture(data[:-12] + chunk + data[-12:]).getpixel((0, 0)) == (7, 7, 7)
+
+
+def grey_tiff(values: list[int], bits: int, white_is_zero: bool) -> bytes:
+    """An uncompressed grey TIFF of one row."""
+    if bits == 12:
+        packed = "".join(f"{value:012b}" for value in values)
+        body = int(packed, 2).to_bytes(len(packed) // 8, "big")
+    else:
+        body = struct.pack(f"<{len(values)}H", *values)
+    tags = [(256, len(values)), (257, 1), (258, bits), (259, 1), (262, 0 if white_is_zero else 1), (273, 8), (277, 1),
+            (278, 1), (279, len(body))]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("bits", "white_is_zero", "seen"), [(16, False, [0, 255]), (16, True, [255, 0]), (12, False, [0, 255])]
+)
+def test_a_grey_tiff_says_its_bits_and_which_end_is_white(bits: int, white_is_zero: bool, seen: list[int]) -> None:
+    data = grey_tiff([0, 2**bits - 1], bits, white_is_zero)
+    assert np.asarray(open_picture(data))[0, :, 0].tolist() == seen
+
+
+def test_a_channel_of_zeros_in_a_bmp_is_no_transparency() -> None:
+    body = bytes([0, 0, 200, 0]) * 4
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    head = struct.pack("<IiiHHIIiiII", 108, 2, 2, 1, 32, 3, len(body), 0, 0, 0, 0) + masks + bytes(52)
+    data = b"BM" + struct.pack("<IHHI", 14 + len(head) + len(body), 0, 0, 14 + len(head)) + head + body
+    assert Image.open(io.BytesIO(data)).mode == "RGBA"
+    assert open_picture(data).getpixel((0, 0)) == (200, 0, 0)
+
+
+def test_an_opaque_picture_is_seen_as_it_is() -> None:
+    data = saved(Image.new("RGBA", (4, 4), (9, 8, 7, 255)), "PNG")
+    assert seen_otherwise(data) == [] and open_picture(data).getpixel((0, 0)) == (9, 8, 7)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_of_several_frames_is_taken_and_counted(kind: str) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    data = saved(
+        frames[0], kind, save_all=True, append_images=frames[1:], **({"lossless": True} if kind == "WEBP" else {})
+    )
+    assert open_picture(data).getpixel((0, 0))[0] > 250
+    assert "of several frames, the first taken" in seen_otherwise(data)
+
+
+def test_a_mode_that_pillow_cannot_convert_is_a_bad_record() -> None:
+    body = bytes([9, 255] * 4)
+    tags = [(256, 2), (257, 2), (258, 8), (259, 1), (262, 1), (273, 8), (277, 2), (278, 2), (279, len(body)), (338, 1)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + struct.pack("<H", len(tags)) + entries + bytes(4)
+    for pixels in ("seen", "reference"):
+        try:
+            assert open_picture(data, pixels).mode == "RGB"
+        except BadRecord as error:
+            assert "cannot be shown" in str(error) or "not an image" in str(error)
+
+
+def test_a_long_text_is_not_sent_to_a_server() -> None:
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("note", "x" * (2 << 20), zip=True)
+    data = saved(Image.new("RGB", (4, 4), "red"), "PNG", pnginfo=notes)
+    assert seen_otherwise(data) == ["with long texts, read without them"] and sent(data).getpixel((0, 0)) == (255, 0, 0)

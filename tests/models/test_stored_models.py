@@ -65,7 +65,11 @@ def test_a_stray_adapter_is_not_loaded_with_the_model(model: Path, take) -> None
     ],
 )
 def test_a_quantized_model_is_named(model: Path, quantized: object, said: str) -> None:
-    set_config(model, quantization_config=quantized)
+    text = json.loads((model / "config.json").read_text())["text_config"]
+    for where in ({"quantization_config": quantized}, {"text_config": text | {"quantization_config": quantized}}):
+        set_config(model, **({"quantization_config": None} | where))
+        with pytest.raises(InputError, match=r"its weights are quantized \("):
+            load_processor(model)
     with pytest.raises(InputError, match=rf"its weights are quantized \({said}\); train the model that it was made"):
         load_model(model)
 
@@ -164,6 +168,19 @@ def test_the_number_of_changed_weights_is_that_of_any_kind(
     assert f"merged: {expected} weights changed" in capsys.readouterr().out
     before, after = (load_model(folder).state_dict() for folder in (tiny_folder, tmp_path / "merged"))
     assert sum(not torch.equal(value, after[key]) for key, value in before.items()) == expected
+
+
+def test_a_merge_writes_no_infinities(tiny_folder: Path, half: Path, tmp_path: Path) -> None:
+    adapter = adapted(tiny_folder, tmp_path / "adapter", LoraConfig(r=2, target_modules=LAYERS))
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    name = min(name for name in tensors if "lora_B" in name)
+    save_file(tensors | {name: tensors[name] + 1e7}, adapter / "adapter_model.safetensors")
+    with pytest.raises(InputError, match=r"q_proj\.weight holds numbers that are not finite in float16|not finite in"):
+        merge(str(tiny_folder), str(adapter), str(tmp_path / "merged"), "float16")
+    save_file(tensors | {name: tensors[name] * float("nan")}, adapter / "adapter_model.safetensors")
+    with pytest.raises(InputError, match=r"holds numbers that are not finite in float32"):
+        merge(str(tiny_folder), str(adapter), str(tmp_path / "merged"))
+    assert not (tmp_path / "merged").exists()
 
 
 @pytest.mark.parametrize("kind", ["PromptTuningConfig", "PrefixTuningConfig", "PromptEncoderConfig"])

@@ -55,6 +55,25 @@ def test_a_callback_that_cannot_be_used_is_named(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--trainer.logger=CometLogger"], "comet.* not (met|available|installed)|requires|pip install"),
+        (["--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=2"], r"^Invalid decay value 2\.0"),
+        (["--trainer.callbacks+=ThroughputMonitor"], "^--trainer.callbacks: missing: batch_size_fn"),
+        (["--trainer.callbacks+=LearningRateMonitor", "--trainer.callbacks.logging_interval=hour"], "Got value: hour"),
+    ],
+)
+def test_what_cannot_be_built_is_one_short_sentence(words: list[str], options: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said) as raised:
+        training_cli.run(["fit", *words, *options])
+    assert len(str(raised.value)) < 400
+
+
+def test_a_run_without_a_logger_has_no_monitor_of_rates(words: list[str]) -> None:
+    training_cli.run(["fit", *words, "--trainer.logger=false"])
+
+
 @pytest.mark.parametrize("callback", ["WeightAveraging", "EMAWeightAveraging", "StochasticWeightAveraging"])
 def test_sharded_weights_are_not_averaged(words: list[str], root: Path, callback: str) -> None:
     more = [f"--config={root / 'configs/strategy/fsdp2_cpu.yaml'}", f"--trainer.callbacks+={callback}"]

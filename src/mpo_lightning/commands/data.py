@@ -169,7 +169,11 @@ def index(folder: str, on_bad: OnBad = "strict") -> None:
     for entry in report.datasets:
         print(f"  data set {entry.name or '(no name)'}: repeat_time {entry.repeat_time:g}")
     for name in report.left_out:
-        way_out = "index that folder by itself" if name.endswith("/") else "unpack it to a plain file that ends in .tar"
+        way_out = "unpack it to a plain file that ends in .tar"
+        if name.endswith("/"):
+            way_out = "index that folder by itself"
+        elif name.lower().endswith(".tar"):
+            way_out = "rename it, so that it ends in .tar"
         print(f"  not indexed: {name} ({way_out})")
     if report.refused or report.left_out:
         raise SystemExit(3)

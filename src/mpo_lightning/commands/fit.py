@@ -21,7 +21,7 @@ from mpo_lightning.commands.fit_config import (
     refuse_hidden_checkpoints,
     send_loggers_to,
 )
-from mpo_lightning.commands.parser import SentenceParser
+from mpo_lightning.commands.parser import NO_TYPE, SentenceParser, cause_of
 from mpo_lightning.errors import InputError
 from mpo_lightning.files.disk import disk_problem
 from mpo_lightning.runs.checkpoints.callback import StepCheckpoint
@@ -206,6 +206,8 @@ def refusal(error: Exception) -> str | None:
     """Returns the message for an error that the user can fix (a refused option, a full disk); None for others."""
     if isinstance(error.__cause__, InputError):
         return str(error.__cause__)  # jsonargparse buries the error of building an optional class
+    if str(error).startswith(NO_TYPE):
+        return " ".join(str(cause_of(error)).split())[:300]  # of a logger or callback that could not be built
     found: BaseException | None = error
     while found is not None and not isinstance(found, MisconfigurationException):
         found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)

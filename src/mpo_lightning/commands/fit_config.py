@@ -11,7 +11,11 @@ from mpo_lightning.runs.folder import RunFolders, expanded
 RUN_FOLDER = "RUN_FOLDER"
 """Value of a logger's save_dir that stands for trainer.default_root_dir."""
 
-SWITCHES = {"ProgressBar": "enable_progress_bar", "Checkpoint": "enable_checkpointing"}
+SWITCHES = {
+    "ProgressBar": "enable_progress_bar",
+    "Checkpoint": "enable_checkpointing",
+    "LearningRateMonitor": "logger",
+}
 """The trainer's option that turns a kind of callback off, by the ending of the callback's name."""
 
 

@@ -24,20 +24,26 @@ def load_unrepeated(text: str) -> Any:
         nodes = [yaml.compose(text, Loader=Loader)] if ":" in text else []
     except yaml.YAMLError:
         nodes = []  # loading tells more
+    visited: set[int] = set()
     while nodes:
         node = nodes.pop()
+        if id(node) in visited:  # an alias
+            continue
+        visited.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             nodes += node.value
         elif isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
+            seen: set[tuple[str, str]] = set()
             for key, value in node.value:
-                if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                nodes.append(value)
+                if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                    continue
+                if (key.tag, key.value) in seen:
                     raise InputError(
                         f"the key '{key.value!s:.80}' appears twice in one mapping (line {key.start_mark.line + 1}); "
                         "only the last one would count"
                     )
-                seen.add(str(key.value))
-                nodes.append(value)
+                seen.add((key.tag, key.value))
     return load_yaml(text)
 
 
@@ -68,6 +74,17 @@ REWORDED = (
 """Messages of jsonargparse about values, which no type tells apart, and the same in the words of the command line."""
 
 
+NO_TYPE = "Does not validate against any of the Union subtypes"
+"""How jsonargparse begins a message about a value that none of several types takes; the reason is an inner cause."""
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Returns the innermost cause of an error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def in_words(message: str) -> str:
     """Returns a message of jsonargparse with the option as a user types it."""
     for pattern, words in REWORDED:
@@ -90,6 +107,8 @@ class SentenceParser:
         if not self.exit_on_error:  # type: ignore[attr-defined]
             super().error(message, ex)  # type: ignore[misc]
         message = in_words(" ".join(message.split())) + self._near(message)
+        if NO_TYPE in message and ex is not None and (option := re.match(r'Parser key "(.*?)"', message)):
+            message = f"--{option[1]}: {in_words(' '.join(str(cause_of(ex)).split())):.300}"
         verb = self.prog.replace(" [options]", "")  # type: ignore[attr-defined]
         if verb == "mpo":
             verb = "mpo fit"  # the parser above those of fit, validate and test

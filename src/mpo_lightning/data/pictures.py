@@ -82,7 +82,10 @@ def open_picture(data: bytes, pixels: Pixels = "seen") -> Image.Image:
             known.
     """
     image = _decoded(data)
-    return image.convert("RGB") if pixels == "reference" else _seen(image, TURNED.get(_orientation(image, data)))
+    try:
+        return _rgb(image) if pixels == "reference" else _seen(image, TURNED.get(_orientation(image, data)))
+    except DAMAGE as error:
+        raise BadRecord(f"the image's mode {image.mode} cannot be shown ({error}); save it as RGB") from None
 
 
 def picture_size(data: bytes) -> tuple[int, int, str]:
@@ -95,7 +98,7 @@ def picture_size(data: bytes) -> tuple[int, int, str]:
 
 
 def seen_otherwise(data: bytes) -> list[str]:
-    """Returns in what ways a person sees an image otherwise than its pixels are stored, from the header alone.
+    """Returns in what ways a person sees an image otherwise than its pixels are stored.
 
     Raises:
         BadRecord: as `open_picture`.
@@ -103,8 +106,10 @@ def seen_otherwise(data: bytes) -> list[str]:
     image = _header(data)
     ways = {
         "turned upright": _orientation(image, data) > 1,
-        "transparent, on white": image.has_transparency_data,
+        "transparent, on white": image.has_transparency_data and (_is_deep(image) or _has_alpha(_decoded(data))),
         "of more than 8 bits, scaled": _is_deep(image),
+        "of several frames, the first taken": image.format != "MPO" and getattr(image, "is_animated", False),
+        "with long texts, read without them": not _is_readable(data),
     }
     return [way for way, holds in ways.items() if holds]
 
@@ -113,11 +118,26 @@ def _seen(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
     """Returns what a viewer shows of a decoded image, in RGB."""
     if _is_deep(image):
         image = _eight_bits(image)
-    elif image.has_transparency_data:
+    elif _has_alpha(image):
         ground = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(ground, image.convert("RGBA"))
-    image = image.convert("RGB")
+    image = _rgb(image)
     return image.transpose(turn) if turn is not None else image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    """Whether a part of a decoded image is transparent.
+
+    Some programs write BMP and TIFF with a fourth channel of zeros that means nothing.
+    """
+    if not image.has_transparency_data:
+        return False
+    alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    return bool(alpha.min() < 255 and (alpha.max() > 0 or image.format not in ("BMP", "TIFF")))
 
 
 def _orientation(image: Image.Image, data: bytes) -> int:
@@ -149,7 +169,9 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     elif image.mode == "F" and low >= 0 and high <= 255:
         grey = np.rint(values)
     elif image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        grey = values.astype(np.int64) >> 8  # Pillow's own scale for PNG and PPM
+        bits, inverted = _tiff_scale(image) if image.format == "TIFF" else (16, False)
+        grey = np.minimum(values.astype(np.int64) >> (bits - 8), 255)  # Pillow scales PNG and PPM to 16 bits
+        grey = 255 - grey if inverted else grey
     else:
         raise BadRecord(
             f"the image has grey values from {low:g} to {high:g} (mode {image.mode}), and black and white are not "
@@ -158,6 +180,22 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if isinstance(key := image.info.get("transparency"), int):
         grey = np.where(values == key, 255, grey)
     return Image.fromarray(grey.astype(np.uint8))
+
+
+def _tiff_scale(image: Image.Image) -> tuple[int, bool]:
+    """Returns the bits of a grey TIFF's values, and whether 0 is white."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    bits = tags.get(258, (16,))[0]
+    return (bits if 8 <= bits <= 16 else 16), tags.get(262) == 0
+
+
+def _is_readable(data: bytes) -> bool:
+    """Whether Pillow reads an image's header as it is."""
+    try:
+        _opened(data)
+    except BadRecord:
+        return False
+    return True
 
 
 def _decoded(data: bytes) -> Image.Image:

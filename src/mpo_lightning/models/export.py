@@ -1,6 +1,7 @@
 """Saving a checkpoint folder that plain transformers can load."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from mpo_lightning.errors import InputError
 from mpo_lightning.models.family import Processor, family_of
 
 
@@ -29,7 +31,9 @@ def save_folder(
     """
     output.mkdir(parents=True, exist_ok=True)
     if dtype is not None:
-        state_dict = _as_dtype(model.state_dict() if state_dict is None else state_dict, dtype)
+        own = model.state_dict() if state_dict is None else state_dict
+        state_dict = _as_dtype(own, dtype)
+        refuse_nonfinite(state_dict, "the weights to write")
     model.config.template = processor.template.name
     model.generation_config = generation_config(processor)
     model.save_pretrained(output, state_dict=state_dict)
@@ -47,11 +51,18 @@ def generation_config(processor: Processor) -> GenerationConfig:
     return GenerationConfig(eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=False)
 
 
+def refuse_nonfinite(weights: Mapping[str, Tensor], where: str) -> None:
+    """Raises InputError for weights that hold infinities or NaN."""
+    for name, value in weights.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise InputError(f"{where}: {name} holds numbers that are not finite in {str(value.dtype)[6:]}")
+
+
 def _as_dtype(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     """Returns the weights in a dtype; names that share a tensor share the result, so that it is stored once."""
     cast: dict[tuple[int, torch.Size], Tensor] = {}
     for value in weights.values():
         key = (value.data_ptr(), value.shape)
         if key not in cast:
-            cast[key] = value.to(dtype)
+            cast[key] = value.to(dtype) if value.is_floating_point() else value
     return {name: cast[value.data_ptr(), value.shape] for name, value in weights.items()}

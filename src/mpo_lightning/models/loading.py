@@ -38,7 +38,9 @@ def family_of_folder(folder: str | Path) -> tuple[Family, str]:
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        model_type, quantized = config.get("model_type"), config.get("quantization_config")
+        model_type = config.get("model_type")
+        parts = [config, *(part for part in config.values() if isinstance(part, dict))]
+        quantized = next(filter(None, (part.get("quantization_config") for part in parts)), None)
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: the config cannot be read ({error})") from None
     if (family := family_for(model_type)) is None:

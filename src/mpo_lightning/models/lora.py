@@ -160,7 +160,10 @@ def merge_adapter(folder: str, adapter: Path, output: Path, dtype: torch.dtype |
             f"{adapter}: the adapter {'has' if name in names else 'lacks'} {name}, so it was not made for {folder}"
         )
     _refuse_tied(adapter, wrapped, tied)
-    merged = wrapped.merge_and_unload()
+    try:
+        merged = wrapped.merge_and_unload()
+    except (NotImplementedError, ValueError, RuntimeError, AttributeError) as error:
+        raise InputError(f"{adapter}: cannot be merged ({' '.join(str(error).split()):.200})") from None
     changed = sum(digest != before[name] for name, digest in _digests(merged).items())
     with whole_folder(output) as partial:
         save_folder(merged, processor, partial, dtype=dtype or stored_dtype(folder))

@@ -154,9 +154,11 @@ def trl(*parts: Any, chosen: Any = "A cat.", **columns: Any) -> dict[str, Any]:
 
 def swift(question: str = "What is it?", **columns: Any) -> dict[str, Any]:
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": "A cat."}]
-    return {"messages": messages, "rejected_response": "A dog.", **columns}
+    return {"messages": messages, "rejected_response": "A dog."} | columns
 
 
+QUESTION = {"role": "user", "content": "What is it?"}
+ANSWER = {"role": "assistant", "content": "A cat."}
 ASKED = {"type": "text", "text": "What is it?"}
 CAT = [{"type": "text", "text": "A cat."}]
 
@@ -172,7 +174,18 @@ CAT = [{"type": "text", "text": "A cat."}]
         (trl({"text": "What is it?"}), "has no type"),
         (trl("What is it?"), "is str, neither text nor an image"),
         (trl({"type": "text", "text": None}), "the text of a part is NoneType"),
-        (trl({"type": "text", "content": "What is it?"}), "the text of a part is NoneType"),
+        (trl({"type": "text", "content": "What is it?"}), "a part of a turn has the field 'content'"),
+        (trl({**ASKED, "image": "a.png"}), "a part of a turn has the field 'image'"),
+        (trl({"type": "image", "image": "a.png", "text": "Why?"}, ASKED), "a part of a turn has the field 'text'"),
+        (trl({"type": "image", "source": {"data": "x"}}, ASKED, image="a.png"), "has the field 'source'"),
+        (swift(messages=[{"role": "user", "content": "What?", "images": ["a.png"]}, ANSWER]), "the field 'images'"),
+        (swift(messages=[QUESTION, {**ANSWER, "reasoning_content": "Hm."}]), "the field 'reasoning_content'"),
+        (swift(messages=[QUESTION, {**ANSWER, "function_call": {"name": "f"}}]), "the field 'function_call'"),
+        (trl(ASKED, images=[None, "a.png"]), "an image of the list is empty"),
+        (trl(ASKED, rejected_images=["b.png"]), "the column 'rejected_images' is filled"),
+        (trl(ASKED, history=[["hi", "there"]]), "the column 'history' is filled"),
+        (trl(ASKED, system_prompt="You are a pirate."), "the column 'system_prompt' is filled"),
+        (swift(rejected_response=["A dog.", "A cow."]), "is a list, but not of turns"),
         (trl({"type": "image"}, ASKED), "1 images stand in the question, 1 of them without .* columns have 0 images"),
         (trl({"type": "image"}, ASKED, images=["a.png", "b.png"]), "1 of them without .* columns have 2 images"),
         (trl({"type": "image", "path": "a.png"}, ASKED, images=["b.png"]), "0 of them without .* have 1 images"),
@@ -189,7 +202,10 @@ CAT = [{"type": "text", "text": "A cat."}]
         ),
         (trl(ASKED, chosen="A cat <image>."), "an answer contains the mark <image>"),
         (trl(ASKED, tools=[{"name": "f"}]), "the column 'tools' is filled"),
-        (trl(ASKED, chosen=[{"role": "assistant", "content": "A cat.", "tool_calls": [{}]}]), "calls tools"),
+        (
+            trl(ASKED, chosen=[{"role": "assistant", "content": "A cat.", "tool_calls": [{"name": "f"}]}]),
+            "field 'tool_calls'",
+        ),
         (
             {"prompt": "What?", "chosen": "a", "rejected": "b", "image": "a.png", "images": ["b.png"]},
             "different images",
@@ -254,6 +270,7 @@ def test_images_in_content_parts_become_files(folder: Path) -> None:
             "images": ["a.png"],
         },
         swift("<image>\nWhat is it?", images=["a.png"], videos=[], audios=None, objects={}, system="", tools=[]),
+        swift("<image>\nWhat is it?", images=["a.png"], objects={"ref": None, "bbox": []}, tools="[]", history=[[]]),
         swift(
             "<image>\nWhat is it?",
             image="a.png",
@@ -269,3 +286,40 @@ def test_what_says_the_same_is_the_same_pair(folder: Path, row: dict) -> None:
     assert annotations(folder / "out") == [
         {"image": "a.png", "question": "<image>\nWhat is it?", "chosen": "A cat.", "rejected": "A dog."}
     ]
+
+
+def test_an_import_that_fails_leaves_nothing(folder: Path) -> None:
+    source = written(folder / "rows.jsonl", [trl(ASKED), trl(ASKED, chosen="A dog.")])
+    with pytest.raises(InputError, match="the same response"):
+        import_pairs(source, str(folder / "out"))
+    written(folder / "rows.jsonl", [trl(ASKED)])
+    import_pairs(source, str(folder / "out"))
+    assert len(annotations(folder / "out")) == 1 and not list(folder.glob(".out*"))
+
+
+def test_an_array_is_told_from_lines(folder: Path) -> None:
+    (folder / "rows.json").write_text(json.dumps([trl(ASKED)], indent=1))
+    with pytest.raises(InputError, match=r"rows\.json: is one JSON array; write one object a line"):
+        import_pairs(str(folder / "rows.json"), str(folder / "out"))
+
+
+def test_columns_of_parquet_that_json_does_not_know(folder: Path) -> None:
+    rows = [{"question": "What?", "chosen": "a", "rejected": "b", "score": float("nan"), "place": {"x": 1}}]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
+    import_pairs(str(folder / "rows.parquet"), str(folder / "out"))
+    assert annotations(folder / "out")[0]["score"] is None
+    shard(str(folder / "out" / "meta.json"), str(folder / "shards"), workers=1)
+    pq.write_table(pa.Table.from_pylist([rows[0] | {"mask": [b"x"]}]), folder / "bytes.parquet")
+    with pytest.raises(InputError, match="holds bytes, which an annotation cannot"):
+        import_pairs(str(folder / "bytes.parquet"), str(folder / "bytes"))
+    table = pa.table(
+        {"question": ["What?"], "chosen": ["a"], "rejected": ["b"], "at": pa.array([1], pa.timestamp("ns"))}
+    )
+    pq.write_table(table, folder / "times.parquet")
+    with pytest.raises(InputError, match="cannot be read as parquet"):
+        import_pairs(str(folder / "times.parquet"), str(folder / "times"))
+    twice = pa.table([pa.array(["What?"]), pa.array(["a"]), pa.array(["b"]), pa.array(["c"])],
+                     names=["question", "chosen", "rejected", "rejected"])  # fmt: skip
+    pq.write_table(twice, folder / "twice.parquet")
+    with pytest.raises(InputError, match="two columns have the same name"):
+        import_pairs(str(folder / "twice.parquet"), str(folder / "twice"))

@@ -110,8 +110,34 @@ def test_what_is_not_indexed_is_named(sample: Path, tmp_path: Path, capsys: pyte
         commands.index(str(shards))
     said = capsys.readouterr().out
     assert "3 records indexed" in said
-    for name in ("b.tar.gz (unpack it", "c.tgz (unpack it", "d.TAR (unpack it", "more/ (index that folder by itself"):
+    for name in ("b.tar.gz (unpack it", "c.tgz (unpack it", "d.TAR (rename it", "more/ (index that folder by itself"):
         assert f"not indexed: {name}" in said
+
+
+def test_files_beside_a_tar_are_no_tars(sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    tar(tmp_path / "shards/a.tar", "-C", str(sample), ".")
+    for name in ("a.tar.idx", "a.tar.md5", "a.tar.tmp", ".b.tar.partial", ".cache/c.tar"):
+        (tmp_path / "shards" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "shards" / name).write_bytes(b"x")
+    commands.index(str(tmp_path / "shards"))
+    assert "not indexed" not in capsys.readouterr().out
+
+
+def test_what_a_mac_adds_to_a_tar_is_no_member(sample: Path, tmp_path: Path) -> None:
+    for name in ("._000.jpg", "._000.json", ".DS_Store"):
+        (sample / name).write_bytes(b"Mac OS X")
+    tar(tmp_path / "shards/a.tar", "-C", str(sample.parent), "set1")
+    assert len(indexed(tmp_path / "shards")) == 3
+
+
+@pytest.mark.parametrize("augment", ["false", "true", 1, 0])
+def test_augment_is_true_or_false(tmp_path: Path, augment: object) -> None:
+    source = tmp_path / "files"
+    source.mkdir()
+    (source / "000.json").write_text(json.dumps(json.loads(fields(0)) | {"augment": augment}))
+    tar(tmp_path / "shards/a.tar", "-C", str(source), "000.json")
+    with pytest.raises(InputError, match=r"'augment' is .*; it must be true or false"):
+        indexed(tmp_path / "shards")
 
 
 @pytest.mark.parametrize(

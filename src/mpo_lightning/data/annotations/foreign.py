@@ -10,7 +10,7 @@ from mpo_lightning.data.annotations.foreign_columns import Columns, columns_of, 
 from mpo_lightning.data.annotations.mmpr import picture_path
 from mpo_lightning.data.pictures import open_picture, picture_size
 from mpo_lightning.errors import BadRecord, InputError
-from mpo_lightning.files.whole import whole_file, write_json
+from mpo_lightning.files.whole import whole_file, whole_folder, write_json
 
 
 def import_pairs(
@@ -35,10 +35,26 @@ def import_pairs(
     Raises:
         InputError: `output` is not empty, the source cannot be read or holds no usable pair, or (strict) a row is bad.
     """
-    if output.exists() and any(output.iterdir()):
-        raise InputError(f"{output}: is not empty; choose a new folder")
-    (output / "annotations").mkdir(parents=True, exist_ok=True)
     root = (images or source.parent).resolve()
+    with whole_folder(output) as folder:
+        found = _import_to(folder, source, root, columns=columns, strict=strict, advance=advance)
+        written, refused, columns, own_images = found
+        meta = {
+            "root": "images" if own_images else os.path.relpath(root, output.resolve()),
+            "annotation": f"annotations/{source.stem}.jsonl",
+            "repeat_time": 1,
+            "length": written,
+        }
+        write_json(folder / "meta.json", {source.stem: meta})
+    return written, refused, columns
+
+
+def _import_to(
+    output: Path, source: Path, root: Path, columns: Columns, strict: bool, advance: Callable[[int], None]
+) -> tuple[int, int, Columns, bool]:
+    """Writes annotations and images. Returns as `import_pairs`, and whether images were written."""
+    (output / "annotations").mkdir()
+    (output / "images").mkdir()
     written = refused = 0
     kinds: set[type] = set()
     annotation = output / "annotations" / f"{source.stem}.jsonl"
@@ -73,18 +89,7 @@ def import_pairs(
             raise InputError(f"{source}: holds no usable pair")
     if not refused:
         aside.unlink()
-    place = "images" if bytes in kinds else os.path.relpath(root, output.resolve())
-    (output / "images").mkdir(exist_ok=True)
-    meta = {
-        source.stem: {
-            "root": place,
-            "annotation": f"annotations/{source.stem}.jsonl",
-            "repeat_time": 1,
-            "length": written,
-        }
-    }
-    write_json(output / "meta.json", meta)
-    return written, refused, columns
+    return written, refused, columns, bytes in kinds
 
 
 def _found(name: str, root: Path) -> str:
@@ -102,7 +107,6 @@ def _kept(data: bytes, output: Path) -> str:
     open_picture(data)
     name = f"{hashlib.blake2b(data, digest_size=10).hexdigest()}.{picture_size(data)[2]}"
     path = output / "images" / name
-    path.parent.mkdir(exist_ok=True)
     if not path.exists():
         path.write_bytes(data)
     return name

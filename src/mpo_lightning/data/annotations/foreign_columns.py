@@ -13,12 +13,13 @@ Sources: TRL docs/source/dataset_formats.md; ms-swift docs Custom-dataset (RLHF)
 openbmb/RLAIF-V-Dataset.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mpo_lightning.data.annotations.foreign_turns import Picture, Turn, only_turn, read_picture
+from mpo_lightning.data.annotations.foreign_turns import Picture, Turn, is_filled, only_turn, read_picture
 from mpo_lightning.data.annotations.mmpr import read_lines, refuse_long
 from mpo_lightning.data.records import IMAGE_MARK, checked_answers, checked_question
 from mpo_lightning.errors import BadRecord, InputError
@@ -27,7 +28,10 @@ from mpo_lightning.files.strict_json import parse_json
 Row = dict[str, Any]
 Columns = Literal["auto", "trl", "ms-swift", "rlaif-v"]
 
-NOT_EXPRESSED = ("video", "videos", "audio", "audios", "objects", "tools", "system")
+NOT_EXPRESSED = (
+    *("video", "videos", "audio", "audios", "objects", "tools", "system", "system_prompt", "history"),
+    *("rejected_image", "rejected_images", "rejected_videos", "rejected_audios"),
+)
 """Columns of other projects that change what a pair asks, and that an annotation has no field for."""
 
 SWIFT_MARKS = ("<video>", "<audio>", "<ref-object>", "<bbox>")
@@ -55,6 +59,9 @@ def read_foreign(path: Path) -> Iterator[tuple[str, Row | BadRecord]]:
         yield from _read_parquet(path)
         return
     try:
+        with path.open("rb") as file:
+            if file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+                raise InputError(f"{path}: is one JSON array; write one object a line (jq -c '.[]' FILE)")
         for number, _, line in read_lines(path):
             try:
                 refuse_long(line, "the line")
@@ -80,11 +87,14 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, Row | BadRecord]]:
         ) from None
     number = 0
     try:
-        for batch in ParquetFile(path).iter_batches(batch_size=64):
+        file = ParquetFile(path)
+        if len(set(file.schema_arrow.names)) < len(file.schema_arrow.names):
+            raise InputError(f"{path}: two columns have the same name; rename one")
+        for batch in file.iter_batches(batch_size=64):
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path} row {number}", row
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as parquet ({' '.join(str(error).split()):.120})") from None
 
 
@@ -115,8 +125,11 @@ def read_pair(row: Row, columns: Columns) -> ForeignPair:
         BadRecord: the row cannot be used.
     """
     for name in NOT_EXPRESSED:
-        if row.get(name):
-            raise BadRecord(f"the column '{name}' is filled, and an annotation cannot express it; only images can")
+        if is_filled(row.get(name)):
+            raise BadRecord(
+                f"the column '{name}' is filled, and an annotation cannot express it; both sides of a pair answer one "
+                "question about the same images"
+            )
     asked, chosen, rejected, used = {"trl": _trl, "ms-swift": _swift, "rlaif-v": _rlaif}[columns](row)
     pictures, question = asked.filled(_pictures(row)), asked.text
     if len(pictures) > 1 and isinstance(question, str) and IMAGE_MARK not in question:
@@ -144,11 +157,9 @@ def _swift(row: Row) -> tuple[Turn, Any, Any, set[str]]:
     messages = row["messages"]
     if not isinstance(messages, list) or not messages:
         raise BadRecord("'messages' is not a list of turns")
-    if row.get("rejected_images"):
-        raise BadRecord(
-            "'rejected_images' gives the rejected side other images; both sides of a pair answer the same question"
-        )
     rejected, turns = row.get("rejected_response"), row.get("rejected_messages")
+    if isinstance(rejected, list) and not all(isinstance(turn, dict) for turn in rejected):
+        raise BadRecord("'rejected_response' is a list, but not of turns; give one text")
     if isinstance(rejected, list) and not turns:
         rejected, turns = None, rejected
     if rejected is None:
@@ -176,16 +187,26 @@ def _rlaif(row: Row) -> tuple[Turn, Any, Any, set[str]]:
 def _pictures(row: Row) -> tuple[Picture, ...]:
     """The images of the columns `image` and `images`, of which one may be filled."""
     columns = [found if isinstance(found, list) else [found] for found in (row.get("images"), row.get("image"))]
-    images, image = ([picture for picture in found if picture not in (None, "")] for found in columns)
+    images, image = (found if is_filled(found) else [] for found in columns)
+    if not all(map(is_filled, images or image)):
+        raise BadRecord("an image of the list is empty; give each one, or leave it out with its mark")
     if images and image and images != image:
         raise BadRecord("the columns 'image' and 'images' hold different images; leave one of them out")
     return tuple(map(read_picture, images or image))
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON can hold; other values become text."""
+    """A value that JSON can hold: a number that is none becomes null, and what JSON does not know becomes text.
+
+    Raises:
+        BadRecord: it holds bytes.
+    """
     if isinstance(value, dict):
-        return {str(name): _plain(part) for name, part in value.items() if not isinstance(part, bytes)}
-    if isinstance(value, list):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
+    if isinstance(value, bytes):
+        raise BadRecord("a column besides the images holds bytes, which an annotation cannot; leave it out")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)

@@ -75,14 +75,14 @@ def only_turn(turns: Any, role: str) -> Turn:
         raise BadRecord(
             f"there are {len(spoken)} turns where one of the {role} belongs; only single-turn pairs are accepted"
         )
-    if spoken[0].get("tool_calls"):
-        raise BadRecord("a turn calls tools, which an annotation cannot express")
+    _refuse_others(spoken[0], ("role", "content"), "a turn")
     content = spoken[0].get("content")
     if not isinstance(content, list):
         return Turn(content)
     texts, pictures = [], []
     for part in content:
         kind = _kind(part)
+        _refuse_others(part, ("type", "text") if kind in TEXTS else ("type", "detail", *CARRIERS), "a part of a turn")
         if kind in TEXTS:
             texts.append(_text(part))
         elif role == "assistant":
@@ -135,7 +135,7 @@ def _text(part: dict[str, Any]) -> str:
 
 
 def _carried(part: dict[str, Any]) -> Picture | None:
-    filled = {name: part[name] for name in CARRIERS if _is_filled(part.get(name))}
+    filled = {name: part[name] for name in CARRIERS if is_filled(part.get(name))}
     if len(filled) > 1:
         raise BadRecord(f"an image part has the fields {' and '.join(filled)}; leave one of them out")
     for name, value in filled.items():
@@ -143,9 +143,18 @@ def _carried(part: dict[str, Any]) -> Picture | None:
     return None
 
 
-def _is_filled(value: Any) -> bool:
-    """Whether a field holds something; parquet gives an image part that has none an object of nulls."""
-    return any(value.values()) if isinstance(value, dict) else bool(value)
+def is_filled(value: Any) -> bool:
+    """Whether a field holds something; parquet gives a row that lacks an object one of nulls."""
+    if isinstance(value, dict | list):
+        return any(map(is_filled, value.values() if isinstance(value, dict) else value))
+    return value not in (None, False, "", b"", "[]", "{}", "null")
+
+
+def _refuse_others(found: dict[str, Any], known: tuple[str, ...], what: str) -> None:
+    """Refuses a turn or part with a filled field that an annotation has no place for."""
+    for name, value in found.items():
+        if name not in known and is_filled(value):
+            raise BadRecord(f"{what} has the field '{name:.40}', which an annotation cannot express; leave it out")
 
 
 def _data_of(url: str) -> bytes:

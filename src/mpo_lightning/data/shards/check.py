@@ -22,8 +22,8 @@ from mpo_lightning.files.whole import write_text
 
 Progress = Callable[..., None]
 
-OTHER_TAR = re.compile(r"\.(?:tar|tar\.\w+|tgz|tbz2?|txz)$", re.IGNORECASE)
-"""Matches names of tars, compressed ones too."""
+OTHER_TAR = re.compile(r"^[^.].*\.(?:tar|tar\.(?:gz|bz2|xz|zst|lz4|z)|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
+"""Matches names of tars, compressed ones too; not those of files that lie beside a tar."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,8 @@ def _other_tars(folder: Path) -> list[str]:
         for path in folder.iterdir()
         if path.is_file() and OTHER_TAR.search(path.name) and path.suffix != ".tar"
     ]
-    folders = [f"{path.name}/" for path in folder.iterdir() if path.is_dir() and any(path.rglob("*.tar"))]
+    shown = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    folders = [f"{path.name}/" for path in shown if any(path.rglob("*.tar"))]
     return sorted(compressed) + sorted(folders)
 
 

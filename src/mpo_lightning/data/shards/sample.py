@@ -98,7 +98,10 @@ def _record(key: str, body: bytes, num_images: int) -> PreferenceRecord:
     chosen, rejected = checked_answers(fields["chosen"], fields["rejected"])
     max_tiles = fields.get("max_tiles")
     if max_tiles is not None and (isinstance(max_tiles, bool) or not isinstance(max_tiles, int) or max_tiles < 1):
-        raise BadRecord(f"'max_tiles' is {max_tiles!r}; it must be a whole number, at least 1")
+        raise BadRecord(f"'max_tiles' is {max_tiles!r:.80}; it must be a whole number, at least 1")
+    augment = fields.get("augment")
+    if augment is not None and not isinstance(augment, bool):
+        raise BadRecord(f"'augment' is {augment!r:.80}; it must be true or false")
     extra = fields.get("extra", {})
     # Shards made elsewhere keep their other fields at the top level.
     others = {name: value for name, value in fields.items() if name not in KNOWN_FIELDS}
@@ -110,7 +113,7 @@ def _record(key: str, body: bytes, num_images: int) -> PreferenceRecord:
         dataset=str(fields.get("dataset", "")),
         source=str(fields.get("source", "")),
         max_tiles=max_tiles,
-        augment=fields.get("augment") is True,
+        augment=augment is True,
         extra=others | (extra if isinstance(extra, dict) else {"extra": extra}),
     )
 

@@ -5,6 +5,7 @@ Shards made elsewhere are indexed this way, and our own are read back this way a
 
 import hashlib
 import os
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -74,6 +75,10 @@ class _Header(tarfile.TarInfo):
             raise tarfile.ReadError(f"it holds {what}")
 
 
+MAC_NOTES = re.compile(r"(?:^|/)(?:\._[^/]*|\.DS_Store)$")
+"""Matches what a Mac adds to a tar beside its files."""
+
+
 def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
     """Yields key and {extension: (offset, bytes)} of each sample, in tar order, one sample in memory at a time."""
     keys: set[str] = set()
@@ -84,7 +89,7 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
                 end = member.offset_data + (member.size + 511) // 512 * 512
-                if member.isdir():  # a folder that was packed as a whole
+                if member.isdir() or MAC_NOTES.search(member.name):  # a folder that was packed as a whole
                     continue
                 member_key, extension = _key_and_extension(path, member)
                 if member_key != key:
