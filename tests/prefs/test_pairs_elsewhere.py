@@ -26,8 +26,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        (SWIFT | {"images": ["a.png"], "rejected_images": ["b.png"]}, ("'rejected_images' gives the rejected side "
-                                                                      "other images")),
+        (SWIFT | {"images": ["a.png"], "rejected_images": ["b.png"]}, "the column 'rejected_images' is filled"),
         ({"messages": [USER, SAID], "rejected_messages": OTHER}, "begins with other turns"),
         (SWIFT | {"rejected_messages": OTHER}, "leave one of them out"),
         ({"messages": [USER, SAID], "rejected_messages": 3, "rejected_response": None}, ("neither a "
