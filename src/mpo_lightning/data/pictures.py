@@ -205,9 +205,20 @@ def _decoded(data: bytes) -> Image.Image:
             image.load()
         except DAMAGE as error:
             raise BadRecord(f"the image is damaged or cut short ({error})") from None
+        if image.format == "PNG":
+            _scale_key(image, bits=data[24])
         return image
 
     return _without_long_texts(data, decode)
+
+
+def _scale_key(image: Image.Image, bits: int) -> None:
+    """Gives a PNG's transparent colour the scale of its pixels; Pillow leaves it at that of the file's bits."""
+    key = image.info.get("transparency")
+    if image.mode == "L" and isinstance(key, int) and bits < 8:
+        image.info["transparency"] = key * 255 // (2**bits - 1)
+    elif image.mode == "RGB" and isinstance(key, tuple) and bits == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def _header(data: bytes) -> Image.Image:
