@@ -170,12 +170,12 @@ def test_the_number_of_changed_weights_is_that_of_any_kind(
     assert sum(not torch.equal(value, after[key]) for key, value in before.items()) == expected
 
 
-def test_a_merge_writes_no_infinities(tiny_folder: Path, half: Path, tmp_path: Path) -> None:
+def test_a_merge_writes_no_infinities(tiny_folder: Path, tmp_path: Path) -> None:
     adapter = adapted(tiny_folder, tmp_path / "adapter", LoraConfig(r=2, target_modules=LAYERS))
     tensors = load_file(adapter / "adapter_model.safetensors")
     name = min(name for name in tensors if "lora_B" in name)
     save_file(tensors | {name: tensors[name] + 1e7}, adapter / "adapter_model.safetensors")
-    with pytest.raises(InputError, match=r"q_proj\.weight holds numbers that are not finite in float16|not finite in"):
+    with pytest.raises(InputError, match=r"holds numbers that are not finite in float16; choose a dtype"):
         merge(str(tiny_folder), str(adapter), str(tmp_path / "merged"), "float16")
     save_file(tensors | {name: tensors[name] * float("nan")}, adapter / "adapter_model.safetensors")
     with pytest.raises(InputError, match=r"holds numbers that are not finite in float32"):

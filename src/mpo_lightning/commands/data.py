@@ -100,7 +100,7 @@ def check(folder: str, workers: int | None = None) -> None:
             f"{len(report.problems)} problems"
         )
         for way, count in report.otherwise.items():
-            print(f"  {count:,} images {way} (data.pixels reference would take them as they are stored)")
+            print(f"  {count:,} images {way}")
         for problem in report.problems[:20]:
             print(f"  {problem}")
         if len(report.problems) > 20:

@@ -219,8 +219,10 @@ def refusal(error: Exception) -> str | None:
         return f"trainer.callbacks: {' '.join(str(error).split())}"
     if isinstance(error, RuntimeError) and last.parent.name == "environments":
         return " ".join(str(error).split())  # what SLURM was asked for does not fit the trainer
+    if (problem := disk_problem(error)) is not None:
+        return problem
     if (callback := failing_callback(error)) is not None:
         return f"trainer.callbacks: {callback} cannot be used here ({' '.join(str(error).split()):.300})"
     if isinstance(error, ValueError) and last.is_relative_to(Path(L.__file__).parent):
         return " ".join(str(error).split())
-    return disk_problem(error)
+    return None

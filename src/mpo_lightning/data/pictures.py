@@ -104,11 +104,12 @@ def seen_otherwise(data: bytes) -> list[str]:
         BadRecord: as `open_picture`.
     """
     image = _header(data)
+    deep = _is_deep(image)
     ways = {
         "turned upright": _orientation(image, data) > 1,
-        "transparent, on white": image.has_transparency_data and (_is_deep(image) or _has_alpha(_decoded(data))),
-        "of more than 8 bits, scaled": _is_deep(image),
-        "of several frames, the first taken": image.format != "MPO" and getattr(image, "is_animated", False),
+        "transparent, on white": image.has_transparency_data and (deep or _alpha_of(_decoded(data)) is not None),
+        "of more than 8 bits, scaled": deep,
+        "of several frames, the first taken": _is_animated(image),
         "with long texts, read without them": not _is_readable(data),
     }
     return [way for way, holds in ways.items() if holds]
@@ -118,9 +119,8 @@ def _seen(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
     """Returns what a viewer shows of a decoded image, in RGB."""
     if _is_deep(image):
         image = _eight_bits(image)
-    elif _has_alpha(image):
-        ground = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    elif (transparent := _alpha_of(image)) is not None:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), transparent)
     image = _rgb(image)
     return image.transpose(turn) if turn is not None else image
 
@@ -129,15 +129,24 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _has_alpha(image: Image.Image) -> bool:
-    """Whether a part of a decoded image is transparent.
+def _alpha_of(image: Image.Image) -> Image.Image | None:
+    """Returns a decoded image with its transparency, as RGBA; None if no part of it is transparent.
 
     Some programs write BMP and TIFF with a fourth channel of zeros that means nothing.
     """
     if not image.has_transparency_data:
+        return None
+    found = image.convert("RGBA")
+    alpha = np.asarray(found)[..., 3]
+    return found if alpha.min() < 255 and (alpha.max() > 0 or image.format not in ("BMP", "TIFF")) else None
+
+
+def _is_animated(image: Image.Image) -> bool:
+    """Whether there are frames after the first; a camera's MPO has other views there, which nobody is shown."""
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except DAMAGE:
         return False
-    alpha = np.asarray(image.convert("RGBA"))[..., 3]
-    return bool(alpha.min() < 255 and (alpha.max() > 0 or image.format not in ("BMP", "TIFF")))
 
 
 def _orientation(image: Image.Image, data: bytes) -> int:

@@ -8,6 +8,9 @@ wins if the image has more than half its pixels. Source: InternVL `internvl_chat
 
 from functools import lru_cache
 
+DEFAULT_MAX_TILES = 12
+"""Most tiles of an image in InternVL's own configs, and in an index."""
+
 
 @lru_cache
 def _grids(max_tiles: int) -> tuple[tuple[int, int], ...]:

@@ -33,7 +33,7 @@ def save_folder(
     if dtype is not None:
         own = model.state_dict() if state_dict is None else state_dict
         state_dict = _as_dtype(own, dtype)
-        refuse_nonfinite(state_dict, "the weights to write")
+        refuse_nonfinite(state_dict, "the weights to write", "choose a dtype of a larger range, or other weights")
     model.config.template = processor.template.name
     model.generation_config = generation_config(processor)
     model.save_pretrained(output, state_dict=state_dict)
@@ -51,11 +51,11 @@ def generation_config(processor: Processor) -> GenerationConfig:
     return GenerationConfig(eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=False)
 
 
-def refuse_nonfinite(weights: Mapping[str, Tensor], where: str) -> None:
-    """Raises InputError for weights that hold infinities or NaN."""
+def refuse_nonfinite(weights: Mapping[str, Tensor], where: str, way_out: str) -> None:
+    """Raises InputError for weights that hold infinities or NaN, with what to do about it."""
     for name, value in weights.items():
         if value.is_floating_point() and not value.isfinite().all():
-            raise InputError(f"{where}: {name} holds numbers that are not finite in {str(value.dtype)[6:]}")
+            raise InputError(f"{where}: {name} holds numbers that are not finite in {str(value.dtype)[6:]}; {way_out}")
 
 
 def _as_dtype(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

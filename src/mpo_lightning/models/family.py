@@ -22,6 +22,7 @@ from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.data.chat_template import ChatTemplate
 from mpo_lightning.data.encoding import Overlong, PairEncoder, Pictures
 from mpo_lightning.data.pictures import Pixels
+from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
 from mpo_lightning.errors import InputError
 
 Part = Literal["vision_tower", "projector", "language_model"]
@@ -44,7 +45,7 @@ class Processor:
     template: ChatTemplate
     pictures: Pictures
     original: Path | None = None
-    max_tiles: int = 12
+    max_tiles: int = DEFAULT_MAX_TILES
 
     @property
     def tile_size(self) -> int:

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from mpo_lightning.errors import InputError
 from mpo_lightning.files.whole import check_output, whole_folder
-from mpo_lightning.models.export import save_folder
+from mpo_lightning.models.export import refuse_nonfinite, save_folder
 from mpo_lightning.models.loading import load_model, load_processor, stored_dtype
 from mpo_lightning.models.lora import Lora, add_adapters, merged_weights
 from mpo_lightning.runs.checkpoints.choice import check_checkpoint, read_content
@@ -42,8 +43,7 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None, dtype:
         )
     check_output(output)
     check_checkpoint(checkpoint)
-    whole = checkpoint.is_file()
-    content = read_content(checkpoint) if whole else read_rest(checkpoint)
+    content = read_content(checkpoint) if checkpoint.is_file() else read_rest(checkpoint)
     source = content.get("policy")
     source = source if isinstance(source, dict) else {}
     folder = policy or source.get("folder")
@@ -54,18 +54,7 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None, dtype:
         step = int(content["global_step"])
         if source.get("lora"):
             add_adapters(model, Lora(**source["lora"]))
-        if whole:
-            state = {
-                name.removeprefix(PREFIX): value
-                for name, value in content["state_dict"].items()
-                if name.startswith(PREFIX)
-            }
-            model.load_state_dict(state, strict=True)
-        else:
-            # Loaded in place, piece by piece, so that memory holds one copy.
-            load_sharded(
-                {"state_dict": {PREFIX + name: value for name, value in model.state_dict().items()}}, checkpoint
-            )
+        _load_weights(model, checkpoint, content)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise InputError(
@@ -73,7 +62,7 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None, dtype:
         ) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{checkpoint}: not a checkpoint of 'mpo fit' ({type(error).__name__}: {error})") from None
-    _refuse_nonfinite(checkpoint, model)
+    refuse_nonfinite(dict(model.named_parameters()), str(checkpoint), "export an earlier checkpoint")
     weights = merged_weights(model, model.state_dict()) if source.get("lora") else None
     tiles = content.get(MMPRDataModule.__qualname__, {}).get("max_tiles", processor.max_tiles)
     with whole_folder(output) as partial:
@@ -87,7 +76,11 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None, dtype:
     return step
 
 
-def _refuse_nonfinite(checkpoint: Path, model: nn.Module) -> None:
-    for name, weight in model.named_parameters():
-        if not weight.isfinite().all():
-            raise InputError(f"{checkpoint}: {name} holds numbers that are not finite; export an earlier checkpoint")
+def _load_weights(model: nn.Module, checkpoint: Path, content: dict[str, Any]) -> None:
+    """Loads the policy's weights from a checkpoint's content, or from the folder of a sharded one."""
+    if checkpoint.is_file():
+        state = content["state_dict"].items()
+        model.load_state_dict({name.removeprefix(PREFIX): value for name, value in state if name.startswith(PREFIX)})
+        return
+    # Loaded in place, piece by piece, so that memory holds one copy.
+    load_sharded({"state_dict": {PREFIX + name: value for name, value in model.state_dict().items()}}, checkpoint)

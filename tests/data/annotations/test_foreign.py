@@ -196,6 +196,7 @@ CAT = [{"type": "text", "text": "A cat."}]
         (trl({"type": "image_url", "image_url": {"url": "data:image/png"}}, ASKED), "data URL has no data"),
         (trl({"type": "image_url", "image_url": {"url": "data:,hello"}}, ASKED), "not an image in a known format"),
         (trl({"type": "image", "base64": 7}, ASKED), "base64 cannot be read"),
+        (trl({"type": "image", "url": "data:image/png;base64,"}, ASKED), "not an image in a known format"),
         (
             trl(ASKED, chosen=[{"role": "assistant", "content": [*CAT, {"type": "image"}]}]),
             "an answer has an image part",

@@ -40,9 +40,9 @@ class Turn:
         Raises:
             BadRecord: the column has other images than the parts leave out.
         """
-        missing = sum(picture is None for picture in self.pictures)
-        if not missing and not any(self.pictures):
+        if not self.pictures:
             return column
+        missing = sum(picture is None for picture in self.pictures)
         if missing != len(column):
             raise BadRecord(
                 f"{len(self.pictures)} images stand in the question, {missing} of them without their data, but the "

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from mpo_lightning.data.annotations.mmpr import refuse_long
 from mpo_lightning.data.pictures import EXTENSIONS, OTHER_EXTENSIONS, picture_size
 from mpo_lightning.data.records import PreferenceRecord, checked_answers, checked_question
-from mpo_lightning.data.tiling import count_tiles, tiles_per_picture
+from mpo_lightning.data.tiling import DEFAULT_MAX_TILES, count_tiles, tiles_per_picture
 from mpo_lightning.errors import BadRecord
 from mpo_lightning.files.strict_json import parse_json
 
@@ -27,7 +27,6 @@ PICTURE_NAME = re.compile(
     r"(?:(\d+)\.)?(?:{})".format("|".join(sorted({*EXTENSIONS.values(), *OTHER_EXTENSIONS}))), re.IGNORECASE
 )
 KNOWN_FIELDS = {"question", "chosen", "rejected", "dataset", "source", "max_tiles", "augment", "extra"}
-DEFAULT_MAX_TILES = 12
 
 
 def encode_fields(record: PreferenceRecord) -> bytes:

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerBase
 
 from mpo_lightning.data.chat_template import ChatTemplate
+from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.family import Contexts, Family, Part, PictureShape, Processor
 from mpo_lightning.models.internvl.drop_path import add_drop_path, draw_paths, path_contexts
 from mpo_lightning.models.internvl.opengvlab import cache
 from mpo_lightning.models.internvl.opengvlab.config import native_config, read_original
 from mpo_lightning.models.internvl.presets import PRESETS
-from mpo_lightning.models.internvl.saving import DEFAULT_MAX_TILES, ORIGINAL, save_processor, saved_max_tiles
+from mpo_lightning.models.internvl.saving import ORIGINAL, save_processor, saved_max_tiles
 from mpo_lightning.models.internvl.templates import TEMPLATE_OF_TEXT_MODEL, TEMPLATES
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures, normalize_tiles
 

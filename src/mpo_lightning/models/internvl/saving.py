@@ -14,9 +14,6 @@ from mpo_lightning.models.internvl.tiling import IMAGE_END, IMAGE_START, IMAGE_T
 ORIGINAL = "original"
 """Subfolder of a converted checkpoint that keeps the original layout's files other than weights."""
 
-DEFAULT_MAX_TILES = 12
-"""Tiles of an image in InternVL's own configs."""
-
 CHAT_TEMPLATE = (
     "{{% for message in messages %}}{{% if loop.first and message['role'] != 'system' %}}{system}{{% endif %}}"
     "{{% if message['role'] == 'system' %}}{system_prefix}{{% elif message['role'] == 'user' %}}{user_prefix}"

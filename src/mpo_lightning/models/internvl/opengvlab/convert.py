@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, InternVLForConditionalGeneration
 
+from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
 from mpo_lightning.errors import InputError
 from mpo_lightning.files.whole import whole_folder
 from mpo_lightning.models.export import generation_config
@@ -27,7 +28,7 @@ from mpo_lightning.models.internvl.opengvlab.config import differing_settings, i
 from mpo_lightning.models.internvl.opengvlab.names import TensorMap, disk_name, pack, packed_shape, tensor_maps, unpack
 from mpo_lightning.models.internvl.opengvlab.original_config import original_config
 from mpo_lightning.models.internvl.opengvlab.tokenizer import original_tokenizer
-from mpo_lightning.models.internvl.saving import DEFAULT_MAX_TILES, ORIGINAL, save_processor, saved_max_tiles
+from mpo_lightning.models.internvl.saving import ORIGINAL, save_processor, saved_max_tiles
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures
 from mpo_lightning.models.tensor_files import ShardWriter, StoredTensor, dtype_of, stored_tensors
 
