@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from mpo_lightning.answers.numbers import find_numbers, parse_number
+from mpo_lightning.answers.values.numbers import find_numbers, parse_number
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,25 @@
 import re
 from fractions import Fraction
 
-from mpo_lightning.answers import choices as options
-from mpo_lightning.answers.extract import announced, clean, conclusion, is_refusal, last_line, other_announcement
 from mpo_lightning.answers.mathematics.equality import equivalent
-from mpo_lightning.answers.mentions import marked_option, words_of
-from mpo_lightning.answers.numbers import Number, find_numbers, parse_number, plain
-from mpo_lightning.answers.prose import choice_of_prose, is_listing
-from mpo_lightning.answers.qualifiers import DENIAL, corrected, is_bound, is_denied, without_bounds
 from mpo_lightning.answers.question import Extraction, Kind, Question, Verdict
-from mpo_lightning.answers.readings import is_worded, readings
-from mpo_lightning.answers.units import units_differ
-from mpo_lightning.answers.value import IN_BRACKETS, SPAN, number_in
-from mpo_lightning.answers.yes_no import BUT_YES
+from mpo_lightning.answers.response import choices as options
+from mpo_lightning.answers.response.extract import (
+    announced,
+    clean,
+    conclusion,
+    is_refusal,
+    last_line,
+    other_announcement,
+)
+from mpo_lightning.answers.response.mentions import marked_option, words_of
+from mpo_lightning.answers.response.number import IN_BRACKETS, SPAN, number_in
+from mpo_lightning.answers.response.prose import choice_of_prose, is_listing
+from mpo_lightning.answers.response.qualifiers import DENIAL, corrected, is_bound, is_denied, without_bounds
+from mpo_lightning.answers.response.readings import is_worded, readings
+from mpo_lightning.answers.response.yes_no import BUT_YES
+from mpo_lightning.answers.values.numbers import Number, find_numbers, parse_number, plain
+from mpo_lightning.answers.values.units import units_differ
 
 WORDS = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}")
 SHORT_REFUSAL = 100

@@ -13,7 +13,7 @@ from typing import Any
 
 from mpo_lightning import __version__
 from mpo_lightning.answers import Verdict
-from mpo_lightning.answers.extract import announced, clean
+from mpo_lightning.answers.response.extract import announced, clean
 from mpo_lightning.errors import InputError
 from mpo_lightning.evals.benchmark import Benchmark, Mode, Row, Score, Table
 from mpo_lightning.evals.judges import KeptReplies, ask_all

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mpo_lightning.answers import Kind, Question, Verdict, check
-from mpo_lightning.answers.extract import announced, clean, is_refusal
-from mpo_lightning.answers.numbers import find_numbers, parse_number
-from mpo_lightning.answers.units import units_differ
+from mpo_lightning.answers.response.extract import announced, clean, is_refusal
+from mpo_lightning.answers.values.numbers import find_numbers, parse_number
+from mpo_lightning.answers.values.units import units_differ
 from mpo_lightning.data.words import plain_words
 
 CONFIDENT = 0.92

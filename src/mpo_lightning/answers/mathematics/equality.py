@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from mpo_lightning.answers.mathematics.expressions import Tree, parse
 from mpo_lightning.answers.mathematics.trees import constants, holds, is_relation, same_tree
-from mpo_lightning.answers.numbers import Number, parse_number, plain
+from mpo_lightning.answers.values.numbers import Number, parse_number, plain
 
 MAYBE_UNIT = re.compile(r"\s*\$?(-?\d[\d.,]*)\s?(?:\\,)?[mgshlLNJWVACFKT]\$?\s*")
 WORDED = re.compile(r"[^\\\\°%]*[A-Za-z]{2}[^\\\\°%]*")

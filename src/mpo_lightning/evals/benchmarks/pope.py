@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Required, TypedDict
 
 from mpo_lightning.answers import Verdict
-from mpo_lightning.answers.extract import announced, clean, is_refusal, sentences
-from mpo_lightning.answers.prose import choice_of_prose
-from mpo_lightning.answers.yes_no import UNSEEN, YES
+from mpo_lightning.answers.response.extract import announced, clean, is_refusal, sentences
+from mpo_lightning.answers.response.prose import choice_of_prose
+from mpo_lightning.answers.response.yes_no import UNSEEN, YES
 from mpo_lightning.evals.benchmark import Benchmark, Mode, Score, Table, TableRow
 from mpo_lightning.evals.benchmarks.mathvista import FINAL
 from mpo_lightning.evals.benchmarks.prompts import WORD, with_reasoning

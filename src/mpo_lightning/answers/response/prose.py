@@ -2,13 +2,13 @@
 
 import re
 
-from mpo_lightning.answers.choices import choice_in, is_formula, letter_in
-from mpo_lightning.answers.extract import CONCLUSION, is_refusal, sentences
-from mpo_lightning.answers.mentions import all_words_option, marked_option, mentioned_options
-from mpo_lightning.answers.numbers import parse_number
-from mpo_lightning.answers.qualifiers import DENIAL, EITHER, is_denied
-from mpo_lightning.answers.value import number_in
-from mpo_lightning.answers.yes_no import UNSEEN, side_of
+from mpo_lightning.answers.response.choices import choice_in, is_formula, letter_in
+from mpo_lightning.answers.response.extract import CONCLUSION, is_refusal, sentences
+from mpo_lightning.answers.response.mentions import all_words_option, marked_option, mentioned_options
+from mpo_lightning.answers.response.number import number_in
+from mpo_lightning.answers.response.qualifiers import DENIAL, EITHER, is_denied
+from mpo_lightning.answers.response.yes_no import UNSEEN, side_of
+from mpo_lightning.answers.values.numbers import parse_number
 
 LISTED = re.compile(r"^[ \t]*\(?([A-H])[).:][ \t][^\n]{0,200}$", re.MULTILINE)
 """Options repeated from the question."""

@@ -9,8 +9,8 @@ first "Answer:" and one line, and so mistakes reasoning for answers (InternVL `e
 import re
 import unicodedata
 
-from mpo_lightning.answers.numbers import WRITTEN
 from mpo_lightning.answers.question import Extraction
+from mpo_lightning.answers.values.numbers import WRITTEN
 
 HEAD, TAIL = 2_000, 10_000
 """Characters read at both ends of a response; a longer one does not state its answer in the middle."""

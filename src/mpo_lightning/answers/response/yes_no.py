@@ -2,7 +2,7 @@
 
 import re
 
-from mpo_lightning.answers.qualifiers import is_answer_no
+from mpo_lightning.answers.response.qualifiers import is_answer_no
 
 YES = re.compile(r"[\s\"'*(]*(yes|no|true|false|yeah|yep|nope|none)\b", re.IGNORECASE)
 SAME_AS = {"yeah": "yes", "yep": "yes", "nope": "no", "none": "no"}

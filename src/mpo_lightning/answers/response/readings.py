@@ -2,8 +2,8 @@
 
 import re
 
-from mpo_lightning.answers.extract import joined_boxes
-from mpo_lightning.answers.numbers import parse_number
+from mpo_lightning.answers.response.extract import joined_boxes
+from mpo_lightning.answers.values.numbers import parse_number
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 LABEL = re.compile(r"^\s*(?:the\s+)?(?:final\s+)?answer\s*(?:is)?\s*[:=]?\s*", re.IGNORECASE)

@@ -9,8 +9,8 @@ people" says nothing. The words of a correction also occur where nothing is retr
 
 import re
 
-from mpo_lightning.answers.extract import announced
-from mpo_lightning.answers.numbers import WRITTEN
+from mpo_lightning.answers.response.extract import announced
+from mpo_lightning.answers.values.numbers import WRITTEN
 
 DENIAL = re.compile(
     r"\b(?:not|never|no\s+longer|cannot|can't|neither|nor|incorrect|wrong|false|eliminated?|unlike|rather\s+than"

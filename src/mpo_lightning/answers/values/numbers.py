@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from mpo_lightning.answers.units import UNIT
+from mpo_lightning.answers.values.units import UNIT
 
 UNITS = {
     word: number

@@ -3,14 +3,14 @@
 import re
 from fractions import Fraction
 
-from mpo_lightning.answers.extract import REMAINING, boxes, sentences
 from mpo_lightning.answers.mathematics.evaluate import value_at, values
 from mpo_lightning.answers.mathematics.expressions import parse
-from mpo_lightning.answers.numbers import UNIT_POWER, WRITTEN, Number, find_numbers, parse_number
-from mpo_lightning.answers.qualifiers import OPERATED, is_bound, without_aside, without_bounds
-from mpo_lightning.answers.readings import COPULA
-from mpo_lightning.answers.readings import FORMULA as FORMULAS
-from mpo_lightning.answers.units import ATTACHED, UNIT
+from mpo_lightning.answers.response.extract import REMAINING, boxes, sentences
+from mpo_lightning.answers.response.qualifiers import OPERATED, is_bound, without_aside, without_bounds
+from mpo_lightning.answers.response.readings import COPULA
+from mpo_lightning.answers.response.readings import FORMULA as FORMULAS
+from mpo_lightning.answers.values.numbers import UNIT_POWER, WRITTEN, Number, find_numbers, parse_number
+from mpo_lightning.answers.values.units import ATTACHED, UNIT
 
 NONE = re.compile(
     r"\bthere\s+(?:are|is|were|was)\s+(?:no\b|none\b)|^\W*none\b|^no\s+\w+\s+(?:are|is|were|was)\b", re.IGNORECASE

@@ -6,9 +6,9 @@ Examples of marks: "A. red - incorrect", "option B is correct", "B选项正确".
 import re
 from functools import lru_cache
 
-from mpo_lightning.answers.numbers import find_numbers, parse_number
-from mpo_lightning.answers.qualifiers import is_answer_no, is_denied, without_bounds
-from mpo_lightning.answers.yes_no import BUT_YES
+from mpo_lightning.answers.response.qualifiers import is_answer_no, is_denied, without_bounds
+from mpo_lightning.answers.response.yes_no import BUT_YES
+from mpo_lightning.answers.values.numbers import find_numbers, parse_number
 
 EMPTY = frozenset(
     [

@@ -3,8 +3,8 @@
 import re
 
 from mpo_lightning.answers.mathematics.equality import equivalent
-from mpo_lightning.answers.mentions import equal_options, mentioned_options, words_of
-from mpo_lightning.answers.qualifiers import EITHER, is_denied
+from mpo_lightning.answers.response.mentions import equal_options, mentioned_options, words_of
+from mpo_lightning.answers.response.qualifiers import EITHER, is_denied
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LETTER_LIST = re.compile(r"\(?[A-Z]\)?(?:\s*(?:,|;|/|&|and|or)\s*\(?[A-Z]\)?)+\.?")

@@ -1,0 +1,1 @@
+"""What a response says: where it states its answer, what stands, and which option or number it means."""
