@@ -5,7 +5,7 @@ Own code, because checkers such as math-verify evaluate with SymPy, without a bo
 """
 
 from mpo_lightning.answers.check import check
-from mpo_lightning.answers.mathematics.equality import equivalent
 from mpo_lightning.answers.question import Extraction, Kind, Question, Verdict
+from mpo_lightning.answers.typed import equivalent
 
 __all__ = ["Extraction", "Kind", "Question", "Verdict", "check", "equivalent"]

@@ -2,17 +2,20 @@
 
 A tree is a nested tuple whose first item is the head:
     ("num", Fraction) ("sym", name) ("neg", a) ("add", a, b) ("mul", a, b) ("div", a, b) ("pow", a, b) ("fact", a)
-    ("pm", a) ("call", name, *arguments) ("group", opening, closing, *items) ("matrix", row, ...) ("union", a, b)
-    ("rel", sign, a, b) ("list", *items)
+    ("pm", a) ("call", name, *arguments) ("group", opening, closing, *items) ("matrix", row, ...) ("row", *items)
+    ("union", a, b) ("rel", sign, a, b) ("list", *items)
 Nothing is evaluated here. A source that is not understood gives None. Depth and length are bounded.
 """
 
+import re
 from fractions import Fraction
 from typing import Any
 
 from mpo_lightning.answers.mathematics.tokens import FUNCTIONS, NotUnderstood, TokenStream, tokenize, without_words
 
 Tree = tuple[Any, ...]
+MIXED = re.compile(r"(?<![\d.,/^_{)])(\d{1,6})[\s~]+(\d{1,4})\s?/\s?(\d{1,4})(?![\d/.])")
+"""A mixed number in plain text: 1 3/4."""
 MAX_DEPTH, MAX_TOKENS = 40, 200
 RELATIONS = {"=": "=", "<": "<", ">": ">", "≤": "≤", "≥": "≥", "≠": "≠", "≈": "=", "∈": "∈"}
 CLOSING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
@@ -25,7 +28,7 @@ def parse(source: str) -> Tree | None:
 
     Words beside mathematics (units, "yuan", "for part (a)") are dropped; words alone become one symbol.
     """
-    tokens = tokenize(source)
+    tokens = tokenize(MIXED.sub(r"(\1+\2/\3)", source))
     if not tokens:
         return None
     mathematics = without_words(tokens)
@@ -169,6 +172,9 @@ class _Parser(TokenStream):
         kind, text = self.peek()
         self.place += 1
         if kind == "number":
+            base = self._subscript()
+            if base not in ("", "_10"):
+                return ("sym", text + base)  # 101 in base 2
             return ("num", Fraction(text)) if len(text) <= 60 else ("sym", text)
         if kind == "begin":
             return self._matrix(text)
@@ -289,9 +295,9 @@ class _Parser(TokenStream):
                 self.place += 1
                 break
             if self.take("\\\\"):
-                rows, row = [*rows, ("list", *row)], []
+                rows, row = [*rows, ("row", *row)], []
             elif not self.take("&"):
                 row.append(self.relation())
         if row:
-            rows.append(("list", *row))
+            rows.append(("row", *row))
         return ("matrix", *rows)

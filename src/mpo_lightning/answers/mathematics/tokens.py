@@ -5,6 +5,7 @@ operator or a bracket), text (words that are not mathematics).
 """
 
 import re
+import unicodedata
 
 MAX_LENGTH = 2000
 """Longest expression in characters; a longer one is compared as text only."""
@@ -33,7 +34,7 @@ REPLACED = (
     (re.compile(r"\\(?:approx|simeq|doteq|sim)(?![a-zA-Z])|≈"), " ≈ "),
     (re.compile(r"\\(?:cdot|times|ast|bullet)(?![a-zA-Z])|×|·|⋅"), " * "),
     (re.compile(r"\\div(?![a-zA-Z])|÷"), " / "),
-    (re.compile(r"\\pm(?![a-zA-Z])|±|\+/-|\+-"), " ± "),
+    (re.compile(r"\\pm(?![a-zA-Z])|±|\+/-"), " ± "),
     (re.compile(r"\\mp(?![a-zA-Z])|∓"), " ± "),
     (re.compile(r"\\(?:lvert|rvert|vert|mid)(?![a-zA-Z])"), "|"),
     (re.compile(r"\\langle(?![a-zA-Z])|⟨"), "("),
@@ -46,16 +47,17 @@ REPLACED = (
     (re.compile(r"\\\{\s*\\\}"), r" \\emptyset "),
     (re.compile(r"\\cup(?![a-zA-Z])|∪"), " ∪ "),
     (re.compile(r"\\in(?![a-zA-Z])|∈"), " ∈ "),
+    (re.compile(r"\b(?:negative|minus)\s+(?=infinity\b)"), "-"),
     (re.compile(r"\\(?:infty|infinity)(?![a-zA-Z])|∞"), r" \\infty "),
     (re.compile(r"\\(?:emptyset|varnothing)(?![a-zA-Z])|∅"), r" \\emptyset "),
+    (re.compile(r"\{([^{}]{1,20})\\over(?![a-z])([^{}]{1,20})\}"), r"\\frac{\1}{\2}"),
+    (re.compile(r"(?<![a-zA-Z])(log|lg)_?(\d{1,3})(?=\s?\()"), r"\\\1_{\2}"),
     (re.compile(r"\{\s*(\w{1,5})\s*\\choose\s*(\w{1,5})\s*\}"), r"\\binom{\1}{\2}"),
     (re.compile(r"\\lbrace(?![a-zA-Z])"), r"\\{"),
     (re.compile(r"\\rbrace(?![a-zA-Z])"), r"\\}"),
     (re.compile(r"[−–—]"), "-"),
-    (re.compile(r"√"), r"\\sqrt "),
+    (re.compile(r"√|(?<=\d)\s*\broot\b\s*(?=\d)"), r"\\sqrt "),
     (re.compile(r"π"), r"\\pi "),
-    (re.compile(r"²"), "^2"),
-    (re.compile(r"³"), "^3"),
     (re.compile(r"\\\$|[€£¥]"), ""),
     (re.compile(r"\\#"), ""),
     (re.compile(r"\*\*"), "^"),
@@ -194,6 +196,8 @@ def _plain_word(text: str) -> list[tuple[str, str]]:
             return [("name", word), *_plain_word(text[len(word) :])]
     if match := re.fullmatch(r"(?P<left>[a-zA-Z])(?:or|and)(?P<right>[a-zA-Z])", text):
         return [("name", match["left"]), ("mark", ","), ("name", match["right"])]
+    if len(text) == 1 and "α" <= text <= "ω":
+        return [("name", unicodedata.name(text).split()[-1].lower())]
     if len(text) > 3 or not text.isascii():
         return [("text", text)]
     return [("name", letter) for letter in text]

@@ -1,19 +1,23 @@
 """Whether two trees of expressions are the same answer: sets, intervals, relations, values."""
 
-from mpo_lightning.answers.mathematics.evaluate import values
+from fractions import Fraction
+
+from mpo_lightning.answers.mathematics.evaluate import CLOSE, same_values, values
 from mpo_lightning.answers.mathematics.expressions import Tree
 
-CLOSE = 1e-9
-"""Largest relative difference between two expressions that count as equal."""
 FLIPPED = {"<": ">", "≤": "≥", "=": "=", "≠": "≠"}
 EXPANDED = {">": "<", "≥": "≤"}
 
 
 def same_tree(gold: Tree, prediction: Tree, precision: int) -> bool:
+    if gold == prediction:
+        return True
     gold, prediction = _plain(gold), _plain(prediction)
     if is_relation(gold) and is_relation(prediction):
         return _same_relation(gold, prediction, precision)
     gold, prediction = _interval_like(gold, prediction), _interval_like(prediction, gold)
+    gold, prediction = _point_like(gold, prediction), _point_like(prediction, gold)
+    gold, prediction = _union_like(gold, prediction), _union_like(prediction, gold)
     for relation, other in ((gold, prediction), (prediction, gold)):
         if is_relation(relation) and not is_relation(other) and constants(relation) and holds(relation):
             # 8 + 6 = 14, 6π ≈ 18.85
@@ -22,23 +26,51 @@ def same_tree(gold: Tree, prediction: Tree, precision: int) -> bool:
     if is_relation(gold) or is_relation(prediction):
         bare = [_bare(tree) for tree in (gold, prediction)]
         return bare[0] is not None and bare[1] is not None and same_tree(bare[0], bare[1], precision)
-    first, second = _items(gold), _items(prediction)
-    if first is not None or second is not None:
-        if first is None or second is None:
-            return False
-        kinds = (_ordered(gold), _ordered(prediction))
-        if len(first) != len(second):
-            return False
-        if gold[0] == prediction[0] == "union":
-            return _same_set(first, second, precision)
-        if kinds == (True, True):
-            same_ends = gold[0] != "group" or prediction[0] != "group" or gold[1:3] == prediction[1:3]
-            return same_ends and all(same_tree(*pair, precision) for pair in zip(first, second, strict=True))
-        if gold[0] == prediction[0] == "group" and kinds[0] != kinds[1]:
-            # (2,3) for {2,3}: equal only in this order
-            return all(same_tree(*pair, precision) for pair in zip(first, second, strict=True))
+    structures = [_structure(tree) for tree in (gold, prediction)]
+    if structures == [None, None]:
+        return _same_value(gold, prediction, precision)
+    if None in structures or structures[0] != structures[1]:
+        return False
+    first, second = items_of(gold), items_of(prediction)
+    if structures[0] in (SET, "union"):
         return _same_set(first, second, precision)
-    return _same_value(gold, prediction, precision)
+    return len(first) == len(second) and all(
+        same_tree(one, other, precision) for one, other in zip(first, second, strict=True)
+    )
+
+
+SET = "set"
+"""Structure of a set, or of several answers: {1, 2}, "1 and 2", ±1. Its items have no order."""
+
+
+def _structure(tree: Tree) -> str | None:
+    """What holds a tree's items: a set, a tuple or an interval with its ends, a matrix; None for a single value."""
+    if tree[0] == "list" or (tree[0] == "group" and tree[1] == "{"):
+        return SET
+    if tree[0] == "group":
+        return f"{tree[1]}{tree[2]}"
+    return str(tree[0]) if tree[0] in ("matrix", "row", "union") else None
+
+
+def items_of(tree: Tree) -> list[Tree]:
+    """The items of a list, tuple, matrix, row or union."""
+    if tree[0] == "union":
+        return [*(items_of(tree[1]) if tree[1][0] == "union" else [tree[1]]), tree[2]]
+    return list(tree[3:] if tree[0] == "group" else tree[1:])
+
+
+def leaves(tree: Tree) -> list[Tree]:
+    """The values that a tree's lists, tuples and matrices hold, without their order and structure."""
+    tree = _plain(tree)
+    return [leaf for item in items_of(tree) for leaf in leaves(item)] if _structure(tree) else [tree]
+
+
+def same_items(gold: Tree, prediction: Tree) -> bool:
+    """Whether two answers of another structure, such as a set and a tuple, hold the same items in some order."""
+    gold, prediction = _plain(gold), _plain(prediction)
+    if _structure(gold) == _structure(prediction):
+        return False
+    return _same_set(leaves(gold), leaves(prediction), 3)
 
 
 INFINITY: Tree = ("sym", "infty")
@@ -60,15 +92,41 @@ def _interval_like(tree: Tree, other: Tree) -> Tree:
     return tree
 
 
+def _point_like(tree: Tree, other: Tree) -> Tree:
+    """The values x = 1, y = 2 as the point (1, 2), if the other side is one; otherwise the tree unchanged.
+
+    The coordinates have the order of their names.
+    """
+    if other[0] != "group" or other[1] == "{" or tree[0] != "list" or not all(map(is_relation, tree[1:])):
+        return tree
+    named = {part[2]: part[3] for part in tree[1:] if part[1] == "=" and part[2][0] == "sym"}
+    return ("group", *other[1:3], *(named[name] for name in sorted(named))) if len(named) == len(tree) - 1 else tree
+
+
+def _union_like(tree: Tree, other: Tree) -> Tree:
+    """The relations x < 2 or x > 3 as a union of intervals, if the other side is one; otherwise the tree unchanged."""
+    if other[0] != "union" or tree[0] != "list" or len(tree) != 3:
+        return tree
+    return ("union", *(_interval_like(part, other) for part in tree[1:]))
+
+
 def _plain(tree: Tree) -> Tree:
-    """A tree in normal form: a chain of relations is a list, plus-minus two values, a group of one its item."""
+    """A tree in normal form: a chain of relations is a list, plus-minus two values, a group of one its item, and rows
+    in brackets a matrix.
+    """
     if tree[0] == "chain":
         return ("list", *tree[1:])
     if tree[0] == "group" and len(tree) == 4:
         return _plain(tree[3])
+    if tree[0] == "group" and tree[1] == "[" and len(tree) > 4 and all(_is_row(item) for item in tree[3:]):
+        return ("matrix", *(("row", *item[3:]) for item in tree[3:]))
     if _has_sign(tree):
         return ("list", _with_sign(tree, 1), _with_sign(tree, -1))
     return tree
+
+
+def _is_row(tree: Tree) -> bool:
+    return tree[0] == "group" and tree[1:3] == ("[", "]")
 
 
 def _has_sign(tree: Tree) -> bool:
@@ -84,6 +142,11 @@ def _with_sign(tree: Tree, sign: int) -> Tree:
     if tree[0] in ("add", "mul", "div", "neg", "pow"):
         return (tree[0], *(_with_sign(part, sign) for part in tree[1:]))
     return tree
+
+
+def is_value(tree: Tree) -> bool:
+    """Whether a tree is a single value and no relation, list, tuple or matrix."""
+    return tree[0] not in ("rel", "chain") and _structure(_plain(tree)) is None
 
 
 def is_relation(tree: Tree) -> bool:
@@ -109,27 +172,13 @@ def constants(tree: Tree) -> bool:
 def holds(tree: Tree) -> bool:
     """Whether an equation between constants is true to the decimals shown."""
     (left, *_), (right, *_) = (values(side) or (complex("nan"),) for side in tree[2:])
-    places = [places for places in map(_decimals, tree[2:]) if places is not None]
+    places = [found[1] for found in map(decimals, tree[2:]) if found is not None]
     return abs(left - right) <= (0.5 * 10.0 ** -min(places) * (1 + 1e-9) if places else CLOSE * abs(left))
 
 
-def _items(tree: Tree) -> list[Tree] | None:
-    if tree[0] == "list":
-        return list(tree[1:])
-    if tree[0] == "group":
-        return list(tree[3:])
-    if tree[0] == "matrix":
-        return list(tree[1:])
-    if tree[0] == "union":
-        return [*(_items(tree[1]) or [tree[1]] if tree[1][0] == "union" else [tree[1]]), tree[2]]
-    return None
-
-
-def _ordered(tree: Tree) -> bool:
-    return tree[0] == "matrix" or (tree[0] == "group" and tree[1] in "([")
-
-
 def _same_set(first: list[Tree], second: list[Tree], precision: int) -> bool:
+    if len(first) != len(second):
+        return False
     left = [_bare(tree) or tree for tree in first]
     right = [_bare(tree) or tree for tree in second]
     named = all(map(is_relation, first)) and all(map(is_relation, second))
@@ -168,33 +217,38 @@ def _same_relation(gold: Tree, prediction: Tree, precision: int) -> bool:
 
 
 def _same_value(gold: Tree, prediction: Tree, precision: int) -> bool:
-    first, second = values(gold), values(prediction)
-    if first is None or second is None:
-        return False
-    if all(
-        abs(one - other) <= CLOSE * max(abs(one), abs(other), 1e-6) for one, other in zip(first, second, strict=True)
-    ):
-        return True
-    for rounded, exact, is_gold in ((gold, second, True), (prediction, first, False)):
-        places = _decimals(rounded)
-        if places is not None and _decimals(prediction if is_gold else gold) is None and abs(exact[0].imag) < CLOSE:
-            if exact[0] != exact[1] or not ((is_gold and places > 1) or places >= precision):
-                continue
-            target = (first if is_gold else second)[0].real
-            if not float(exact[0].real).is_integer() and abs(exact[0].real - target) <= 0.5 * 10.0**-places * (
-                1 + 1e-9
-            ):
-                return True
+    same = same_values(gold, prediction)
+    if same is not False:
+        return bool(same)
+    # A decimal is equal to what rounds to it.
+    for rounded, exact, least in ((gold, prediction, 2), (prediction, gold, precision)):
+        places = decimals(rounded)
+        if places is None or places[0] < least or decimals(exact) is not None:
+            continue
+        (value, *others), (target, *_) = values(exact) or (complex("nan"),), values(rounded) or (complex("nan"),)
+        if not all(other == value for other in others) or abs(value.imag) > CLOSE or float(value.real).is_integer():
+            continue
+        if abs(value.real - target.real) <= 0.5 * 10.0 ** -places[1] * (1 + 1e-9):
+            return True
     return False
 
 
-def _decimals(tree: Tree) -> int | None:
-    """Number of decimals of a number that stands alone; None for anything else."""
+def decimals(tree: Tree) -> tuple[int, int] | None:
+    """Decimals of a number that stands alone, and the place of the last one: (2, 2) for 3.14, (2, 36) for
+    6.63 * 10^-34. None for anything else, such as a whole number.
+    """
     if tree[0] == "neg":
-        return _decimals(tree[1])
+        return decimals(tree[1])
+    if tree[0] == "mul" and tree[2][:2] == ("pow", ("num", Fraction(10))):
+        exponent = tree[2][2][1] if tree[2][2][0] == "neg" else tree[2][2]
+        sign = -1 if tree[2][2][0] == "neg" else 1
+        mantissa = decimals(tree[1])
+        if mantissa is None or exponent[0] != "num" or exponent[1] > 300 or exponent[1].denominator != 1:
+            return None
+        return mantissa[0], mantissa[1] - sign * int(exponent[1])
     if tree[0] != "num" or tree[1].denominator == 1:
         return None
     places, rest = 0, tree[1]
     while rest.denominator != 1 and places < 20:
         places, rest = places + 1, rest * 10
-    return places
+    return places, places

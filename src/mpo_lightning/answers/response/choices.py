@@ -2,9 +2,10 @@
 
 import re
 
-from mpo_lightning.answers.mathematics.equality import equivalent
-from mpo_lightning.answers.response.mentions import equal_options, mentioned_options, words_of
+from mpo_lightning.answers.response.mentions import equal_options, mentioned_options
 from mpo_lightning.answers.response.qualifiers import EITHER, is_denied
+from mpo_lightning.answers.typed import equivalent
+from mpo_lightning.answers.values.words import words_of
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LETTER_LIST = re.compile(r"\(?[A-Z]\)?(?:\s*(?:,|;|/|&|and|or)\s*\(?[A-Z]\)?)+\.?")
@@ -27,12 +28,15 @@ PREFERRED = re.compile(r"\b(?:over|than)\s+(?:[Oo]ption\s+)?[(]?$")
 """Text before an option to which another one was preferred."""
 ALONE = re.compile(r"(?<![A-Za-z0-9∠△∆°'’.=+\-/*^_\\$])([A-Z])(?=$|[.,;:!)\]。](?:\s|$)|\s*$)")
 
+NAMED_LETTER = re.compile(r"(?<![A-Za-z0-9'\\])\(?([A-J])\)?(?![A-Za-z0-9'])")
+"""Any capital letter that may name an option."""
+
 BESIDE = re.compile(
     r"\b(?:points?|at|through|cent(?:er|re)|circle|angles?|lines?|segments?|sides?|triangles?|vertex|vertices"
     r"|vertexes|samples?|from|[A-Z]\s+(?:and|or|to))\s+$"
 )
 """Text before a letter that names something in the image."""
-LETTERED = re.compile(r"(?<![A-Za-z])[A-H](?![A-Za-z'])(?=.*[a-z]{2})|[a-z]{2}.*(?<![A-Za-z])[A-H](?![A-Za-z'])")
+LETTERED = re.compile(r"(?<![A-Za-z])[A-J](?![A-Za-z'])(?=.*[a-z]{2})|[a-z]{2}.*(?<![A-Za-z])[A-J](?![A-Za-z'])")
 """An option with a letter among its words ("sample A")."""
 
 
@@ -44,7 +48,7 @@ def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | N
         choices: texts of the options.
     """
     count = len(choices)
-    text = text.strip().strip("`*\"' ")
+    text = re.sub(r"\\[()\[\]]", " ", text).strip().strip("`*\"' ✅✔☑")
     if not text or not count:
         return None
     # A letter can only be an option's text if some option is as short.
@@ -96,7 +100,7 @@ def _text_beside(text: str, letter: int, choices: tuple[str, ...]) -> int | None
 
 MATHEMATICAL = re.compile(r"\d|\\|\^")
 COMMAND = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s?\{[^{}]*\}|\\[a-zA-Z]+")
-WORDED = re.compile(r"[A-Za-z]{3,}|\(?[A-H]\)|[\u4e00-\u9fff]")
+WORDED = re.compile(r"[A-Za-z]{3,}|\(?[A-J]\)|[\u4e00-\u9fff]")
 
 
 def is_formula(text: str) -> bool:

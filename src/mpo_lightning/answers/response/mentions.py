@@ -4,11 +4,11 @@ Examples of marks: "A. red - incorrect", "option B is correct", "B选项正确".
 """
 
 import re
-from functools import lru_cache
 
 from mpo_lightning.answers.response.qualifiers import is_answer_no, is_denied, without_bounds
 from mpo_lightning.answers.response.yes_no import BUT_YES
 from mpo_lightning.answers.values.numbers import find_numbers, parse_number
+from mpo_lightning.answers.values.words import words_of
 
 EMPTY = frozenset(
     [
@@ -46,26 +46,6 @@ EMPTY = frozenset(
     ]
 )
 """Words that do not distinguish options."""
-
-
-PLAIN = re.compile(r"[A-Za-z0-9. ]*")
-ARTICLE = re.compile(r"^(?:a|an|the)\s")
-
-
-@lru_cache(maxsize=4096)
-def words_of(text: str) -> str:
-    """A text normalized for comparison: lower case, single spaces, no LaTeX, no leading article, no final points."""
-    if PLAIN.fullmatch(text) and "egree" not in text:
-        return ARTICLE.sub("", " ".join(text.lower().split()).strip(" ."))  # the same result as below, faster
-    text = re.sub(r"\\(?:text|mbox|mathrm|textbf|operatorname)\s*\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"\^?\s?\{?\\circ\}?|\\degree|°|º|\bdegrees?\b", "°", text)
-    text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"\1/\2", text)
-    text = re.sub(r"\\sqrt\s*\{([^{}]*)\}", r"√\1", text)
-    text = re.sub(r"\\(?:left|right|[,;!: ])|\\(?=[%$#&_])", "", text).replace("~", " ")
-    text = re.sub(r"[$`\"“”*{}]|\\(?=[a-z])", "", text).lower().replace("−", "-").replace("–", "-")
-    text = re.sub(r"\s*([-+=/^,×√°()])\s*", r"\1", text)
-    text = re.sub(r"\s+", " ", text).strip(" .。!,;:'")
-    return ARTICLE.sub("", text)
 
 
 def equal_options(text: str, choices: tuple[str, ...]) -> list[int]:
@@ -155,7 +135,7 @@ def _stems(text: str) -> set[str]:
 
 
 LINE = re.compile(
-    r"^[\s\-*•|✓✔✅]*(?:[Oo]ption\s+|选项\s?)?[(（]?(?P<letter>[A-H])(?:[)）.:：、|]|\s*[-–—]|\s+(?=is\b"
+    r"^[\s\-*•|✓✔✅]*(?:[Oo]ption\s+|选项\s?)?[(（]?(?P<letter>[A-J])(?:[)）.:：、|]|\s*[-–—]|\s+(?=is\b"
     r"|\|))(?P<said>[^\n]{1,300})$",
     re.MULTILINE,
 )
@@ -170,16 +150,16 @@ RIGHT = re.compile(
     re.IGNORECASE,
 )
 SPOKEN = re.compile(
-    r"(?:(?<![A-Za-z0-9∠△])(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+\**[(（]?(?P<named>[A-H])[)）]?\**|(?:\b[Ss]o\s"
-    r"|[Tt]herefore,?\s|[Tt]hus,?\s|[Oo]nly\s|^)[(（]?(?P<bare>[A-H])[)）]?)"
+    r"(?:(?<![A-Za-z0-9∠△])(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+\**[(（]?(?P<named>[A-J])[)）]?\**|(?:\b[Ss]o\s"
+    r"|[Tt]herefore,?\s|[Tt]hus,?\s|[Oo]nly\s|^)[(（]?(?P<bare>[A-J])[)）]?)"
     r"\s+(?:is|must\s+be|would\s+be|fits|works|matches|remains)(?=\s+(?:definitely\s+|clearly\s+|therefore\s+"
     r"|indeed\s+)?(?:the\s+)?(?:only\s+|best\s+|most\s+)?(?P<verdict>correct|right|true)\b(?!\s*-?\s*(?:side|hand"
     r"|of|angle|triangle))|[\s.!,]*$)"
-    r"|\b[Oo]nly\s+(?:option\s+)?[(（]?(?P<only>[A-H])[)）]?\s+(?:fits|works|matches|remains|is\s+left)\b"
-    r"|\b(?:leaving|leaves)\s+(?:only\s+)?(?:us\s+with\s+)?(?:option\s+)?[(（]?(?P<left>[A-H])[)）]?(?=\s*(?:[.,!]|$"
+    r"|\b[Oo]nly\s+(?:option\s+)?[(（]?(?P<only>[A-J])[)）]?\s+(?:fits|works|matches|remains|is\s+left)\b"
+    r"|\b(?:leaving|leaves)\s+(?:only\s+)?(?:us\s+with\s+)?(?:option\s+)?[(（]?(?P<left>[A-J])[)）]?(?=\s*(?:[.,!]|$"
     r"|as\b))"
-    r"|\b(?:it|answer)\s+must\s+be\s+(?:option\s+)?[(（]?(?P<must>[A-H])[)）]?(?=[.,!]|\s*$)"
-    r"|(?:选项\s?(?P<han>[A-H])|(?P<item>[A-H])\s?(?:选项|项))\s?(?:是|为)?(?P<right>正确|对|符合)",
+    r"|\b(?:it|answer)\s+must\s+be\s+(?:option\s+)?[(（]?(?P<must>[A-J])[)）]?(?=[.,!]|\s*$)"
+    r"|(?:选项\s?(?P<han>[A-J])|(?P<item>[A-J])\s?(?:选项|项))\s?(?:是|为)?(?P<right>正确|对|符合)",
     re.MULTILINE,
 )
 
@@ -191,7 +171,7 @@ def marked_option(text: str, count: int) -> int | None:
         text: a response without an announced answer.
         count: number of options.
     """
-    allowed = "ABCDEFGH"[:count]
+    allowed = "ABCDEFGHIJ"[:count]
     right: set[str] = set()
     wrong: set[str] = set()
     for match in LINE.finditer(text):

@@ -5,7 +5,8 @@ from fractions import Fraction
 
 from mpo_lightning.answers.mathematics.evaluate import value_at, values
 from mpo_lightning.answers.mathematics.expressions import parse
-from mpo_lightning.answers.response.extract import REMAINING, boxes, sentences
+from mpo_lightning.answers.response.announcements import boxes
+from mpo_lightning.answers.response.extract import REMAINING, sentences
 from mpo_lightning.answers.response.qualifiers import OPERATED, is_bound, without_aside, without_bounds
 from mpo_lightning.answers.response.readings import COPULA
 from mpo_lightning.answers.response.readings import FORMULA as FORMULAS
@@ -13,7 +14,8 @@ from mpo_lightning.answers.values.numbers import UNIT_POWER, WRITTEN, Number, fi
 from mpo_lightning.answers.values.units import ATTACHED, UNIT
 
 NONE = re.compile(
-    r"\bthere\s+(?:are|is|were|was)\s+(?:no\b|none\b)|^\W*none\b|^no\s+\w+\s+(?:are|is|were|was)\b", re.IGNORECASE
+    r"\bthere\s+(?:are|is|were|was)\s+(?:no\b|none\b)|^\W*(?:none|nothing|nil)\b|^no\s+\w+\s+(?:are|is|were|was)\b",
+    re.IGNORECASE,
 )
 SPAN = re.compile(r"\d\s*(?:to|or|~|–|-|:)\s*\d[\d.,]*[^\d]{0,30}$")
 """A range; an answer that is a range is not a number."""
@@ -43,7 +45,7 @@ YEAR = re.compile(
 BEHIND = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        r"[=≈]\s*(?=[-+$]?\s?[\d.])",
+        r"[=≈]\s*(?=[-+$]?\s?[\d.])|\b(?:that|which)\s+is\b(?=\D{0,10}\d)",
         r"\b(?:leaves|leaving|gives|giving|makes|making|yields|yielding|we\s+get)\b(?=\D{0,25}\d)",
         r"\b(?:is|are|was|were|be|equals|total(?:s|ing)?|of)\b(?=\D{0,25}\d)",
     )
@@ -131,7 +133,7 @@ def _value_of(text: str) -> Number | None:
     """The value of a formula; None if it has an unknown, or if words surround several formulas."""
     formulas = [next(piece for piece in match.groups() if piece) for match in FORMULAS.finditer(text)]
     source = formulas[-1] if formulas else text
-    source = source.split("=")[-1].split("≈")[0] if "=" in source else source
+    source = APPROXIMATE.split(source.split("=")[-1])[0] or source
     source = COPULA.split(source)[-1].strip(" :.*")
     tree = parse(source)
     found = values(tree) if tree is not None else None
@@ -142,6 +144,7 @@ def _value_of(text: str) -> Number | None:
     return Number(exact if isinstance(exact, Fraction) else Fraction(found[0].real), 0, len(text))
 
 
+APPROXIMATE = re.compile(r"≈|\\approx(?![a-z])")
 UNIT_BEHIND = re.compile(rf"(?<=[\d}})])\s+{UNIT.pattern}$")
 
 

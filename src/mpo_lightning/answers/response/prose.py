@@ -10,7 +10,7 @@ from mpo_lightning.answers.response.qualifiers import DENIAL, EITHER, is_denied
 from mpo_lightning.answers.response.yes_no import UNSEEN, side_of
 from mpo_lightning.answers.values.numbers import parse_number
 
-LISTED = re.compile(r"^[ \t]*\(?([A-H])[).:][ \t][^\n]{0,200}$", re.MULTILINE)
+LISTED = re.compile(r"^[ \t]*\(?([A-J])[).:][ \t][^\n]{0,200}$", re.MULTILINE)
 """Options repeated from the question."""
 HEAD = re.compile(
     r",?\s+(?:while|whereas|compared\s+(?:to|with)|followed\s+by|than|because|since|rather\s+than|instead\s+of"

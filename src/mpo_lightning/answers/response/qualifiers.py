@@ -1,15 +1,12 @@
-"""Recognizes what keeps words from being an answer.
+"""Recognizes what keeps words from being an answer: denials and asides ("not 5"), bounds ("less than 5"), alternatives.
 
-These are denials and asides ("not 5"), bounds ("less than 5", "4 or 5") and corrections ("wait, no"). They matter most
-when the checker labels training pairs: "less than 5", "not 5" and "5 or 6" contain a 5, and none of them answers 5.
-Bounds are removed before a text's number is read. So "the number of bars below 40 is 3" says 3, and "more than 5
-people" says nothing. The words of a correction also occur where nothing is retracted ("customers wait 5 minutes",
-"option A: this is wrong"). The answer announced before them then stands.
+They matter most when the checker labels training pairs: "less than 5", "not 5" and "5 or 6" contain a 5, and none of
+them answers 5. Bounds are removed before a text's number is read. So "the number of bars below 40 is 3" says 3, and
+"more than 5 people" says nothing.
 """
 
 import re
 
-from mpo_lightning.answers.response.extract import announced
 from mpo_lightning.answers.values.numbers import WRITTEN
 
 DENIAL = re.compile(
@@ -37,7 +34,7 @@ ASIDE = re.compile(
 )
 """An explanation after an answer."""
 
-EITHER = re.compile(r"(?<![A-Za-z])[(（]?[A-H][)）]?\s*(?:or|或者?|/)\s*[(（]?[A-H][)）]?(?![A-Za-z])")
+EITHER = re.compile(r"(?<![A-Za-z])[(（]?[A-J][)）]?\s*(?:or|或者?|/)\s*[(（]?[A-J][)）]?(?![A-Za-z])")
 
 ANSWER_NO = re.compile(
     r"\W*$|\s*[,.;:!)\"'*—–\n-]|\s+(?:it|there|they|he|she|this|that|these|because|since|we|i|you|not|as)\b",
@@ -63,10 +60,17 @@ def is_answer_no(behind: str) -> bool:
 
 
 _MORE = r"(?:more|less|fewer|greater|higher|lower|larger|smaller|above|below|older|younger)"
-_BOUND = (
-    r"(?:more|less|\w{2,12}er)\s+than|at\s+(?:most|least)|up\s+to|over|under|above|below|exceed(?:s|ing)?|not(?:\s+be)?"
-)
+_BOUND = r"(?:more|less|\w{2,12}er)\s+than|at\s+(?:most|least)|up\s+to|over|under|above|below|exceed(?:s|ing)?|(?:not|cannot)(?:\s+be)?|hardly|scarcely"
 _HAN = "大于|小于|至少|至多|不超过|超过|不到|少于|多于|最多|最少|高于|低于|不是"
+
+VAGUE = re.compile(
+    r"^\W*(?:it(?:'s|\s+is)\s+)?(?:nearly|almost|close\s+to|near|far\s+from|not\s+far\s+from|before|after|since|until|prior\s+to|mid|early|late"
+    r"|around\s+the\s+time|(?:the\s+)?(?:opposite|negative|inverse|reciprocal|double|half|square|cube|root)\s+of|no\s+longer|hardly|scarcely|barely|cannot"
+    r"|without|all\s+(?:except|but)|every\w*\s+(?:except|but)|any\w*\s+but|except|unlike|neither)\b"
+    r"|\b(?:below|above)\s+(?:zero|freezing)\b|^\W*(?:around|about|circa|c\.)\s+(?:the\s+year\s+)?(?:1\d|20)\d\d\W*$",
+    re.IGNORECASE,
+)
+"""An answer that is only near, before or beside what it names."""
 
 COMPARISON = re.compile(
     r"^\D{0,60}?(?:\b(?:(?:less|more|fewer|greater|larger|smaller|higher|lower|other)\s+than|at\s+(?:most|least)"
@@ -111,7 +115,13 @@ def is_bound(text: str, signs: bool = True) -> bool:
     denied = re.match(
         r"\W*(?:definitely\s+|clearly\s+|certainly\s+)?(?:not|never|anything\s+but)\b|\W*不是", text, re.IGNORECASE
     )
-    return bool(denied or COMPARISON.search(text) or OPERATED.search(text) or (signs and SIGN.search(text)))
+    return bool(
+        denied
+        or VAGUE.search(text)
+        or COMPARISON.search(text)
+        or OPERATED.search(text)
+        or (signs and SIGN.search(text))
+    )
 
 
 def without_bounds(text: str) -> str:
@@ -127,62 +137,30 @@ def _unless_falling(match: re.Match[str]) -> str:
     return match[0] if falling else " "
 
 
-CORRECTION = re.compile(
-    r"(?:^|(?<=[.!?\n,;:—-])|(?<=[.!?\n,;:—-]\s))\s{0,3}(?:(?:oh|but|no|hmm+)\b,?\s+)?(?:wait"
-    r"|hold\s+on)\b(?=\s*[,.!?:…—-]|\s+(?:no|i|let|that|actually|it)\b)|"
-    r"\b(?:no\s+wait\b|actually,|correction\b|on\s+second\s+thought|i\s+made\s+(?:a|an)\s+(?:mistake|error)"
-    r"|scratch\s+that|my\s+mistake)|等等|不对，|更正",
+ALTERNATIVE = re.compile(
+    r"\b(?:or|possibly|perhaps|maybe|might|alternatively|otherwise|either|unless|except"
+    r"|although|though|if|not\s+(?:entirely\s+)?sure|unsure|(?:could|may|can)\s+(?:also\s+)?be)\b|或|(?<=[A-Z])\s?[和与及]\s?(?=[A-Z])",
     re.IGNORECASE,
 )
-"""Words that retract what was said before them."""
-
-DOUBT = re.compile(
-    r"\blet\s+me\s+(?:re(?:do|compute|calculate|consider|think|check)|correct)|\b(?:that|this)(?:\s+is|'s"
-    r"|\s+was)\s+(?:wrong|incorrect|not\s+right)",
-    re.IGNORECASE,
+"""Words that put another answer beside one."""
+CAUSE = re.compile(
+    r"[,;:]?\s*\b(?:because|since|as\s+(?:the|there|we|it|they|this)|given\s+that|due\s+to|so\s+that|where|when|which)\b.*",
+    re.DOTALL | re.IGNORECASE,
 )
-"""Words that retract only if another answer follows; otherwise they concern an option or a check that succeeded."""
+"""An explanation, in which alternatives are weighed and not offered."""
 
-INSTEAD = re.compile(r"\bso\s+(?:it|that|the)\b|\b(?:should|must)\s+be\b|\bit(?:'s|\s+is)\b", re.IGNORECASE)
-SHORT_REST = 25
-"""Most characters after a correction that are nothing but the new answer."""
 
-CORRECTING = (
-    "wait",
-    "hold on",
-    "actually,",
-    "correct",
-    "second thought",
-    "let me re",
-    "wrong",
-    "not right",
-    "mistake",
-    "error",
-    "scratch that",
-    "等等",
-    "不对",
-    "更正",
+EXCEPT = re.compile(
+    r"\b(?:all|every\w*|any\w*)\s+(?:\w+\s+){0,2}(?:except|but|other\s+than)\b|\bno\s+longer\b", re.IGNORECASE
 )
-"""Every correction contains one of these words. They are searched first because that is fast."""
-
-SHORTEST = 15
-"""Fewest characters that hold an answer, a correction and another answer."""
+"""An answer that is everything but what it names."""
 
 
-def corrected(text: str) -> str | None:
-    """The text after the last correction that another answer follows; None if nothing is retracted."""
-    if len(text) < SHORTEST:
-        return None
-    small = text.lower()
-    if not any(word in small for word in CORRECTING):
-        return None
-    text = text[-10_000:]
-    for match in list(CORRECTION.finditer(text))[:-20:-1]:
-        rest = text[match.end() :]
-        if announced(rest) or INSTEAD.search(rest[:200]) or len(rest) <= SHORT_REST:
-            return rest
-    for match in list(DOUBT.finditer(text))[:-20:-1]:
-        rest = text[match.end() :]
-        if announced(rest) or INSTEAD.search(rest[:60]):
-            return rest
-    return None
+def without_cause(said: str) -> str:
+    """An announced answer without its explanation."""
+    return CAUSE.sub("", said, count=1)
+
+
+def offers_alternative(said: str) -> bool:
+    """Whether an announced answer puts others beside itself: "42 (or 43)", "B, but A could also be right"."""
+    return len(said) <= 400 and ALTERNATIVE.search(without_cause(said)) is not None

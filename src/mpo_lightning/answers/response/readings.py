@@ -2,7 +2,7 @@
 
 import re
 
-from mpo_lightning.answers.response.extract import joined_boxes
+from mpo_lightning.answers.response.announcements import joined_boxes
 from mpo_lightning.answers.values.numbers import parse_number
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
@@ -11,7 +11,11 @@ PROSE = re.compile(r"[A-Za-z]{3,}\s+[A-Za-z]{2,}|[A-Za-z]{4,}\s")
 UNIT_BEHIND = re.compile(
     r"(?<=[\dπ})])\s*(?:(?<=[\s}])(?:mm|cm|dm|km|m|in|ft|kg|g|s|units?|degrees))(?:\s?\^\s?\{?[23]\}?|[²³])?\s*$"
 )
+JOINED = re.compile(r"(?:\\(?:text|mathrm)\s*\{|\}|[\s,;.]|and|or)*")
+"""What stands between formulas that are one answer."""
 COPULA = re.compile(r"\b(?:is|are|equals|be)\b\s*:?", re.IGNORECASE)
+CONDITION = re.compile(r"\\text\s*\{\s*\(?\s*(?:for|if|when|where|with|since)\b.*$", re.DOTALL)
+"""A condition behind a formula."""
 BOILERPLATE = re.compile(r"\.?\s*I hope (?:it|this) is correct\.?\s*$", re.IGNORECASE)
 
 UPRIGHT = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s*\{[^{}]*\}|\\[a-zA-Z]+")
@@ -25,11 +29,19 @@ def is_worded(text: str) -> bool:
     return parse_number(text) is None and bool(WORD.search(UPRIGHT.sub(" ", text)))
 
 
+def gold_reading(gold: str) -> str:
+    """The right answer itself: without labels and dollar signs; formulas joined by "or" or commas stay together."""
+    joined = FORMULA.sub(lambda match: next(piece for piece in match.groups() if piece), gold)
+    if len(FORMULA.findall(gold)) > 1 and JOINED.fullmatch(FORMULA.sub("", gold)):
+        return joined
+    return next(iter(readings(gold)), gold.strip())
+
+
 def readings(text: str) -> list[str]:
     """Candidates for an answer's mathematics: a box, the last formula among words, the words without labels, the text
     after the last "is".
     """
-    text = BOILERPLATE.sub("", text.strip())
+    text = CONDITION.sub("", BOILERPLATE.sub("", text.strip()))
     boxed = joined_boxes(text)
     found = [boxed] if boxed is not None else []
     first = re.split(r"(?<=[^\d\s][.!?])\s+(?=[A-Z])|(?<=\d[.!?])\s+(?=[A-Z])", text)[0]

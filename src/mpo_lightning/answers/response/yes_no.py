@@ -19,7 +19,7 @@ BUT_YES = re.compile(r"\b(?:no\s+doubt|not\s+only|without\s+(?:a\s+)?doubt|no\s+
 """Phrases that affirm with the words of a denial."""
 UNSEEN = re.compile(
     r"\b(?:can\s?not|can't|do\s+not|don't|could\s?n't)\s+(?:see|find|spot|identify|detect|observe)\s+(?:a|an|any"
-    r"|the)\b",
+    r"|the)\b(?!\s+(?:image|picture|photo|figure|diagram|chart|question))",
     re.IGNORECASE,
 )
 """Phrases that deny what was asked for; they are not refusals."""
@@ -42,6 +42,17 @@ TAIL = re.compile(
 """A clause at the end that denies something else."""
 UNCLEAR = re.compile(r"\bbut\s+(?:is\s+|are\s+)?not\b", re.IGNORECASE)
 """Affirms one thing and denies another, without saying which one was asked for."""
+
+
+def is_both(said: str) -> bool:
+    """Whether an announced answer says yes and no."""
+    words = set(re.findall(r"\b(?:yes|no|true|false)\b", without_nouns(said.lower())[:40]))
+    return len({TRUTH.get(word, word) if word in ("true", "false") else word for word in words}) > 1
+
+
+def without_nouns(said: str) -> str:
+    """A text without each "no" that is a count."""
+    return re.sub(r"\bno\b(?=(?P<behind>.*))", lambda match: match[0] if is_answer_no(match["behind"]) else "", said)
 
 
 def is_statement(sentence: str) -> bool:

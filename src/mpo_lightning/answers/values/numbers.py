@@ -84,13 +84,25 @@ NUMBER = re.compile(
     rf"|[eE](?P<exponent>[-+]?\d{{1,3}})(?![\w]))?)"
 )
 PERCENT = re.compile(r"\s?\\?%|\s?(?:percent|pct)\b")
-SCALE = re.compile(r"\s{1,3}(hundred|thousand|million|billion|trillion|dozen)\b|([万亿])|([MKB])(?![A-Za-z])")
+SCALE = re.compile(
+    r"\s{1,3}(hundred|thousand|million|billion|trillion|dozen|lakh|crore)\b|([万亿])|([MKB])(?![A-Za-z])"
+)
 SCALE_TEXT = re.compile(r"\\text\s?\{\s*(hundred|thousand|million|billion|trillion|dozen)\s*\}")
 SPACED = re.compile(r"([-+$]{0,2}\d{1,3})((?: \d{3})+)(?=\.\d|\D|$)(?! ?\d)")
 """A number with spaces between thousands: 1 234 567."""
 UNIT_POWER = re.compile(r"(?<=[a-zA-Z])\s?\^\s?\{?[23]\}?")
 """The power of a unit, as in cm^2."""
-SCALE_VALUES = SCALES | {"trillion": 10**12, "dozen": 12, "万": 10**4, "亿": 10**8, "K": 10**3, "M": 10**6, "B": 10**9}
+SCALE_VALUES = SCALES | {
+    "trillion": 10**12,
+    "dozen": 12,
+    "lakh": 10**5,
+    "crore": 10**7,
+    "万": 10**4,
+    "亿": 10**8,
+    "K": 10**3,
+    "M": 10**6,
+    "B": 10**9,
+}
 LETTERS = re.compile(r"[A-Za-z]{3}")
 MINUS = str.maketrans("−–", "--")
 
@@ -151,6 +163,17 @@ def parse_number(text: str) -> Number | None:
         return None
     rest = text[numbers[0].end :]
     return numbers[0] if not rest or UNIT.fullmatch(rest) else None
+
+
+EXPONENT = re.compile(
+    r"\d\s?(?:(?:[x×*·⋅]|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?\{?(?P<power>[-+]?\d{1,3})\}?|[eE](?P<exponent>[-+]?\d{1,3}))"
+)
+
+
+def mantissa_exponent(text: str) -> int:
+    """The power of ten of a number in scientific notation; 0 for any other text."""
+    found = EXPONENT.search(text)
+    return int(found["power"] or found["exponent"]) if found else 0
 
 
 def _from_match(match: re.Match[str], text: str) -> Number | None:

@@ -1,6 +1,7 @@
 """Recognizes units beside numbers and compares them. Nothing is converted."""
 
 import re
+from functools import lru_cache
 
 _SHORT = (
     "mm|cm|dm|km|nm|kg|mg|lbs?|oz|sec|mins?|hrs?|ms|yrs?|ft|in|yds?|mi|mph|kmh|rpm|fps|Hz|kHz|MHz|GHz|Pa|kPa|MPa|atm|mol|eV|kJ|kW|kWh|mW|MW|mA|mV|kV|mL|ml|cl|cm3|"
@@ -30,66 +31,161 @@ UNIT = re.compile(
 A single letter right after the number is a symbol: 5 m is a length, 5m a product.
 """
 
-NAMED = re.compile(r"(?<![A-Za-z])\\(?:text|mathrm|mbox|rm)\s*\{\s*([^{}]{1,40}?)\s*\}(?:\s?\^\s?\{?([23])\}?)?")
-PLAIN = re.compile(
-    r"^[^A-Za-z\\]*\d[\d.,]*\s*\$?\s*([A-Za-z\u4e00-\u9fff°%²³]{1,20}(?:\s?/\s?[a-z]{1,6})?)(?:\s?\^\s?\{?([23])\}?)?\s*[.$]?\s*$"
-)
-SAME = {
-    "cm": "centimeter",
-    "centimetre": "centimeter",
-    "mm": "millimeter",
-    "km": "kilometer",
-    "kilometre": "kilometer",
-    "m": "meter",
-    "metre": "meter",
-    "kg": "kilogram",
-    "g": "gram",
-    "gm": "gram",
+_PREFIXES = {"k": "kilo", "M": "mega", "G": "giga", "c": "centi", "d": "deci", "m": "milli", "μ": "micro", "n": "nano"}
+_BASES = {
+    "m": "meter metre",
+    "g": "gram gramme",
     "s": "second",
-    "sec": "second",
-    "min": "minute",
-    "h": "hour",
-    "hr": "hour",
+    "L": "liter litre",
     "l": "liter",
-    "litre": "liter",
-    "ml": "milliliter",
-    "in": "inch",
-    "ft": "foot",
-    "feet": "foot",
-    "yd": "yard",
-    "mi": "mile",
-    "°": "degree",
-    "deg": "degree",
-    "percent": "%",
-    "元": "yuan",
-    "厘米": "centimeter",
-    "米": "meter",
-    "千克": "kilogram",
-    "克": "gram",
-    "度": "degree",
-    "平方厘米": "centimeter2",
-    "平方米": "meter2",
+    "V": "volt",
+    "A": "ampere amp",
+    "W": "watt",
+    "J": "joule",
+    "N": "newton",
+    "Pa": "pascal",
+    "Hz": "hertz",
+    "Ω": "ohm",
+    "eV": "electronvolt",
+    "mol": "mole",
+    "B": "byte",
 }
+"""Symbols of units that take prefixes, and their names; the first name is the canonical one."""
+_OTHERS = {
+    "inch": 'in inches "',
+    "foot": "ft feet '",
+    "yard": "yd",
+    "mile": "mi",
+    "pound": "lb lbs",
+    "ounce": "oz",
+    "ton": "t tonne",
+    "second": "sec secs",
+    "minute": "min mins",
+    "hour": "h hr hrs",
+    "year": "yr yrs",
+    "celsius": "°C C degreecelsius",
+    "fahrenheit": "°F F degreefahrenheit",
+    "kelvin": "K",
+    "radian": "rad",
+    "%": "percent pct",
+    "dollar": "$ usd buck",
+    "euro": "€ eur",
+    "sterling": "£ gbp poundsterling",
+    "yuan": "¥ 元 rmb cny",
+    "cent": "¢",
+    "mile/hour": "mph",
+    "kilometer/hour": "kmh kph kmph",
+    "meter/second": "mps",
+    "centimeter": "厘米",
+    "meter": "米",
+    "kilogram": "千克 公斤 kilo kgs",
+    "gram": "克 gm",
+    "degree": "° deg degrees 度",
+    "centimeter^2": "平方厘米 sqcm",
+    "meter^2": "平方米 sqm",
+    "foot^2": "sqft",
+    "unit": "units",
+}
+SYMBOLS = {
+    prefix + symbol: prefix_name + names.split()[0]
+    for symbol, names in _BASES.items()
+    for prefix, prefix_name in [("", ""), *_PREFIXES.items()]
+}
+NAMES = (
+    {
+        prefix + name: prefix + names.split()[0]
+        for names in _BASES.values()
+        for name in names.split()
+        for prefix in ("", *_PREFIXES.values())
+    }
+    | {name: unit for unit, names in _OTHERS.items() for name in names.split()}
+    | {"kilohm": "kiloohm"}
+)
+WRAPPED = re.compile(r"\\(?:text|mathrm|mbox|textbf|rm)\s*\{([^{}]{0,60})\}|\\[,;! ]|~|\\(?=[%$])")
+NAMED = re.compile(r"(?<![A-Za-z])\\(?:text|mathrm|mbox|rm)\s*\{\s*~?([^{}]{1,40}?)\s*\}(?:\s?\^\s?\{?([23])\}?)?")
+NUMBER = re.compile(r"\d[\d.,]*(?:\s\d+/\d+|/\d+)?(?:\s?(?:[x×*]|\\times)\s?10\s?\^\s?\{?-?\d+\}?|[eE][-+]?\d+)?")
+SPELLED = (
+    (re.compile(r"\\Omega(?![a-z])|\bohms?\b"), "Ω"),
+    (re.compile(r"\^?\s?\{?\s?\\(?:circ|degree)\s?\}?"), "°"),
+    (re.compile(r"(?:°|\bdegrees?)\s*(?:celsius|C\b)", re.IGNORECASE), " celsius"),
+    (re.compile(r"(?:°|\bdegrees?)\s*(?:fahrenheit|F\b)", re.IGNORECASE), " fahrenheit"),
+)
+FACTOR = re.compile(
+    r"(?P<low>square|sq\.?|cubic|cu\.?)?\s*(?P<name>[A-Za-zΩμ°\u4e00-\u9fff%$€£¥¢\"']+(?:\s(?:celsius|fahrenheit))?)\.?"
+    r"\s?(?:\^?\s?\{?(?P<power>-?[123])\}?|(?P<squared>squared|cubed))?"
+)
+MOST_WORDS = 3
 
 
+@lru_cache(maxsize=4096)
 def unit_of(text: str) -> str | None:
-    """The unit that a number's text names, in one spelling; None if it names none."""
-    found = NAMED.findall(text)
-    if len(found) == 1:
-        name, power = found[0]
-    elif plain := PLAIN.match(text.strip()):
-        name, power = plain[1], plain[2] or ""
-    else:
+    """The unit that a number's text names, in one spelling such as "meter/second^2"; None if it names none."""
+    if len(text) > 200:
         return None
-    name = re.sub(r"\s+|\.$", "", name.lower()).replace("²", "2").replace("³", "3")
-    for word, two_or_three in (("square", "2"), ("cubic", "3")):
-        if name.startswith(word) and len(name) > len(word):
-            name, power = name.removeprefix(word), two_or_three
-    name = SAME.get(name, SAME.get(name.removesuffix("es"), SAME.get(name.removesuffix("s"), name.removesuffix("s"))))
-    return name + power if name and name[0] not in "0123456789" else None
+    named = NAMED.findall(text)
+    if len(named) == 1 and len(NUMBER.findall(text)) > 1 + bool(named[0][1]):
+        return _canonical(named[0][0] + (f"^{named[0][1]}" if named[0][1] else ""))
+    text = WRAPPED.sub(lambda match: f" {match[1]} " if match[1] else " ", text.replace("~", " "))
+    for pattern, sign in SPELLED:
+        text = pattern.sub(sign, text)
+    found = NUMBER.search(text)
+    if found is None or re.search(r"[A-Za-z]", text[: found.start()]):
+        return None
+    behind = text[found.end() :]
+    money = text.count("$") == 1 and text[: found.start()].rstrip().endswith("$")
+    if money or (sign := re.search(r"[€£¥]", text[: found.start()])):
+        return NAMES["$" if money else str(sign[0]) if sign else "$"]
+    behind = behind.replace("$", " ").strip(" .,;()[]")
+    return _canonical(behind) if behind and len(behind.split()) <= MOST_WORDS + 2 else None
+
+
+def _canonical(words: str) -> str | None:
+    """A unit's words in one spelling; None for what is no unit."""
+    words = re.sub(r"\s+per\s+|(?<=\w)\s?/\s?(?=\w)", " / ", " ".join(words.split()))
+    words = re.sub(r"\bms\^\{?-1\}?", "m / s", words)
+    above: list[str] = []
+    below: list[str] = []
+    place, side = 0, above
+    while place < len(words):
+        if words[place] in " *·":
+            place += 1
+        elif words[place] == "/":
+            place, side = place + 1, below
+        elif (found := FACTOR.match(words, place)) is None or found.end() == place:
+            return None
+        else:
+            place = found.end()
+            power = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}.get((found["low"] or "").strip("."), 0)
+            power = power or {"squared": 2, "cubed": 3}.get(found["squared"] or "", 0) or int(found["power"] or 1)
+            name = _named(found["name"])
+            (below if power < 0 else side).append(name if abs(power) == 1 else f"{name}^{abs(power)}")
+    return " ".join(above) + (f"/{' '.join(below)}" if below else "") or None
+
+
+def _named(name: str) -> str:
+    bare = name.replace(" ", "")
+    low = bare.lower()
+    for spelling in (bare, low, low.removesuffix("s"), low.removesuffix("es")):
+        if spelling in NAMES:
+            return NAMES[spelling]
+        if spelling in SYMBOLS and (spelling == bare or len(spelling) > 1):
+            return SYMBOLS[spelling]
+    return low.removesuffix("s")
+
+
+COUNTED = frozenset((*NAMES.values(), *SYMBOLS.values()))
 
 
 def units_differ(first: str, second: str) -> bool:
-    """Whether both texts name a unit and the units differ."""
-    units = unit_of(first), unit_of(second)
-    return None not in units and units[0] != units[1]
+    """Whether both texts name a unit and the units differ. Different words for what is counted may share one."""
+    one, other = unit_of(first), unit_of(second)
+    if (
+        one is None
+        or other is None
+        or one == other
+        or {one, other}
+        <= {"degree", "celsius", "fahrenheit"} - {"celsius" if "fahrenheit" in (one, other) else "fahrenheit"}
+    ):
+        return False
+    words = set(one.split()), set(other.split())
+    return not (words[0] & words[1]) or bool({one, other} & COUNTED)

@@ -1,0 +1,119 @@
+"""Compares answers in words: names, codes, chemical formulas, figures of geometry. Their letters do not multiply."""
+
+import re
+from functools import lru_cache
+
+PLAIN = re.compile(r"[A-Za-z0-9. ]*")
+ARTICLE = re.compile(r"^(?:a|an|the)\s")
+LEAD = re.compile(
+    r"^(?:(?:it|this|that|these|they|there|he|she)\s+(?:is|are|was|were|will|would|does|did)\s+|(?:it|that)'s\s+|due\s+|towards?\s+the\s+"
+    r"|to\s+the\s+|on\s+|in\s+(?=\d))",
+)
+"""Words before an answer that add nothing to it."""
+COPULA = re.compile(r"^[^:]{1,80}?(?:\s(?:is|are|was|were|called|named)\s|:\s)")
+NO_COPULA = re.compile(r"\b(?:not|never|no|n't|wrong|unlike|if|than)\b|n't")
+CHANGES = re.compile(
+    r"(?:increase|decrease|rise|fall|grow|shrink|expand|contract|stay|remain|double|halve|melt|freeze|evaporate"
+    r"|condense|accelerate|decelerate|decline|drop|heat|cool|slow|change|move)"
+)
+"""Verbs that answer what happens; their endings do not matter, as those of nouns do."""
+SHORT = 6
+"""Most words of an answer whose other words make it wrong."""
+FIGURE = re.compile(
+    r"^(?:(?:the\s+)?(angle|segment|line(?:\s+segment)?|side|ray|triangle|point|chord|diagonal)\s+)?([a-z]{1,4})$"
+)
+GEOMETRY = re.compile(r"\\(angle|triangle|overline|overrightarrow|bar|odot)(?![a-z])\s*|[∠△]\s?")
+NAMES = {"∠": "angle ", "△": "triangle ", "angle": "angle ", "triangle": "triangle "}
+
+
+@lru_cache(maxsize=4096)
+def words_of(text: str) -> str:
+    """A text normalized for comparison: lower case, single spaces, no LaTeX, no leading article, no final points."""
+    if PLAIN.fullmatch(text) and "egree" not in text:
+        return ARTICLE.sub("", " ".join(text.lower().split()).strip(" ."))  # the same result as below, faster
+    text = re.sub(r"\\(?:text|mbox|mathrm|textbf|mathbf|operatorname|ce)\s*\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\^?\s?\{?\\circ\}?|\\degree|°|º|\bdegrees?\b", "°", text)
+    text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"\1/\2", text)
+    text = re.sub(r"\\sqrt\s*\{([^{}]*)\}", r"√\1", text)
+    text = re.sub(r"\\(?:left|right|[,;!: ])|\\(?=[%$#&_])", "", text).replace("~", " ")
+    text = re.sub(r"[$`\"“”*{}]|\\(?=[a-z])", "", text).lower().replace("−", "-").replace("–", "-")
+    text = re.sub(r"\s*([-+=/^,×√°()])\s*", r"\1", text)
+    text = re.sub(r"\s+", " ", text).strip(" .。!,;:'")
+    return ARTICLE.sub("", text)
+
+
+def same_words(gold: str, said: str) -> bool | None:
+    """Whether words are the right ones.
+
+    Returns:
+        True for the same words, without what only introduces them ("it is", "due", "point"); False for short ones that
+        share nothing with the right ones; None for words around the right ones, a part of them, an abbreviation or
+        another script.
+    """
+    wanted, found = words_of(gold).replace("_", ""), words_of(said).replace("_", "")
+    if not wanted or not found:
+        return None
+    forms = _forms(found)
+    if _goals(wanted) & forms:
+        return True
+    if CHANGES.fullmatch(wanted) and any(_stem(form) == _stem(wanted) for form in forms):
+        return True
+    if (figure := _same_figure(gold, said)) is not None:
+        return figure
+    if wanted.isascii() != found.isascii() or len(found.split()) > SHORT:
+        return None
+    if _within(wanted, found) or _within(found, wanted) or {*map(_stem, wanted.split())} & {*map(_stem, found.split())}:
+        return None
+    letters = "".join(word[0] for word in wanted.split()), "".join(word[0] for word in found.split())
+    bare = wanted.replace(" ", ""), found.replace(" ", "")
+    abbreviated = bare[0] == letters[1] or bare[1] == letters[0] or bare[0].startswith(bare[1][:3])
+    return None if abbreviated or sorted(bare[0]) == sorted(bare[1]) else False
+
+
+def _goals(wanted: str) -> set[str]:
+    """The right words, also without a label: "B. blue" is B or blue, "Option B" is B."""
+    bare = re.sub(r"^(?:option|choice|answer)\s+\(?([a-j])\)?$", r"\1", wanted)
+    labelled = re.match(r"\(?([a-j])[.):]\)?\s*(.{2,})$", wanted)
+    return {wanted, bare, *(labelled.groups() if labelled else ())}
+
+
+def _forms(found: str) -> set[str]:
+    """An answer's words, also without what introduces them."""
+    forms = {found, ARTICLE.sub("", LEAD.sub("", found)), re.sub(r"^\(?[a-j][.):]\)?\s*(?=\w\w)", "", found)}
+    if (copula := COPULA.match(found)) and not NO_COPULA.search(copula[0]):
+        behind = found[copula.end() :]
+        forms |= {ARTICLE.sub("", behind), ARTICLE.sub("", LEAD.sub("", behind))}
+    return {form for form in forms if not NO_COPULA.match(form)}
+
+
+def _within(part: str, whole: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(part)}(?!\w)", whole) is not None
+
+
+def _stem(word: str) -> str:
+    return re.sub(r"(?<=[a-z]{3})(?:ing|ed|es|s|d|e)$", "", word)
+
+
+def _same_figure(gold: str, said: str) -> bool | None:
+    """Compares names of angles, segments, triangles and points; None if one of the texts is none.
+
+    Segment AB is BA and angle ABC is CBA; a triangle's vertices have no order.
+    """
+    found = []
+    for text in (gold, said):
+        text = GEOMETRY.sub(lambda match: NAMES.get(match[1] or match[0].strip(), " "), text)
+        found.append(FIGURE.match(" ".join(re.sub(r"[$\\{}.]", " ", text).split()).replace(" ", " ").lower()))
+        if not re.search(r"(?<![A-Za-z])[A-Z]{1,4}(?![A-Za-z])", text):
+            return None
+    if None in found:
+        return None
+    (kind, letters), (other_kind, others) = ((match[1] or "", match[2]) for match in found if match)
+    kinds = {name.split()[0] for name in (kind, other_kind) if name}
+    if not kinds:
+        # AB and BA may be a segment, or a code.
+        return letters == others or None
+    if len(kinds) > 1 and kinds != {"line", "segment"}:
+        return None
+    if "triangle" in kinds:
+        return sorted(letters) == sorted(others)
+    return letters in (others, others[::-1])
