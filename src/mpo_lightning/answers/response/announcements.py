@@ -46,14 +46,19 @@ NOT_AN_ANSWER = re.compile(
     r"|obtained|found\s+by)",
     re.IGNORECASE,
 )
-NOT_OWN = re.compile(
-    r"\b(?:incorrect|wrong|false|possible|plausible|tempting|estimated|approximate|rough|your|his|her|their|someone"
-    r"|student|teacher|friend|(?:book|key|textbook|author)'?s|claims?|says?|said|thinks?|thought|believes?|doubt"
-    r"|unlikely|deny|whether|mistake|errors?\s*:|distractor|trap|pitfall|why\s+not|required|previous|naive|intermediate|rounded"
-    r"|not\s+(?:mean|imply|follow|think|believe|say|necessarily)\w*)\b(?![^:\n]*\bbut\b)",
+_OTHERS = (
+    r"incorrect|wrong|false|possible|plausible|tempting|estimated|approximate|rounded|rough|your|his|her|their|someone's"
+    r"|(?:student|teacher|friend|book|key|textbook|author)'?s|required|previous|naive|intermediate"
+)
+OTHERS_ANSWER = re.compile(rf"\b(?:{_OTHERS})\b", re.IGNORECASE)
+"""Words within an announcement that make it one of something else, or of someone else's answer."""
+REPORTED = re.compile(
+    rf"\b(?:(?:{_OTHERS})(?:\s+\w+)?|claims?|says?|said|thinks?|thought|believes?|doubt|unlikely|deny|whether|why\s+not"
+    r"|(?:not|n't)\s+(?:mean|imply|follow|think|believe|say)\w*|(?:mistake|error|distractor|trap|pitfall|note)s?\s*:)"
+    r"(?:\s+(?:that|the|an?))*[\s\W]*$",
     re.IGNORECASE,
 )
-"""Words that make an announcement of something else, or of someone else's answer."""
+"""Words right before an announcement that do the same: "the book's", "she says that", "common mistake:"."""
 PARTIAL = re.compile(r"\banswer\s+to\s+(?:the\s+)?(?:first|part|question|\(?[a-z]\))", re.IGNORECASE)
 CONDITION = re.compile(
     r"\b(?:only\s+if|if\s+(?:the|both|all|we|one|you|it|there)|when\s+one|is\s+(?:wrong|incorrect|impossible|not))\b",
@@ -98,7 +103,10 @@ def announcements(text: str) -> tuple[Announcement, ...]:
                 continue
             name = "final answer" if match[0].lower().startswith("final") else rule
             found.append(Announcement(match.start(), match.end(), behind, name))
-    return tuple(sorted([*found, *boxed], key=lambda one: one.end))
+    found = sorted([*found, *boxed], key=lambda one: one.end)
+    return tuple(
+        one for place, one in enumerate(found) if place + 1 == len(found) or one.end + 2 < found[place + 1].start
+    )
 
 
 def is_disowned(text: str) -> bool:
@@ -115,10 +123,10 @@ def _own(text: str, match: re.Match[str], behind: str) -> bool:
     if re.search(r"\b(?:could|might|may|can)\b", match[0], re.IGNORECASE) or NOT_AN_ANSWER.match(behind):
         return False
     before = re.split(r"[.!?。\n]\s|\n", text[max(0, match.start() - HEDGE_BEFORE) : match.start()])[-1]
-    if NOT_OWN.search(before + match[0]) or PARTIAL.search(match[0]):
+    if REPORTED.search(before) or OTHERS_ANSWER.search(match[0]) or PARTIAL.search(match[0]):
         return False
     would = re.search(r"\bwould\b", match[0], re.IGNORECASE)
-    condition = CONDITION.search(behind[:120])
+    condition = CONDITION.search(re.split(r"[.;]\s", behind[:120])[0])
     return not (condition and (would or condition.start() < 25))
 
 

@@ -48,12 +48,17 @@ EMPTY = frozenset(
 """Words that do not distinguish options."""
 
 
+LONE_LETTER = re.compile(r"\(?([A-Za-z])\)?\.?")
+
+
 def equal_options(text: str, choices: tuple[str, ...]) -> list[int]:
     """The options that the whole text equals, in words or as a number."""
     if len(text) > 400:
         return []
-    words = words_of(text)
+    words, letter = words_of(text), LONE_LETTER.fullmatch(text.strip())
     found = [place for place, choice in enumerate(choices) if words_of(choice) == words]
+    if letter:  # (E) is not the option "(e)"
+        found = [place for place in found if letter[1] in choices[place]]
     if found or (number := parse_number(text)) is None:
         return found[:1]
     values = [parse_number(choice) for choice in choices]

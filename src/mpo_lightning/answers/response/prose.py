@@ -3,7 +3,7 @@
 import re
 
 from mpo_lightning.answers.response.choices import choice_in, is_formula, letter_in
-from mpo_lightning.answers.response.extract import CONCLUSION, is_refusal, sentences
+from mpo_lightning.answers.response.extract import CONCLUSION, SHORT, is_refusal, sentences
 from mpo_lightning.answers.response.mentions import all_words_option, marked_option, mentioned_options
 from mpo_lightning.answers.response.number import number_in
 from mpo_lightning.answers.response.qualifiers import DENIAL, EITHER, is_denied
@@ -19,6 +19,7 @@ HEAD = re.compile(
 )
 """Words that introduce what the subject is compared with."""
 RESULT = re.compile(r"\b(?:is|are|was|be|becomes|(?<!anything )but)\b", re.IGNORECASE)
+SUPPOSED = re.compile(r"\b(?:might|could|may)\b", re.IGNORECASE)
 CONDITION = re.compile(r"^(?:so\s+)?(?:if|when|since|as|because|although|while|given)\b[^,]*,\s*", re.IGNORECASE)
 
 
@@ -36,7 +37,7 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, floa
     """
     if (marked := marked_option(text, len(choices))) is not None:
         return marked, "marked", 0.9
-    if is_listing(text):
+    if echoed := is_listing(text):
         text = LISTED.sub("\n", text).strip()
     first_line, _, rest = text.partition("\n")
     if (
@@ -48,11 +49,15 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, floa
         return chosen[0], "first line", 0.9
     found = sentences(text)
     concluding = [sentence for sentence in found[:-5:-1] if CONCLUSION.search(sentence)]
-    ordered = list(dict.fromkeys([*concluding, *(found[:1] if len(text) < 700 else []), *found[:-5:-1]]))
+    first, opening = (found[:1], []) if len(text) < SHORT else ([], found[:2])
+    ordered = list(dict.fromkeys([*concluding, *first, *found[:-5:-1], *opening]))
+    if opening:  # in a long text, what is only supposed comes last
+        ordered.sort(key=lambda sentence: SUPPOSED.search(sentence) is not None)
     ordered = [sentence for sentence in ordered if UNSEEN.search(sentence) or not is_refusal(sentence)]
     sides = {choice.strip().lower(): place for place, choice in enumerate(choices)}
     if set(sides) in ({"yes", "no"}, {"true", "false"}):
-        return side_of(ordered, sides, is_refusal(text) and not UNSEEN.search(text)) or _first(ordered, choices)
+        refused = is_refusal(text) and not UNSEEN.search(text)
+        return side_of(ordered, sides, implied=not refused and not echoed) or _first(ordered, choices)
     return _first(ordered, choices)
 
 

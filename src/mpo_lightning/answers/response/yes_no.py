@@ -10,7 +10,8 @@ TRUTH = {"true": "yes", "false": "no", "yes": "true", "no": "false"}
 """The counterpart of each word in the other pair: true where yes or no is asked."""
 VERB = re.compile(
     r"(?:is|are|was|were|has|have|had|does|do|did|can|will|contains?|shows?|lies|there|features?|depicts?|displays?"
-    r"|includes?|appears?|holds?|see|stands?|sits?|"
+    r"|includes?|appears?|holds?|see|stands?|sits?|represents?|indicates?|means|reach(?:es)?|equals?|exceeds?|remains?"
+    r"|intersects?|touch(?:es)?|increases?|decreases?|rises?|falls?|matches|belongs?|wears?|looks?|seems?|"
     r"(?:there|it|that)'s|(?:is|are|was|were|has|does|do)n't)\W*",
     re.IGNORECASE,
 )
@@ -63,13 +64,13 @@ def is_statement(sentence: str) -> bool:
     return len(words) >= 3 and any(map(VERB.fullmatch, words))
 
 
-def side_of(ordered: list[str], sides: dict[str, int], refused: bool) -> tuple[int, str, float] | None:
+def side_of(ordered: list[str], sides: dict[str, int], implied: bool) -> tuple[int, str, float] | None:
     """Finds the side that sentences take: the one named, else what the first statement affirms or denies.
 
     Args:
         ordered: sentences, the most informative first.
         sides: index of each option by its word.
-        refused: whether the text says that it cannot answer; statements then do not count.
+        implied: whether statements count. They do not in a text that says it cannot answer or repeats the options.
     """
     other = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
     for sentence in ordered:
@@ -97,7 +98,7 @@ def side_of(ordered: list[str], sides: dict[str, int], refused: bool) -> tuple[i
         if UNCLEAR.search(statement):
             return None
         unseen = UNSEEN.search(statement)
-        if not refused and (is_statement(statement) or unseen) and not statement.endswith(("?", ":", ",")):
+        if implied and (is_statement(statement) or unseen) and not statement.endswith(("?", ":", ",")):
             wanted = {"no", "false"} if DENIED.search(statement) or unseen else {"yes", "true"}
             return sides[next(iter(wanted & set(sides)))], "statement", 0.65
     return None

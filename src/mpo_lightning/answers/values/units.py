@@ -133,8 +133,8 @@ def unit_of(text: str) -> str | None:
         return None
     behind = text[found.end() :]
     money = text.count("$") == 1 and text[: found.start()].rstrip().endswith("$")
-    if money or (sign := re.search(r"[€£¥]", text[: found.start()])):
-        return NAMES["$" if money else str(sign[0]) if sign else "$"]
+    if money or (prefix := re.search(r"[€£¥]", text[: found.start()])):
+        return NAMES["$" if money or prefix is None else prefix[0]]
     behind = behind.replace("$", " ").strip(" .,;()[]")
     return _canonical(behind) if behind and len(behind.split()) <= MOST_WORDS + 2 else None
 
