@@ -50,12 +50,10 @@ class Extraction:
     Attributes:
         text: text of the answer as in the response.
         rule: name of the rule that found it.
-        confidence: 0 to 1; how often the rule finds what the response means.
     """
 
     text: str
     rule: str
-    confidence: float
 
 
 @dataclass(frozen=True)
@@ -67,14 +65,14 @@ class Verdict:
         extraction: text of the answer; "" if there is none.
         prediction: the answer as it was compared, such as a letter or a number; None if there is none.
         rule: how it was found and compared, such as "boxed/number".
-        confidence: 0 to 1.
+        confidence: the share of such verdicts that published ones agree with; 0 if undecided.
     """
 
     correct: bool | None
     extraction: str
     prediction: str | None
     rule: str
-    confidence: float
+    confidence: float = 0.0
 
 
 def question_of(row: Mapping[str, Any]) -> Question:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mpo_lightning.answers.confidence import threshold
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.prefs.filters import FILTERS, check_filters
@@ -25,7 +26,7 @@ class PairingRules:
     reuse: int = 4
     difference: float = 0.02
     balance_length: bool = False
-    confidence: float = 0.92
+    confidence: float = threshold("announced")
     filters: tuple[str, ...] = tuple(FILTERS)
 
     def __post_init__(self) -> None:

@@ -10,22 +10,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mpo_lightning.answers import Kind, Question, Verdict, check
+from mpo_lightning.answers.confidence import ANNOUNCING, threshold
 from mpo_lightning.answers.response.extract import announced, clean, is_refusal
 from mpo_lightning.answers.values.numbers import find_numbers, parse_number
 from mpo_lightning.answers.values.units import units_differ
 from mpo_lightning.data.words import plain_words
 
-CONFIDENT = 0.92
-"""Least confidence of a verdict that is used (measured by benchmarks/verdicts.py)."""
+CONFIDENT = threshold("announced")
+"""Least confidence of a verdict on an announced answer that is used (benchmarks/calibrate.py)."""
 
-LIKELY = 0.7
-"""Least confidence of "wrong" at which a response without an announced answer is rejected.
-
-Rules that read running text never reach `CONFIDENT`.
-"""
-
-ANNOUNCING = ("boxed", "final answer", "announced", "bracketed")
-"""The checker's rules that read an announced answer."""
+LIKELY = threshold("without an announcement")
+"""Least confidence of "wrong" at which a response without an announced answer is rejected (likewise)."""
 
 NUMBER = re.compile(r"[-+]?\d[\d.,]*")
 PERCENT = re.compile(r"%|\bpercent|\bpct\b")

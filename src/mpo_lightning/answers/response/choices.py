@@ -40,8 +40,8 @@ LETTERED = re.compile(r"(?<![A-Za-z])[A-J](?![A-Za-z'])(?=.*[a-z]{2})|[a-z]{2}.*
 """An option with a letter among its words ("sample A")."""
 
 
-def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | None:
-    """Finds the option that an answer means: its index, the rule and the confidence; None if undecided.
+def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str] | None:
+    """Finds the option that an answer means: its index and the rule; None if undecided.
 
     Args:
         text: an answer, or a sentence that contains it.
@@ -54,7 +54,7 @@ def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | N
     # A letter can only be an option's text if some option is as short.
     whole = equal_options(text, choices) if len(text) > 3 or any(len(choice) < 6 for choice in choices) else []
     if len(whole) == 1:
-        return whole[0], "text", 0.97
+        return whole[0], "text"
     if EITHER.search(text):
         return None
     if LETTER_LIST.fullmatch(text):
@@ -62,42 +62,56 @@ def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | N
     if is_formula(text):
         same = [place for place, choice in enumerate(choices) if equivalent(choice, text)]
         if len(same) == 1:
-            return same[0], "expression", 0.95
+            return same[0], "expression"
     letter = letter_in(text, count)
     if letter is not None and letter[1] == "loose letter" and any(map(LETTERED.search, choices)):
         letter = None
     if letter is not None:
-        if (
-            letter[1] == "letter"
-            and (beside := BEHIND_LETTER.match(text))
-            and (other := _text_beside(beside[2], letter[0], choices)) is not None
-        ):
-            # "A: blue" means blue; "(C) blue" contradicts itself
-            return (other, "text", 0.9) if beside[1] else (letter[0], "letter against text", 0.6)
-        spoken = mentioned_options(text[:2000], choices) if letter[1] == "loose letter" else []
-        if len(spoken) == 1 and spoken[0] != letter[0]:
-            return spoken[0], "mention", 0.8
-        return letter[0], letter[1], letter[2]
+        return _with_its_text(text, letter, choices)
     spoken = [] if is_formula(text) else mentioned_options(text, choices)
-    if len(spoken) == 1:
-        return spoken[0], "mention", 0.85
-    return None
+    return (spoken[0], "mention") if len(spoken) == 1 else None
 
 
-def _text_beside(text: str, letter: int, choices: tuple[str, ...]) -> int | None:
-    """The option named by the words after a letter, if it is not the letter's own option."""
+def _with_its_text(text: str, letter: tuple[int, str], choices: tuple[str, ...]) -> tuple[int, str]:
+    """A letter with the words beside it: they agree with it, or they contradict it."""
+    place, rule = letter
+    if rule == "letter" and (beside := BEHIND_LETTER.match(text)):
+        named = _named_by(beside[2], choices, place)
+        if named is not None and named != place:
+            # "A: blue" means blue; "(C) blue" contradicts itself
+            return (named, "text") if beside[1] else (place, "letter against text")
+        return place, "letter and text" if named == place else rule
+    if rule == "bracketed letter" and len(text) <= LABEL:
+        spoken = mentioned_options(BRACKETED.sub(" ", text), choices)
+        if len(spoken) == 1:
+            return place, "letter and text" if spoken[0] == place else "letter against text"
+    if rule == "loose letter" and len(spoken := mentioned_options(text[:2000], choices)) == 1 and spoken[0] != place:
+        return spoken[0], "mention"
+    return place, rule
+
+
+def _named_by(text: str, choices: tuple[str, ...], letter: int) -> int | None:
+    """The option that the words beside a letter name; None if they name none or several."""
     text = text.strip(" .。*`\"'")
     text = text.removesuffix("}") if text.count("}") > text.count("{") else text
-    if not text or words_of(text) == words_of(choices[letter]):
+    if not text:
         return None
+    if words_of(text) == words_of(choices[letter]):
+        return letter
     if re.fullmatch(r"\(?[A-Z]\)?", text):
         place = LETTERS.index(text.strip("()"))
-        return place if place < len(choices) and place != letter else None
+        return place if place < len(choices) else None
     found = [place for place, choice in enumerate(choices) if equivalent(choice, text)] if is_formula(text) else []
     found = found or equal_options(text, choices) or ([] if is_formula(text) else mentioned_options(text, choices))
-    return found[0] if len(found) == 1 and found[0] != letter else None
+    return found[0] if len(found) == 1 else None
 
 
+LABEL = 60
+"""Longest answer, in characters, in which words beside a letter in brackets are its option's."""
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
+ORDINAL = re.compile(rf"(?:the\s+)?({'|'.join(ORDINALS)}|last)\s+(?:option|choice|answer|one)\W*", re.IGNORECASE)
+SMALL = re.compile(r"^\(?[a-j][).](?=\s+\S|\))")
+"""A small letter before its option's text."""
 MATHEMATICAL = re.compile(r"\d|\\|\^")
 COMMAND = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s?\{[^{}]*\}|\\[a-zA-Z]+")
 WORDED = re.compile(r"[A-Za-z]{3,}|\(?[A-J]\)|[\u4e00-\u9fff]")
@@ -110,23 +124,27 @@ def is_formula(text: str) -> bool:
     return not WORDED.search(COMMAND.sub(" ", text))
 
 
-def letter_in(text: str, count: int) -> tuple[int, str, float] | None:
+def letter_in(text: str, count: int) -> tuple[int, str] | None:
     """Finds the option named by its letter: alone, first, in brackets, after "option", or at the end of a clause."""
     allowed = set(LETTERS[:count])
     if re.fullmatch(r"[(（\[{]?\s*[A-Za-z]\s*[)）\]}]?\s*[.:]?", text):
         letter = text.strip("(（[{)）]}.: ").upper()
-        return (LETTERS.index(letter), "letter", 0.98) if letter in allowed else None
+        return (LETTERS.index(letter), "letter") if letter in allowed else None
+    if ordinal := ORDINAL.fullmatch(text):
+        place = ORDINALS.index(ordinal[1].lower()) if ordinal[1].lower() in ORDINALS else count - 1
+        return (place, "ordinal") if place < count else None
+    text = SMALL.sub(lambda match: match[0].upper(), text)
     leading = LEADING.match(text)
     if leading and is_denied("", text[leading.end() : leading.end() + 40]):
         leading = None
     if leading and leading[1] in allowed and not (leading[1] in "AI" and re.match(r"[\s(]*[AI]\s+[a-z]", text)):
         others = {match[1] for match in BRACKETED.finditer(text[leading.end() :])} & allowed - {leading[1]}
         if not others and not re.match(r"\s*(?:,|and|or|/|&)\s*[A-Z]\b", text[leading.end() :]):
-            return LETTERS.index(leading[1]), "letter", 0.96
-    for pattern, rule, confidence in (
-        (BRACKETED, "bracketed letter", 0.93),
-        (NAMED, "named letter", 0.9),
-        (ALONE, "loose letter", 0.75),
+            return LETTERS.index(leading[1]), "letter"
+    for pattern, rule in (
+        (BRACKETED, "bracketed letter"),
+        (NAMED, "named letter"),
+        (ALONE, "loose letter"),
     ):
         found = [
             match
@@ -138,7 +156,7 @@ def letter_in(text: str, count: int) -> tuple[int, str, float] | None:
         ]
         letters = {match[1].upper() for match in found}
         if len(letters) == 1:
-            return LETTERS.index(letters.pop()), rule, confidence
+            return LETTERS.index(letters.pop()), rule
         if letters:
             return None
     return None

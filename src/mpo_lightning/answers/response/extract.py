@@ -15,6 +15,8 @@ from mpo_lightning.answers.values.numbers import WRITTEN
 HEAD, TAIL = 2_000, 10_000
 """Characters read at both ends of a response; a longer one does not state its answer in the middle."""
 
+SHORT_REFUSAL = 100
+"""Longest answer, in characters, that is a refusal even if it also contains a guess."""
 SHORT = 700
 """Longest response, in characters, whose first sentence is read as its answer if no sentence concludes."""
 
@@ -92,7 +94,7 @@ def clean(response: str) -> str:
 def announced(text: str) -> Extraction | None:
     """The text after the last announcement of an answer; None if nothing is announced."""
     found = announcements(text)
-    return Extraction(found[-1].text, found[-1].rule, 0.98 if found[-1].rule == "boxed" else 0.95) if found else None
+    return Extraction(found[-1].text, found[-1].rule) if found else None
 
 
 def last_line(text: str) -> Extraction | None:
@@ -100,7 +102,7 @@ def last_line(text: str) -> Extraction | None:
     *before, last = text.rsplit("\n", 1)
     if not before or not LONE.fullmatch(last) or LONE.fullmatch(before[0].rsplit("\n", 1)[-1]):
         return None
-    return Extraction(last.strip(), "last line", 0.9)
+    return Extraction(last.strip(), "last line")
 
 
 def is_refusal(text: str) -> bool:
@@ -121,13 +123,13 @@ def conclusion(text: str) -> Extraction | None:
         return None
     for place in range(len(found) - 1, max(-1, len(found) - 4), -1):
         if STATED.search(found[place][-200:]):
-            return Extraction(found[place], "statement", 0.85)
+            return Extraction(found[place], "statement")
         if REMAINING.search(found[place]):
-            return Extraction(found[place], "conclusion", 0.8)
+            return Extraction(found[place], "conclusion")
         if CONCLUSION.search(found[place]):
             if place + 1 < len(found) and found[place].endswith(":"):
-                return Extraction(found[place + 1], "conclusion", 0.85)
-            return Extraction(found[place], "conclusion", 0.85)
+                return Extraction(found[place + 1], "conclusion")
+            return Extraction(found[place], "conclusion")
     if len(found) > 1 and len(text) < SHORT and re.search(r"\d", found[0]):
-        return Extraction(found[0], "first sentence", 0.7)
-    return Extraction(found[-1], "last sentence" if len(found) > 1 else "sentence", 0.75)
+        return Extraction(found[0], "first sentence")
+    return Extraction(found[-1], "last sentence" if len(found) > 1 else "sentence")

@@ -28,7 +28,7 @@ def is_listing(text: str) -> bool:
     return len(set(LISTED.findall(text))) > 1
 
 
-def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, float] | None:
+def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str] | None:
     """Finds the option that running text means.
 
     A first line that is an option is the answer, followed by its explanation. Otherwise the concluding sentences are
@@ -36,7 +36,7 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, floa
     increased, ...") may be dropped. In a yes-or-no question, a statement affirms or denies.
     """
     if (marked := marked_option(text, len(choices))) is not None:
-        return marked, "marked", 0.9
+        return marked, "marked"
     if echoed := is_listing(text):
         text = LISTED.sub("\n", text).strip()
     first_line, _, rest = text.partition("\n")
@@ -46,7 +46,7 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, floa
         and (chosen := letter_in(first_line, len(choices)))
         and chosen[1] == "letter"
     ):
-        return chosen[0], "first line", 0.9
+        return chosen[0], "first line"
     found = sentences(text)
     concluding = [sentence for sentence in found[:-5:-1] if CONCLUSION.search(sentence)]
     first, opening = (found[:1], []) if len(text) < SHORT else ([], found[:2])
@@ -61,7 +61,7 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str, floa
     return _first(ordered, choices)
 
 
-def _of_several(sentence: str, choices: tuple[str, ...]) -> tuple[int, str, float] | None:
+def _of_several(sentence: str, choices: tuple[str, ...]) -> tuple[int, str] | None:
     """The option that a sentence with several settles on: its value, its subject, or what follows its last "is" or
     "but".
     """
@@ -73,23 +73,23 @@ def _of_several(sentence: str, choices: tuple[str, ...]) -> tuple[int, str, floa
             if (value := parse_number(choice)) is not None and value.value == number.value
         ]
         if len(same) == 1:
-            return same[0], "value", 0.75
+            return same[0], "value"
     if "=" in sentence and (chosen := choice_in(sentence.rsplit("=", 1)[1].strip(" .$"), choices)):
-        return chosen[0], "value", 0.75
+        return chosen[0], "value"
     head = HEAD.split(sentence)[0]
     if head != sentence and len(found := mentioned_options(head, choices)) == 1:
-        return found[0], "subject", 0.7
+        return found[0], "subject"
     last = list(RESULT.finditer(sentence))[-1:]
     if last and not is_denied(sentence[max(0, last[0].start() - 25) : last[0].start()]):
         found = mentioned_options(sentence[last[0].end() :], choices)
-        return (found[0], "complement", 0.7) if len(found) == 1 else None
+        return (found[0], "complement") if len(found) == 1 else None
     return None
 
 
-def _first(ordered: list[str], choices: tuple[str, ...]) -> tuple[int, str, float] | None:
+def _first(ordered: list[str], choices: tuple[str, ...]) -> tuple[int, str] | None:
     for sentence in ordered:
         if chosen := choice_in(sentence, choices):
-            return chosen[0], chosen[1], min(chosen[2], 0.8)
+            return chosen[0], chosen[1]
         said = CONDITION.sub("", sentence)
         if (
             not is_formula(sentence)
@@ -98,5 +98,5 @@ def _first(ordered: list[str], choices: tuple[str, ...]) -> tuple[int, str, floa
         ):
             return chosen
         if not (len(said) < 80 and DENIAL.search(said)) and (place := all_words_option(said, choices)) is not None:
-            return place, "all words", 0.65
+            return place, "all words"
     return None

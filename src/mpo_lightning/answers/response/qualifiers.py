@@ -60,7 +60,10 @@ def is_answer_no(behind: str) -> bool:
 
 
 _MORE = r"(?:more|less|fewer|greater|higher|lower|larger|smaller|above|below|older|younger)"
-_BOUND = r"(?:more|less|\w{2,12}er)\s+than|at\s+(?:most|least)|up\s+to|over|under|above|below|exceed(?:s|ing)?|(?:not|cannot)(?:\s+be)?|hardly|scarcely"
+_BOUND = (
+    r"(?:more|less|\w{2,12}er)\s+than|at\s+(?:most|least)|up\s+to|over|under|above|below|exceed(?:s|ing)?"
+    r"|(?:not|cannot)(?:\s+be)?|hardly|scarcely"
+)
 _HAN = "大于|小于|至少|至多|不超过|超过|不到|少于|多于|最多|最少|高于|低于|不是"
 
 VAGUE = re.compile(

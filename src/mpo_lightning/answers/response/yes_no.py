@@ -64,7 +64,7 @@ def is_statement(sentence: str) -> bool:
     return len(words) >= 3 and any(map(VERB.fullmatch, words))
 
 
-def side_of(ordered: list[str], sides: dict[str, int], implied: bool) -> tuple[int, str, float] | None:
+def side_of(ordered: list[str], sides: dict[str, int], implied: bool) -> tuple[int, str] | None:
     """Finds the side that sentences take: the one named, else what the first statement affirms or denies.
 
     Args:
@@ -75,24 +75,24 @@ def side_of(ordered: list[str], sides: dict[str, int], implied: bool) -> tuple[i
     other = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
     for sentence in ordered:
         if (said := SAY.search(sentence)) and other[said[1].lower()] in sides:
-            return sides[other[said[1].lower()]], "yes or no", 0.7
+            return sides[other[said[1].lower()]], "yes or no"
         if BUT_YES.search(sentence) or BOTH.search(sentence):
             continue
         if spoken := YES.match(sentence):
             word = SAME_AS.get(spoken[1].lower(), spoken[1].lower())
             word = word if word in sides else TRUTH[word]
             if word in sides and (word != "no" or is_answer_no(sentence[spoken.end() :])):
-                return sides[word], "yes or no", 0.9
+                return sides[word], "yes or no"
     for sentence in ordered[:1]:
         for pattern, words_of_side in ((HAN_NO, {"no", "false"}), (HAN_YES, {"yes", "true"})):
             if pattern.match(sentence):
-                return sides[next(iter(words_of_side & set(sides)))], "yes or no", 0.85
+                return sides[next(iter(words_of_side & set(sides)))], "yes or no"
     ordered = [BUT_YES.sub(" ", sentence) for sentence in ordered]
     for sentence in ordered:
         named = re.finditer(r"\b(?:" + "|".join(sides) + r")\b", sentence.lower())
         words = {match[0] for match in named if match[0] != "no" or is_answer_no(sentence[match.end() :])}
         if len(words) == 1:
-            return sides[words.pop()], "yes or no", 0.8
+            return sides[words.pop()], "yes or no"
     for sentence in ordered:
         statement = TAIL.sub("", sentence)
         if UNCLEAR.search(statement):
@@ -100,5 +100,5 @@ def side_of(ordered: list[str], sides: dict[str, int], implied: bool) -> tuple[i
         unseen = UNSEEN.search(statement)
         if implied and (is_statement(statement) or unseen) and not statement.endswith(("?", ":", ",")):
             wanted = {"no", "false"} if DENIED.search(statement) or unseen else {"yes", "true"}
-            return sides[next(iter(wanted & set(sides)))], "statement", 0.65
+            return sides[next(iter(wanted & set(sides)))], "statement"
     return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Required, TypedDict
 
 from mpo_lightning.answers import Kind, Question, Verdict, check, equivalent
+from mpo_lightning.answers.confidence import confidence_of
 from mpo_lightning.evals.benchmark import Benchmark, Mode, Score, Table, accuracies, verdict_score
 from mpo_lightning.evals.benchmarks.prompts import lettered, with_reasoning
 from mpo_lightning.evals.files import find_file, read_rows
@@ -72,9 +73,8 @@ def score(row: MathVisionRow, response: str, mode: Mode) -> Score:
         same = [place for place, option in enumerate(options) if equivalent(option, verdict.extraction)]
         if len(same) == 1:
             letter = chr(ord("A") + same[0])
-            return verdict_score(
-                Verdict(letter == gold, verdict.extraction, letter, "expression of an option", confidence=0.85)
-            )
+            rule, right = "prose/expression", letter == gold
+            return verdict_score(Verdict(right, verdict.extraction, letter, rule, confidence_of(rule, right)))
     return verdict_score(verdict)
 
 

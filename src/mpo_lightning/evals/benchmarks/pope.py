@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Required, TypedDict
 
 from mpo_lightning.answers import Verdict
+from mpo_lightning.answers.confidence import confidence_of
 from mpo_lightning.answers.response.extract import announced, clean, is_refusal, sentences
 from mpo_lightning.answers.response.prose import choice_of_prose
 from mpo_lightning.answers.response.yes_no import UNSEEN, YES
@@ -80,23 +81,22 @@ def score(row: POPERow, response: str, mode: Mode) -> Score:
     """Scores one response; the value is 1 for yes, 0 for no, -1 for neither."""
     asked = ASKED.search(str(row.get("text", row.get("question", ""))))
     said = official_word(response) if mode == "official" else robust_word(response, asked[1] if asked else "")
-    word, rule, confidence = said
+    word, rule = said
     correct = None if word is None else word == str(row["label"]).lower()
-    return Score(
-        Verdict(correct, word or "", word, rule, confidence=confidence), ({"yes": 1.0, "no": 0.0}.get(str(word), -1.0),)
-    )
+    confidence = 1.0 if rule == "official" else confidence_of(rule, correct)
+    return Score(Verdict(correct, word or "", word, rule, confidence), ({"yes": 1.0, "no": 0.0}.get(str(word), -1.0),))
 
 
-def official_word(response: str) -> tuple[str, str, float]:
-    """Returns word, rule and confidence as the benchmark's script reads them, after "Final answer:" if it occurs."""
+def official_word(response: str) -> tuple[str, str]:
+    """Returns word and rule as the benchmark's script reads them, after "Final answer:" if it occurs."""
     found = FINAL.search(response)
     text = found[1].strip() if found and "final answer" in response.lower() else response
     words = text.split(".")[0].replace(",", "").split(" ")
-    return ("no" if {"No", "not", "no"} & set(words) else "yes"), "official", 1.0
+    return ("no" if {"No", "not", "no"} & set(words) else "yes"), "official"
 
 
-def robust_word(response: str, asked: str = "") -> tuple[str | None, str, float]:
-    """Returns yes or no (None if undecided), the rule and its confidence: an announced answer, the first word, or a
+def robust_word(response: str, asked: str = "") -> tuple[str | None, str]:
+    """Returns yes or no (None if undecided), and the rule: an announced answer, the first word, or a
     statement about the object.
 
     Args:
@@ -105,15 +105,15 @@ def robust_word(response: str, asked: str = "") -> tuple[str | None, str, float]
     """
     text = clean(response)
     if not text:
-        return None, "empty", 0.99
+        return None, "empty"
     said = announced(text)
     for part, rule in ((said.text if said else "", "announced"), (_about(text, asked), "prose")):
         found = choice_of_prose(part, ("yes", "no")) if part else None
         if found is not None and not (
             rule == "prose" and is_refusal(text) and found[1] == "statement" and not UNSEEN.search(text)
         ):
-            return ("yes", "no")[found[0]], f"{rule}/{found[1]}", found[2]
-    return None, "neither", 0.5
+            return ("yes", "no")[found[0]], f"{rule}/{found[1]}"
+    return None, "neither"
 
 
 def _about(text: str, asked: str) -> str:

@@ -1,0 +1,1 @@
+"""Verdicts by the kind of the right answer."""
