@@ -8,8 +8,6 @@ counts, from which a verdict's confidence follows (`answers/confidence.py`), and
 - A choice whose response gives the option's text is checked once more without its options, against the text alone. So
   words, times, ranges and formulas are measured, of which these benchmarks ask few directly.
 - Right verdicts of MATH-Vision are left out: its own rule refuses right answers with units or with an option's text.
-- A published verdict is a fault of the label, and is listed instead of counted, if the response ends with an option's
-  letter and its literal text and the verdict says the opposite of what that option is.
 - The thresholds: a rule is trusted if its errors are no more than a rule that is right in 99.5 % makes by chance, in
   one of twenty such samples (99 % for the rejection of responses that announce no answer). The threshold is the least
   confidence of trusted rules above all others. The share in which all verdicts above it agree is printed.
@@ -18,7 +16,6 @@ counts, from which a verdict's confidence follows (`answers/confidence.py`), and
 import argparse
 import json
 import math
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -54,16 +51,6 @@ def rows_of(name: str, folder: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def label_fault(row: dict[str, Any], question: Question) -> bool:
-    """Whether a response ends with an option, letter and literal text, and the published verdict contradicts it."""
-    gold = gold_choice(question)
-    for place, choice in enumerate(question.choices):
-        ending = rf"(?:answer is|answer:)\s*\(?{chr(ord('A') + place)}[).:]\s*{re.escape(choice.strip())}\W*$"
-        if re.search(ending, row["response"], re.IGNORECASE):
-            return gold is not None and (place == gold) is not row["known_verdict"]
-    return False
-
-
 def verdicts(row: dict[str, Any], question: Question) -> Iterator[Verdict]:
     """The verdict on a response, and the one against the right option's text alone if it gives an option's text.
 
@@ -80,21 +67,15 @@ def verdicts(row: dict[str, Any], question: Question) -> Iterator[Verdict]:
         yield alone
 
 
-def count(name: str, folder: Path, agreed: Counter[Cell], total: Counter[Cell]) -> list[dict[str, Any]]:
-    """Adds a benchmark's counts and returns the rows whose published verdict is a fault of the label."""
-    faults = []
+def count(name: str, folder: Path, agreed: Counter[Cell], total: Counter[Cell]) -> None:
+    """Adds a benchmark's counts."""
     for row in rows_of(name, folder):
-        question = question_of(row)
-        if label_fault(row, question):
-            faults.append(row)
-            continue
-        for verdict in verdicts(row, question):
+        for verdict in verdicts(row, question_of(row)):
             if verdict.correct is None or (verdict.correct and name == "mathvision"):
                 continue
             cell = ("right" if verdict.correct else "wrong", pooled(verdict.rule))
             total[cell] += 1
             agreed[cell] += verdict.correct is row["known_verdict"]
-    return faults
 
 
 def is_trusted(agreed: int, total: int, wanted: float) -> bool:
@@ -134,8 +115,7 @@ def main() -> None:
     total: Counter[Cell] = Counter()
     for name in NAMES:
         if (folder := getattr(options, name)) is not None:
-            for row in count(name, folder, agreed, total):
-                print(f"label fault: {row['id']}: {row['response'][-80:]!r}, published as {row['known_verdict']}")
+            count(name, folder, agreed, total)
     counts = as_counts(agreed, total)
     print(f"\n{'rule':<40}{'right':>22}{'wrong':>22}")
     for rule in sorted({rule for _, rule in total}):

@@ -141,7 +141,7 @@ def test_a_value_that_is_an_option_counts_and_one_that_is_none_does_not_fall_bac
 def test_a_decision_names_its_rule_and_quotes_the_response() -> None:
     verdict = check("Let me see.\n\nFinal answer: (C) green", choice("red"))
     assert (verdict.correct, verdict.extraction, verdict.prediction) == (False, "(C) green", "C")
-    assert verdict.rule == "final answer/letter" and 0.8 < verdict.confidence < 1
+    assert verdict.rule == "final answer/letter and text" and 0.8 < verdict.confidence < 1
 
 
 @pytest.mark.parametrize(

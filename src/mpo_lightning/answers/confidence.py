@@ -5,6 +5,7 @@ that was seen rarely is pulled towards all rules that find the answer in the sam
 """
 
 import json
+import math
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -60,4 +61,4 @@ def confidence_from(counts: Counts, rule: str, side: str) -> float:
     every = alike or list(counts[side].values())
     share = (sum(pair[0] for pair in every) + 1) / (sum(pair[1] for pair in every) + 2)
     agreed, total = counts[side].get(rule, (0, 0))
-    return round((agreed + share) / (total + 1), 4)
+    return math.floor(10_000 * (agreed + share) / (total + 1)) / 10_000

@@ -106,7 +106,7 @@ def equivalent(gold: str, prediction: str, precision: int | None = None) -> bool
     if kind is Type.NOTHING:
         return None
     if kind is Type.WORDS:
-        return same_words(gold, prediction)
+        return same_words(gold, prediction)[0]
     if kind is Type.PARTS:
         return _same_parts(gold, prediction)
     found = parts_of(prediction)

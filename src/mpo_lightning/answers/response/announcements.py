@@ -59,7 +59,7 @@ REPORTED = re.compile(
     re.IGNORECASE,
 )
 """Words right before an announcement that do the same: "the book's", "she says that", "common mistake:"."""
-PARTIAL = re.compile(r"\banswer\s+to\s+(?:the\s+)?(?:first|part|question|\(?[a-z]\))", re.IGNORECASE)
+PARTIAL = re.compile(r"\banswer\s+to\s+(?:the\s+)?(?:first|part|following|question\s+\w|\(?[a-z]\))", re.IGNORECASE)
 CONDITION = re.compile(
     r"\b(?:only\s+if|if\s+(?:the|both|all|we|one|you|it|there)|when\s+one|is\s+(?:wrong|incorrect|impossible|not))\b",
     re.IGNORECASE,
@@ -198,7 +198,9 @@ def _listed(text: str, group: list[tuple[int, int, str]]) -> str:
 
 def _one_sentence(between: str) -> bool:
     return len(between) <= 60 and not re.search(
-        r"[=<>/:+*^-]|[.!?。]|\b(?:wait|no|actually|alternatively|then|but|not|if)\b", between, re.IGNORECASE
+        r"[=<>]|^[\s$]*[-/:+*^][\s$]*$|[.!?。]|\b(?:wait|no|actually|alternatively|then|but|not|if)\b",
+        between,
+        re.IGNORECASE,
     )
 
 

@@ -49,9 +49,9 @@ def choice_of_prose(text: str, choices: tuple[str, ...]) -> tuple[int, str] | No
         return chosen[0], "first line"
     found = sentences(text)
     concluding = [sentence for sentence in found[:-5:-1] if CONCLUSION.search(sentence)]
-    first, opening = (found[:1], []) if len(text) < SHORT else ([], found[:2])
-    ordered = list(dict.fromkeys([*concluding, *first, *found[:-5:-1], *opening]))
-    if opening:  # in a long text, what is only supposed comes last
+    first = found[:1] if len(text) < SHORT else []
+    ordered = list(dict.fromkeys([*concluding, *first, *found[:-5:-1], *found[:2]]))
+    if not first:  # in a long text, what is only supposed comes last
         ordered.sort(key=lambda sentence: SUPPOSED.search(sentence) is not None)
     ordered = [sentence for sentence in ordered if UNSEEN.search(sentence) or not is_refusal(sentence)]
     sides = {choice.strip().lower(): place for place, choice in enumerate(choices)}

@@ -42,8 +42,8 @@ def words_of(text: str) -> str:
     return ARTICLE.sub("", text)
 
 
-def same_words(gold: str, said: str) -> bool | None:
-    """Whether words are the right ones.
+def same_words(gold: str, said: str) -> tuple[bool | None, str]:
+    """Whether words are the right ones, and how they were compared: as words, as a figure, or "words with more".
 
     Returns:
         True for the same words, without what only introduces them ("it is", "due", "point"); False for short ones that
@@ -52,22 +52,24 @@ def same_words(gold: str, said: str) -> bool | None:
     """
     wanted, found = words_of(gold).replace("_", ""), words_of(said).replace("_", "")
     if not wanted or not found:
-        return None
+        return None, "words"
     forms = _forms(found)
     if _goals(wanted) & forms:
-        return True
+        return True, "words"
     if CHANGES.fullmatch(wanted) and any(_stem(form) == _stem(wanted) for form in forms):
-        return True
+        return True, "words"
     if (figure := _same_figure(gold, said)) is not None:
-        return figure
+        return figure, "figure"
+    if any(re.match(rf"{re.escape(wanted)}\s+(?:in|at|on)\s", form) for form in forms):
+        return True, "words with more"
     if wanted.isascii() != found.isascii() or len(found.split()) > SHORT:
-        return None
+        return None, "words"
     if _within(wanted, found) or _within(found, wanted) or {*map(_stem, wanted.split())} & {*map(_stem, found.split())}:
-        return None
+        return None, "words"
     letters = "".join(word[0] for word in wanted.split()), "".join(word[0] for word in found.split())
     bare = wanted.replace(" ", ""), found.replace(" ", "")
     abbreviated = bare[0] == letters[1] or bare[1] == letters[0] or bare[0].startswith(bare[1][:3])
-    return None if abbreviated or sorted(bare[0]) == sorted(bare[1]) else False
+    return None if abbreviated or sorted(bare[0]) == sorted(bare[1]) else False, "words"
 
 
 def _goals(wanted: str) -> set[str]:
@@ -110,8 +112,8 @@ def _same_figure(gold: str, said: str) -> bool | None:
     (kind, letters), (other_kind, others) = ((match[1] or "", match[2]) for match in found if match)
     kinds = {name.split()[0] for name in (kind, other_kind) if name}
     if not kinds:
-        # AB and BA may be a segment, or a code.
-        return letters == others or None
+        # Two bare capital letters name a segment.
+        return letters == others or (len(letters) == 2 and letters == others[::-1]) or None
     if len(kinds) > 1 and kinds != {"line", "segment"}:
         return None
     if "triangle" in kinds:

@@ -1,5 +1,6 @@
 """The verdict on a number: which number a response means, and whether it is the right one."""
 
+import re
 from fractions import Fraction
 
 from mpo_lightning.answers.question import Extraction, Kind, Question, Verdict
@@ -13,53 +14,72 @@ from mpo_lightning.answers.response.qualifiers import (
     without_cause,
 )
 from mpo_lightning.answers.typed import equivalent
-from mpo_lightning.answers.values.numbers import Number, find_numbers, mantissa_exponent, parse_number, plain
+from mpo_lightning.answers.values.numbers import (
+    WRITTEN,
+    Number,
+    find_numbers,
+    mantissa_exponent,
+    parse_number,
+    plain,
+)
 from mpo_lightning.answers.values.units import units_differ
 
 
 def number_verdict(text: str, question: Question) -> Verdict:
     """Compares the number that a response means with the right one."""
     said = announced(text)
-    if said is not None and offers_alternative(said.text):
-        numbers = {number.value for number in find_numbers(without_cause(said.text))}
-        if len(numbers) > 1:
-            return Verdict(None, said.text, None, f"{said.rule}/one of several")
-    if said is not None and VAGUE.search(said.text):
+    if said is not None and (verdict := _announced(said, question)) is not None:
+        return verdict
+    if (whole := parse_number(text)) is not None:
+        return _compared(Extraction(text, "number alone"), whole, question)
+    if is_refusal(text):
+        return Verdict(False, "", None, "refusal")
+    said = conclusion(text)
+    if said is not None and (found := _share(said.text, question) or number_in(said.text)) is not None:
+        return _compared(said, found, question)
+    numbers = find_numbers(without_bounds(text))
+    if not numbers:
+        return Verdict(None, text[-200:], None, "no number found")
+    return _compared(Extraction(text[-200:], "last number"), numbers[-1], question)
+
+
+def _announced(said: Extraction, question: Question) -> Verdict | None:
+    """The verdict on an announced answer; None if it holds no number, so that the rest of the text may count."""
+    numbers = {number.value for number in find_numbers(without_cause(said.text))}
+    if len(numbers) > 1 and offers_alternative(said.text):
+        return Verdict(None, said.text, None, f"{said.rule}/one of several")
+    if VAGUE.search(said.text):
         return Verdict(None, said.text, None, f"{said.rule}/bound")
-    found = number_in(said.text) if said else None
-    if (
-        found is None
-        and said is not None
-        and not is_bound(said.text)
-        and equivalent(question.gold, said.text, question.precision)
-    ):
+    refused = is_refusal(said.text)
+    found = _share(said.text, question) or number_in(said.text)
+    if found is not None:
+        if refused and len(said.text) <= SHORT_REFUSAL:
+            return Verdict(None, said.text, None, f"{said.rule}/refusal")
+        return _compared(said, found, question)
+    if not is_bound(said.text) and equivalent(question.gold, said.text, question.precision):
         return Verdict(True, said.text, question.gold, f"{said.rule}/expression")
-    if found is None and said is not None and SPAN.search(said.text):
+    if SPAN.search(said.text):
         return Verdict(None, said.text, None, f"{said.rule}/range")
-    if said is not None and is_refusal(said.text) and (found is None or len(said.text) <= SHORT_REFUSAL):
-        return Verdict(
-            False if found is None else None,
-            said.text,
-            None,
-            f"{said.rule}/refusal",
-        )
-    if found is None and said is not None and any(mark.isdigit() for mark in said.text):
-        # An announced answer that is not a single number.
+    if refused:
+        return Verdict(False, said.text, None, f"{said.rule}/refusal")
+    if any(mark.isdigit() for mark in said.text):
         return Verdict(None, said.text, None, f"{said.rule}/no single number")
-    if found is None:
-        said = said if said is not None and said.rule == "boxed" else None
-        if (whole := parse_number(text)) is not None:
-            said, found = Extraction(text, "number alone"), whole
-        elif is_refusal(text):
-            return Verdict(False, "", None, "refusal")
-        else:
-            said = conclusion(text)
-            found = number_in(said.text) if said else None
-            if found is None:
-                numbers_left = find_numbers(without_bounds(text))
-                said, found = Extraction(text[-200:], "last number"), numbers_left[-1] if numbers_left else None
-    if found is None or said is None:
-        return Verdict(None, said.text if said else "", None, "no number found")
+    return None
+
+
+SHARE = re.compile(rf"({WRITTEN})\s+out\s+of\s+(?:the\s+)?({WRITTEN})", re.IGNORECASE)
+
+
+def _share(said: str, question: Question) -> Number | None:
+    """The share in "three out of four", where a number between 0 and 1 is asked for; otherwise None."""
+    gold = parse_number(question.gold) if question.kind is Kind.FLOAT else None
+    if gold is None or not 0 < gold.value < 1 or (found := SHARE.search(said)) is None:
+        return None
+    part, whole = (parse_number(words) for words in found.groups())
+    return Number(part.value / whole.value, *found.span()) if part and whole and whole.value else None
+
+
+def _compared(said: Extraction, found: Number, question: Question) -> Verdict:
     if not question.gold[-1:].isdigit() and units_differ(question.gold, said.text):
         return Verdict(None, said.text, plain(found.value), f"{said.rule}/another unit")
     return Verdict(_same_number(found, question), said.text, plain(found.value), f"{said.rule}/number")

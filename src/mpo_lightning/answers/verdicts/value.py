@@ -11,7 +11,7 @@ from mpo_lightning.answers.response.readings import gold_reading, is_worded, rea
 from mpo_lightning.answers.typed import Type, equivalent, type_of
 from mpo_lightning.answers.values.numbers import parse_number, plain
 from mpo_lightning.answers.values.units import units_differ
-from mpo_lightning.answers.values.words import words_of
+from mpo_lightning.answers.values.words import same_words, words_of
 
 WORDS = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}")
 BRACKET = re.compile(r"[(\[{]")
@@ -73,11 +73,14 @@ def _compared(said: Extraction, gold: str, kind: Type) -> Verdict:
     """The verdict on words or joined numbers: the whole answer, without its aside, behind its last "is"."""
     whole = said.text.strip().strip("*` ")
     bare = without_aside(whole)
-    candidates = list(dict.fromkeys([whole, bare, *readings(bare)]))
-    verdicts = [equivalent(gold, candidate) for candidate in candidates]
-    if True in verdicts:
-        return Verdict(True, said.text, words_of(gold), f"{said.rule}/{kind}")
-    wrong = verdicts[1 if len(verdicts) > 1 and bare != whole else 0] is False and None not in verdicts
+    verdicts = []
+    for candidate in dict.fromkeys([whole, bare, *readings(bare)]):
+        words = same_words(gold, candidate) if kind is Type.WORDS else (None, str(kind))
+        right, rule = (equivalent(gold, candidate), words[1]) if words[0] is None else words
+        if right:
+            return Verdict(True, said.text, words_of(gold), f"{said.rule}/{rule}")
+        verdicts.append(right)
+    wrong = verdicts[min(len(verdicts) - 1, bare != whole)] is False and None not in verdicts
     return Verdict(False if wrong else None, said.text, words_of(bare)[:200], f"{said.rule}/{kind}")
 
 
