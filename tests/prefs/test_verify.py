@@ -74,7 +74,7 @@ def test_a_short_right_answer_is_no_format_failure() -> None:
 
 @pytest.mark.parametrize(
     ("response", "answer"),
-    [("III", "3"), ("both", "C"), ("a couple", "2"), ("the left one", "B")],
+    [("both", "C"), ("a couple", "2"), ("the left one", "B")],
 )
 def test_an_answer_in_the_form_that_cannot_be_read_is_never_rejected(response: str, answer: str) -> None:
     """A careful reader calls each of them right, or would have to see the picture."""
@@ -82,7 +82,7 @@ def test_an_answer_in_the_form_that_cannot_be_read_is_never_rejected(response: s
 
 
 @pytest.mark.parametrize(
-    ("response", "answer"), [("pi", "3.14"), ("nope", "no"), ("½", "0.5"), ("the second one", "B")]
+    ("response", "answer"), [("pi", "3.14"), ("nope", "no"), ("½", "0.5"), ("III", "3"), ("the second one", "B")]
 )
 def test_an_answer_in_an_unusual_form_is_right(response: str, answer: str) -> None:
     assert outcome(f"There are some.\n\nFinal answer: {response}", answer) is Outcome.RIGHT

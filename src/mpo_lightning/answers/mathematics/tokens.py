@@ -12,7 +12,7 @@ MAX_LENGTH = 2000
 
 GONE = re.compile(
     r"\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|limits|nolimits|tfrac(?=!)|,|;|!|:|>|quad|qquad"
-    r"|ldots\b(?=\s*$)|hspace\*?\{[^{}]{0,20}\}|"
+    r"|hspace\*?\{[^{}]{0,20}\}|"
     r"phantom\{[^{}]{0,20}\}|boxed(?![a-zA-Z])|fbox(?![a-zA-Z]))|\\ |~|\$|\\[()\[\]](?=\s|$|[.,])|&"
 )
 REPLACED = (

@@ -32,7 +32,7 @@ HEADING = re.compile(r"\bfinal\s+answer[\s*]{0,4}\n", re.IGNORECASE)
 BRACKETED = re.compile(r"\[answer\]|<(?:final_?)?answer>|####|[\"'](?:final_?)?answer[\"']\s*:", re.IGNORECASE)
 CLOSING = re.compile(r"</(?:final_?)?answer>.*|(?<=[\"'])\s*\}.*$", re.IGNORECASE)
 """Text after an answer in tags or in JSON."""
-MORE_FIELDS = re.compile(r"^(\"[^\"]*\"|'[^']*'|[-\d.]+|\[[^\]]*\])\s*[,}].*$")
+MORE_FIELDS = re.compile(r"^(\"[^\"]*\"|'[^']*'|[-\d.]+|\[.*?\])\s*(?:,\s*[\"'][\w ]{1,40}[\"']\s*:|\}).*$")
 """A JSON value with the fields after it."""
 LISTED = re.compile(r"^\s*[-•*]\s+")
 NO_ANSWER = re.compile(
@@ -219,12 +219,16 @@ RIGHT = re.compile(
     r"|\s+(?:hundred|thousand|million|billion|dozen|percent)\b"
 )
 """What behind a box belongs to its value: a factor, a power, a unit, a scale."""
+DENYING = re.compile(r"not|never|cannot|doubt|unlikely|hardly|nor|n't", re.IGNORECASE)
 WORDS_LEFT = re.compile(
     r"(?:\b(?:not|never|cannot|doubt|doubtful|unlikely|hardly|nor|except|than|under|over|below|above|least|most|before|after|nearly|almost)|n't)"
     r"(?:\s+(?:be|say|that|is|equal(?:\s+to)?|it\s+is|the|a))*\s*\$?$",
     re.IGNORECASE,
 )
 OR_LEFT = re.compile(r"(?:([^\s$,]{1,20})\$?|(\d[\d.]{0,20}),)\s+or\s+\$?$", re.IGNORECASE)
+POSSIBLE_RIGHT = re.compile(
+    r"\$?[\s,(\[]+(-?\d[\d.]*|[A-J])\s+(?:is|are|would\s+be)\s+(?:also\s+|equally\s+)?possible", re.IGNORECASE
+)
 OR_RIGHT = re.compile(
     r"\$?[\s,(\[]+or\s+(?:possibly\s+|perhaps\s+|maybe\s+|even\s+)?\$?([^\s.$)]{1,20})", re.IGNORECASE
 )
@@ -237,10 +241,10 @@ def _with_surroundings(text: str, start: int, end: int, content: str) -> str:
     left, right = text[max(line, start - 80) : start], text[end : end + 60].split("\n")[0]
     left = re.split(r"[=≈:：]|[.!?]\s", left)[-1]
     if (words := WORDS_LEFT.search(left)) is not None:
-        return f"{words[0].rstrip(' $')} {content}"
+        return f"{'not' if DENYING.match(words[0]) else words[0].rstrip(' $')} {content}"
     if (other := OR_LEFT.search(left)) is not None:
         return f"{other[1] or other[2]} or {content}"
-    if (other := OR_RIGHT.match(right)) is not None:
+    if (other := OR_RIGHT.match(right) or POSSIBLE_RIGHT.match(right)) is not None:
         return f"{content} or {other[1]}"
     head = LEFT.search(left)
     before = head[0].strip() if head and not re.fullmatch(r"\s*(?:[-*+]\s+|\()", left) else ""

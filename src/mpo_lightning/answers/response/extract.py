@@ -34,7 +34,7 @@ REFUSAL = re.compile(
     r"|answered)|cannot\s+be\s+(?:determined|answered|calculated)|"
     r"without\s+(?:knowing|seeing|(?:additional|more|further|any|the)\s+(?:\w+\s+){0,2}(?:information|context|details?|data"
     r"|image|picture|figure|diagram|graph))\b[^.]{0,60}|unable\s+to\s+(?:determine|answer"
-    r"|provide)|not\s+possible\s+to\s+(?:determine|answer|provide|know)|"
+    r"|provide)|no\s+way\s+to\s+(?:tell|know|say|determine)|not\s+possible\s+to\s+(?:determine|answer|provide|know)|"
     r"no\s+(?:image|information|context)\b[^.]{0,40}(?:provided|given|available)|(?:please"
     r"|could\s+you)\s+(?:please\s+)?provide)|无法(?:确定|回答|判断|得出|计算)|不能确定|信息不足|n/a\b",
     re.IGNORECASE,
@@ -61,6 +61,8 @@ INVENTED = re.compile(
 )
 """The point where a model that does not stop goes on with a question of its own."""
 
+CHALLENGE = re.compile(r"[^\n]{0,60}(?:sure|again|really|wrong|incorrect|mistake|check)", re.IGNORECASE)
+"""A question that doubts the answer: what follows it belongs to the response."""
 RUN = re.compile(r"(.{1,8}?)\1{40,}", re.DOTALL)
 """A piece repeated without end, such as blank lines or dots; a run would also slow the patterns below."""
 
@@ -86,7 +88,11 @@ def clean(response: str) -> str:
     if "**" in response or "__" in response:
         response = EMPHASIS.sub("", response)
     invented = INVENTED.search(response)
-    if invented and announced(response[: invented.start()]) is not None:
+    if (
+        invented
+        and not CHALLENGE.match(response, invented.end())
+        and announced(response[: invented.start()]) is not None
+    ):
         response = response[: invented.start()]
     return response.strip()
 

@@ -48,6 +48,8 @@ EMPTY = frozenset(
 """Words that do not distinguish options."""
 
 
+HAN_WORD = re.compile(r"^[^\d]*[\u4e00-\u9fff]{3}[^\d]*$")
+"""Chinese words, which may begin with a numeral (三角形)."""
 LONE_LETTER = re.compile(r"\(?([A-Za-z])\)?\.?")
 
 
@@ -59,7 +61,7 @@ def equal_options(text: str, choices: tuple[str, ...]) -> list[int]:
     found = [place for place, choice in enumerate(choices) if words_of(choice) == words]
     if letter:  # (E) is not the option "(e)"
         found = [place for place in found if letter[1] in choices[place]]
-    if found or (number := parse_number(text)) is None:
+    if found or HAN_WORD.search(text) or (number := parse_number(text)) is None:
         return found[:1]
     values = [parse_number(choice) for choice in choices]
     return [place for place, value in enumerate(values) if value is not None and value.value == number.value]

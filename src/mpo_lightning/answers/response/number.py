@@ -85,6 +85,8 @@ def number_in(text: str) -> Number | None:
         and (whole := parse_number(bare.split("=")[0])) is not None
         and parse_number(bare.split("=")[1]) is None
     ):
+        if re.fullmatch(r"\s*[a-zA-Z]\s*", bare.split("=")[1]):
+            return whole  # 42 = x
         return _explained(bare.split("=")[0], bare.split("=")[1])
     if FORMULA.search(bare):
         return _value_of(text)

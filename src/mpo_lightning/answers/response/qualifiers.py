@@ -37,7 +37,7 @@ ASIDE = re.compile(
 EITHER = re.compile(r"(?<![A-Za-z])[(（]?[A-J][)）]?\s*(?:or|或者?|/)\s*[(（]?[A-J][)）]?(?![A-Za-z])")
 
 ANSWER_NO = re.compile(
-    r"\W*$|\s*[,.;:!)\"'*—–\n-]|\s+(?:it|there|they|he|she|this|that|these|because|since|we|i|you|not|as)\b",
+    r"\W*$|\s*[,.;:!/)\"'*—–\n-]|\s+(?:it|there|they|he|she|this|that|these|because|since|we|i|you|not|as)\b",
     re.IGNORECASE,
 )
 """Text after a "no" that is an answer; before a noun, "no" is a count ("no other bar")."""

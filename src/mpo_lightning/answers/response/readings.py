@@ -16,6 +16,7 @@ JOINED = re.compile(r"(?:\\(?:text|mathrm)\s*\{|\}|[\s,;.]|and|or)*")
 COPULA = re.compile(r"\b(?:is|are|equals|be)\b\s*:?", re.IGNORECASE)
 CONDITION = re.compile(r"\\text\s*\{\s*\(?\s*(?:for|if|when|where|with|since)\b.*$", re.DOTALL)
 """A condition behind a formula."""
+FINAL_POINT = re.compile(r"(?<![.\s])[.。]$")
 BOILERPLATE = re.compile(r"\.?\s*I hope (?:it|this) is correct\.?\s*$", re.IGNORECASE)
 
 UPRIGHT = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s*\{[^{}]*\}|\\[a-zA-Z]+")
@@ -46,7 +47,7 @@ def readings(text: str) -> list[str]:
     found = [boxed] if boxed is not None else []
     first = re.split(r"(?<=[^\d\s][.!?])\s+(?=[A-Z])|(?<=\d[.!?])\s+(?=[A-Z])", text)[0]
     for part in dict.fromkeys([first, text]):
-        trimmed = LABEL.sub("", part).strip().rstrip(".。").strip(" *`")
+        trimmed = FINAL_POINT.sub("", LABEL.sub("", part).strip()).strip(" *`")
         formulas = [next(piece for piece in match.groups() if piece) for match in FORMULA.finditer(part[-3000:])]
         outside = FORMULA.sub(" ", part)
         behind = COPULA.split(trimmed)[-1].strip(" :") if COPULA.search(trimmed) else ""

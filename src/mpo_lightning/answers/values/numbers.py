@@ -46,26 +46,26 @@ TENS = {
 SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 HAN = {"零": 0, "〇": 0, "一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9}
 HAN_SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8}
-PARTS = {
-    "half": 2,
-    "halves": 2,
-    "third": 3,
-    "thirds": 3,
-    "quarter": 4,
-    "quarters": 4,
-    "fourth": 4,
-    "fourths": 4,
-    "fifth": 5,
-    "fifths": 5,
+PARTS = {"half": 2, "halves": 2} | {
+    name + ending: number
+    for name, number in zip(
+        ("third", "quarter", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "twelfth", "twentieth"),
+        (3, 4, 4, 5, 6, 7, 8, 9, 10, 12, 20),
+        strict=True,
+    )
+    for ending in ("", "s")
 }
-FRACTION_WORDS = re.compile(
-    r"\b(?:(one|two|three|four|a)[ -])?(half|halves|thirds?|quarters?|fourths?|fifths?)\b", re.IGNORECASE
-)
+_UNITS, _PARTS = "|".join(UNITS), "|".join(sorted(PARTS, key=len, reverse=True))
+FRACTION_WORDS = re.compile(rf"\b(?:({_UNITS}|a)[ -])?({_PARTS})\b", re.IGNORECASE)
 DOZEN = re.compile(r"\b(?P<half>half\s+(?:a\s+)?)?(?:a\s|one\s)?dozen\b", re.IGNORECASE)
 
 SPOKEN_SIGN = re.compile(r"(?:(?<![\w)] )\bminus|\bnegative) $", re.IGNORECASE)
 """A sign word before a number; between two numbers, "minus" subtracts."""
-HALVES = re.compile(r"\b(one|two|three|four|five|six|seven|eight|nine|ten|\d{1,4}) and a half\b", re.IGNORECASE)
+MIXED = re.compile(
+    rf"\b(\d{{1,4}}|{_UNITS})\s+and\s+({_UNITS}|an?)[ -]({_PARTS})\b",
+    re.IGNORECASE,
+)
+"""A mixed number in words: two and three quarters."""
 HAN_FRACTION = re.compile(r"([一二两三四五六七八九十])分之([一二两三四五六七八九十])")
 
 _WORD = "|".join([*UNITS, *TENS, *SCALES])
@@ -90,7 +90,7 @@ SCALE = re.compile(
 SCALE_TEXT = re.compile(r"\\text\s?\{\s*(hundred|thousand|million|billion|trillion|dozen)\s*\}")
 SPACED = re.compile(r"([-+$]{0,2}\d{1,3})((?: \d{3})+)(?=\.\d|\D|$)(?! ?\d)")
 """A number with spaces between thousands: 1 234 567."""
-UNIT_POWER = re.compile(r"(?<=[a-zA-Z])\s?\^\s?\{?[23]\}?")
+UNIT_POWER = re.compile(r"(?<=[a-zA-Z])\s?\^\s?\{?(?:[23]|-[123])\}?")
 """The power of a unit, as in cm^2."""
 SCALE_VALUES = SCALES | {
     "trillion": 10**12,
@@ -176,6 +176,20 @@ def mantissa_exponent(text: str) -> int:
     return int(found["power"] or found["exponent"]) if found else 0
 
 
+ROMAN = re.compile(r"(?=[IVXLC]{2})(XC|XL|L?X{0,3})(IX|IV|V?I{0,3})")
+
+
+def roman(text: str) -> Number | None:
+    """The number below 100 that a text of two or more Roman numerals is; otherwise None."""
+    found = ROMAN.fullmatch(text)
+    if found is None:
+        return None
+    values = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
+    digits = [values[mark] for mark in text]
+    total = sum(-one if one < other else one for one, other in zip(digits, [*digits[1:], 0], strict=True))
+    return Number(Fraction(total), 0, len(text))
+
+
 def _from_match(match: re.Match[str], text: str) -> Number | None:
     start, end = match.span()
     before = text[start - 1] if start else ""
@@ -218,10 +232,15 @@ def _from_match(match: re.Match[str], text: str) -> Number | None:
     return Number(value, start, after.end() if after else end, bool(after))
 
 
+def _worded(word: str) -> Fraction:
+    """The value of a whole number in digits or as a word; "a" is one."""
+    return Fraction(word) if word.isdigit() else Fraction(UNITS.get(word.lower(), 1))
+
+
 def _word_numbers(text: str) -> list[Number]:
     found = [
-        Number((Fraction(match[1]) if match[1].isdigit() else UNITS[match[1].lower()]) + Fraction(1, 2), *match.span())
-        for match in HALVES.finditer(text)
+        Number(_worded(match[1]) + _worded(match[2]) / PARTS[match[3].lower()], *match.span())
+        for match in MIXED.finditer(text)
     ]
     found += [Number(Fraction(6 if match["half"] else 12), *match.span()) for match in DOZEN.finditer(text)]
     for match in FRACTION_WORDS.finditer(text):
@@ -229,8 +248,7 @@ def _word_numbers(text: str) -> list[Number]:
             continue
         # "third" and "fifth" alone are ordinals, "quarter" a coin.
         if match[1] or match[2].lower() == "half":
-            top = 1 if (match[1] or "a").lower() == "a" else UNITS[match[1].lower()]
-            found.append(Number(Fraction(top, PARTS[match[2].lower()]), *match.span()))
+            found.append(Number(_worded(match[1] or "a") / PARTS[match[2].lower()], *match.span()))
     taken = [(number.start, number.end) for number in found]
     for match in WORDS.finditer(text):
         if any(start <= match.start() < end for start, end in taken):

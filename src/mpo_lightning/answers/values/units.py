@@ -20,7 +20,7 @@ UNIT = re.compile(
     r"\\?%|[°º/.]|(?<=[A-Za-z])[²³]|\^\s?\{?\s?(?:\\circ|°)\s?\}?|\\(?:circ|degree)(?![a-zA-Z])"
     r"|(?!以[上下])[\u4e00-\u9fff]"
     r"|\\(?:text|mathrm|mbox|textbf|rm)\s?\{(?!\s*(?:[eikxyn]|(?:thousand|million|billion|hundred"
-    r"|dozen)s?\b[^{}]*)\s*\})[^{}]{0,60}\}|\\Omega(?![a-zA-Z])"
+    r"|dozen)s?\b[^{}]*)\s*\})[^{}]{0,60}\}|[kMm]?(?:\\Omega(?![a-zA-Z])|Ω)"
     rf"|(?<![A-Za-z])(?:{_SHORT})(?![A-Za-z])"
     rf"|(?<=[\s/°}}])(?:[mgshlLNJWVACFKT]|{_JOINING}|[a-z][aeiou][a-z]|[a-z]{{2}}[aeiou])(?![A-Za-z])"
     rf"|(?<![A-Za-z\\])(?!(?:{_NO_UNIT})(?![A-Za-z]))[A-Za-z]{{4,20}}(?![A-Za-z])"
@@ -98,7 +98,7 @@ NAMES = (
         for name in names.split()
         for prefix in ("", *_PREFIXES.values())
     }
-    | {name: unit for unit, names in _OTHERS.items() for name in names.split()}
+    | {name: unit for unit, names in _OTHERS.items() for name in (unit, *names.split())}
     | {"kilohm": "kiloohm"}
 )
 WRAPPED = re.compile(r"\\(?:text|mathrm|mbox|textbf|rm)\s*\{([^{}]{0,60})\}|\\[,;! ]|~|\\(?=[%$])")

@@ -21,6 +21,7 @@ from mpo_lightning.answers.values.numbers import (
     mantissa_exponent,
     parse_number,
     plain,
+    roman,
 )
 from mpo_lightning.answers.values.units import units_differ
 
@@ -51,7 +52,7 @@ def _announced(said: Extraction, question: Question) -> Verdict | None:
     if VAGUE.search(said.text):
         return Verdict(None, said.text, None, f"{said.rule}/bound")
     refused = is_refusal(said.text)
-    found = _share(said.text, question) or number_in(said.text)
+    found = _share(said.text, question) or number_in(said.text) or roman(said.text.strip(" ."))
     if found is not None:
         if refused and len(said.text) <= SHORT_REFUSAL:
             return Verdict(None, said.text, None, f"{said.rule}/refusal")
