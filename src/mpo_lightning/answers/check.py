@@ -10,9 +10,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from mpo_lightning.answers.confidence import confidence_of
-from mpo_lightning.answers.question import Kind, Question, Verdict
+from mpo_lightning.answers.question import LETTERS, Kind, Question, Verdict
 from mpo_lightning.answers.response.announcements import Announcement, announcements, is_disowned
-from mpo_lightning.answers.response.choices import LETTERS
 from mpo_lightning.answers.response.corrections import corrected, takes_back
 from mpo_lightning.answers.response.extract import clean
 from mpo_lightning.answers.typed import Type, type_of
@@ -40,7 +39,7 @@ def check(response: str, question: Question) -> Verdict:
 
 
 def _verdict(response: str, question: Question) -> Verdict:
-    if question.kind is not Kind.CHOICE and type_of(question.gold) is Type.NOTHING:
+    if is_unusable(question):
         return Verdict(None, "", None, "unusable right answer")
     text = clean(response)
     if not text:
@@ -58,6 +57,11 @@ def _verdict(response: str, question: Question) -> Verdict:
         # such as \boxed{8} and "Final answer: 7"
         return Verdict(None, verdict.extraction, verdict.prediction, f"{verdict.rule}/contradicted")
     return verdict
+
+
+def is_unusable(question: Question) -> bool:
+    """Whether the right answer reads to nothing, such as "..." or "answer", so that no response can be compared."""
+    return question.kind is not Kind.CHOICE and type_of(normal(question.gold)) is Type.NOTHING
 
 
 @lru_cache(maxsize=4096)

@@ -265,6 +265,8 @@ def _print_pairs(numbers: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from mpo_lightning.prefs.pair import UNUSABLE
+
     table = Table(title="outcomes of the responses", title_justify="left")
     table.add_column("what")
     table.add_column("count", justify="right")
@@ -272,6 +274,8 @@ def _print_pairs(numbers: dict[str, Any]) -> None:
         if name != "precision":
             table.add_row(name.replace("_", " "), f"{count:,}")
     Console(width=None if Console().is_terminal else 100).print(table)
+    if numbers.get(UNUSABLE):
+        print(f"{numbers[UNUSABLE]:,} {UNUSABLE}, set aside in set_aside.jsonl with the reasons")
     for outcome, share in numbers.get("precision", {}).items():
         print(f"precision of '{outcome}' against known verdicts: {share:.1%}")
     if pairs := numbers.get("pairs"):

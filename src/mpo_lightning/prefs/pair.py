@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from mpo_lightning.answers.question import question_of
+from mpo_lightning.answers.check import is_unusable
+from mpo_lightning.answers.question import Question, question_of
 from mpo_lightning.data.prompts import RESERVED
-from mpo_lightning.errors import InputError
+from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.files.process_pool import process_map
 from mpo_lightning.files.whole import whole_file
 from mpo_lightning.prefs.annotations import CORRECTNESS, FORMAT, AnnotationWriter, Place, picture_field
@@ -31,6 +32,9 @@ from mpo_lightning.prefs.responses import PIECE, cut, questions_of
 from mpo_lightning.prefs.verify import Outcome, Verified, verify
 
 Row = dict[str, Any]
+UNUSABLE = "questions with an unusable answer"
+SET_ASIDE = "set_aside.jsonl"
+"""Questions whose answer cannot be used: id, answer and reason a line."""
 USED = (Outcome.RIGHT, Outcome.WRONG, Outcome.NO_FORM)
 """Outcomes of the responses that pairs are made of."""
 
@@ -71,11 +75,12 @@ class Counts:
 @dataclass
 class Piece:
     """Results of a piece of the file: pairs with their places, a row with a right response for each question that has
-    one, counts by source, and a hash of each question's id.
+    one, questions whose answer cannot be used, counts by source, and a hash of each question's id.
     """
 
     pairs: list[tuple[Place, Row]] = field(default_factory=list)
     right: list[Row] = field(default_factory=list)
+    set_aside: list[Row] = field(default_factory=list)
     counts: dict[str, Counts] = field(default_factory=dict)
     questions: "array[int]" = field(default_factory=lambda: array("Q"))
 
@@ -108,11 +113,13 @@ def make_pairs(
         process_map(partial(pair_piece, responses, options), pieces, workers) as done,
         AnnotationWriter(output) as writer,
         whole_file(right) if right else Path(os.devnull).open("w", encoding="utf-8") as kept,
+        whole_file(output / SET_ASIDE) as set_aside,
     ):
         for (start, stop), piece in zip(pieces, done, strict=True):
             for place, pair in piece.pairs:
                 writer.write(place, pair)
             kept.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in piece.right)
+            set_aside.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in piece.set_aside)
             for source, found in piece.counts.items():
                 counts.setdefault(source, Counts()).add(found)
             questions.extend(piece.questions)
@@ -150,7 +157,15 @@ def pair_question(rows: Sequence[Row], options: PairingRules, found: Piece) -> N
     if first.get("answer") is None or not str(first["answer"]).strip():
         numbers["questions without an answer"] += 1
         return
-    question = question_of(first)
+    try:
+        question = question_of(first)
+        problem = "the answer reads to nothing" if is_unusable(question) else None
+    except BadRecord as error:
+        problem = str(error)
+    if problem is not None:
+        numbers[UNUSABLE] += 1
+        found.set_aside.append({"id": first["id"], "answer": first["answer"], "reason": problem})
+        return
     sides: dict[Outcome, list[Candidate]] = {outcome: [] for outcome in Outcome}
     history: dict[int, Row] = {}
     form_asked = first.get("kind") != AS_ASKED
@@ -165,7 +180,7 @@ def pair_question(rows: Sequence[Row], options: PairingRules, found: Piece) -> N
             counts.known[verified.outcome.value, known is (verified.outcome is Outcome.RIGHT)] += 1
         sample = row["sample"]
         sides[verified.outcome].append(Candidate(sample, row["response"], verified.verdict.prediction, _length(row)))
-        history[sample] = _history(row, sample, verified)
+        history[sample] = _history(row, sample, verified, question)
     right, wrong, unformed = (distinct(sides[name]) for name in USED)
     numbers["said before"] += sum(len(sides[name]) for name in USED)
     numbers["said before"] -= len(right) + len(wrong) + len(unformed)
@@ -210,11 +225,11 @@ def _length(row: Row) -> int:
     return int(tokens) if isinstance(tokens, int) else len(row.get("response") or "") // 4
 
 
-def _history(row: Row, sample: int, verified: Verified) -> Row:
+def _history(row: Row, sample: int, verified: Verified, question: Question) -> Row:
     verdict = {"outcome": verified.outcome.value, **asdict(verified.verdict)}
     del verdict["extraction"]
     kept = {name: row[name] for name in ("seed", "response_tokens", "finished") if row.get(name) is not None}
-    return {"sample": sample, **kept, **verdict}
+    return {"sample": sample, **kept, **verdict, "answer_type": question.kind.value, "type_by": question.reason}
 
 
 def _pair(first: Row, good: Candidate, bad: Candidate, suffix: str, history: dict[int, Row]) -> Row:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from mpo_lightning.answers.check import is_unusable
+from mpo_lightning.answers.question import question_of
 from mpo_lightning.data.annotations.mmpr import AnnotationSet, picture_path, read_lines, read_meta, refuse_long
 from mpo_lightning.data.prompts import RESERVED, Prompt, QuestionFile, without_hint
 from mpo_lightning.data.records import checked_question
@@ -97,7 +99,10 @@ def prepare(
             row = _row(fields, entry, identity=f"{name}-{number:08d}", source=source, prompts=prompts, seed=seed) | {
                 "max_tiles": source.tiles or max_tiles
             }
-            if (rejection := _refused(row, pictures, where, seen, seen_in_evals=seen_in_evals)) is not None:
+            if row["purpose"] == "verified" and is_unusable(question_of(row)):
+                reason = f"the answer {row['answer']!r:.40} reads to nothing that a response could be compared with"
+                yield Rejection(entry.name, where, "unusable answer", reason)
+            elif (rejection := _refused(row, pictures, where, seen, seen_in_evals=seen_in_evals)) is not None:
                 yield rejection
             else:
                 yield row
@@ -122,6 +127,8 @@ def _parsed(line: bytes, root: Path) -> tuple[dict[str, Any], list[Path]]:
     answer = fields.get("answer")
     if answer is not None and not isinstance(answer, str | int | float):
         raise BadRecord(f"'answer' is a {type(answer).__name__}; it must be a text or a number")
+    if answer is not None:
+        question_of(fields)  # refuses an unknown answer_type
     fields["question"] = checked_question(fields["question"], len(names))
     choices = fields.get("choices")
     if choices not in (None, []) and not (

@@ -2,12 +2,12 @@
 
 import re
 
+from mpo_lightning.answers.question import LETTERS
 from mpo_lightning.answers.response.mentions import equal_options, mentioned_options
 from mpo_lightning.answers.response.qualifiers import EITHER, is_denied
 from mpo_lightning.answers.typed import equivalent
 from mpo_lightning.answers.values.words import words_of
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LETTER_LIST = re.compile(r"\(?[A-Z]\)?(?:\s*(?:,|;|/|&|and|or)\s*\(?[A-Z]\)?)+\.?")
 BRACKETED = re.compile(r"[(（\[{【]\s?([A-Z])\s?[)）\]}】]")
 LEADING = re.compile(

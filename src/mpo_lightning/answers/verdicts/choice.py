@@ -1,8 +1,6 @@
 """The verdict on a choice: which option a response means."""
 
-import re
-
-from mpo_lightning.answers.question import Extraction, Question, Verdict
+from mpo_lightning.answers.question import LETTERS, Extraction, Question, Verdict, named_option
 from mpo_lightning.answers.response import choices as options
 from mpo_lightning.answers.response.extract import announced, is_refusal, last_line
 from mpo_lightning.answers.response.mentions import marked_option, mentioned_options
@@ -50,7 +48,7 @@ def choice_verdict(text: str, question: Question) -> Verdict:
     return Verdict(
         right,
         source.text,
-        options.LETTERS[place],
+        LETTERS[place],
         f"{source.rule}/{rule}",
     )
 
@@ -66,7 +64,7 @@ def _several_options(said: str, choices: tuple[str, ...]) -> str | None:
     if not offers_alternative(said) and not options.EITHER.search(said):
         return None
     bare = without_cause(said)
-    letters = set(options.NAMED_LETTER.findall(bare)) & set(options.LETTERS[: len(choices)])
+    letters = set(options.NAMED_LETTER.findall(bare)) & set(LETTERS[: len(choices)])
     return "one of several" if len(letters) > 1 or len(mentioned_options(bare, choices)) > 1 else None
 
 
@@ -77,14 +75,4 @@ def _same_option(one: str, other: str) -> bool:
 
 def gold_choice(question: Question) -> int | None:
     """The index of the right option; None if the right answer is not among the options."""
-    texts = [choice.strip() for choice in question.choices]
-    gold = question.gold.strip()
-    if gold in texts:
-        return texts.index(gold)
-    named = re.fullmatch(r"(?:(?:option|choice|answer)\s+)?\(?([A-Za-z])\)?[.:]?(?:\s+(.+))?", gold, re.IGNORECASE)
-    if named and (letter := named[1].upper()) in options.LETTERS[: len(texts)]:
-        place = options.LETTERS.index(letter)
-        if named[2] is None or words_of(named[2]) == words_of(texts[place]):
-            return place
-    same = [place for place, text in enumerate(texts) if words_of(text) == words_of(gold)]
-    return same[0] if same else None
+    return named_option(question.gold, question.choices)
