@@ -69,7 +69,8 @@ def settled(question: Question) -> Question:
     """A question in plain form: without letters before its options' texts, and a choice if its answer is an option."""
     choices = tuple(normal(choice) for choice in question.choices)
     lettered = [
-        re.match(rf"\s*\(?{letter}[.):]\s*(?=\S)", choice) for letter, choice in zip(LETTERS, choices, strict=False)
+        re.match(rf"\s*\(?(?:{letter}|{letter.lower()})[.):]\s*(?=\S)", choice)
+        for letter, choice in zip(LETTERS, choices, strict=False)
     ]
     if choices and all(lettered):
         choices = tuple(choice[match.end() :] for choice, match in zip(choices, lettered, strict=True) if match)

@@ -120,9 +120,20 @@ def _plain(tree: Tree) -> Tree:
         return _plain(tree[3])
     if tree[0] == "group" and tree[1] == "[" and len(tree) > 4 and all(_is_row(item) for item in tree[3:]):
         return ("matrix", *(("row", *item[3:]) for item in tree[3:]))
+    if tree[0] in ("mul", "call") and (point := _named_point(tree)) is not None:
+        return point
     if _has_sign(tree):
         return ("list", _with_sign(tree, 1), _with_sign(tree, -1))
     return tree
+
+
+def _named_point(tree: Tree) -> Tree | None:
+    """The coordinates of P(3, 4); None for a product or a function."""
+    if tree[0] == "mul" and tree[1][0] == "sym" and tree[2][0] == "group" and tree[1][1].isupper():
+        return tree[2] if len(tree[1][1]) == 1 else None
+    if tree[0] == "call" and len(tree) > 3 and len(tree[1]) == 1 and tree[1].isupper():
+        return ("group", "(", ")", *tree[2:])
+    return None
 
 
 def _is_row(tree: Tree) -> bool:

@@ -59,9 +59,10 @@ REPORTED = re.compile(
     re.IGNORECASE,
 )
 """Words right before an announcement that do the same: "the book's", "she says that", "common mistake:"."""
+FAULT = re.compile(r"\b(?:common|frequent|typical|usual)\s+(?:mistake|error|trap|pitfall|fault)", re.IGNORECASE)
 PARTIAL = re.compile(r"\banswer\s+to\s+(?:the\s+)?(?:first|part|following|question\s+\w|\(?[a-z]\))", re.IGNORECASE)
 CONDITION = re.compile(
-    r"\b(?:only\s+if|if\s+(?:the|both|all|we|one|you|it|there)|when\s+one|is\s+(?:wrong|incorrect|impossible|not))\b",
+    r"\b(?:only\s+if|if\s+(?:the|both|all|we|one|you|it|there)|when\s+one|is\s+(?:wrong|incorrect|impossible))\b",
     re.IGNORECASE,
 )
 """Words behind an answer that do not let it stand."""
@@ -123,7 +124,7 @@ def _own(text: str, match: re.Match[str], behind: str) -> bool:
     if re.search(r"\b(?:could|might|may|can)\b", match[0], re.IGNORECASE) or NOT_AN_ANSWER.match(behind):
         return False
     before = re.split(r"[.!?。\n]\s|\n", text[max(0, match.start() - HEDGE_BEFORE) : match.start()])[-1]
-    if REPORTED.search(before) or OTHERS_ANSWER.search(match[0]) or PARTIAL.search(match[0]):
+    if REPORTED.search(before) or FAULT.search(before) or OTHERS_ANSWER.search(match[0]) or PARTIAL.search(match[0]):
         return False
     would = re.search(r"\bwould\b", match[0], re.IGNORECASE)
     condition = CONDITION.search(re.split(r"[.;]\s", behind[:120])[0])
@@ -214,9 +215,9 @@ LAYOUT = re.compile(
 )
 """Marks before a box that do not change its value."""
 RIGHT = re.compile(
-    r"\s?(?:\\[,;! ])*(?:\^\{?[^{}\s]{1,12}\}?|°|\\?%|[-+*/^]\s?[\d\\a-z(][^$\n.,]{0,20}"
-    r"|\\(?!text\s?\{\s*(?:for|if|and)|\)|\]|end)[a-zA-Z]+(?:\s?\{[^{}]{0,30}\})*|[a-zA-Z](?![a-zA-Z'])|\}+)"
-    r"|\s+(?:hundred|thousand|million|billion|dozen|percent)\b"
+    r"(?:\s?(?:\\[,;! ])*(?:\^\{?[^{}\s]{1,12}\}?|°|\\?%|[-+*/^]\s?[\d\\a-z(][^$\n.,]{0,20}"
+    r"|\\(?!text\s?\{\s*(?:for|if|and)|\)|\]|end)[a-zA-Z]+(?:\s?\{[^{}]{0,30}\})*|[a-zA-Z](?![a-zA-Z'])|\}+)){1,3}"
+    r"(?:\s?\d+)?|\s+(?:hundred|thousand|million|billion|dozen|percent)\b"
 )
 """What behind a box belongs to its value: a factor, a power, a unit, a scale."""
 DENYING = re.compile(r"not|never|cannot|doubt|unlikely|hardly|nor|n't", re.IGNORECASE)

@@ -8,7 +8,7 @@ from mpo_lightning.answers.response.qualifiers import EITHER, is_denied
 from mpo_lightning.answers.typed import equivalent
 from mpo_lightning.answers.values.words import words_of
 
-LETTER_LIST = re.compile(r"\(?[A-Z]\)?(?:\s*(?:,|;|/|&|and|or)\s*\(?[A-Z]\)?)+\.?")
+LETTER_LIST = re.compile(r"\(?[A-Z]\)?(?:\s*(?:,|;|/|&|\||and|or)\s*\(?[A-Z]\)?)+\.?")
 BRACKETED = re.compile(r"[(（\[{【]\s?([A-Z])\s?[)）\]}】]")
 LEADING = re.compile(
     r"^[\s\"'`(\[{（$]*(?:\\text\s?\{|\\mathrm\s?\{|\\textbf\s?\{)?\(?([A-Z])\)?(?=$|[\s.,:;)\]}）\"'`$\\—-]|选项|项"

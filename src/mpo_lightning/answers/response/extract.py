@@ -20,7 +20,7 @@ SHORT_REFUSAL = 100
 SHORT = 700
 """Longest response, in characters, whose first sentence is read as its answer if no sentence concludes."""
 
-EMPHASIS = re.compile(r"\*\*|__(?=\w)|(?<=\w)__")
+EMPHASIS = re.compile(r"(?<![\w)}])\*\*|\*\*(?![\w({\\-])|__(?=\w)|(?<=\w)__")
 SPECIAL = re.compile(r"</s>|<s>|<\|[a-z_]{1,20}\|>|<pad>|<unk>|\[/?INST\]", re.IGNORECASE)
 THOUGHT = re.compile(r"^.*</think(?:ing)?>|<think(?:ing)?>.*$", re.DOTALL | re.IGNORECASE)
 """Thoughts: all before their end, whose start may be in the prompt, or all behind a start without an end."""

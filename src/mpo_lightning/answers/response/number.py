@@ -14,7 +14,7 @@ from mpo_lightning.answers.values.numbers import UNIT_POWER, WRITTEN, Number, fi
 from mpo_lightning.answers.values.units import ATTACHED, UNIT
 
 NONE = re.compile(
-    r"\bthere\s+(?:are|is|were|was)\s+(?:no\b|none\b)|^\W*(?:none|nothing|nil)\b|^no\s+\w+\s+(?:are|is|were|was)\b",
+    r"\bthere\s+(?:are|is|were|was)\s+(?:no\b|none\b)|^\W*(?:none|nothing|nil|没有|no\s+\w+\W*$)|aren't\s+any\b|^no\s+\w+\s+(?:are|is|were|was)\b",
     re.IGNORECASE,
 )
 SPAN = re.compile(r"\d\s*(?:to|or|~|–|-|:)\s*\d[\d.,]*[^\d]{0,30}$")

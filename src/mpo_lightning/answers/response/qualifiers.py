@@ -70,7 +70,7 @@ VAGUE = re.compile(
     r"^\W*(?:it(?:'s|\s+is)\s+)?(?:nearly|almost|close\s+to|near|far\s+from|not\s+far\s+from|before|after|since|until|prior\s+to|mid|early|late"
     r"|around\s+the\s+time|(?:the\s+)?(?:opposite|negative|inverse|reciprocal|double|half|square|cube|root)\s+of|no\s+longer|hardly|scarcely|barely|cannot"
     r"|without|all\s+(?:except|but)|every\w*\s+(?:except|but)|any\w*\s+but|except|unlike|neither)\b"
-    r"|\b(?:below|above)\s+(?:zero|freezing)\b|^\W*(?:around|about|circa|c\.)\s+(?:the\s+year\s+)?(?:1\d|20)\d\d\W*$",
+    r"|\b(?:below|above)\s+(?:zero|freezing)\b|^\W*\d[\d.,]*\+\W*$|^\W*(?:around|about|circa|c\.)\s+(?:the\s+year\s+)?(?:1\d|20)\d\d\W*$",
     re.IGNORECASE,
 )
 """An answer that is only near, before or beside what it names."""
@@ -83,7 +83,7 @@ COMPARISON = re.compile(
 )
 """A text whose first number is a bound in words."""
 
-SIGN = re.compile(r"^\D{0,60}?(?:[<>≤≥]|\\(?:leq?|geq?|lt|gt)\b)[^\d.]{0,12}\d")
+SIGN = re.compile(r"^\D{0,60}?(?:[<>≤≥≠]|\\(?:leq?|geq?|lt|gt|neq?)\b)[^\d.]{0,12}\d")
 """A text whose first number is a bound in signs."""
 
 OPERATED = re.compile(
@@ -142,7 +142,7 @@ def _unless_falling(match: re.Match[str]) -> str:
 
 ALTERNATIVE = re.compile(
     r"\b(?:or|possibly|perhaps|maybe|might|alternatively|otherwise|either|unless|except"
-    r"|although|though|if|not\s+(?:entirely\s+)?sure|unsure|(?:could|may|can)\s+(?:also\s+)?be)\b|或|(?<=[A-Z])\s?[和与及]\s?(?=[A-Z])",
+    r"|although|though|if|not\s+(?:entirely\s+)?sure|unsure|(?:could|may|can)\s+(?:also\s+)?be)\b|或|\(\s*-?\d[\d.]*\s+(?:with|without|if|when|including|excluding|counting|for)\b|(?<=[A-Z])\s?[和与及]\s?(?=[A-Z])",
     re.IGNORECASE,
 )
 """Words that put another answer beside one."""

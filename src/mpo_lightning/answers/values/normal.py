@@ -32,7 +32,8 @@ UNITS = str.maketrans(
 )
 SWISS = re.compile(r"(?<=\d)['’](?=\d{3}(?!\d))")
 """Marks between thousands: 1'234."""
-CIRCLED = re.compile("[\u2460-\u2473\u24b6-\u24e9]")
+STYLED = re.compile("[\u2460-\u2473\u24b6-\u24e9\U0001d400-\U0001d7ff]")
+"""Letters and digits in circles, bold, script."""
 PER_MILLE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s?‰")
 TAG = re.compile(
     r"</?(?:b|u|i|p|em|strong|span|div|code|mark|font|small|br|tt)(?:\s[^<>]{0,80})?/?>|<su([bp])>([^<>]{1,20})</su\1>",
@@ -50,7 +51,7 @@ def normal(text: str) -> str:
     if text.isascii():
         return text
     text = "".join(unicodedata.normalize("NFKC", mark) if "\uff01" <= mark <= "\uff5e" else mark for mark in text)
-    text = CIRCLED.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
+    text = STYLED.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
     text = text.translate(MARKS).translate(UNITS)
     text = PER_MILLE.sub(lambda match: f"{float(match[1]) / 10:g}%", text)
     text = FRACTION.sub(_fraction, text)

@@ -71,7 +71,7 @@ HAN_FRACTION = re.compile(r"([一二两三四五六七八九十])分之([一二�
 _WORD = "|".join([*UNITS, *TENS, *SCALES])
 WORDS = re.compile(rf"\b(?:{_WORD})(?:(?:[ -]| and )(?:{_WORD}))*\b", re.IGNORECASE)
 # 1,234,567.8 | 1 234 567 with a LaTeX thin space | 1234.5 | .5, then an exponent
-DIGITS = r"(?:\d{1,3}(?:(?:,|\\,|,\\!|\{,\})\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+DIGITS = r"(?:\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d{1,3}(?:(?:,|\\,|,\\!|\{,\})\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _WORDS = r"zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred"
 WRITTEN = rf"(?:[-$]{{0,2}}\d+(?:[.,]\d+)*%?|(?:{_WORDS})\b)"
 """Pattern of a number in digits or as a common English word."""
@@ -83,7 +83,7 @@ NUMBER = re.compile(
     rf"|(?P<digits>{DIGITS})(?:\s?(?:[x×*·⋅]|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?\{{?(?P<power>[-+−]?\d{{1,3}})\}}?"
     rf"|[eE](?P<exponent>[-+]?\d{{1,3}})(?![\w]))?)"
 )
-PERCENT = re.compile(r"\s?\\?%|\s?(?:percent|pct)\b")
+PERCENT = re.compile(r"\s?\\?%|\s?(?:per\s?cent|pct)\b")
 SCALE = re.compile(
     r"\s{1,3}(hundred|thousand|million|billion|trillion|dozen|lakh|crore)\b|([万亿])|([MKB])(?![A-Za-z])"
 )

@@ -14,7 +14,7 @@ COPULA = re.compile(r"^[^:]{1,80}?(?:\s(?:is|are|was|were|called|named)\s|:\s)")
 NO_COPULA = re.compile(r"\b(?:not|never|no|n't|wrong|unlike|if|than)\b|n't")
 CHANGES = re.compile(
     r"(?:increase|decrease|rise|fall|grow|shrink|expand|contract|stay|remain|double|halve|melt|freeze|evaporate"
-    r"|condense|accelerate|decelerate|decline|drop|heat|cool|slow|change|move)"
+    r"|condense|accelerate|decelerate|decline|drop|heat|cool|slow|change|move)(?:s|es|d|ed|ing)?"
 )
 """Verbs that answer what happens; their endings do not matter, as those of nouns do."""
 SHORT = 6

@@ -1,13 +1,18 @@
 """The verdict on a choice: which option a response means."""
 
+import re
+
 from mpo_lightning.answers.question import LETTERS, Extraction, Question, Verdict, named_option
 from mpo_lightning.answers.response import choices as options
 from mpo_lightning.answers.response.extract import announced, is_refusal, last_line
 from mpo_lightning.answers.response.mentions import marked_option, mentioned_options
 from mpo_lightning.answers.response.prose import choice_of_prose, is_listing
-from mpo_lightning.answers.response.qualifiers import EXCEPT, offers_alternative, without_cause
+from mpo_lightning.answers.response.qualifiers import EXCEPT, is_bound, offers_alternative, without_cause
 from mpo_lightning.answers.response.yes_no import BUT_YES, is_both
+from mpo_lightning.answers.values.numbers import parse_number
 from mpo_lightning.answers.values.words import words_of
+
+NO_SIDE = re.compile(r"\bnot\s+[\"']?(?:yes|no|true|false)\b", re.IGNORECASE)
 
 
 def choice_verdict(text: str, question: Question) -> Verdict:
@@ -60,7 +65,9 @@ def _several_options(said: str, choices: tuple[str, ...]) -> str | None:
     if EXCEPT.search(said):
         return "all but one"
     if set(map(words_of, choices)) <= {"yes", "no", "true", "false"}:
-        return "both sides" if is_both(said) else None
+        return "both sides" if is_both(said) else "denied" if NO_SIDE.search(said) else None
+    if all(map(parse_number, choices)) and is_bound(said):
+        return "bound"
     if not offers_alternative(said) and not options.EITHER.search(said):
         return None
     bare = without_cause(said)

@@ -7,14 +7,18 @@ from mpo_lightning.answers.question import Question, Verdict
 from mpo_lightning.answers.response.extract import announced, conclusion, is_refusal
 from mpo_lightning.answers.response.qualifiers import is_bound, is_denied
 from mpo_lightning.answers.values.numbers import find_numbers, plain
+from mpo_lightning.answers.values.words import words_of
 
 LIST = re.compile(r"(?P<before>\d\s*[*×/-]\s*)?[\[({]([^\[\](){}]*\d[^\[\](){}]*)[\])}]\s*(?P<behind>[-+*/^]\s*\d)?")
+BETWEEN = re.compile(r"\s*[,;]\s*(?:and\s+)?|\s+and\s+")
 COMMA = re.compile(r"(?<=\d),(?=\d)")
 
 
 def list_verdict(text: str, question: Question) -> Verdict:
     """Compares the list of numbers that a response gives with the right one, in order."""
     said = announced(text) or conclusion(text)
+    if not find_numbers(question.gold):
+        return _words_listed(said.text if said else text, question.gold, said.rule if said else "text")
     source = said.text if said else text
     brackets = _brackets(source) or _brackets(text)
     bare = brackets[-1] if brackets else source
@@ -32,6 +36,12 @@ def list_verdict(text: str, question: Question) -> Verdict:
     prediction = "[" + ", ".join(map(plain, found)) + "]"
     rule = said.rule if said else "text"
     return Verdict(found == gold, source, prediction, f"{rule}/list")
+
+
+def _words_listed(said: str, gold: str, rule: str) -> Verdict:
+    """Compares a list of words in order; other words leave it undecided."""
+    found, wanted = ([words_of(item) for item in BETWEEN.split(text.strip(" []"))] for text in (said, gold))
+    return Verdict(True if found == wanted else None, said, ", ".join(found)[:200], f"{rule}/list")
 
 
 def _brackets(text: str) -> list[str]:

@@ -91,7 +91,7 @@ def _same_number(found: Number, question: Question) -> bool | None:
     if gold is None:
         return None
     if found.value == gold.value:
-        share = found.percent and not gold.percent and question.kind is Kind.FLOAT
+        share = found.percent and not gold.percent and abs(gold.value) <= 1
         return None if share else True  # 0.5% for 0.5
     if question.kind is Kind.FLOAT and question.precision is not None:
         # 6.63e-34 is rounded in its mantissa.
