@@ -16,7 +16,6 @@ from mpo_lightning.answers.response.corrections import corrected, takes_back
 from mpo_lightning.answers.response.extract import clean
 from mpo_lightning.answers.typed import Type, type_of
 from mpo_lightning.answers.values.normal import normal
-from mpo_lightning.answers.values.words import words_of
 from mpo_lightning.answers.verdicts.choice import choice_verdict, gold_choice
 from mpo_lightning.answers.verdicts.items import list_verdict
 from mpo_lightning.answers.verdicts.number import number_verdict
@@ -35,7 +34,8 @@ def check(response: str, question: Question) -> Verdict:
         response states several. A refusal is wrong.
     """
     verdict = _verdict(response, settled(question))
-    return replace(verdict, confidence=confidence_of(verdict.rule, verdict.correct))
+    confidence = confidence_of(verdict.rule, verdict.correct)
+    return Verdict(verdict.correct, verdict.extraction, verdict.prediction, verdict.rule, confidence)
 
 
 def _verdict(response: str, question: Question) -> Verdict:
@@ -44,15 +44,19 @@ def _verdict(response: str, question: Question) -> Verdict:
     text = clean(response)
     if not text:
         return Verdict(False, "", None, "empty")
-    if (rest := corrected(text, no_is_an_answer="no" in map(words_of, question.choices))) is not None:
+    if (
+        rest := corrected(text, no_is_an_answer=any(choice.strip().lower() == "no" for choice in question.choices))
+    ) is not None:
         text = rest.strip()  # what the response retracts does not count
     said = announcements(text)
     if not said and is_disowned(text):
         return Verdict(None, "", None, "not its own answer")
     decide = DECIDE[question.kind]
     verdict = decide(text, question)
-    if verdict.correct is not None and any(
-        decide(other, question).correct is (not verdict.correct) for other in _rivals(text, said)
+    if (
+        verdict.correct is not None
+        and len(said) > 1
+        and any(decide(other, question).correct is (not verdict.correct) for other in _rivals(text, said))
     ):
         # such as \boxed{8} and "Final answer: 7"
         return Verdict(None, verdict.extraction, verdict.prediction, f"{verdict.rule}/contradicted")
@@ -61,22 +65,33 @@ def _verdict(response: str, question: Question) -> Verdict:
 
 def is_unusable(question: Question) -> bool:
     """Whether the right answer reads to nothing, such as "..." or "answer", so that no response can be compared."""
-    return question.kind is not Kind.CHOICE and type_of(normal(question.gold)) is Type.NOTHING
+    if question.kind is Kind.CHOICE or any(mark.isdigit() for mark in question.gold):
+        return False
+    return type_of(normal(question.gold)) is Type.NOTHING
 
 
 @lru_cache(maxsize=4096)
 def settled(question: Question) -> Question:
     """A question in plain form: without letters before its options' texts, and a choice if its answer is an option."""
+    gold = normal(question.gold)
+    if not question.choices:
+        return question if gold == question.gold else replace(question, gold=gold)
     choices = tuple(normal(choice) for choice in question.choices)
-    lettered = [
-        re.match(rf"\s*\(?(?:{letter}|{letter.lower()})[.):]\s*(?=\S)", choice)
-        for letter, choice in zip(LETTERS, choices, strict=False)
-    ]
-    if choices and all(lettered):
-        choices = tuple(choice[match.end() :] for choice, match in zip(choices, lettered, strict=True) if match)
-    plainer = replace(question, gold=normal(question.gold), choices=choices)
-    is_option = question.kind in (Kind.TEXT, Kind.EXPRESSION) and choices and gold_choice(plainer) is not None
+    if OPTION.match(choices[0]):
+        pairs = zip(LETTERS, choices, strict=False)
+        lettered = [re.match(rf"\s*\(?(?:{letter}|{letter.lower()})[.):]\s*(?=\S)", choice) for letter, choice in pairs]
+        if all(lettered):
+            choices = tuple(choice[match.end() :] for choice, match in zip(choices, lettered, strict=True) if match)
+    plainer = (
+        replace(question, gold=gold, choices=choices)
+        if (gold, choices) != (question.gold, question.choices)
+        else question
+    )
+    is_option = question.kind in (Kind.TEXT, Kind.EXPRESSION) and gold_choice(plainer) is not None
     return replace(plainer, kind=Kind.CHOICE) if is_option else plainer
+
+
+OPTION = re.compile(r"\s*\(?[Aa][.):]")
 
 
 MOST_RIVALS = 6
@@ -87,8 +102,6 @@ def _rivals(text: str, said: Sequence[Announcement]) -> list[str]:
 
     A formal one (a box, "Final answer:") is not rivalled by a passing "the answer is".
     """
-    if not said:
-        return []
     last = said[-1]
     formal = last.rule != "announced"
     found = []

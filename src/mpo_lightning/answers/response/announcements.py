@@ -29,11 +29,13 @@ CHINESE = re.compile(
 )
 HEADING = re.compile(r"\bfinal\s+answer[\s*]{0,4}\n", re.IGNORECASE)
 """A title above the answer."""
+TAGGED = re.compile(r"[\[<#\"']")
 BRACKETED = re.compile(r"\[answer\]|<(?:final_?)?answer>|####|[\"'](?:final_?)?answer[\"']\s*:", re.IGNORECASE)
 CLOSING = re.compile(r"</(?:final_?)?answer>.*|(?<=[\"'])\s*\}.*$", re.IGNORECASE)
 """Text after an answer in tags or in JSON."""
 MORE_FIELDS = re.compile(r"^(\"[^\"]*\"|'[^']*'|[-\d.]+|\[.*?\])\s*(?:,\s*[\"'][\w ]{1,40}[\"']\s*:|\}).*$")
 """A JSON value with the fields after it."""
+QUOTES = ('"', "'")
 LISTED = re.compile(r"^\s*[-•*]\s+")
 NO_ANSWER = re.compile(
     r"(?:choices?|options?|format|the\s+question)\W*$|\[(?:letter|option|number|answer|your\s+answer)\]",
@@ -59,6 +61,10 @@ REPORTED = re.compile(
     re.IGNORECASE,
 )
 """Words right before an announcement that do the same: "the book's", "she says that", "common mistake:"."""
+SUPPOSING = re.compile(r"\b(?:could|might|may|can)\b", re.IGNORECASE)
+LINE_START = re.compile(r"[.!?。\n]\s|\n")
+SHORTEST_CONDITION = 10
+"""Fewest characters of an answer with a condition."""
 FAULT = re.compile(r"\b(?:common|frequent|typical|usual)\s+(?:mistake|error|trap|pitfall|fault)", re.IGNORECASE)
 PARTIAL = re.compile(r"\banswer\s+to\s+(?:the\s+)?(?:first|part|following|question\s+\w|\(?[a-z]\))", re.IGNORECASE)
 CONDITION = re.compile(
@@ -88,12 +94,12 @@ class Announcement:
 @lru_cache(maxsize=16)
 def announcements(text: str) -> tuple[Announcement, ...]:
     """The last announcements of a response that are its own, in order; boxes that follow each other are one."""
-    boxed = _boxed(text)
+    boxed = _boxed(text) if "boxed" in text else []
     found: list[Announcement] = []
-    patterns = [("announced", ANNOUNCED), ("final answer", HEADING)]
+    patterns = [("announced", ANNOUNCED), *([("final answer", HEADING)] if "\n" in text else [])]
     if not text.isascii():
         patterns.append(("announced", CHINESE))
-    if any(mark in text for mark in "[<#\"'"):
+    if TAGGED.search(text):
         patterns.append(("bracketed", BRACKETED))
     for rule, pattern in patterns:
         for match in list(pattern.finditer(text))[-MOST:]:
@@ -104,7 +110,10 @@ def announcements(text: str) -> tuple[Announcement, ...]:
                 continue
             name = "final answer" if match[0].lower().startswith("final") else rule
             found.append(Announcement(match.start(), match.end(), behind, name))
-    found = sorted([*found, *boxed], key=lambda one: one.end)
+    found += boxed
+    if len(found) < 2:
+        return tuple(found)
+    found.sort(key=lambda one: one.end)
     return tuple(
         one for place, one in enumerate(found) if place + 1 == len(found) or one.end + 2 < found[place + 1].start
     )
@@ -121,14 +130,21 @@ def is_disowned(text: str) -> bool:
 
 def _own(text: str, match: re.Match[str], behind: str) -> bool:
     """Whether an announcement is the response's claim, not a possibility, a condition or another's answer."""
-    if re.search(r"\b(?:could|might|may|can)\b", match[0], re.IGNORECASE) or NOT_AN_ANSWER.match(behind):
+    lead = match[0]
+    if not _claims(lead) or NOT_AN_ANSWER.match(behind):
         return False
-    before = re.split(r"[.!?。\n]\s|\n", text[max(0, match.start() - HEDGE_BEFORE) : match.start()])[-1]
-    if REPORTED.search(before) or FAULT.search(before) or OTHERS_ANSWER.search(match[0]) or PARTIAL.search(match[0]):
-        return False
-    would = re.search(r"\bwould\b", match[0], re.IGNORECASE)
-    condition = CONDITION.search(re.split(r"[.;]\s", behind[:120])[0])
-    return not (condition and (would or condition.start() < 25))
+    if start := match.start():
+        before = LINE_START.split(text[max(0, start - HEDGE_BEFORE) : start])[-1]
+        if REPORTED.search(before) or FAULT.search(before):
+            return False
+    condition = CONDITION.search(re.split(r"[.;]\s", behind[:120])[0]) if len(behind) > SHORTEST_CONDITION else None
+    return not (condition and ("would" in lead.lower() or condition.start() < 25))
+
+
+@lru_cache(maxsize=1024)
+def _claims(lead: str) -> bool:
+    """Whether the words of an announcement claim an answer of their own: not "the wrong answer is", "could be"."""
+    return not (SUPPOSING.search(lead) or OTHERS_ANSWER.search(lead) or PARTIAL.search(lead))
 
 
 def behind_announcement(text: str, place: int) -> str:
@@ -136,9 +152,10 @@ def behind_announcement(text: str, place: int) -> str:
     rest = text[place : place + 2000]
     for number, line in enumerate(rest.split("\n")[:4]):
         line = LISTED.sub("", line) if number else line
-        line = CLOSING.sub("", line).strip().lstrip(":：*=→–— ").strip("*_` ")
+        line = CLOSING.sub("", line) if "<" in line or "}" in line else line
+        line = line.strip().lstrip(":：*=→–— ").strip("*_` ")
         line = MORE_FIELDS.sub(r"\1", line) if line[:1] in "\"'[" or "}" in line else line
-        if re.fullmatch(r"[\"'][^\"']*[\"']", line):
+        if line[:1] in QUOTES and re.fullmatch(r"[\"'][^\"']*[\"']", line):
             line = line[1:-1]
         if line and line not in ("$$", "\\[", "```", ":"):
             return line

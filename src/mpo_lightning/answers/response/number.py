@@ -111,11 +111,11 @@ def _chosen(text: str) -> Number | None:
     text = OUT_OF.sub("", text)
     numbers = find_numbers(text)
     digits = [number for number in numbers if any(mark.isdigit() for mark in text[number.start : number.end])]
-    numbers = digits or numbers
+    numbers = tuple(digits) or numbers
     if not numbers and (none := NONE.search(text)):
         return Number(Fraction(0), *none.span())
     years = {match.end() for match in YEAR.finditer(text)}
-    numbers = [number for number in numbers if number.start not in years] or numbers
+    numbers = tuple(number for number in numbers if number.start not in years) or numbers
     if len(numbers) <= 1:
         return numbers[0] if numbers else None
     if left := [match for match in REMAINING.finditer(text) if match[1]]:

@@ -6,6 +6,7 @@ them answers 5. Bounds are removed before a text's number is read. So "the numbe
 """
 
 import re
+from functools import lru_cache
 
 from mpo_lightning.answers.values.numbers import WRITTEN
 
@@ -108,6 +109,7 @@ RANGE = re.compile(
 LONGEST = 4000
 
 
+@lru_cache(maxsize=64)
 def is_bound(text: str, signs: bool = True) -> bool:
     """Whether an answer is a bound, a denial or a calculation in words, not a value: "less than 5", "not 5", "twice 5".
 
@@ -142,7 +144,7 @@ def _unless_falling(match: re.Match[str]) -> str:
 
 ALTERNATIVE = re.compile(
     r"\b(?:or|possibly|perhaps|maybe|might|alternatively|otherwise|either|unless|except"
-    r"|although|though|if|not\s+(?:entirely\s+)?sure|unsure|(?:could|may|can)\s+(?:also\s+)?be)\b|或|\(\s*-?\d[\d.]*\s+(?:with|without|if|when|including|excluding|counting|for)\b|(?<=[A-Z])\s?[和与及]\s?(?=[A-Z])",
+    r"|although|though|if|not\s+(?:entirely\s+)?sure|unsure|(?:could|may|can)\s+(?:also\s+)?be)\b|或|\(\s*-?\d[\d.]*\s+(?:with|without|if|when|including|excluding|counting|for)\b|(?<=[A-Z])\s?[和与及、]\s?(?=[A-Z])",
     re.IGNORECASE,
 )
 """Words that put another answer beside one."""
@@ -166,4 +168,6 @@ def without_cause(said: str) -> str:
 
 def offers_alternative(said: str) -> bool:
     """Whether an announced answer puts others beside itself: "42 (or 43)", "B, but A could also be right"."""
-    return len(said) <= 400 and ALTERNATIVE.search(without_cause(said)) is not None
+    if len(said) > 400 or ALTERNATIVE.search(said) is None:
+        return False
+    return ALTERNATIVE.search(without_cause(said)) is not None

@@ -69,6 +69,9 @@ MIXED = re.compile(
 HAN_FRACTION = re.compile(r"([一二两三四五六七八九十])分之([一二两三四五六七八九十])")
 
 _WORD = "|".join([*UNITS, *TENS, *SCALES])
+ANY_WORD = re.compile(rf"\b(?:{_WORD}|{_PARTS}|dozen)\b", re.IGNORECASE)
+FIRST_WORD = re.compile(rf"(?:{_WORD}|{_PARTS}|a|an|minus|negative|dozen)\b", re.IGNORECASE)
+"""What a number in words begins with."""
 WORDS = re.compile(rf"\b(?:{_WORD})(?:(?:[ -]| and )(?:{_WORD}))*\b", re.IGNORECASE)
 # 1,234,567.8 | 1 234 567 with a LaTeX thin space | 1234.5 | .5, then an exponent
 DIGITS = r"(?:\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d{1,3}(?:(?:,|\\,|,\\!|\{,\})\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
@@ -124,7 +127,8 @@ class Number:
     percent: bool = False
 
 
-def find_numbers(text: str) -> list[Number]:
+@lru_cache(maxsize=64)
+def find_numbers(text: str) -> tuple[Number, ...]:
     """Finds all numbers in a text from left to right: digits, number words and Chinese numerals.
 
     A hyphen is a sign only if nothing before it can be joined or subtracted from: 3-5 contains 3 and 5.
@@ -141,7 +145,7 @@ def find_numbers(text: str) -> list[Number]:
             if not any(word.start <= number.start and word.end > number.end for word in words)
         ]
         numbers += [word for word in words if not any(number.start <= word.start < number.end for number in numbers)]
-    return sorted(numbers, key=lambda number: number.start) if len(numbers) > 1 else numbers
+    return tuple(sorted(numbers, key=lambda number: number.start) if len(numbers) > 1 else numbers)
 
 
 @lru_cache(maxsize=4096)
@@ -151,6 +155,8 @@ def parse_number(text: str) -> Number | None:
     """
     text = text.strip().rstrip(".。").strip("$ ")
     if len(text) > 100:
+        return None
+    if text[:1].isalpha() and text[0].isascii() and FIRST_WORD.match(text) is None:
         return None
     if "^" in text:
         text = UNIT_POWER.sub("", text)
@@ -172,7 +178,7 @@ EXPONENT = re.compile(
 
 def mantissa_exponent(text: str) -> int:
     """The power of ten of a number in scientific notation; 0 for any other text."""
-    found = EXPONENT.search(text)
+    found = EXPONENT.search(text) if len(text) > 3 and ("1" in text or "e" in text.lower()) else None
     return int(found["power"] or found["exponent"]) if found else 0
 
 
@@ -238,6 +244,8 @@ def _worded(word: str) -> Fraction:
 
 
 def _word_numbers(text: str) -> list[Number]:
+    if ANY_WORD.search(text) is None:
+        return []
     found = [
         Number(_worded(match[1]) + _worded(match[2]) / PARTS[match[3].lower()], *match.span())
         for match in MIXED.finditer(text)

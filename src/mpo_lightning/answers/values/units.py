@@ -3,11 +3,13 @@
 import re
 from functools import lru_cache
 
-_SHORT = (
+SHORT_UNITS = (
     "mm|cm|dm|km|nm|kg|mg|lbs?|oz|sec|mins?|hrs?|ms|yrs?|ft|in|yds?|mi|mph|kmh|rpm|fps|Hz|kHz|MHz|GHz|Pa|kPa|MPa|atm|mol|eV|kJ|kW|kWh|mW|MW|mA|mV|kV|mL|ml|cl|cm3|"
     "dB|USD|EUR|CNY|RMB|px|rad|deg|sq|cu|pcs?|pts?|am|pm|cal|kcal|Mbps|GB|MB|KB|TB"
 )
-ATTACHED = re.compile(rf"\d(?!(?:{_SHORT}|[mgshlLNJWVACFKTMBkD]|st|nd|rd|th)(?![A-Za-z]))[A-Za-z]{{1,3}}(?![A-Za-z])")
+ATTACHED = re.compile(
+    rf"\d(?!(?:{SHORT_UNITS}|[mgshlLNJWVACFKTMBkD]|st|nd|rd|th)(?![A-Za-z]))[A-Za-z]{{1,3}}(?![A-Za-z])"
+)
 """A number with a factor of one to three letters: 2ab."""
 _JOINING = "of|in|on|to|at|by|per|a|an|the|each|is"
 # Words as long as a unit's name that are mathematics or a bound.
@@ -21,7 +23,7 @@ UNIT = re.compile(
     r"|(?!以[上下])[\u4e00-\u9fff]"
     r"|\\(?:text|mathrm|mbox|textbf|rm)\s?\{(?!\s*(?:[eikxyn]|(?:thousand|million|billion|hundred"
     r"|dozen)s?\b[^{}]*)\s*\})[^{}]{0,60}\}|[kMm]?(?:\\Omega(?![a-zA-Z])|Ω)"
-    rf"|(?<![A-Za-z])(?:{_SHORT})(?![A-Za-z])"
+    rf"|(?<![A-Za-z])(?:{SHORT_UNITS})(?![A-Za-z])"
     rf"|(?<=[\s/°}}])(?:[mgshlLNJWVACFKT]|{_JOINING}|[a-z][aeiou][a-z]|[a-z]{{2}}[aeiou])(?![A-Za-z])"
     rf"|(?<![A-Za-z\\])(?!(?:{_NO_UNIT})(?![A-Za-z]))[A-Za-z]{{4,20}}(?![A-Za-z])"
     r"))*\s*"

@@ -5,7 +5,7 @@ import re
 from mpo_lightning.answers.question import LETTERS, Extraction, Question, Verdict, named_option
 from mpo_lightning.answers.response import choices as options
 from mpo_lightning.answers.response.extract import announced, is_refusal, last_line
-from mpo_lightning.answers.response.mentions import marked_option, mentioned_options
+from mpo_lightning.answers.response.mentions import LONE_LETTER, marked_option, mentioned_options
 from mpo_lightning.answers.response.prose import choice_of_prose, is_listing
 from mpo_lightning.answers.response.qualifiers import EXCEPT, is_bound, offers_alternative, without_cause
 from mpo_lightning.answers.response.yes_no import BUT_YES, is_both
@@ -20,7 +20,7 @@ def choice_verdict(text: str, question: Question) -> Verdict:
     if len(question.choices) == 2:
         text = BUT_YES.sub(" ", text)
     said = announced(text)
-    if said and (several := _several_options(said.text, question.choices)):
+    if said and not LONE_LETTER.fullmatch(said.text) and (several := _several_options(said.text, question.choices)):
         return Verdict(None, said.text, None, f"{said.rule}/{several}")
     found = options.choice_in(said.text, question.choices) if said else None
     if said and not found:

@@ -9,6 +9,7 @@ from mpo_lightning.answers.response.qualifiers import is_bound, is_denied
 from mpo_lightning.answers.values.numbers import find_numbers, plain
 from mpo_lightning.answers.values.words import words_of
 
+MOST_SHOWN = 50
 LIST = re.compile(r"(?P<before>\d\s*[*×/-]\s*)?[\[({]([^\[\](){}]*\d[^\[\](){}]*)[\])}]\s*(?P<behind>[-+*/^]\s*\d)?")
 BETWEEN = re.compile(r"\s*[,;]\s*(?:and\s+)?|\s+and\s+")
 COMMA = re.compile(r"(?<=\d),(?=\d)")
@@ -33,7 +34,7 @@ def list_verdict(text: str, question: Question) -> Verdict:
             None,
             "refusal" if is_refusal(text) else "no list found",
         )
-    prediction = "[" + ", ".join(map(plain, found)) + "]"
+    prediction = "[" + ", ".join(map(plain, found[:MOST_SHOWN])) + "]"
     rule = said.rule if said else "text"
     return Verdict(found == gold, source, prediction, f"{rule}/list")
 

@@ -23,7 +23,7 @@ from mpo_lightning.answers.values.numbers import (
     plain,
     roman,
 )
-from mpo_lightning.answers.values.units import units_differ
+from mpo_lightning.answers.values.units import SHORT_UNITS, units_differ
 
 
 def number_verdict(text: str, question: Question) -> Verdict:
@@ -46,9 +46,12 @@ def number_verdict(text: str, question: Question) -> Verdict:
 
 def _announced(said: Extraction, question: Question) -> Verdict | None:
     """The verdict on an announced answer; None if it holds no number, so that the rest of the text may count."""
-    numbers = {number.value for number in find_numbers(without_cause(said.text))}
-    if len(numbers) > 1 and offers_alternative(said.text):
-        return Verdict(None, said.text, None, f"{said.rule}/one of several")
+    if DIGITS_ALONE.fullmatch(said.text) and (whole := parse_number(said.text)) is not None:
+        return _compared(said, whole, question)
+    if offers_alternative(said.text):
+        numbers = {number.value for number in find_numbers(without_cause(said.text))}
+        if len(numbers) > 1:
+            return Verdict(None, said.text, None, f"{said.rule}/one of several")
     if VAGUE.search(said.text):
         return Verdict(None, said.text, None, f"{said.rule}/bound")
     refused = is_refusal(said.text)
@@ -68,13 +71,17 @@ def _announced(said: Extraction, question: Question) -> Verdict | None:
     return None
 
 
+DIGITS_ALONE = re.compile(rf"-?\d[\d,]*(?:\.\d+)?(?:\s(?:{SHORT_UNITS}))?\.?")
+"""The most usual answer, which needs no further look."""
 SHARE = re.compile(rf"({WRITTEN})\s+out\s+of\s+(?:the\s+)?({WRITTEN})", re.IGNORECASE)
 
 
 def _share(said: str, question: Question) -> Number | None:
     """The share in "three out of four", where a number between 0 and 1 is asked for; otherwise None."""
-    gold = parse_number(question.gold) if question.kind is Kind.FLOAT else None
-    if gold is None or not 0 < gold.value < 1 or (found := SHARE.search(said)) is None:
+    if question.kind is not Kind.FLOAT or "out" not in said or (found := SHARE.search(said)) is None:
+        return None
+    gold = parse_number(question.gold)
+    if gold is None or not 0 < gold.value < 1:
         return None
     part, whole = (parse_number(words) for words in found.groups())
     return Number(part.value / whole.value, *found.span()) if part and whole and whole.value else None
@@ -95,8 +102,8 @@ def _same_number(found: Number, question: Question) -> bool | None:
         return None if share else True  # 0.5% for 0.5
     if question.kind is Kind.FLOAT and question.precision is not None:
         # 6.63e-34 is rounded in its mantissa.
-        scale = Fraction(10) ** mantissa_exponent(question.gold)
-        one, other = found.value / scale, gold.value / scale
+        exponent = mantissa_exponent(question.gold)
+        one, other = ((value / Fraction(10) ** exponent if exponent else value) for value in (found.value, gold.value))
         if _near(one, other, question.precision) and round(other, question.precision) != 0:
             return round(one, question.precision) == round(other, question.precision)
     return None if gold.percent and not found.percent and gold.value == 100 * found.value else False
