@@ -7,7 +7,8 @@ from functools import lru_cache
 from mpo_lightning.answers.mathematics.evaluate import NoNumber, same_values, value_at
 from mpo_lightning.answers.mathematics.expressions import Tree, parse
 from mpo_lightning.answers.mathematics.trees import constants, holds, is_relation, is_value, same_items, same_tree
-from mpo_lightning.answers.values.numbers import Number, parse_number, plain
+from mpo_lightning.answers.values.number_words import Number
+from mpo_lightning.answers.values.numbers import parse_number, plain
 
 HUNDRED: Tree = ("num", Fraction(100))
 MAYBE_UNIT = re.compile(r"\s*\$?(-?\d[\d.,]*)\s?(?:\\,)?[mgshlLNJWVACFKT]\$?\s*")

@@ -7,15 +7,12 @@ A tree is a nested tuple whose first item is the head:
 Nothing is evaluated here. A source that is not understood gives None. Depth and length are bounded.
 """
 
-import re
 from fractions import Fraction
 from typing import Any
 
 from mpo_lightning.answers.mathematics.tokens import FUNCTIONS, NotUnderstood, TokenStream, tokenize, without_words
 
 Tree = tuple[Any, ...]
-MIXED = re.compile(r"(?<![\d.,/^_{)])(\d{1,6})[\s~]+(\d{1,4})\s?/\s?(\d{1,4})(?![\d/.])")
-"""A mixed number in plain text: 1 3/4."""
 MAX_DEPTH, MAX_TOKENS = 40, 200
 RELATIONS = {"=": "=", "<": "<", ">": ">", "≤": "≤", "≥": "≥", "≠": "≠", "≈": "=", "∈": "∈"}
 CLOSING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
@@ -28,7 +25,7 @@ def parse(source: str) -> Tree | None:
 
     Words beside mathematics (units, "yuan", "for part (a)") are dropped; words alone become one symbol.
     """
-    tokens = tokenize(MIXED.sub(r"(\1+\2/\3)", source))
+    tokens = tokenize(source)
     if not tokens:
         return None
     mathematics = without_words(tokens)

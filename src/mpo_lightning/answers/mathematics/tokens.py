@@ -16,6 +16,8 @@ GONE = re.compile(
     r"phantom\{[^{}]{0,20}\}|boxed(?![a-zA-Z])|fbox(?![a-zA-Z]))|\\ |~|\$|\\[()\[\]](?=\s|$|[.,])|&"
 )
 REPLACED = (
+    # A mixed number in plain text: 1 3/4.
+    (re.compile(r"(?<![\d.,/^_{)])(\d{1,6})[\s~]+(\d{1,4})\s?/\s?(\d{1,4})(?![\d/.])"), r"(\1+\2/\3)"),
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
     (
         re.compile(

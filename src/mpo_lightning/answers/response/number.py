@@ -10,11 +10,12 @@ from mpo_lightning.answers.response.extract import REMAINING, sentences
 from mpo_lightning.answers.response.qualifiers import OPERATED, is_bound, without_aside, without_bounds
 from mpo_lightning.answers.response.readings import COPULA
 from mpo_lightning.answers.response.readings import FORMULA as FORMULAS
-from mpo_lightning.answers.values.numbers import UNIT_POWER, WRITTEN, Number, find_numbers, parse_number
+from mpo_lightning.answers.values.number_words import Number
+from mpo_lightning.answers.values.numbers import UNIT_POWER, WRITTEN, find_numbers, parse_number
 from mpo_lightning.answers.values.units import ATTACHED, UNIT
 
 NONE = re.compile(
-    r"\bthere\s+(?:are|is|were|was)\s+(?:no\b|none\b)|^\W*(?:none|nothing|nil|没有|no\s+\w+\W*$)|aren't\s+any\b|^no\s+\w+\s+(?:are|is|were|was)\b",
+    r"\bthere\s+(?:are|is|were|was)\s+(?:no\b|none\b)|^\W*(?:none|nothing|nil|没有|no\s+(?!ideas?\b|answers?\b|clues?\b)[a-z]+s\W*$)|aren't\s+any\b|^no\s+\w+\s+(?:are|is|were|was)\b",
     re.IGNORECASE,
 )
 SPAN = re.compile(r"\d\s*(?:to|or|~|–|-|:)\s*\d[\d.,]*[^\d]{0,30}$")

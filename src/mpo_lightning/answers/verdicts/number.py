@@ -14,14 +14,13 @@ from mpo_lightning.answers.response.qualifiers import (
     without_cause,
 )
 from mpo_lightning.answers.typed import equivalent
+from mpo_lightning.answers.values.number_words import Number, roman
 from mpo_lightning.answers.values.numbers import (
     WRITTEN,
-    Number,
     find_numbers,
     mantissa_exponent,
     parse_number,
     plain,
-    roman,
 )
 from mpo_lightning.answers.values.units import SHORT_UNITS, units_differ
 
