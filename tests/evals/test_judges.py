@@ -9,6 +9,7 @@ import pytest
 from mpo_lightning.commands.eval import score
 from mpo_lightning.errors import InputError
 from mpo_lightning.evals.options import JudgeOptions
+from mpo_lightning.evals.registry import all_benchmarks
 from support.judge_server import chat_server
 
 ROWS = [
@@ -98,8 +99,8 @@ def test_a_run_that_stopped_goes_on_where_it_was(responses: Path, tmp_path: Path
     A line that a kill cut off does not count.
     """
     with (
-        chat_server(lambda request: 400 if "blue" in request["messages"][0]["content"] else "1.0") as (url, _),
-        pytest.raises(InputError, match=r"does not answer .* replies so far are kept"),
+        chat_server(lambda request: 404 if "blue" in request["messages"][0]["content"] else "1.0") as (url, _),
+        pytest.raises(InputError, match=r"answers with status 404.* answers so far are kept"),
     ):
         score("mmvet", str(responses), str(tmp_path / "scores.jsonl"), judge=JudgeOptions(url=url, at_once=1))
     kept = tmp_path / "scores.judge.jsonl"
@@ -111,6 +112,59 @@ def test_a_run_that_stopped_goes_on_where_it_was(responses: Path, tmp_path: Path
     assert len(requests) == 1
     assert [row["points"] for row in decisions(tmp_path / "scores.jsonl")] == [[1.0], [0.2]]
     assert all("reply" in json.loads(line) for line in kept.read_text().splitlines())
+
+
+def test_a_refused_request_leaves_one_response_out_and_not_the_score(
+    responses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two responses the judge refuses one (a content filter, say): the score is that of the other."""
+    out = tmp_path / "scores.jsonl"
+    with chat_server(lambda request: 400 if "blue" in request["messages"][0]["content"] else "0.6") as (url, requests):
+        score("mmvet", str(responses), str(out), judge=JudgeOptions(url=url))
+        asked = len(requests)
+        score("mmvet", str(responses), str(out), judge=JudgeOptions(url=url))
+    rows = decisions(out)
+    assert [row["rule"] for row in rows] == ["judge", "judge/not judged"]
+    assert "the server refuses it" in rows[1]["extraction"]
+    table = json.loads((tmp_path / "scores.table.json").read_text())
+    assert table["score"] == pytest.approx(60.0) and table["numbers"]["not judged"] == 1
+    assert "not judged: 1 responses" in capsys.readouterr().out
+    assert len(requests) == asked + 1  # only the refused one is asked for again
+    with chat_server(lambda request: "0.2") as (url, _):
+        score("mmvet", str(responses), str(out), judge=JudgeOptions(url=url))
+    assert [row["points"] for row in decisions(out)] == [[0.6], [0.2]]
+
+
+def test_a_judge_that_refuses_everything_ends_the_run_at_once(tmp_path: Path) -> None:
+    many = tmp_path / "many.jsonl"
+    many.write_text("".join(json.dumps(ROWS[0] | {"id": f"v1_{n}", "response": f"x is {n}"}) + "\n" for n in range(30)))
+    with (
+        chat_server(lambda request: 400) as (url, requests),
+        pytest.raises(InputError, match="the judge refuses the first 8 requests"),
+    ):
+        score("mmvet", str(many), str(tmp_path / "scores.jsonl"), judge=JudgeOptions(url=url, at_once=2))
+    assert len(requests) < 30
+
+
+@pytest.mark.parametrize(
+    ("name", "reply", "points"),
+    [
+        ("mmvet", "Score: 0.8", (0.8,)),
+        ("mmvet", "**1.0**", (1.0,)),
+        ("mmvet", "0.5.", (0.5,)),
+        ("mmvet", "1.5", None),
+        ("mmvet", "50%", None),
+        ("mmvet", "about right", None),
+        ("llava_bench", "**8, 6**\nBecause", (8.0, 6.0)),
+        ("llava_bench", "Scores: 8 6.5", (8.0, 6.5)),
+        ("llava_bench", "8 6 2", None),
+        ("mmhal", "**Rating**: 4", (4.0,)),
+        ("mmhal", "Rating:2 rather than Rating: 3", None),
+    ],
+)
+def test_grades_with_labels_and_bold_marks_are_read(name: str, reply: str, points: tuple[float, ...] | None) -> None:
+    judge = all_benchmarks()[name].judge
+    assert judge is not None and judge.read(reply) == points
 
 
 def test_llava_bench_and_mmhal_are_judged_too(tmp_path: Path) -> None:
@@ -206,6 +260,6 @@ def test_a_reply_that_nobody_can_read_is_asked_for_again_by_the_next_run(respons
 def test_a_page_that_is_no_json_is_one_sentence(responses: Path, tmp_path: Path) -> None:
     with (
         chat_server(lambda _: 400) as (url, _),
-        pytest.raises(InputError, match="does not answer"),
+        pytest.raises(InputError, match="the judge graded none of the 2 responses: not judged: the server refuses it"),
     ):
         score("mmvet", str(responses), str(tmp_path / "scores.jsonl"), judge=JudgeOptions(url=url, model="j"))

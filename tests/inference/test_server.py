@@ -16,7 +16,7 @@ from mpo_lightning.commands.build import build
 from mpo_lightning.data.prompts import QuestionFile, Repeated
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference import server as server_module
-from mpo_lightning.inference.chat import ChatServer, UnreadableReply
+from mpo_lightning.inference.chat import ChatServer, Refused, UnreadableReply
 from mpo_lightning.inference.embedded import EmbeddedEngine
 from mpo_lightning.inference.engine import Work, open_engine
 from mpo_lightning.inference.options import EngineOptions, TrainerOptions
@@ -210,6 +210,58 @@ def test_a_refusal_is_taken_at_its_first_word(reply: dict[str, Any], reason: str
     with pytest.raises(BadRecord, match=rf"the server refuses it \({reason}\)"):
         server.chat([])
     assert len(requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "tokens", "finished"),
+    [
+        ("STOP", 3, True),
+        ("end_turn", 3, True),
+        ("eos_token", 3, True),
+        ("MAX_TOKENS", 3, False),
+        (None, 3, True),
+        (None, 8, False),  # as many as were asked for
+    ],
+)
+def test_other_spellings_of_the_end_keep_the_text(reason: str | None, tokens: int, finished: bool) -> None:
+    choice = {"finish_reason": reason, "message": {"content": "three words there"}}
+    server, requests = server_that_says([{"choices": [choice], "usage": {"completion_tokens": tokens}}])
+    reply = server.chat([], max_tokens=8)
+    assert (reply.text, reply.tokens, reply.finished) == ("three words there", tokens, finished)
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_thoughts_beside_a_response_are_kept(field: str) -> None:
+    message = {"content": "Seven.", field: "Four and three."}
+    server, _ = server_that_says([{"choices": [{"finish_reason": "stop", "message": message}]}])
+    reply = server.chat([])
+    assert (reply.text, reply.reasoning) == ("Seven.", "Four and three.")
+
+
+def test_thoughts_without_a_response_are_named_with_what_mends_it() -> None:
+    message = {"content": None, "reasoning_content": "Let me see"}
+    server, requests = server_that_says([{"choices": [{"finish_reason": "length", "message": message}]}])
+    with pytest.raises(Refused, match="thoughts and no response: raise the limit of new tokens"):
+        server.chat([])
+    assert len(requests) == 1
+
+
+def test_a_server_that_refuses_a_parameter_is_told_after_a_few_prompts(
+    questions: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Nothing is written of them, so that the next run asks again."""
+    output = tmp_path / "out.jsonl"
+    with (
+        model_server(tiny_folder, lambda number, request: "refuse") as (url, requests),
+        pytest.raises(
+            InputError, match=r"refuses the first 8 prompts: the server refuses it .* change what it refuses"
+        ),
+    ):
+        ServerEngine(url, "tiny", at_once=2, max_tiles=2).answer(work(questions), output)
+    assert 8 <= len(requests) <= 10
+    with model_server(tiny_folder) as (url, _):
+        assert ServerEngine(url, "tiny", max_tiles=2).answer(work(questions), output) == (15, 0)
 
 
 def test_an_answer_without_a_word_is_asked_for_once_more() -> None:

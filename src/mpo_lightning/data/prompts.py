@@ -91,7 +91,7 @@ def without_hint(question: str) -> str:
     return HINT.sub("", question)
 
 
-RESERVED = ("response", "response_tokens", "finished", "error", "where")
+RESERVED = ("response", "response_tokens", "finished", "error", "where", "reasoning")
 """Fields that the output adds."""
 
 

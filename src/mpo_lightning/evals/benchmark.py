@@ -73,6 +73,10 @@ class Table:
         return {f"{row.group}/{row.name}" if row.group else row.name: row.score for row in self.rows}
 
 
+NOT_JUDGED = "not judged: "
+"""What a refused request to a judge has in the place of a reply, followed by the reason."""
+
+
 @dataclass(frozen=True)
 class Judge(Generic[RowOf]):
     """How a judge is asked about a response.

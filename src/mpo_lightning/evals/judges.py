@@ -13,19 +13,24 @@ from pathlib import Path
 from threading import Lock
 from typing import Protocol
 
-from mpo_lightning.errors import BadRecord, InputError
-from mpo_lightning.evals.benchmark import Judge, RowOf
-from mpo_lightning.inference.chat import ChatServer, Messages, UnreadableReply
+from mpo_lightning.errors import InputError
+from mpo_lightning.evals.benchmark import NOT_JUDGED, Judge, RowOf
+from mpo_lightning.inference.chat import ChatServer, Messages, Refused, UnreadableReply
 
 
 class Chat(Protocol):
     """Answers a chat.
 
     Raises:
-        InputError: the chat cannot be answered.
+        Refused: this chat is declined; others may not be.
+        InputError: the judge does not answer.
     """
 
     def __call__(self, messages: Messages, temperature: float, max_tokens: int) -> str: ...
+
+
+REFUSED = 8
+"""Number of requests that are all refused before the run ends: a parameter is at fault then."""
 
 
 class ServerChat:
@@ -45,7 +50,7 @@ class ServerChat:
     def __call__(self, messages: Messages, temperature: float, max_tokens: int) -> str:
         try:
             return self._server.chat(messages, temperature=temperature, max_tokens=max_tokens).text
-        except (BadRecord, UnreadableReply) as error:
+        except UnreadableReply as error:
             raise InputError(
                 f"the judge at {self._server.url or 'api.openai.com'} does not answer ({error}); replies so far are "
                 "kept, run it again to resume"
@@ -119,8 +124,11 @@ class KeptReplies:
                 f"{self.path}: holds no reply to one of the requests; give --judge.url to ask for it, or the same "
                 "judge, benchmark and responses"
             )
-        reply = self.chat(messages, temperature, max_tokens)
-        readable = read(reply) is not None
+        try:
+            reply = self.chat(messages, temperature, max_tokens)
+        except Refused as error:
+            reply = NOT_JUDGED + str(error)
+        readable = not reply.startswith(NOT_JUDGED) and read(reply) is not None
         line = (
             json.dumps({"request": request, "model": self.model, "run": run, "reply": reply, "readable": readable})
             + "\n"
@@ -155,7 +163,7 @@ def ask(judge: Judge[RowOf], replies: KeptReplies, row: RowOf, response: str, ru
             run=run * judge.tries + tries,
             read=judge.read,
         )
-        if judge.read(reply) is not None:
+        if reply.startswith(NOT_JUDGED) or judge.read(reply) is not None:
             return Judged(reply, tries + 1)
     return Judged(reply, judge.tries)
 
@@ -184,7 +192,7 @@ def ask_all(
         The replies, [response][run].
 
     Raises:
-        InputError: the judge does not answer; replies to requests under way are kept.
+        InputError: the judge does not answer, or refuses everything; replies to requests under way are kept.
     """
     found = [[""] * runs for _ in rows]
     with ThreadPoolExecutor(at_once) as pool:
@@ -193,11 +201,15 @@ def ask_all(
             for place, row in enumerate(rows)
             for run in range(runs)
         }
+        refused = answered = 0
         try:
             while waiting:
                 for done in wait(waiting, return_when=FIRST_COMPLETED).done:
                     place, run = waiting.pop(done)
-                    found[place][run] = done.result().reply
+                    found[place][run] = reply = done.result().reply
+                    refused, answered = refused + reply.startswith(NOT_JUDGED), answered + 1
+                    if refused == answered == REFUSED:
+                        raise InputError(f"the judge refuses the first {REFUSED} requests: {reply}")
                     advance(1)
         finally:
             for future in waiting:

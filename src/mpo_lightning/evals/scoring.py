@@ -93,7 +93,10 @@ def score_rows(benchmark: Benchmark[Any], rows: Sequence[Row], mode: Mode) -> Sc
     scores = [benchmark.score(row, response_of(benchmark, row), mode) for row in rows]
     if len({len(score.values) for score in scores}) > 1:
         raise InputError("rows have replies of different numbers of runs; score all again with the same --judge.runs")
-    table = benchmark.table(rows, [score.values for score in scores])
+    kept = [place for place, score in enumerate(scores) if score.verdict.rule != "judge/not judged"]
+    if rows and not kept:
+        raise InputError(f"the judge graded none of the {len(rows)} responses: {scores[0].verdict.extraction}")
+    table = benchmark.table([rows[place] for place in kept], [scores[place].values for place in kept])
     return Scored(tuple(rows), tuple(scores), table, summary(benchmark, rows, [score.verdict for score in scores]))
 
 
@@ -104,6 +107,10 @@ def summary(benchmark: Benchmark[Any], rows: Sequence[Row], verdicts: Sequence[V
         numbers["coverage"] = 100 * sum(verdict.correct is not None for verdict in verdicts) / len(rows)
         said = [announced(clean(response_of(benchmark, row))) for row in rows]
         numbers["format rate"] = 100 * sum(found is not None for found in said) / len(rows)
+    if benchmark.judge is not None:
+        for name in ("not judged", "unreadable"):
+            if count := sum(verdict.rule == f"judge/{name}" for verdict in verdicts):
+                numbers[name] = float(count)
     lengths = [len(response_of(benchmark, row)) for row in rows]
     numbers["characters"] = sum(lengths) / len(lengths) if lengths else 0.0
     tokens = [row["response_tokens"] for row in rows if isinstance(row.get("response_tokens"), int)]

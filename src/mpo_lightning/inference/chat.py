@@ -20,11 +20,18 @@ class Reply:
         text: text of the response.
         tokens: number of its tokens, if the server reports it.
         finished: whether the model ended the response; otherwise it was cut off at the limit.
+        reasoning: the model's thoughts, if the server sends them apart from the response.
     """
 
     text: str
     tokens: int | None
     finished: bool
+    reasoning: str | None = None
+
+
+ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "end"}
+CUT = {"length", "max_tokens", "max_length", "max_new_tokens", "max_output_tokens"}
+"""Spellings of a response's end, in lower case: ended by the model, and cut at the limit."""
 
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
@@ -39,6 +46,10 @@ ASKED_WRONGLY = {
     404: "there is no model '{model}' or the address is wrong; the URL of most servers ends in /v1",
 }
 """What the user can do about each status code."""
+
+
+class Refused(BadRecord):
+    """The server or its model declines one request; the message has its reason."""
 
 
 class UnreadableReply(Exception):
@@ -97,28 +108,32 @@ class ChatServer:
             request: further request fields: temperature, max_tokens, seed, extra_body, ...
 
         Raises:
-            BadRecord: the server refuses this request; the message has its reason.
+            Refused: the server refuses this request; the message has its reason.
             UnreadableReply: the reply is not a response, also after retries.
             InputError: the server does not answer.
         """
         asked: Any = messages
-        return self._asked(lambda: self._client.chat.completions.create(model=self.model, messages=asked, **request))
+        limit = request.get("max_tokens")
+        return self._asked(
+            lambda: self._client.chat.completions.create(model=self.model, messages=asked, **request), limit
+        )
 
     def complete(self, prompt: str, **request: Any) -> Reply:
         """Returns the continuation of a text; otherwise as `chat`."""
-        return self._asked(lambda: self._client.completions.create(model=self.model, prompt=prompt, **request))
+        limit = request.get("max_tokens")
+        return self._asked(lambda: self._client.completions.create(model=self.model, prompt=prompt, **request), limit)
 
-    def _asked(self, send: Any) -> Reply:
+    def _asked(self, send: Any, limit: int | None) -> Reply:
         wordless: Reply | None = None
         for attempt in range(self._attempts):
             try:
-                reply = _reply(send())
+                reply = _reply(send(), limit)
                 if reply.text.strip() or wordless is not None:
                     return reply
                 wordless = reply
             except self._openai.APIStatusError as error:
                 if error.status_code in REFUSALS:
-                    raise BadRecord(f"the server refuses it ({_short(error)})") from None
+                    raise Refused(f"the server refuses it ({_short(error)})") from None
                 raise self._gone(error) from None
             except BadRecord:
                 raise
@@ -151,11 +166,15 @@ def _short(error: Exception) -> str:
     return f"{' '.join(str(error).split()) or type(error).__name__:.200}"
 
 
-def _reply(answer: Any) -> Reply:
+def _reply(answer: Any, limit: int | None) -> Reply:
     """Converts a chat or completion to a reply.
 
+    Args:
+        answer: what the server sent.
+        limit: most tokens that were asked for; tells the end of a response whose server does not.
+
     Raises:
-        BadRecord: the server or its model declines; the message has the reason.
+        Refused: the server or its model declines, or it wrote thoughts and no response.
         UnreadableReply: it is not a response.
     """
     choices = getattr(answer, "choices", None)
@@ -166,11 +185,22 @@ def _reply(answer: Any) -> Reply:
     reason = getattr(choices[0], "finish_reason", None)
     refusal = getattr(message, "refusal", None)
     if reason == "content_filter" or refusal:
-        raise BadRecord(f"the server refuses it ({' '.join(str(refusal or 'content filter').split()):.200})")
-    if not isinstance(text, str | None) or reason not in ("stop", "length", "eos", "stop_sequence"):
+        raise Refused(f"the server refuses it ({' '.join(str(refusal or 'content filter').split()):.200})")
+    ended = str(reason).lower()
+    untold = reason is None and bool(text)
+    if not isinstance(text, str | None) or not (untold or ended in ENDED or ended in CUT):
         raise UnreadableReply(f"a reply that broke off (finish_reason {reason!r})")
-    usage = getattr(answer, "usage", None)
-    return Reply(whole_characters(text or ""), getattr(usage, "completion_tokens", None), reason != "length")
+    tokens = getattr(getattr(answer, "usage", None), "completion_tokens", None)
+    reasoning = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+    if not (text or "").strip() and reasoning:
+        raise Refused(
+            "the model wrote thoughts and no response: raise the limit of new tokens, or turn its thinking off on the "
+            "server"
+        )
+    finished = ended not in CUT and not (untold and limit is not None and tokens is not None and tokens >= limit)
+    return Reply(
+        whole_characters(text or ""), tokens, finished, whole_characters(str(reasoning)) if reasoning else None
+    )
 
 
 def whole_characters(text: str) -> str:

@@ -26,13 +26,15 @@ from mpo_lightning.data.prompts import Prompt
 from mpo_lightning.data.records import IMAGE_MARK
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference.answer_file import begin, finish, finished_lines, part_line, parts_lock
-from mpo_lightning.inference.chat import ChatServer, Messages, Reply, UnreadableReply
+from mpo_lightning.inference.chat import ChatServer, Messages, Refused, Reply, UnreadableReply
 from mpo_lightning.inference.engine import Progress, Work, no_progress
 from mpo_lightning.models.draws import mixed_seed
 from mpo_lightning.models.family import get_template
 from mpo_lightning.models.sampling import Sampling
 
 Kind = Literal["vllm", "sglang", "lmdeploy", "transformers", "openai"]
+REFUSED = 8
+"""Number of prompts, from the first on, that are all refused before the run ends: a parameter is at fault then."""
 UNREADABLE = 20
 """Number of consecutive unreadable replies that ends a run: the server is at fault then, not the prompts."""
 
@@ -123,11 +125,12 @@ class ServerEngine:
         path = parts / f"part-{len(list(parts.glob('part-*.jsonl')))}-0.jsonl"
         with path.open("ab", buffering=0) as file, ThreadPoolExecutor(self.at_once) as pool:
 
-            def ask(numbers: list[int]) -> Iterator[tuple[int, dict[str, Any] | UnreadableReply]]:
+            def ask(numbers: list[int]) -> Iterator[tuple[int, dict[str, Any] | Refused | UnreadableReply]]:
                 return _in_flight(pool, iter(numbers), lambda number: self._row(server, work, number), self.at_once)
 
             unread: list[int] = []
-            in_a_row = 0
+            held: list[bytes] = []
+            answered, in_a_row = len(done), 0
             for number, result in ask(missing):
                 if isinstance(result, UnreadableReply):
                     unread.append(number)
@@ -140,8 +143,22 @@ class ServerEngine:
                         )
                     continue
                 in_a_row = 0
-                file.write(part_line(number, result))
-                advance(1)
+                held.append(part_line(number, _written(result, work.prompts.where(number))))
+                if isinstance(result, Refused) and not answered:
+                    # Not written yet: if all are refused, the next run asks again.
+                    if len(held) == REFUSED:
+                        raise InputError(
+                            f"the model at {self.url or 'api.openai.com'} refuses the first {REFUSED} prompts: "
+                            f"{result}; change what it refuses (a sampling option, the limit of new tokens, the kind "
+                            "of server) and run it again"
+                        )
+                    continue
+                answered += 1
+                file.write(b"".join(held))
+                advance(len(held))
+                held.clear()
+            file.write(b"".join(held))
+            advance(len(held))
             # Unreadable ones are requested once more, after everything else; only a run that gets here gives them up.
             given_up: list[tuple[int, dict[str, Any]]] = []
             for number, result in ask(unread):
@@ -149,19 +166,20 @@ class ServerEngine:
                     reason = f"{work.prompts.where(number)}: the server's reply cannot be read ({result})"
                     given_up.append((number, {"response": None, "error": reason}))
                 else:
-                    file.write(part_line(number, result))
+                    file.write(part_line(number, _written(result, work.prompts.where(number))))
                 advance(1)
             file.write(b"".join(part_line(number, row) for number, row in given_up))
 
-    def _row(self, server: ChatServer, work: Work, number: int) -> dict[str, Any] | UnreadableReply:
+    def _row(self, server: ChatServer, work: Work, number: int) -> dict[str, Any] | Refused | UnreadableReply:
         try:
             prompt = work.prompts[number]
             reply = self._reply(server, prompt, work, number)
+        except (Refused, UnreadableReply) as problem:
+            return problem
         except BadRecord as error:
             return {"response": None, "error": f"{work.prompts.where(number)}: {error}"}
-        except UnreadableReply as error:
-            return error
         row = {"response": reply.text, "response_tokens": reply.tokens, "finished": reply.finished}
+        row |= {"reasoning": reply.reasoning} if reply.reasoning else {}
         return row | {"seed": mixed_seed(work.sampling.seed, number) % 2**31} if work.sampling else row
 
     def _reply(self, server: ChatServer, prompt: Prompt, work: Work, number: int) -> Reply:
@@ -184,6 +202,11 @@ class ServerEngine:
         if self.kind == "vllm" and prompt.images:
             extra["mm_processor_kwargs"] = {"max_dynamic_patch": max(1, tiles // len(prompt.images))}
         return server.chat(messages, **request, extra_body=extra)
+
+
+def _written(result: dict[str, Any] | Refused, where: str) -> dict[str, Any]:
+    """Returns the row of a response, or of a refusal with its reason."""
+    return {"response": None, "error": f"{where}: {result}"} if isinstance(result, Refused) else result
 
 
 def drawn_by(kind: Kind, sampling: Sampling | None, number: int) -> dict[str, Any]:

@@ -10,6 +10,11 @@ from mpo_lightning.evals.compare import Comparison
 from mpo_lightning.evals.published import rows_for
 from mpo_lightning.evals.scoring import Scored
 
+UNJUDGED = {
+    "not judged": " responses, which the judge refused; left out of the scores, their lines say why",
+    "unreadable": " responses, whose grade could not be read; counted as the benchmark's rule says",
+}
+
 
 def print_scored(benchmark: Benchmark, scored: Scored, mode: str) -> None:
     """Prints a benchmark's table, its summary, and the paper's numbers."""
@@ -31,10 +36,11 @@ def print_scored(benchmark: Benchmark, scored: Scored, mode: str) -> None:
     console = Console(width=None if Console().is_terminal else 120)
     console.print(table)
     for name, number in scored.numbers.items():
-        unit = {"responses": "", "characters": " a response", "tokens": " a response"}.get(name, " %")
-        console.print(
-            f"{name}: {number:,.1f}{unit}" if name != "responses" else f"{name}: {number:,.0f}", highlight=False
-        )
+        if name in ("responses", *UNJUDGED):
+            console.print(f"{name}: {number:,.0f}{UNJUDGED.get(name, '')}", highlight=False)
+            continue
+        unit = {"characters": " a response", "tokens": " a response"}.get(name, " %")
+        console.print(f"{name}: {number:,.1f}{unit}", highlight=False)
     if undecided := sum(score.verdict.correct is None for score in scored.scores) if benchmark.judge is None else 0:
         console.print(f"undecided: {undecided:,} responses, counted as wrong; their lines say why", highlight=False)
     if lines := rows_for(benchmark.name):

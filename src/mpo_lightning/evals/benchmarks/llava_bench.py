@@ -8,6 +8,7 @@ Source: haotian-liu/LLaVA llava/eval/{eval_gpt_review_bench,summarize_gpt_review
 of the same structure.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Required, TypedDict
@@ -21,6 +22,7 @@ WHERE = (
     "https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild (questions.jsonl, context.jsonl, "
     "answers_gpt4.jsonl and images/)"
 )
+SCORES = re.compile(r"[\s*`]*(?:scores?\s*:\s*)?(-?\d+(?:\.\d+)?)[\s,/*]+(-?\d+(?:\.\d+)?)[\s*`.]*", re.IGNORECASE)
 SUFFIX = " Please give a detailed answer."
 SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
 WHAT = {
@@ -93,13 +95,9 @@ def messages(row: LLaVABenchRow, response: str, tries: int) -> list[dict[str, st
 
 
 def read(reply: str) -> tuple[float, float] | None:
-    """Reads the two scores in a reply's first line: reference, model."""
-    parts = reply.split("\n")[0].replace(",", " ").split(" ")
-    try:
-        first, second = map(float, parts)
-    except ValueError:
-        return None
-    return first, second
+    """Reads the two scores in a reply's first line: reference, model. Bold marks and a label before them are no matter."""
+    found = SCORES.fullmatch(reply.split("\n")[0])
+    return (float(found[1]), float(found[2])) if found else None
 
 
 def score(row: LLaVABenchRow, response: str, mode: Mode) -> Score:

@@ -7,6 +7,7 @@ Source: InternVL internvl_chat/eval/mmhal/{evaluate_mmhal,eval_gpt_mmhal}.py; th
 are our own, of the same structure.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Required, TypedDict
@@ -136,7 +137,8 @@ def messages(row: MMHalRow, response: str, tries: int) -> list[dict[str, str]]:
 
 def read(reply: str) -> tuple[float] | None:
     """Reads the rating in a reply; None unless there is exactly one."""
-    found = [points for points in range(7) if f"rating: {points}" in reply.lower()]
+    plain = re.sub(r"rating\s*:\s*", "rating: ", reply.lower().replace("*", ""))
+    found = [points for points in range(7) if f"rating: {points}" in plain]
     return (float(found[0]),) if len(found) == 1 else None
 
 

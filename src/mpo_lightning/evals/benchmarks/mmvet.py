@@ -8,6 +8,7 @@ structure.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Required, TypedDict, cast
@@ -34,6 +35,9 @@ The sign shows a picture of a danger that it calls invisible. | 0.4
 Why is the sign funny? | The sign warns of invisible dangers, yet shows a picture of one, which nobody could have seen. The joke is that it contradicts itself. | \
 It is funny because it contradicts itself: what is invisible cannot be drawn, and still the sign shows it, as if somebody had seen the danger. | 1.0
 """
+POINTS = re.compile(
+    r"[\s*`\"]*(?:(?:score|correctness|grade|rating)[\s*:=]*)?(-?\d+(?:\.\d+)?)(?![\w%/]|\.\d)", re.IGNORECASE
+)
 AGAIN = "\nThe correctness as a number, nothing else: "
 
 
@@ -73,12 +77,13 @@ def messages(row: MMVetRow, response: str, tries: int) -> list[dict[str, str]]:
 
 
 def read(reply: str) -> tuple[float] | None:
-    """Reads the number at the start of a reply, from 0 to 1; None if there is none."""
-    try:
-        points = float(reply.split(" ")[0].strip())
-    except ValueError:
-        return None
-    return (points,) if 0.0 <= points <= 1.0 else None
+    """Reads the number at the start of a reply, from 0 to 1; None if there is none.
+
+    The benchmark's own script takes the first word alone. Bold marks and a label ("Score: 0.8", "**1.0**") are read as
+    well, instead of asking again.
+    """
+    found = POINTS.match(reply)
+    return (points,) if found and 0.0 <= (points := float(found[1])) <= 1.0 else None
 
 
 def score(row: MMVetRow, response: str, mode: Mode) -> Score:

@@ -5,7 +5,7 @@ from typing import Any
 
 from mpo_lightning.answers import Verdict
 from mpo_lightning.errors import InputError
-from mpo_lightning.evals.benchmark import Judge, Score
+from mpo_lightning.evals.benchmark import NOT_JUDGED, Judge, Score
 
 
 def replies_of(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> list[str]:
@@ -31,9 +31,10 @@ def judged_score(judge: Judge[Any], replies: list[str], runs_of: int = 1) -> Sco
         replies: replies of the judge, one for each run.
         runs_of: number of points in a reply, of which the last one stands for the response.
     """
-    read = [judge.read(reply) for reply in replies]
+    refused = any(reply.startswith(NOT_JUDGED) for reply in replies)
+    read = [None if reply.startswith(NOT_JUDGED) else judge.read(reply) for reply in replies]
     values = tuple(point for points in read for point in (judge.otherwise if points is None else points))
     said = " | ".join(reply.strip().split("\n")[0][:80] for reply in replies)
-    rule = "judge" if all(points is not None for points in read) else "judge/unreadable"
+    rule = "judge/not judged" if refused else "judge" if None not in read else "judge/unreadable"
     mean = sum(values[runs_of - 1 :: runs_of]) / len(replies)
     return Score(Verdict(None, said, f"{mean:g}", rule, confidence=1.0 if rule == "judge" else 0.0), values)
