@@ -232,7 +232,7 @@ LAYOUT = re.compile(
 )
 """Marks before a box that do not change its value."""
 RIGHT = re.compile(
-    r"(?:\s?(?:\\[,;! ])*(?:\^\{?[^{}\s]{1,12}\}?|°|\\?%|[-+*/^]\s?[\d\\a-z(][^$\n.,]{0,20}"
+    r"(?:\s?(?:\\[,;! ])*(?:\^(?:\{[^{}]{1,12}\}|\\?\w{1,8})|°|\\?%|[-+*/^]\s?[\d\\a-z(][^$\n.,]{0,20}"
     r"|\\(?!text\s?\{\s*(?:for|if|and)|\)|\]|end)[a-zA-Z]+(?:\s?\{[^{}]{0,30}\})*|[a-zA-Z](?![a-zA-Z'])|\}+)){1,3}"
     r"(?:\s?\d+)?|\s+(?:hundred|thousand|million|billion|dozen|percent)\b"
 )

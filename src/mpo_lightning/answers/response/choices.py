@@ -4,7 +4,7 @@ import re
 
 from mpo_lightning.answers.question import LETTERS
 from mpo_lightning.answers.response.mentions import equal_options, mentioned_options
-from mpo_lightning.answers.response.qualifiers import EITHER, is_denied
+from mpo_lightning.answers.response.qualifiers import EITHER, is_denied, without_cause
 from mpo_lightning.answers.typed import equivalent
 from mpo_lightning.answers.values.words import words_of
 
@@ -55,7 +55,7 @@ def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str] | None:
     whole = equal_options(text, choices) if len(text) > 3 or any(len(choice) < 6 for choice in choices) else []
     if len(whole) == 1:
         return whole[0], "text"
-    if EITHER.search(text):
+    if EITHER.search(without_cause(text)):
         return None
     if LETTER_LIST.fullmatch(text):
         return None
