@@ -157,6 +157,33 @@ def test_what_is_undecided_filtered_or_without_an_answer_is_not_used(tmp_path: P
     )
 
 
+@pytest.mark.parametrize("answer", ["...", "*", "answer", "The final answer is:"])
+def test_an_answer_that_reads_to_nothing_is_set_aside(answer: str, tmp_path: Path) -> None:
+    rows = [response(1, 0, chain(1, 0, 2)), response(2, 0, chain(2, 0, 3), answer=answer)]
+    rows += [response(3, 0, chain(3, 0, 3), answer_type="colour")]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pair(str(tmp_path / "r.jsonl"), str(tmp_path / "out"), workers=1)
+    aside = [json.loads(line) for line in (tmp_path / "out" / "set_aside.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in aside] == [rows[1]["id"], rows[2]["id"]]
+    assert aside[0]["reason"] == "the answer reads to nothing" and "'answer_type' is 'colour'" in aside[1]["reason"]
+    counts = json.loads((tmp_path / "out" / "counts.json").read_text())["set"]
+    assert counts["questions with an unusable answer"] == 2 and counts["right"] == 1
+
+
+def test_a_pairs_history_says_what_kind_its_answer_is_and_why(tmp_path: Path) -> None:
+    """A row's own answer_type counts before the form of its answer."""
+    rows = [response(1, 0, chain(1, 0, 2)), response(1, 1, chain(1, 1, 9))]
+    for name, more, kind, reason in (
+        ("form", {}, "integer", "a whole number"),
+        ("given", {"answer_type": "float"}, "float", "the row's answer_type"),
+    ):
+        (tmp_path / name).write_text("".join(json.dumps(row | more) + "\n" for row in rows))
+        pair(str(tmp_path / name), str(tmp_path / f"{name}.out"), workers=1)
+        (annotation,) = (tmp_path / f"{name}.out" / "annotations").glob("*.jsonl")
+        meta = json.loads(annotation.read_text().splitlines()[0])["chosen_meta"]
+        assert (meta["answer_type"], meta["type_by"]) == (kind, reason)
+
+
 def test_bad_files_are_one_sentence(responses: Path, tmp_path: Path) -> None:
     lines = responses.read_text().splitlines()
     for name, text, words in (

@@ -8,7 +8,7 @@ from mpo_lightning.commands.display.progress import engine_with_bar, progress_ba
 from mpo_lightning.commands.prefs import OnBad
 from mpo_lightning.inference.options import EngineOptions, TrainerOptions
 from mpo_lightning.models.sampling import Sampling
-from mpo_lightning.prefs.options import BuildOptions, DropoutOptions, PairingRules
+from mpo_lightning.prefs.options import BuildOptions, DropoutOptions, PairingRules, VerifierOptions
 from mpo_lightning.prefs.sources import Source
 from mpo_lightning.runs.rank import is_first
 
@@ -31,6 +31,7 @@ def build(
     workers: int | None = None,
     sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
     pairing: PairingRules = PairingRules(),  # noqa: B008
+    verifier: VerifierOptions = VerifierOptions(),  # noqa: B008
     dropout: DropoutOptions = DropoutOptions(),  # noqa: B008
     engine: EngineOptions = EngineOptions(),  # noqa: B008
     trainer: TrainerOptions = TrainerOptions(),  # noqa: B008
@@ -61,6 +62,7 @@ def build(
         workers: number of processes; default one a core.
         sampling: how responses are sampled.
         pairing: how responses are paired.
+        verifier: a model that decides what the rules do not.
         dropout: how DropoutNTP writes second halves.
         engine: the engine that writes responses.
         trainer: devices of the embedded engine.
@@ -81,6 +83,7 @@ def build(
         sampling=sampling,
         max_new_tokens=max_new_tokens,
         pairing=pairing,
+        verifier=verifier,
         dropout=dropout,
         fingerprints=tuple(map(Path, fingerprints or [])),
         strict=on_bad == "strict",

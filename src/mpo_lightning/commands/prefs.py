@@ -9,7 +9,7 @@ from mpo_lightning.commands.display.progress import engine_with_bar, progress_ba
 from mpo_lightning.errors import InputError
 from mpo_lightning.inference.options import EngineOptions, TrainerOptions
 from mpo_lightning.models.sampling import Sampling
-from mpo_lightning.prefs.options import DropoutOptions, PairingRules
+from mpo_lightning.prefs.options import DropoutOptions, PairingRules, VerifierOptions
 from mpo_lightning.prefs.sources import Source
 from mpo_lightning.runs.rank import is_first, wait_for
 
@@ -100,6 +100,7 @@ def pair(
     output: str,
     workers: int | None = None,
     pairing: PairingRules = PairingRules(),  # noqa: B008 (frozen)
+    verifier: VerifierOptions = VerifierOptions(),  # noqa: B008
 ) -> None:
     """Verifies responses, and pairs right ones with wrong ones and with ones that do not answer in the requested form.
 
@@ -111,22 +112,31 @@ def pair(
         output: a new folder.
         workers: number of processes; default one a core.
         pairing: how responses are paired.
+        verifier: a model that decides what the rules do not.
     """
     from dataclasses import asdict
 
     from mpo_lightning.files.digests import file_digest
     from mpo_lightning.files.settings import take_output_folder
     from mpo_lightning.files.whole import write_json
-    from mpo_lightning.prefs.pair import Counts, make_pairs
+    from mpo_lightning.prefs.pair import Counts, VerifierReplies, make_pairs
+    from mpo_lightning.prefs.verifier import ask_verifier, verifier_settings
 
     target, source = Path(output), Path(responses)
     if (target / "counts.json").exists():
         raise InputError(f"{output}: holds pairs already; choose a new folder")
     if not source.is_file():
         raise InputError(f"{responses}: there is no such file; 'mpo prefs sample' writes one")
-    take_output_folder(target, "pair.json", {"responses": file_digest(source), "options": asdict(pairing)}, "pairs")
+    settings = {"responses": file_digest(source), "options": asdict(pairing)} | verifier_settings(verifier)
+    take_output_folder(target, "pair.json", settings, "pairs")
+    processes = workers or os.cpu_count() or 1
+    replies = None
+    if verifier.url is not None:
+        replies = VerifierReplies(target / "verifier.jsonl", verifier.prompt)
+        with progress_bar("verified", source.stat().st_size, "bytes") as advance:
+            ask_verifier(source, replies.path, pairing, verifier, workers=processes, advance=advance)
     with progress_bar("pairs", source.stat().st_size, "bytes") as advance:
-        counts = make_pairs(source, target, pairing, workers or os.cpu_count() or 1, advance=advance)
+        counts = make_pairs(source, target, pairing, processes, advance=advance, verifier=replies)
     write_json(target / "counts.json", {name: found.as_dict() for name, found in counts.items()})
     whole = Counts()
     for found in counts.values():

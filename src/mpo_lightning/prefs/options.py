@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from mpo_lightning.answers.confidence import threshold
 from mpo_lightning.errors import InputError
@@ -38,6 +39,28 @@ class PairingRules:
 
 
 @dataclass(frozen=True)
+class VerifierOptions:
+    """A verifier model that is asked about responses which the rules leave undecided; without `url` none is asked.
+
+    Attributes:
+        url: address of its OpenAI-compatible server, such as http://localhost:8000/v1; openai is OpenAI's own. The key
+            is read from OPENAI_API_KEY.
+        model: name of the model on the server.
+        prompt: the prompt that the model was trained on: compass (CompassVerifier) or xverify (xVerify).
+        at_once: number of concurrent requests.
+    """
+
+    url: str | None = None
+    model: str = "opencompass/CompassVerifier-7B"
+    prompt: Literal["compass", "xverify"] = "compass"
+    at_once: int = 16
+
+    def __post_init__(self) -> None:
+        if self.at_once < 1:
+            raise InputError("--verifier.at_once must be at least 1")
+
+
+@dataclass(frozen=True)
 class DropoutOptions:
     """How DropoutNTP writes the second half of a response.
 
@@ -71,6 +94,7 @@ class BuildOptions:
         sampling: how responses are sampled.
         max_new_tokens: most tokens of a response.
         pairing: how responses are paired.
+        verifier: a model that decides what the rules do not.
         dropout: how second halves are written.
         fingerprints: lists of benchmarks' problems that must not be trained on.
         strict: stop at the first unusable question instead of skipping it.
@@ -84,6 +108,7 @@ class BuildOptions:
     sampling: Sampling = field(default_factory=Sampling)
     max_new_tokens: int = 4096
     pairing: PairingRules = field(default_factory=PairingRules)
+    verifier: VerifierOptions = field(default_factory=VerifierOptions)
     dropout: DropoutOptions = field(default_factory=DropoutOptions)
     fingerprints: tuple[Path, ...] = ()
     strict: bool = True

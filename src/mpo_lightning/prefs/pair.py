@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,7 +29,8 @@ from mpo_lightning.prefs.options import PairingRules
 from mpo_lightning.prefs.pairing import Candidate, choose_pairs, distinct
 from mpo_lightning.prefs.prompt_files import AS_ASKED
 from mpo_lightning.prefs.responses import PIECE, cut, questions_of
-from mpo_lightning.prefs.verify import Outcome, Verified, verify
+from mpo_lightning.prefs.verifier import key_of, known_replies, read
+from mpo_lightning.prefs.verify import Outcome, Verified, decided_by, verify
 
 Row = dict[str, Any]
 UNUSABLE = "questions with an unusable answer"
@@ -37,6 +38,20 @@ SET_ASIDE = "set_aside.jsonl"
 """Questions whose answer cannot be used: id, answer and reason a line."""
 USED = (Outcome.RIGHT, Outcome.WRONG, Outcome.NO_FORM)
 """Outcomes of the responses that pairs are made of."""
+
+
+@dataclass(frozen=True)
+class VerifierReplies:
+    """Replies of a verifier model: the file that `ask_verifier` wrote, and the kind of its prompt."""
+
+    path: Path
+    kind: Literal["compass", "xverify"]
+
+    def decide(self, row: Row, verified: Verified, form_asked: bool) -> Verified:
+        """Returns what the verifier makes of an undecided response; without a readable reply it stays undecided."""
+        reply = known_replies(self.path).get(key_of(row["id"], row["sample"]))
+        right = read(self.kind, reply) if reply is not None else None
+        return verified if right is None else decided_by(self.kind, right, verified, row["response"], form_asked)
 
 
 @dataclass
@@ -92,6 +107,7 @@ def make_pairs(
     workers: int,
     advance: Callable[[int], None] = lambda done: None,
     right: Path | None = None,
+    verifier: VerifierReplies | None = None,
 ) -> dict[str, Counts]:
     """Writes the annotations and returns counts by source.
 
@@ -102,6 +118,7 @@ def make_pairs(
         workers: number of processes.
         advance: called with the number of bytes done.
         right: file for one right response to each question that has one.
+        verifier: replies of a verifier model, used where the rules leave a response undecided.
 
     Raises:
         InputError: the file cannot be used.
@@ -110,7 +127,7 @@ def make_pairs(
     counts: dict[str, Counts] = {}
     questions = array("Q")
     with (
-        process_map(partial(pair_piece, responses, options), pieces, workers) as done,
+        process_map(partial(pair_piece, responses, options, verifier), pieces, workers) as done,
         AnnotationWriter(output) as writer,
         whole_file(right) if right else Path(os.devnull).open("w", encoding="utf-8") as kept,
         whole_file(output / SET_ASIDE) as set_aside,
@@ -132,22 +149,23 @@ def make_pairs(
     return counts
 
 
-def pair_piece(path: Path, options: PairingRules, piece: tuple[int, int]) -> Piece:
+def pair_piece(path: Path, options: PairingRules, verifier: VerifierReplies | None, piece: tuple[int, int]) -> Piece:
     """Makes the pairs of a piece.
 
     Args:
         path: file of responses.
         options: how responses are paired.
+        verifier: replies of a verifier model, if one was asked.
         piece: first byte of the piece, and the byte after its end.
     """
     found = Piece()
     for identity, rows in questions_of(path, piece):
         found.questions.append(int.from_bytes(blake2b(identity.encode(), digest_size=8).digest()))
-        pair_question(rows, options, found)
+        pair_question(rows, options, verifier, found=found)
     return found
 
 
-def pair_question(rows: Sequence[Row], options: PairingRules, found: Piece) -> None:
+def pair_question(rows: Sequence[Row], options: PairingRules, verifier: VerifierReplies | None, found: Piece) -> None:
     """Adds a question's pairs and counts to `found`."""
     first = rows[0]
     counts = found.counts.setdefault(str(first.get("source", "pairs")), Counts())
@@ -175,6 +193,9 @@ def pair_question(rows: Sequence[Row], options: PairingRules, found: Piece) -> N
             numbers[failed] += 1
             continue
         verified = verify(row["response"], question, options.confidence, form_asked)
+        if verifier is not None and verified.outcome is Outcome.UNDECIDED:
+            verified = verifier.decide(row, verified, form_asked)
+            numbers["decided by the verifier"] += verified.outcome is not Outcome.UNDECIDED
         numbers[verified.outcome.value] += 1
         if isinstance(known := row.get("known_verdict"), bool) and verified.outcome in USED:
             counts.known[verified.outcome.value, known is (verified.outcome is Outcome.RIGHT)] += 1

@@ -6,7 +6,7 @@ dozen") must not be rejected. So the form is read from the response itself, not 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from mpo_lightning.answers import Kind, Question, Verdict, check
@@ -71,6 +71,24 @@ def verify(response: str, question: Question, confident: float = CONFIDENT, form
     if not sure or other_unit(verdict.extraction, question, bool(verdict.correct)):
         return Verified(Outcome.UNDECIDED, verdict)
     return Verified(Outcome.RIGHT if verdict.correct else Outcome.WRONG, verdict)
+
+
+def decided_by(model: str, right: bool, verified: Verified, response: str, form_asked: bool) -> Verified:
+    """Returns how a response is used that a verifier model decides where the rules did not.
+
+    Args:
+        model: kind of the verifier, for the verdict's rule.
+        right: its decision.
+        verified: what the rules said.
+        response: the model's response.
+        form_asked: whether the prompt asked for "Final answer: ..".
+    """
+    stated = announced(clean(response)) is not None
+    verdict = replace(verified.verdict, correct=right, rule=f"verifier/{model}", confidence=0.0)
+    if stated:
+        return Verified(Outcome.RIGHT if right else Outcome.WRONG, verdict)
+    unstated = Outcome.RIGHT_WITHOUT_FORM if right else Outcome.NO_FORM if form_asked else Outcome.UNDECIDED
+    return Verified(unstated, verdict)
 
 
 def _unannounced(text: str, question: Question, verdict: Verdict, confident: float, form_asked: bool) -> Outcome:
