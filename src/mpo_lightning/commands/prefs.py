@@ -119,8 +119,8 @@ def pair(
     from mpo_lightning.files.digests import file_digest
     from mpo_lightning.files.settings import take_output_folder
     from mpo_lightning.files.whole import write_json
-    from mpo_lightning.prefs.pair import Counts, VerifierReplies, make_pairs
-    from mpo_lightning.prefs.verifier import ask_verifier, verifier_settings
+    from mpo_lightning.prefs.pair import Counts, make_pairs
+    from mpo_lightning.prefs.verifier import verifier_replies, verifier_settings
 
     target, source = Path(output), Path(responses)
     if (target / "counts.json").exists():
@@ -130,11 +130,9 @@ def pair(
     settings = {"responses": file_digest(source), "options": asdict(pairing)} | verifier_settings(verifier)
     take_output_folder(target, "pair.json", settings, "pairs")
     processes = workers or os.cpu_count() or 1
-    replies = None
-    if verifier.url is not None:
-        replies = VerifierReplies(target / "verifier.jsonl", verifier.prompt)
-        with progress_bar("verified", source.stat().st_size, "bytes") as advance:
-            ask_verifier(source, replies.path, pairing, verifier, workers=processes, advance=advance)
+    replies = verifier_replies(
+        source, target / "verifier.jsonl", pairing, verifier, workers=processes, progress=progress_bar
+    )
     with progress_bar("pairs", source.stat().st_size, "bytes") as advance:
         counts = make_pairs(source, target, pairing, processes, advance=advance, verifier=replies)
     write_json(target / "counts.json", {name: found.as_dict() for name, found in counts.items()})

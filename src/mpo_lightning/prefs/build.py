@@ -37,12 +37,12 @@ from mpo_lightning.prefs.filters import FAILED, first_failed, no_response
 from mpo_lightning.prefs.manifest import data_card, in_words, manifest_of
 from mpo_lightning.prefs.options import BuildOptions
 from mpo_lightning.prefs.overlap import read_fingerprints
-from mpo_lightning.prefs.pair import VerifierReplies, make_pairs
+from mpo_lightning.prefs.pair import make_pairs
 from mpo_lightning.prefs.prompt_files import PromptFiles
 from mpo_lightning.prefs.questions import PreparedQuestions, Purpose, prepare, write_questions
 from mpo_lightning.prefs.sample import draw
 from mpo_lightning.prefs.sources import Source, source_of
-from mpo_lightning.prefs.verifier import ask_verifier, verifier_settings
+from mpo_lightning.prefs.verifier import verifier_replies, verifier_settings
 from mpo_lightning.runs.rank import is_first, wait_for
 
 
@@ -180,19 +180,12 @@ class Build:
             right.touch()
             (self.folder / "correctness").mkdir(exist_ok=True)
             return {}
-        size, options, replies = responses.stat().st_size, self.options, None
-        if options.verifier.url is not None:
-            replies = VerifierReplies(self.folder / "verifier.jsonl", options.verifier.prompt)
-            with self.progress("verified", size, "bytes") as advance:
-                ask_verifier(
-                    responses,
-                    replies.path,
-                    rules=options.pairing,
-                    options=options.verifier,
-                    workers=options.workers,
-                    advance=advance,
-                )
-        with self.progress("pairs", size, "bytes") as advance:
+        options = self.options
+        replies = self.folder / "verifier.jsonl"
+        verifier = verifier_replies(
+            responses, replies, options.pairing, options.verifier, workers=options.workers, progress=self.progress
+        )
+        with self.progress("pairs", responses.stat().st_size, "bytes") as advance:
             counts = make_pairs(
                 responses,
                 self.folder / "correctness",
@@ -200,7 +193,7 @@ class Build:
                 workers=options.workers,
                 advance=advance,
                 right=right,
-                verifier=replies,
+                verifier=verifier,
             )
         self.say(f"pairs of right and wrong: {sum(found.numbers['pairs'] for found in counts.values()):,}")
         return {source: found.as_dict() for source, found in counts.items()}

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +29,8 @@ from mpo_lightning.prefs.options import PairingRules
 from mpo_lightning.prefs.pairing import Candidate, choose_pairs, distinct
 from mpo_lightning.prefs.prompt_files import AS_ASKED
 from mpo_lightning.prefs.responses import PIECE, cut, questions_of
-from mpo_lightning.prefs.verifier import key_of, known_replies, read
-from mpo_lightning.prefs.verify import Outcome, Verified, decided_by, verify
+from mpo_lightning.prefs.verifier import VerifierReplies
+from mpo_lightning.prefs.verify import Outcome, Verified, verify
 
 Row = dict[str, Any]
 UNUSABLE = "questions with an unusable answer"
@@ -38,20 +38,6 @@ SET_ASIDE = "set_aside.jsonl"
 """Questions whose answer cannot be used: id, answer and reason a line."""
 USED = (Outcome.RIGHT, Outcome.WRONG, Outcome.NO_FORM)
 """Outcomes of the responses that pairs are made of."""
-
-
-@dataclass(frozen=True)
-class VerifierReplies:
-    """Replies of a verifier model: the file that `ask_verifier` wrote, and the kind of its prompt."""
-
-    path: Path
-    kind: Literal["compass", "xverify"]
-
-    def decide(self, row: Row, verified: Verified, form_asked: bool) -> Verified:
-        """Returns what the verifier makes of an undecided response; without a readable reply it stays undecided."""
-        reply = known_replies(self.path).get(key_of(row["id"], row["sample"]))
-        right = read(self.kind, reply) if reply is not None else None
-        return verified if right is None else decided_by(self.kind, right, verified, row["response"], form_asked)
 
 
 @dataclass

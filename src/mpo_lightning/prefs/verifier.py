@@ -21,12 +21,13 @@ from mpo_lightning.data.records import IMAGE_MARK
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.files.process_pool import process_map
 from mpo_lightning.inference.chat import ChatServer, Refused, UnreadableReply
+from mpo_lightning.inference.engine import Progress
 from mpo_lightning.prefs.filters import first_failed, no_response
 from mpo_lightning.prefs.options import PairingRules, VerifierOptions
 from mpo_lightning.prefs.prompt_files import AS_ASKED
 from mpo_lightning.prefs.questions import with_choices
 from mpo_lightning.prefs.responses import PIECE, cut, questions_of
-from mpo_lightning.prefs.verify import Outcome, verify
+from mpo_lightning.prefs.verify import Outcome, Verified, decided_by, verify
 
 Row = dict[str, Any]
 MOST_TOKENS = {"compass": 16, "xverify": 64}
@@ -75,6 +76,34 @@ def read(kind: Literal["compass", "xverify"], reply: str) -> bool | None:
         return {"A": True, "B": False}.get(letters[-1])
     words = [word.lower() for word in WORD.findall(reply)]
     return {"correct": True, "incorrect": False}.get(words[-1]) if words else None
+
+
+@dataclass(frozen=True)
+class VerifierReplies:
+    """Replies of a verifier model: the file that `ask_verifier` wrote, and the kind of its prompt."""
+
+    path: Path
+    kind: Literal["compass", "xverify"]
+
+    def decide(self, row: Row, verified: Verified, form_asked: bool) -> Verified:
+        """Returns what the verifier makes of an undecided response; without a readable reply it stays undecided."""
+        reply = known_replies(self.path).get(key_of(row["id"], row["sample"]))
+        right = read(self.kind, reply) if reply is not None else None
+        return verified if right is None else decided_by(self.kind, right, verified, row["response"], form_asked)
+
+
+def verifier_replies(
+    responses: Path, replies: Path, rules: PairingRules, options: VerifierOptions, workers: int, progress: Progress
+) -> VerifierReplies | None:
+    """Asks the verifier about what the rules leave undecided, under a progress bar; None if no verifier is named.
+
+    The arguments and errors are those of `ask_verifier`.
+    """
+    if options.url is None:
+        return None
+    with progress("verified", responses.stat().st_size, "bytes") as advance:
+        ask_verifier(responses, replies, rules, options, workers=workers, advance=advance)
+    return VerifierReplies(replies, options.prompt)
 
 
 def ask_verifier(
