@@ -107,10 +107,9 @@ class Build:
 
     def settings(self) -> dict[str, Any]:
         """Returns all settings that decide the pairs."""
-        decides = asdict(self.options) | verifier_settings(self.options.verifier)
-        if self.options.verifier.url is None:
-            del decides["verifier"]
-        del decides["workers"]
+        decides = asdict(self.options)
+        del decides["workers"], decides["verifier"]
+        decides |= verifier_settings(self.options.verifier)
         decides["fingerprints"] = {str(path): file_digest(path) for path in self.options.fingerprints}
         return json.loads(
             json.dumps(
