@@ -39,7 +39,7 @@ from mpo_lightning.answers.verdicts.choice import gold_choice  # noqa: E402
 from mpo_lightning.evals.files import read_rows  # noqa: E402
 from mpo_lightning.prefs.options import PairingRules  # noqa: E402
 from mpo_lightning.prefs.pair import Counts, make_pairs  # noqa: E402
-from mpo_lightning.prefs.verify import CONFIDENT, Outcome, verify  # noqa: E402
+from mpo_lightning.prefs.verdicts.verify import CONFIDENT, Outcome, verify  # noqa: E402
 
 NAMES = ("mathvista", "m3cot", "mathvision")
 

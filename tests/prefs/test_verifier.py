@@ -10,7 +10,7 @@ from mpo_lightning.answers.question import question_of
 from mpo_lightning.commands.prefs import pair
 from mpo_lightning.errors import InputError
 from mpo_lightning.prefs.options import VerifierOptions
-from mpo_lightning.prefs.verifier import prompt_of, read
+from mpo_lightning.prefs.verdicts.verifier import prompt_of, read
 from support.judge_server import chat_server
 
 STEPS = "First I look at the picture closely, then I count what is there, one after another.\n"

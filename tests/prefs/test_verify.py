@@ -9,7 +9,7 @@ import pytest
 from mpo_lightning.answers import Kind
 from mpo_lightning.answers.question import options_of, question_of
 from mpo_lightning.commands.prefs import pair
-from mpo_lightning.prefs.verify import Outcome, verify
+from mpo_lightning.prefs.verdicts.verify import Outcome, verify
 
 
 def outcome(response: str, answer: str, question: str = "How many?", **more: object) -> Outcome:

@@ -120,7 +120,7 @@ def pair(
     from mpo_lightning.files.settings import take_output_folder
     from mpo_lightning.files.whole import write_json
     from mpo_lightning.prefs.pair import Counts, make_pairs
-    from mpo_lightning.prefs.verifier import verifier_replies, verifier_settings
+    from mpo_lightning.prefs.verdicts.verifier import verifier_replies, verifier_settings
 
     target, source = Path(output), Path(responses)
     if (target / "counts.json").exists():

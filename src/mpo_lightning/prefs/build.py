@@ -42,7 +42,7 @@ from mpo_lightning.prefs.prompt_files import PromptFiles
 from mpo_lightning.prefs.questions import PreparedQuestions, Purpose, prepare, write_questions
 from mpo_lightning.prefs.sample import draw
 from mpo_lightning.prefs.sources import Source, source_of
-from mpo_lightning.prefs.verifier import verifier_replies, verifier_settings
+from mpo_lightning.prefs.verdicts.verifier import verifier_replies, verifier_settings
 from mpo_lightning.runs.rank import is_first, wait_for
 
 

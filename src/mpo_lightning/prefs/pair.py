@@ -29,8 +29,8 @@ from mpo_lightning.prefs.options import PairingRules
 from mpo_lightning.prefs.pairing import Candidate, choose_pairs, distinct
 from mpo_lightning.prefs.prompt_files import AS_ASKED
 from mpo_lightning.prefs.responses import PIECE, cut, questions_of
-from mpo_lightning.prefs.verifier import VerifierReplies
-from mpo_lightning.prefs.verify import Outcome, Verified, verify
+from mpo_lightning.prefs.verdicts.verifier import VerifierReplies
+from mpo_lightning.prefs.verdicts.verify import Outcome, Verified, verify
 
 Row = dict[str, Any]
 UNUSABLE = "questions with an unusable answer"

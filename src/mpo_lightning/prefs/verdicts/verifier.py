@@ -27,7 +27,7 @@ from mpo_lightning.prefs.options import PairingRules, VerifierOptions
 from mpo_lightning.prefs.prompt_files import AS_ASKED
 from mpo_lightning.prefs.questions import with_choices
 from mpo_lightning.prefs.responses import PIECE, cut, questions_of
-from mpo_lightning.prefs.verify import Outcome, Verified, decided_by, verify
+from mpo_lightning.prefs.verdicts.verify import Outcome, Verified, decided_by, verify
 
 Row = dict[str, Any]
 MOST_TOKENS = {"compass": 16, "xverify": 64}
@@ -60,7 +60,7 @@ def prompt_of(kind: Literal["compass", "xverify"], row: Row, question: Question)
     answer = question.gold
     if question.choices and (place := named_option(answer, question.choices)) is not None:
         answer = f"{LETTERS[place]}. {question.choices[place]}"
-    text = files("mpo_lightning.prefs").joinpath(f"verifiers/{kind}.txt").read_text(encoding="utf-8")
+    text = files("mpo_lightning.prefs.verdicts").joinpath(f"prompts/{kind}.txt").read_text(encoding="utf-8")
     fields = {
         "question": with_choices(row).replace(IMAGE_MARK, "").strip(),
         "answer": answer,
