@@ -5,8 +5,8 @@
 The rows and filters are those of benchmarks/verdicts.py. `--write src/mpo_lightning/answers/measured.json` stores the
 counts, from which a verdict's confidence follows (`answers/confidence.py`), and the thresholds of `mpo prefs pair`.
 
-- A choice whose response gives the option's text is checked once more without its options, against the text alone. So
-  words, times, ranges and formulas are measured, of which these benchmarks ask few directly.
+- A choice whose response gives the option's text is checked once more without its options, against the text alone, and
+  as a list if it is one. So words, times, ranges, formulas and lists are measured, of which these benchmarks ask few.
 - Right verdicts of MATH-Vision are left out: its own rule refuses right answers with units or with an option's text.
 - The thresholds: a rule is trusted if its errors are no more than a rule that is right in 99.5 % makes by chance, in
   one of twenty such samples (99 % for the rejection of responses that announce no answer). The threshold is the least
@@ -16,6 +16,7 @@ counts, from which a verdict's confidence follows (`answers/confidence.py`), and
 import argparse
 import json
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -28,13 +29,15 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from verdicts import NAMES, prepared  # noqa: E402
 
-from mpo_lightning.answers import Question, Verdict, check  # noqa: E402
+from mpo_lightning.answers import Kind, Question, Verdict, check  # noqa: E402
 from mpo_lightning.answers.confidence import confidence_from, pooled  # noqa: E402
 from mpo_lightning.answers.question import question_of  # noqa: E402
 from mpo_lightning.answers.verdicts.choice import gold_choice  # noqa: E402
 from mpo_lightning.prefs.filters import first_failed, no_response  # noqa: E402
 from mpo_lightning.prefs.options import PairingRules  # noqa: E402
 
+LIST = re.compile(r"-?\d+(?:\.\d+)?(?:,\s*-?\d+(?:\.\d+)?)+")
+"""An option that is a list of numbers."""
 ANNOUNCED, REJECTED = 0.995, 0.99
 """Agreement with published verdicts that a trusted rule has."""
 BY_CHANCE = 0.05
@@ -65,6 +68,10 @@ def verdicts(row: dict[str, Any], question: Question) -> Iterator[Verdict]:
     alone = check(row["response"], question_of({"question": "", "answer": question.choices[gold]}))
     if any(text in alone.extraction.lower() for text in texts) and not alone.rule.endswith(("letter", "text")):
         yield alone
+    if all(LIST.fullmatch(text) for text in texts):
+        listed = check(row["response"], Question(Kind.LIST, f"[{question.choices[gold]}]"))
+        if any(text in listed.extraction.lower() for text in texts):
+            yield listed
 
 
 def count(name: str, folder: Path, agreed: Counter[Cell], total: Counter[Cell]) -> None:

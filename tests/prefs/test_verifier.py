@@ -85,21 +85,27 @@ def test_without_a_verifier_nothing_is_asked_and_refused_ones_stay_undecided(res
 
 
 @pytest.mark.parametrize(
-    ("kind", "reply", "right"),
+    ("reply", "right"),
     [
-        ("compass", "A", True),
-        ("compass", " B\n", False),
-        ("compass", "C", None),
-        ("compass", "INCORRECT", False),
-        ("compass", "Final Judgment: \\boxed{A} - CORRECT", True),
-        ("compass", "no idea", None),
-        ("xverify", "[Correct]", True),
-        ("xverify", "Incorrect", False),
-        ("xverify", "", None),
+        ("A", True),
+        (" B\n", False),
+        ("C", None),
+        ("A: CORRECT", True),
+        ("INCORRECT", False),
+        ("Judgement: B", False),
+        ("Final Judgment: \\boxed{A} - CORRECT", True),
+        ("[Correct]", True),
+        ("**Incorrect**", False),
+        ("", None),
+        ("A careful comparison shows the answer is wrong", None),
+        ("To determine whether the answer is correct", None),
+        ("The answer is not correct", None),
+        ("[Incorrect]. The correct answer is 5", None),
+        ("A or B", None),
     ],
 )
-def test_replies(kind: Any, reply: str, right: bool | None) -> None:
-    assert read(kind, reply) is right
+def test_a_reply_is_a_grade_or_nothing(reply: str, right: bool | None) -> None:
+    assert read(reply) is right
 
 
 def test_the_prompt_holds_the_options_and_the_right_ones_letter_and_text() -> None:

@@ -54,7 +54,7 @@ def test_options_in_the_text_of_a_question() -> None:
         ("Final answer: 34", "35", "wrong"),  # the reference allows 5 % in geometry
         ("Final answer: 10", "1", "wrong"),  # the reference rewrites an answer that contains the right one
         ("Final answer: 0.0", "0", "right"),  # the reference's branch for zero
-        ("Final answer: the invoice", "xyz", "wrong"),  # the reference's distance is inverted
+        ("Final answer: the invoice", "xyz", "undecided"),  # the reference's distance is inverted
         ("Final answer: 5 or 7", "7", "undecided"),
         ("Final answer: 8 dollars", "8 euros", "undecided"),
         ("Final answer: 8 euros", "8 euros", "right"),
@@ -74,16 +74,14 @@ def test_a_short_right_answer_is_no_format_failure() -> None:
 
 @pytest.mark.parametrize(
     ("response", "answer"),
-    [("both", "C"), ("a couple", "2"), ("the left one", "B")],
+    [("both", "C"), ("nope", "no"), ("the second one", "B"), ("a couple", "2"), ("the left one", "B")],
 )
 def test_an_answer_in_the_form_that_cannot_be_read_is_never_rejected(response: str, answer: str) -> None:
     """A careful reader calls each of them right, or would have to see the picture."""
     assert outcome(f"There are some.\n\nFinal answer: {response}", answer) is Outcome.UNDECIDED
 
 
-@pytest.mark.parametrize(
-    ("response", "answer"), [("pi", "3.14"), ("nope", "no"), ("½", "0.5"), ("III", "3"), ("the second one", "B")]
-)
+@pytest.mark.parametrize(("response", "answer"), [("pi", "3.14"), ("½", "0.5"), ("III", "3")])
 def test_an_answer_in_an_unusual_form_is_right(response: str, answer: str) -> None:
     assert outcome(f"There are some.\n\nFinal answer: {response}", answer) is Outcome.RIGHT
 

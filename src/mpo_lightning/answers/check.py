@@ -64,8 +64,12 @@ def _verdict(response: str, question: Question) -> Verdict:
 
 
 def is_unusable(question: Question) -> bool:
-    """Whether the right answer reads to nothing, such as "..." or "answer", so that no response can be compared."""
-    if question.kind is Kind.CHOICE or any(mark.isdigit() for mark in question.gold):
+    """Whether a right answer reads to nothing ("...", "answer") or is too long, so that no response can be compared."""
+    if question.kind is Kind.CHOICE:
+        return False
+    if len(question.gold) > LONGEST_GOLD:
+        return True
+    if any(mark.isdigit() for mark in question.gold):
         return False
     return type_of(normal(question.gold)) is Type.NOTHING
 
@@ -94,6 +98,8 @@ def settled(question: Question) -> Question:
 OPTION = re.compile(r"\s*\(?[Aa][.):]")
 
 
+LONGEST_GOLD = 2_000
+"""Longest right answer, in characters, that is compared."""
 MOST_RIVALS = 6
 
 

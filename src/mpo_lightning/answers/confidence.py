@@ -1,7 +1,8 @@
 """How far verdicts can be trusted: the share that agreed with published verdicts, by the rule behind them.
 
-`measured.json` holds the counts of recorded responses of real models; `benchmarks/verdicts.py --table` makes it. A rule
-that was seen rarely is pulled towards all rules that find the answer in the same way, by the weight of one observation.
+`measured.json` holds the counts of recorded responses of real models; `benchmarks/calibrate.py --write` makes it. A
+rule that was seen rarely is pulled, by the weight of one observation, towards all rules that find the answer in the
+same way or all that compare it in the same way, whichever agree less. A way never seen counts as a coin.
 """
 
 import json
@@ -56,9 +57,13 @@ def confidence_from(counts: Counts, rule: str, side: str) -> float:
         rule: a pooled rule.
         side: "right" or "wrong".
     """
-    found = rule.partition("/")[0]
-    alike = [pair for other, pair in counts[side].items() if other.partition("/")[0] == found]
-    every = alike or list(counts[side].values())
-    share = (sum(pair[0] for pair in every) + 1) / (sum(pair[1] for pair in every) + 2)
+    found, _, compared = rule.partition("/")
+    share = min(_share(counts[side], place=0, name=found), _share(counts[side], place=2, name=compared))
     agreed, total = counts[side].get(rule, (0, 0))
     return math.floor(10_000 * (agreed + share) / (total + 1)) / 10_000
+
+
+def _share(counts: dict[str, list[int]], place: int, name: str) -> float:
+    """The share of agreement of all rules that find, or compare, in one way; one half for a way never seen."""
+    pairs = [pair for rule, pair in counts.items() if rule.partition("/")[place] == name]
+    return (sum(pair[0] for pair in pairs) + 1) / (sum(pair[1] for pair in pairs) + 2)

@@ -29,9 +29,10 @@ class Type(StrEnum):
 
 UNDELIMITED = re.compile(r"\$([^$\s][^$]*)\$(?!\d)|\\\((.*?)\\\)")
 """Mathematics between dollar signs."""
-LABELLED = re.compile(r"\W*(?:the\s+)?(?:final\s+)?(?:answer|ans|solution|result)?(?:\s+is)?\W*", re.IGNORECASE)
-SIGNS = re.compile(r"[<>=+×÷∞∅≤≥%\-/]|\\?\{\s*\\?\}|\\(?:infty|emptyset|varnothing|times|div|geq?|leq?)")
-"""What may be an answer without a letter or a digit."""
+LABEL = re.compile(r"(?:the\s+)?(?:final\s+)?(?:answer|ans)(?:\s+is)?", re.IGNORECASE)
+EMPTY = " \t\n.…*_~:;,!?'\"()[]{}$\\`#|"
+"""Characters that make no answer by themselves."""
+DECADE = re.compile(r"(?:the\s+)?\d{2,4}s", re.IGNORECASE)
 UPRIGHT = re.compile(
     r"\\(?:text|mathrm|mbox|textbf|mathbf|ce|operatorname|rm)\s*\{([^{}]*)\}|\\[,;!: $%#&_{}]|\\(?:left|right)"
 )
@@ -50,9 +51,12 @@ PRODUCT = re.compile(r"(?<![A-Za-z\d.])\d+(?!(?:st|nd|rd|th)(?![a-z]))[a-z]{1,3}
 @lru_cache(maxsize=4096)
 def type_of(gold: str) -> Type:
     """The type of a right answer. Letters are symbols only in what is a formula beyond doubt."""
-    if not SIGNS.search(gold) and LABELLED.fullmatch(gold):
-        return Type.NOTHING
     gold = UNDELIMITED.sub(_inside, gold)
+    bare = gold.strip(EMPTY)
+    if re.sub(r"\s", "", gold) not in ("{}", "\\{\\}", "[]", "()") and (not bare or LABEL.fullmatch(bare)):
+        return Type.NOTHING
+    if DECADE.fullmatch(bare):
+        return Type.WORDS
     if _unreduced(gold):
         return Type.PARTS
     number = parse_number(gold)

@@ -5,7 +5,6 @@ from fractions import Fraction
 from mpo_lightning.answers.mathematics.evaluate import CLOSE, same_values, values
 from mpo_lightning.answers.mathematics.expressions import Tree
 
-FLIPPED = {"<": ">", "≤": "≥", "=": "=", "≠": "≠"}
 EXPANDED = {">": "<", "≥": "≤"}
 
 

@@ -8,6 +8,7 @@ import re
 from mpo_lightning.answers.response.qualifiers import is_answer_no, is_denied, without_bounds
 from mpo_lightning.answers.response.yes_no import BUT_YES
 from mpo_lightning.answers.values.numbers import find_numbers, parse_number
+from mpo_lightning.answers.values.units import units_differ
 from mpo_lightning.answers.values.words import words_of
 
 EMPTY = frozenset(
@@ -48,6 +49,7 @@ EMPTY = frozenset(
 """Words that do not distinguish options."""
 
 
+SCALED = re.compile(r"\s(?:thousand|million|billion|trillion)\b")
 HAN_WORD = re.compile(r"^[^\d]*[\u4e00-\u9fff]{3}[^\d]*$")
 """Chinese words, which may begin with a numeral (三角形)."""
 LONE_LETTER = re.compile(r"\(?([A-Za-z])\)?\.?")
@@ -64,7 +66,13 @@ def equal_options(text: str, choices: tuple[str, ...]) -> list[int]:
     if found or HAN_WORD.search(text) or (number := parse_number(text)) is None:
         return found[:1]
     values = [parse_number(choice) for choice in choices]
-    return [place for place, value in enumerate(values) if value is not None and value.value == number.value]
+    return [
+        place
+        for place, value in enumerate(values)
+        if value is not None
+        and (value.value, value.percent and not number.percent) == (number.value, False)
+        and not units_differ(text, choices[place])
+    ]
 
 
 def mentioned_options(text: str, choices: tuple[str, ...]) -> list[int]:
@@ -87,6 +95,8 @@ def mentioned_options(text: str, choices: tuple[str, ...]) -> list[int]:
                 and wanted[0].isascii()
                 and ((before.isalnum() and before.isascii()) or before in "._" or (numeric and before in "-,/^√"))
             ):
+                continue
+            if words[:start].endswith("non-") or (numeric and SCALED.match(words, stop)):
                 continue
             follows = words[stop + 1 : stop + 2]
             if (

@@ -8,7 +8,7 @@ them answers 5. Bounds are removed before a text's number is read. So "the numbe
 import re
 from functools import lru_cache
 
-from mpo_lightning.answers.values.numbers import WRITTEN
+from mpo_lightning.answers.values.numbers import WRITTEN, parse_number
 
 DENIAL = re.compile(
     r"\b(?:not|never|no\s+longer|cannot|can't|neither|nor|incorrect|wrong|false|eliminated?|unlike|rather\s+than"
@@ -71,7 +71,10 @@ VAGUE = re.compile(
     r"^\W*(?:it(?:'s|\s+is)\s+)?(?:nearly|almost|close\s+to|near|far\s+from|not\s+far\s+from|before|after|since|until|prior\s+to|mid|early|late"
     r"|around\s+the\s+time|(?:the\s+)?(?:opposite|negative|inverse|reciprocal|double|half|square|cube|root)\s+of|no\s+longer|hardly|scarcely|barely|cannot"
     r"|without|all\s+(?:except|but)|every\w*\s+(?:except|but)|any\w*\s+but|except|unlike|neither)\b"
-    r"|\b(?:below|above)\s+(?:zero|freezing)\b|^\W*\d[\d.,]*\+\W*$|^\W*(?:around|about|circa|c\.)\s+(?:the\s+year\s+)?(?:1\d|20)\d\d\W*$",
+    r"|\b(?:below|above)\s+(?:zero|freezing)\b|^\W*\d[\d.,]*\+\W*$"
+    r"|\d[\d.,]*\s*,?\s*(?:at\s+(?:least|most)|and\s+(?:above|below|up|over|more|less))\b|\d\s+(?:more|less|fewer)\s+than\b"
+    r"|\btimes\s+as\s|\((?:incorrect|wrong)\)|^\W*unknown\b|^\W*±|^\W*\d+D\W*$"
+    r"|\d\s?(?:以[上下内外]|多|余|几|分之|个半|的一半|千|百万)|[一二两三四五六七八九十]个半|十几|[近除]\s?\d|不[足到超]\s?\d|错误|^\W*(?:around|about|circa|c\.)\s+(?:the\s+year\s+)?(?:1\d|20)\d\d\W*$",
     re.IGNORECASE,
 )
 """An answer that is only near, before or beside what it names."""
@@ -138,7 +141,8 @@ def without_bounds(text: str) -> str:
 
 def _unless_falling(match: re.Match[str]) -> str:
     low, high = (re.sub(r"[^\d.]", "", match[name]) for name in ("low", "high"))
-    falling = low and high and float(low.rstrip(".")) >= float(high.rstrip("."))
+    values = [parse_number(digits.rstrip(".")) for digits in (low, high)]
+    falling = values[0] and values[1] and values[0].value >= values[1].value
     return match[0] if falling else " "
 
 

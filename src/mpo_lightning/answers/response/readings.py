@@ -13,7 +13,7 @@ UNIT_BEHIND = re.compile(
 )
 JOINED = re.compile(r"(?:\\(?:text|mathrm)\s*\{|\}|[\s,;.]|and|or)*")
 """What stands between formulas that are one answer."""
-COPULA = re.compile(r"\b(?:is|are|equals|be)\b\s*:?", re.IGNORECASE)
+COPULA = re.compile(r"\b(?:is|are|equals|be)\b\s*:?(?:\s+at(?=\s))?", re.IGNORECASE)
 CONDITION = re.compile(r"\\text\s*\{\s*\(?\s*(?:for|if|when|where|with|since)\b.*$", re.DOTALL)
 """A condition behind a formula."""
 FINAL_POINT = re.compile(r"(?<![.\s])[.。]$")

@@ -14,7 +14,7 @@ ROOTS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 ROOT = re.compile(r"([√∛∜])\s?(?:(\d+(?:\.\d+)?|[a-zA-Z](?![a-zA-Z]))|(?=\())")
 DIGIT = re.compile(r"(?![0-9])\d")
 MARKS = str.maketrans({"’": "'", "′": "'", "″": '"', "\u00a0": " ", "\u202f": " ", "\u2009": " ", "−": "-", "∶": ":"})
-UNITS = str.maketrans(
+UNIT_MARKS = str.maketrans(
     {
         "℃": "°C",
         "℉": "°F",
@@ -52,7 +52,7 @@ def normal(text: str) -> str:
         return text
     text = "".join(unicodedata.normalize("NFKC", mark) if "\uff01" <= mark <= "\uff5e" else mark for mark in text)
     text = STYLED.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
-    text = text.translate(MARKS).translate(UNITS)
+    text = text.translate(MARKS).translate(UNIT_MARKS)
     text = PER_MILLE.sub(lambda match: f"{float(match[1]) / 10:g}%", text)
     text = FRACTION.sub(_fraction, text)
     text = RAISED.sub(lambda match: f"^{{{unicodedata.normalize('NFKC', match[0])}}}", text)

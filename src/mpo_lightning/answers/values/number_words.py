@@ -8,7 +8,7 @@ _BELOW_TWENTY = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
     " eighteen nineteen"
 )
-UNITS = {word: number for number, word in enumerate(_BELOW_TWENTY.split())}
+ONES = {word: number for number, word in enumerate(_BELOW_TWENTY.split())}
 TENS = {
     word: 10 * number
     for number, word in enumerate(
@@ -27,19 +27,19 @@ PARTS = {"half": 2, "halves": 2} | {
     )
     for ending in ("", "s")
 }
-_UNITS, _PARTS = "|".join(UNITS), "|".join(sorted(PARTS, key=len, reverse=True))
-FRACTION_WORDS = re.compile(rf"\b(?:({_UNITS}|a)[ -])?({_PARTS})\b", re.IGNORECASE)
-DOZEN = re.compile(r"\b(?P<half>half\s+(?:a\s+)?)?(?:a\s|one\s)?dozen\b", re.IGNORECASE)
+_ONES, _PARTS = "|".join(ONES), "|".join(sorted(PARTS, key=len, reverse=True))
+FRACTION_WORDS = re.compile(rf"\b(?:({_ONES}|a)[ -])?({_PARTS})\b", re.IGNORECASE)
+DOZEN = re.compile(rf"\b(?P<half>half\s+(?:a\s+)?)?(?:a\s|(?P<count>{_ONES})\s)?dozen\b", re.IGNORECASE)
 
 
 MIXED = re.compile(
-    rf"\b(\d{{1,4}}|{_UNITS})\s+and\s+({_UNITS}|an?)[ -]({_PARTS})\b",
+    rf"\b(\d{{1,4}}|{_ONES})\s+and\s+({_ONES}|an?)[ -]({_PARTS})\b",
     re.IGNORECASE,
 )
 """A mixed number in words: two and three quarters."""
-HAN_FRACTION = re.compile(r"([一二两三四五六七八九十])分之([一二两三四五六七八九十])")
+HAN_FRACTION = re.compile(r"([一二两三四五六七八九十])分之([一二两三四五六七八九十])|一半")
 
-_WORD = "|".join([*UNITS, *TENS, *SCALES])
+_WORD = "|".join([*ONES, *TENS, *SCALES])
 ANY_WORD = re.compile(rf"\b(?:{_WORD}|{_PARTS}|dozen)\b", re.IGNORECASE)
 FIRST_WORD = re.compile(rf"(?:{_WORD}|{_PARTS}|a|an|minus|negative|dozen)\b", re.IGNORECASE)
 """What a number in words begins with."""
@@ -65,7 +65,7 @@ class Number:
 
 def _worded(word: str) -> Fraction:
     """The value of a whole number in digits or as a word; "a" is one."""
-    return Fraction(word) if word.isdigit() else Fraction(UNITS.get(word.lower(), 1))
+    return Fraction(word) if word.isdigit() else Fraction(ONES.get(word.lower(), 1))
 
 
 def word_numbers(text: str) -> list[Number]:
@@ -76,7 +76,10 @@ def word_numbers(text: str) -> list[Number]:
         Number(_worded(match[1]) + _worded(match[2]) / PARTS[match[3].lower()], *match.span())
         for match in MIXED.finditer(text)
     ]
-    found += [Number(Fraction(6 if match["half"] else 12), *match.span()) for match in DOZEN.finditer(text)]
+    found += [
+        Number(6 * (1 if match["half"] else 2) * _worded(match["count"] or "a"), *match.span())
+        for match in DOZEN.finditer(text)
+    ]
     for match in FRACTION_WORDS.finditer(text):
         if any(number.start <= match.start() < number.end for number in found):
             continue
@@ -94,7 +97,7 @@ def word_numbers(text: str) -> list[Number]:
             elif word in SCALES:
                 total, current = total + max(current, 1) * SCALES[word], 0
             elif word != "and":
-                current += UNITS.get(word, TENS.get(word, 0))
+                current += ONES.get(word, TENS.get(word, 0))
         value = Fraction(total + current)
         if sign := re.search(
             r"\b(?:minus|negative)\s$", text[max(0, match.start() - 10) : match.start()], re.IGNORECASE
@@ -109,7 +112,7 @@ def han_numbers(text: str) -> list[Number]:
     """Finds the numbers in Chinese numerals: 三十五, 四分之三."""
     found = []
     for match in HAN_FRACTION.finditer(text):
-        bottom, top = (10 if mark == "十" else HAN[mark] for mark in match.groups())
+        bottom, top = (10 if mark == "十" else HAN[mark] for mark in (match[1] or "二", match[2] or "一"))
         found.append(Number(Fraction(top, bottom), *match.span()))
     for match in re.finditer(r"负?[零〇一二两三四五六七八九十百千万亿]{1,12}", text):
         if match[0].lstrip("负")[0] in "万亿" or (match.start() and text[match.start() - 1].isdigit()):

@@ -83,6 +83,7 @@ _OTHERS = {
     "meter": "米",
     "kilogram": "千克 公斤 kilo kgs",
     "gram": "克 gm",
+    "kilometer": "公里 千米",
     "degree": "° deg degrees 度",
     "centimeter^2": "平方厘米 sqcm",
     "meter^2": "平方米 sqm",
@@ -117,6 +118,7 @@ FACTOR = re.compile(
     r"(?P<low>square|sq\.?|cubic|cu\.?)?\s*(?P<name>[A-Za-zΩμ°\u4e00-\u9fff%$€£¥¢\"']+(?:\s(?:celsius|fahrenheit))?)\.?"
     r"\s?(?:\^?\s?\{?(?P<power>-?[123])\}?|(?P<squared>squared|cubed))?"
 )
+SCALE = re.compile(r"\b(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore)\b|(?<=\d)[kMB]\b")
 MOST_WORDS = 3
 
 
@@ -138,7 +140,7 @@ def unit_of(text: str) -> str | None:
     money = text.count("$") == 1 and text[: found.start()].rstrip().endswith("$")
     if money or (prefix := re.search(r"[€£¥]", text[: found.start()])):
         return NAMES["$" if money or prefix is None else prefix[0]]
-    behind = behind.replace("$", " ").strip(" .,;()[]")
+    behind = SCALE.sub(" ", behind).replace("$", " ").strip(" .,;()[]").removesuffix(" old")
     return _canonical(behind) if behind and len(behind.split()) <= MOST_WORDS + 2 else None
 
 

@@ -1,6 +1,7 @@
 """Compares answers in words: names, codes, chemical formulas, figures of geometry. Their letters do not multiply."""
 
 import re
+from difflib import SequenceMatcher
 from functools import lru_cache
 
 PLAIN = re.compile(r"[A-Za-z0-9. ]*")
@@ -17,6 +18,11 @@ CHANGES = re.compile(
     r"|condense|accelerate|decelerate|decline|drop|heat|cool|slow|change|move)(?:s|es|d|ed|ing)?"
 )
 """Verbs that answer what happens; their endings do not matter, as those of nouns do."""
+ABBREVIATION = 3
+"""Most letters of words that may be an abbreviation: TV, USA."""
+ALIKE = 0.5
+"""Share of common letters above which two words may be one in another spelling: gray and grey."""
+NEGATIVE = re.compile(r"\b(?:no|none|not|nothing|never|un\w+|im\w+|zero)\b")
 SHORT = 6
 """Most words of an answer whose other words make it wrong."""
 FIGURE = re.compile(
@@ -62,14 +68,24 @@ def same_words(gold: str, said: str) -> tuple[bool | None, str]:
         return figure, "figure"
     if any(re.match(rf"{re.escape(wanted)}\s+(?:in|at|on)\s", form) for form in forms):
         return True, "words with more"
-    if wanted.isascii() != found.isascii() or len(found.split()) > SHORT:
-        return None, "words"
-    if _within(wanted, found) or _within(found, wanted) or {*map(_stem, wanted.split())} & {*map(_stem, found.split())}:
-        return None, "words"
-    letters = "".join(word[0] for word in wanted.split()), "".join(word[0] for word in found.split())
-    bare = wanted.replace(" ", ""), found.replace(" ", "")
-    abbreviated = bare[0] == letters[1] or bare[1] == letters[0] or bare[0].startswith(bare[1][:3])
-    return None if abbreviated or sorted(bare[0]) == sorted(bare[1]) else False, "words"
+    return (None if _may_be_the_same(wanted, found) else False), "words"
+
+
+def _may_be_the_same(wanted: str, found: str) -> bool:
+    """Whether other words may still mean the same: a part, an abbreviation, another spelling, script or form."""
+    if len(found.split()) > SHORT or wanted.isascii() != found.isascii():
+        return True
+    if not wanted.isascii():
+        return bool(set(wanted) & set(found))  # 北京 and 北京市
+    if any(mark.isdigit() for mark in wanted + found) or (NEGATIVE.search(wanted) and NEGATIVE.search(found)):
+        return True
+    one, other = (re.sub(r"[^a-z]", "", words) for words in (wanted, found))
+    if min(len(one), len(other)) <= ABBREVIATION or one in other or other in one or sorted(one) == sorted(other):
+        return True
+    stems = [{_stem(word) for word in re.findall(r"[a-z]+", words)} for words in (wanted, found)]
+    letters = ["".join(word[0] for word in words.split()) for words in (wanted, found)]
+    abbreviated = one == letters[1] or other == letters[0] or one[:3] == other[:3]
+    return bool(stems[0] & stems[1]) or abbreviated or SequenceMatcher(None, one, other).ratio() > ALIKE
 
 
 def _goals(wanted: str) -> set[str]:
@@ -86,10 +102,6 @@ def _forms(found: str) -> set[str]:
         behind = found[copula.end() :]
         forms |= {ARTICLE.sub("", behind), ARTICLE.sub("", LEAD.sub("", behind))}
     return {form for form in forms if not NO_COPULA.match(form)}
-
-
-def _within(part: str, whole: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(part)}(?!\w)", whole) is not None
 
 
 def _stem(word: str) -> str:

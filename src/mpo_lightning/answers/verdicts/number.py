@@ -72,6 +72,7 @@ def _announced(said: Extraction, question: Question) -> Verdict | None:
 
 DIGITS_ALONE = re.compile(rf"-?\d[\d,]*(?:\.\d+)?(?:\s(?:{SHORT_UNITS}))?\.?")
 """The most usual answer, which needs no further look."""
+UNIT_SIGN = re.compile(r"[A-Za-z%°$€£¥\u4e00-\u9fff]")
 SHARE = re.compile(rf"({WRITTEN})\s+out\s+of\s+(?:the\s+)?({WRITTEN})", re.IGNORECASE)
 
 
@@ -87,7 +88,7 @@ def _share(said: str, question: Question) -> Number | None:
 
 
 def _compared(said: Extraction, found: Number, question: Question) -> Verdict:
-    if not question.gold[-1:].isdigit() and units_differ(question.gold, said.text):
+    if UNIT_SIGN.search(question.gold) and units_differ(question.gold, said.text):
         return Verdict(None, said.text, plain(found.value), f"{said.rule}/another unit")
     return Verdict(_same_number(found, question), said.text, plain(found.value), f"{said.rule}/number")
 
@@ -97,15 +98,17 @@ def _same_number(found: Number, question: Question) -> bool | None:
     if gold is None:
         return None
     if found.value == gold.value:
-        share = found.percent and not gold.percent and abs(gold.value) <= 1
-        return None if share else True  # 0.5% for 0.5
+        as_share = found.percent and not gold.percent and abs(gold.value) <= 1
+        return None if as_share else True  # 0.5% for 0.5
     if question.kind is Kind.FLOAT and question.precision is not None:
         # 6.63e-34 is rounded in its mantissa.
         exponent = mantissa_exponent(question.gold)
         one, other = ((value / Fraction(10) ** exponent if exponent else value) for value in (found.value, gold.value))
         if _near(one, other, question.precision) and round(other, question.precision) != 0:
             return round(one, question.precision) == round(other, question.precision)
-    return None if gold.percent and not found.percent and gold.value == 100 * found.value else False
+    share, plain_one = (found, gold) if found.percent else (gold, found)
+    as_share = share.percent and not plain_one.percent and share.value == 100 * plain_one.value
+    return None if as_share else False
 
 
 def _near(one: Fraction, other: Fraction, decimals: int) -> bool:

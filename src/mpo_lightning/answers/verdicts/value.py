@@ -14,6 +14,9 @@ from mpo_lightning.answers.values.units import units_differ
 from mpo_lightning.answers.values.words import same_words, words_of
 
 WORDS = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}")
+AND = re.compile(r",?\s+and\s+|,?\s*\\text\s*\{\s*and\s*\}\s*")
+OUT_OF = re.compile(r"(\d+)\s+out\s+of\s+(?:the\s+)?(\d+)")
+DECIMAL_COMMA = re.compile(r"\s*\d+,\d+\s*")
 BRACKET = re.compile(r"[(\[{]")
 LETTERED = re.compile(r"(?:^|\s)\(([A-J])\)\s")
 OPTION_LABEL = re.compile(r"^\s*(?:\([A-J]\)|[A-J][.):])\s+(?=\S)")
@@ -36,7 +39,7 @@ def value_verdict(text: str, question: Question) -> Verdict:
     if len(set(LETTERED.findall(said.text))) > 1:
         return Verdict(None, said.text, None, f"{said.rule}/several options")
     said = replace(said, text=OPTION_LABEL.sub("", said.text))
-    gold = gold_reading(question.gold)
+    gold = question.gold if type_of(question.gold) is Type.WORDS else gold_reading(question.gold)
     if len(said.text) <= SHORT_REFUSAL and is_refusal(said.text) and not is_refusal(question.gold):
         return Verdict(False, said.text, None, f"{said.rule}/refusal")
     words, right_words = WORDS.sub(r" \1 ", said.text), WORDS.sub(r" \1 ", question.gold)
@@ -47,18 +50,31 @@ def value_verdict(text: str, question: Question) -> Verdict:
         return Verdict(None, said.text, None, f"{said.rule}/one of several")
     if kind in (Type.WORDS, Type.PARTS):
         return _compared(said, gold, kind)
-    for candidate in (found := readings(said.text)):
+    for candidate in (found := [*readings(said.text), *_share(said.text, gold)]):
         right = equivalent(gold, candidate, question.precision)
         if right and (units_differ(gold, candidate) or units_differ(gold, said.text)):
             return Verdict(None, said.text, candidate, f"{said.rule}/another unit")
         if right:
-            order = "in another order" if _is_reordered(gold, candidate) else "expression"
-            return Verdict(True, said.text, candidate, f"{said.rule}/{order}")
+            return Verdict(True, said.text, candidate, f"{said.rule}/{_how_equal(gold, candidate)}")
     return _unequal(said, gold, found, question.precision)
+
+
+def _share(said: str, gold: str) -> list[str]:
+    """The fraction in "3 out of 8", where the right answer is one."""
+    found = OUT_OF.fullmatch(said.strip(" .")) if "out of" in said else None
+    return [f"{found[1]}/{found[2]}"] if found and "/" in gold + "/" * ("frac" in gold) else []
+
+
+def _how_equal(gold: str, candidate: str) -> str:
+    """How equal answers were compared: as they are, in another order, or with the comma of one as a decimal point."""
+    if DECIMAL_COMMA.fullmatch(gold) and "." in candidate:
+        return "decimal comma"
+    return "in another order" if _is_reordered(gold, candidate) else "expression"
 
 
 def _is_reordered(gold: str, candidate: str) -> bool:
     """Whether equal lists without brackets have another order, which counts in some questions ("respectively")."""
+    gold, candidate = (AND.sub(", ", text) for text in (gold, candidate))
     if "," not in gold or "," not in candidate or BRACKET.search(gold + candidate):
         return False
     return equivalent(f"({gold})", f"({candidate})") is not True
@@ -87,7 +103,7 @@ def _compared(said: Extraction, gold: str, kind: Type) -> Verdict:
 def _unequal(said: Extraction, gold: str, found: list[str], precision: int | None) -> Verdict:
     """The verdict on an answer none of whose readings equals the right one.
 
-    A number among words is read as in `_check_number`; other words leave the verdict undecided.
+    A number among words is read as in `number_verdict`; other words leave the verdict undecided.
     """
     if any(units_differ(gold, reading) for reading in [said.text, *found]):
         return Verdict(None, said.text, None, f"{said.rule}/another unit")

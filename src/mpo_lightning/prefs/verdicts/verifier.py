@@ -2,7 +2,8 @@
 
 The prompts are the verifiers' own: CompassVerifier (github.com/open-compass/CompassVerifier, src/prompts.py, CV_PROMPT)
 and xVerify (arXiv 2504.10481). The model sees the question's words, its options, the right answer and the response, and
-not the picture. Every reply is one line of a file, written at once, so a stopped run goes on where it was.
+not the picture. Every reply is one line of a file, written at once, so a stopped run goes on where it was. The replies
+are held in memory, by every process that makes pairs.
 """
 
 import json
@@ -33,8 +34,14 @@ Row = dict[str, Any]
 MOST_TOKENS = {"compass": 16, "xverify": 64}
 REFUSED = 8
 """Number of requests, from the first on, that are all refused before the run ends."""
-LETTER = re.compile(r"boxed\{([ABC])\}|^\W*([ABC])\b")
-WORD = re.compile(r"\b(incorrect|correct|invalid)\b", re.IGNORECASE)
+BOXED = re.compile(r"boxed\{([ABC])\}[^{}]{0,40}$")
+WHOLE = re.compile(
+    r"\W*(?:(?:final\s+)?judge?ment\W*|(?:the\s+)?(?:answer|grade)\s+is\W*)?"
+    r"(?P<said>(?-i:[ABC])|correct|incorrect|invalid)\W*(?:correct|incorrect|invalid)?\W*",
+    re.IGNORECASE,
+)
+"""A reply that is a grade and nothing else; prose that mentions one ("not correct") is none."""
+RIGHT = {"a": True, "correct": True, "b": False, "incorrect": False}
 
 
 @dataclass(frozen=True)
@@ -69,13 +76,12 @@ def prompt_of(kind: Literal["compass", "xverify"], row: Row, question: Question)
     return re.sub(r"\{(question|answer|response)\}", lambda match: fields[match[1]], text)
 
 
-def read(kind: Literal["compass", "xverify"], reply: str) -> bool | None:
-    """Reads a verifier's reply; None if it is invalid, or says neither."""
-    letters = [one or other for one, other in LETTER.findall(reply)] if kind == "compass" else []
-    if letters:
-        return {"A": True, "B": False}.get(letters[-1])
-    words = [word.lower() for word in WORD.findall(reply)]
-    return {"correct": True, "incorrect": False}.get(words[-1]) if words else None
+def read(reply: str) -> bool | None:
+    """Reads a verifier's reply: a letter, a word, or a box at its end; None if it is invalid, or anything else."""
+    found = WHOLE.fullmatch(reply.strip())
+    boxed = BOXED.search(reply.strip())
+    said = found["said"] if found else boxed[1] if boxed else ""
+    return RIGHT.get(said.lower())
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class VerifierReplies:
     def decide(self, row: Row, verified: Verified, form_asked: bool) -> Verified:
         """Returns what the verifier makes of an undecided response; without a readable reply it stays undecided."""
         reply = known_replies(self.path).get(key_of(row["id"], row["sample"]))
-        right = read(self.kind, reply) if reply is not None else None
+        right = read(reply) if reply is not None else None
         return verified if right is None else decided_by(self.kind, right, verified, row["response"], form_asked)
 
 
@@ -128,7 +134,8 @@ def ask_verifier(
         InputError: the verifier does not answer, or refuses everything; replies so far are kept.
     """
     server = ChatServer(None if options.url == "openai" else options.url, options.model, "the verifier")
-    known = set(known_replies(replies)) if replies.exists() else set()
+    # What was refused is asked again: another server, or another day, may answer.
+    known = {key for key, reply in known_replies(replies).items() if reply is not None} if replies.exists() else set()
     pieces = list(cut(responses, PIECE))
     counts = {"answered": 0, "refused": 0}
     undecided = partial(undecided_of, responses, rules, options.prompt)
@@ -185,14 +192,10 @@ def _replies(
     def ask(prompt: str) -> dict[str, str]:
         messages = [{"role": "user", "content": prompt}]
         try:
-            return {"reply": server.chat(messages, temperature=0.0, max_tokens=MOST_TOKENS[options.prompt]).text}
-        except Refused as error:
+            reply = server.chat(messages, temperature=0.0, max_tokens=MOST_TOKENS[options.prompt])
+        except (Refused, UnreadableReply) as error:
             return {"refused": str(error)}
-        except UnreadableReply as error:
-            raise InputError(
-                f"the verifier at {server.url or 'api.openai.com'} does not answer ({error}); replies so far are kept, "
-                "run it again to resume"
-            ) from None
+        return {"reply": reply.text} if reply.finished else {"refused": f"a reply without an end: {reply.text}"}
 
     waiting: dict[Future[dict[str, str]], str] = {pool.submit(ask, one.prompt): one.key for one in asked}
     try:
@@ -227,4 +230,7 @@ def _replies_in(path: Path, size: int) -> dict[str, str | None]:
             if number < len(lines):
                 raise InputError(f"{path}:{number}: not a line of a verifier's replies; fix or delete it") from None
             path.write_bytes(b"\n".join(lines[:-1]) + b"\n" if len(lines) > 1 else b"")
+            return found
+    if lines[-1]:
+        path.write_bytes(b"\n".join(lines) + b"\n")
     return found
