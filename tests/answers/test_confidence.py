@@ -12,7 +12,7 @@ from mpo_lightning.answers.confidence import confidence_from, confidence_of, thr
 
 
 def test_a_rule_seen_rarely_is_pulled_towards_those_that_find_answers_alike() -> None:
-    """By hand: all announced ones agree in (118 + 1) / (120 + 2), all of "a" in (20 + 1) / (22 + 2), new ones in half."""
+    """By hand: all announced ones agree in (118 + 1) / (120 + 2), all of "a" in (20 + 1) / (22 + 2), new ones half."""
     counts = {"right": {"announced/a": [19, 20], "announced/b": [99, 100], "prose/a": [1, 2]}, "wrong": {}}
     assert confidence_from(counts, "announced/a", "right") == int(10_000 * (19 + 21 / 24) / 21) / 10_000
     assert confidence_from(counts, "announced/b", "right") == int(10_000 * (99 + 119 / 122) / 101) / 10_000

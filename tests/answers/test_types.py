@@ -199,3 +199,66 @@ def test_an_answer_that_reads_to_nothing_decides_nothing() -> None:
     for gold in ("...", "*", "answer", "", "?"):
         verdict = check("Final answer: 5", Question(Kind.TEXT, gold))
         assert (verdict.correct, verdict.rule, verdict.confidence) == (None, "unusable right answer", 0)
+
+
+@pytest.mark.parametrize(
+    ("gold", "said"),
+    [
+        ("color", "colour"),
+        ("bus", "autobus"),
+        ("EU", "European Union"),
+        ("O2", "oxygen"),
+        ("no change", "nothing"),
+        ("Ada Lovelace", "Lovelace, Ada"),
+        ("上海", "上海市"),
+        ("右", "右边"),
+    ],
+)
+def test_another_name_of_the_same_is_not_wrong(gold: str, said: str) -> None:
+    assert check(f"Final answer: {said}", Question(Kind.TEXT, gold)).correct is not False
+
+
+@pytest.mark.parametrize(
+    ("gold", "said"),
+    [
+        ("8", "8 at least"),
+        ("8", "8 and above"),
+        ("8", "8 more than last year"),
+        ("8", "±8"),
+        ("8", "8以上"),
+        ("8", "8多"),
+        ("8", "8 (wrong)"),
+        ("8", "1.2.3 to 1.2.8"),
+        ("9 cm^2", "9 cm^3"),
+        ("9 m/s^2", "9 m/s"),
+        ("$9", "9 euros"),
+        ("24", "a dozen and a half"),
+    ],
+)
+def test_bounds_behind_a_number_and_other_units_are_not_it(gold: str, said: str) -> None:
+    assert check(f"Final answer: {said}", Question(Kind.INTEGER, gold)).correct is not True
+
+
+@pytest.mark.parametrize(
+    ("gold", "said"),
+    [
+        ("24", "two dozen"),
+        ("$4 million", "4 million"),
+        ("4 million", "$4 million"),
+        ("12 years", "12 years old"),
+        ("9公里", "9 km"),
+        ("5/8", "5 out of 8"),
+        ("2, 3, 5", "2, 3, and 5"),
+        ("1980s", "the 1980s"),
+        ("$y$-axis", "y-axis"),
+        ("solution", "a solution"),
+    ],
+)
+def test_scales_ages_shares_and_decades(gold: str, said: str) -> None:
+    kind = Kind.INTEGER if gold == "24" else Kind.EXPRESSION
+    assert check(f"Final answer: {said}", Question(kind, gold)).correct is True
+
+
+def test_an_option_in_another_unit_is_none_of_them() -> None:
+    for choices, said in ((("12 cm", "15 cm", "18 cm"), "15 m"), (("30°", "45°", "60°"), "45%")):
+        assert check(f"Final answer: {said}", Question(Kind.CHOICE, "B", choices)).correct is not True

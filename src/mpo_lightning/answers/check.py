@@ -44,9 +44,7 @@ def _verdict(response: str, question: Question) -> Verdict:
     text = clean(response)
     if not text:
         return Verdict(False, "", None, "empty")
-    if (
-        rest := corrected(text, no_is_an_answer=any(choice.strip().lower() == "no" for choice in question.choices))
-    ) is not None:
+    if (rest := corrected(text, question.choices)) is not None:
         text = rest.strip()  # what the response retracts does not count
     said = announcements(text)
     if not said and is_disowned(text):
@@ -69,7 +67,7 @@ def is_unusable(question: Question) -> bool:
         return False
     if len(question.gold) > LONGEST_GOLD:
         return True
-    if any(mark.isdigit() for mark in question.gold):
+    if DIGIT.search(question.gold):
         return False
     return type_of(normal(question.gold)) is Type.NOTHING
 
@@ -98,6 +96,7 @@ def settled(question: Question) -> Question:
 OPTION = re.compile(r"\s*\(?[Aa][.):]")
 
 
+DIGIT = re.compile(r"\d")
 LONGEST_GOLD = 2_000
 """Longest right answer, in characters, that is compared."""
 MOST_RIVALS = 6

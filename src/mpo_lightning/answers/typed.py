@@ -39,7 +39,9 @@ UPRIGHT = re.compile(
 COMMAND = re.compile(
     r"\\(?!angle|triangle|odot|circ|(?:overline|overrightarrow|bar)\s*\{?\s*[A-Z])[a-zA-Z]+|[\^=<>≤≥≠≈√π∞±∪∩∈×÷·]|\d\s*!|_\{?[\w]"
 )
-WORD = re.compile(r"[A-Za-z\u00c0-\u024f\u0370-\u03ff\u0400-\u04ff\u4e00-\u9fff]{2,}|\d*[A-Z]+\d+|\d+[A-Z]\w*")
+WORD = re.compile(
+    r"[A-Za-z\u00c0-\u024f\u0370-\u03ff\u0400-\u04ff\u4e00-\u9fff]{2,}|[\u4e00-\u9fff]|\d*[A-Z]+\d+|\d+[A-Z]\w*"
+)
 KNOWN = re.compile(
     r"(?:a?(?:sin|cos|tan)h?|arc(?:sin|cos|tan)|cot|sec|csc|log|ln|lg|exp|sqrt|max|min|pi|theta|alpha|beta|gamma|lambda|mu|sigma|phi"
     r"|omega|infinity|infty|and|or|mod|gcd|lcm)\d*"

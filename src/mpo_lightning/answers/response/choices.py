@@ -6,6 +6,7 @@ from mpo_lightning.answers.question import LETTERS
 from mpo_lightning.answers.response.mentions import equal_options, mentioned_options
 from mpo_lightning.answers.response.qualifiers import EITHER, is_denied, without_cause
 from mpo_lightning.answers.typed import equivalent
+from mpo_lightning.answers.values.units import units_differ
 from mpo_lightning.answers.values.words import words_of
 
 LETTER_LIST = re.compile(r"\(?[A-Z]\)?(?:\s*(?:,|;|/|&|\||and|or)\s*\(?[A-Z]\)?)+\.?")
@@ -60,7 +61,9 @@ def choice_in(text: str, choices: tuple[str, ...]) -> tuple[int, str] | None:
     if LETTER_LIST.fullmatch(text):
         return None
     if is_formula(text):
-        same = [place for place, choice in enumerate(choices) if equivalent(choice, text)]
+        same = [
+            place for place, choice in enumerate(choices) if equivalent(choice, text) and not units_differ(choice, text)
+        ]
         if len(same) == 1:
             return same[0], "expression"
     letter = letter_in(text, count)

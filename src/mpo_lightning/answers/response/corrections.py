@@ -58,17 +58,19 @@ SHORTEST = 9
 """Fewest characters that hold an answer, a correction and another answer."""
 
 
-def corrected(text: str, no_is_an_answer: bool = False) -> str | None:
+def corrected(text: str, choices: tuple[str, ...] = ()) -> str | None:
     """The text after the last correction that another answer follows; None if nothing is retracted.
 
     Args:
         text: a response.
-        no_is_an_answer: whether "no" may be the answer and so does not retract one.
+        choices: the question's options; if "no" is one, it does not retract an answer.
     """
     if len(text) < SHORTEST or CORRECTING.search(text) is None:
         return None
     text = text[-10_000:]
-    if (rest := _afterthought(text, no_is_an_answer)) is not None:
+    if (
+        rest := _afterthought(text, no_is_an_answer="no" in {choice.strip().lower() for choice in choices})
+    ) is not None:
         return rest
     for match in list(CORRECTION.finditer(text))[:-20:-1]:
         rest = text[match.end() :]

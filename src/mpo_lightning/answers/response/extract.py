@@ -83,11 +83,12 @@ def clean(response: str) -> str:
         response = RUN.sub(r"\1\1\1", response)
     if "think" in response:
         response = THOUGHT.sub(" ", response)
-    response = SPECIAL.sub(" ", response)
+    if "<" in response or "[" in response:
+        response = SPECIAL.sub(" ", response)
     response = normal(response)
     if "**" in response or "__" in response:
         response = EMPHASIS.sub("", response)
-    invented = INVENTED.search(response)
+    invented = INVENTED.search(response) if "\n" in response else None
     if (
         invented
         and not CHALLENGE.match(response, invented.end())

@@ -49,6 +49,8 @@ EMPTY = frozenset(
 """Words that do not distinguish options."""
 
 
+NEAR = 12
+"""Characters behind a number in which its unit is."""
 SCALED = re.compile(r"\s(?:thousand|million|billion|trillion)\b")
 HAN_WORD = re.compile(r"^[^\d]*[\u4e00-\u9fff]{3}[^\d]*$")
 """Chinese words, which may begin with a numeral (三角形)."""
@@ -96,7 +98,9 @@ def mentioned_options(text: str, choices: tuple[str, ...]) -> list[int]:
                 and ((before.isalnum() and before.isascii()) or before in "._" or (numeric and before in "-,/^√"))
             ):
                 continue
-            if words[:start].endswith("non-") or (numeric and SCALED.match(words, stop)):
+            if words[:start].endswith("non-") or (
+                numeric and (SCALED.match(words, stop) or units_differ(words[start : stop + NEAR].strip(), choice))
+            ):
                 continue
             follows = words[stop + 1 : stop + 2]
             if (
@@ -122,6 +126,7 @@ def mentioned_options(text: str, choices: tuple[str, ...]) -> list[int]:
                 if number.value == numeric.value
                 and number.percent == numeric.percent
                 and not words[: number.start].endswith(" not ")
+                and not units_differ(words[number.start : number.end + NEAR].strip(), choice)
             ]
     inside = [
         one

@@ -78,6 +78,10 @@ def parse_number(text: str) -> Number | None:
     text = text.strip().rstrip(".。").strip("$ ")
     if len(text) > 100:
         return None
+    if usual := USUAL.fullmatch(text):
+        sign, whole, decimals = usual.groups(default="")
+        value = int(sign + whole.replace(",", "") + decimals)
+        return Number(Fraction(value, 10 ** len(decimals)) if decimals else Fraction(value), 0, len(text))
     if text[:1].isalpha() and text[0].isascii() and FIRST_WORD.match(text) is None:
         return None
     if "^" in text:
@@ -146,9 +150,17 @@ def _from_match(match: re.Match[str], text: str) -> Number | None:
     return Number(value, start, after.end() if after else end, bool(after))
 
 
+USUAL = re.compile(r"(-?)(\d{1,3}(?:,\d{3})+|\d{1,15})(?:\.(\d{1,15}))?")
+"""The most usual number, read faster than by the patterns above."""
+TERMINATING = 10**15
+"""What the denominators of decimals divide that a float holds digit for digit."""
+
+
 def plain(value: Fraction) -> str:
     """Formats a number in digits: 3, 0.25, 1/3."""
     if value.denominator == 1:
         return str(value.numerator)
+    if TERMINATING % value.denominator == 0 and abs(value.numerator) < TERMINATING:
+        return repr(float(value))
     number = float(value) if abs(value) < 10**300 else 0.0
     return repr(number) if Fraction(repr(number)) == value else f"{value.numerator}/{value.denominator}"

@@ -13,7 +13,7 @@ from mpo_lightning.answers import Kind, Question, Verdict, check
 from mpo_lightning.answers.confidence import ANNOUNCING, threshold
 from mpo_lightning.answers.response.extract import announced, clean, is_refusal
 from mpo_lightning.answers.values.numbers import find_numbers, parse_number
-from mpo_lightning.answers.values.units import units_differ
+from mpo_lightning.answers.values.units import unit_of, units_differ
 from mpo_lightning.data.words import plain_words
 
 CONFIDENT = threshold("announced")
@@ -135,6 +135,8 @@ def other_unit(said: str, question: Question, right: bool) -> bool:
         return False
     if units_differ(said, question.gold):
         return True
+    if right and unit_of(said) is not None and unit_of(question.gold) is not None:
+        return False
     if question.kind is Kind.EXPRESSION:
         return not right and bool(PERCENT.search(said)) != bool(PERCENT.search(question.gold))
     if not right:
