@@ -21,6 +21,14 @@ from mpo_lightning.answers.verdicts.items import list_verdict
 from mpo_lightning.answers.verdicts.number import number_verdict
 from mpo_lightning.answers.verdicts.value import value_verdict
 
+OPTION = re.compile(r"\s*\(?[Aa][.):]")
+"""The letter before the text of a first option."""
+DIGIT = re.compile(r"\d")
+LONGEST_GOLD = 2_000
+"""Longest right answer, in characters, that is compared."""
+MOST_RIVALS = 6
+"""Number of other announced answers that are compared with the last one."""
+
 
 def check(response: str, question: Question) -> Verdict:
     """Decides whether a response answers a question.
@@ -84,22 +92,9 @@ def settled(question: Question) -> Question:
         lettered = [re.match(rf"\s*\(?(?:{letter}|{letter.lower()})[.):]\s*(?=\S)", choice) for letter, choice in pairs]
         if all(lettered):
             choices = tuple(choice[match.end() :] for choice, match in zip(choices, lettered, strict=True) if match)
-    plainer = (
-        replace(question, gold=gold, choices=choices)
-        if (gold, choices) != (question.gold, question.choices)
-        else question
-    )
+    plainer = replace(question, gold=gold, choices=choices)
     is_option = question.kind in (Kind.TEXT, Kind.EXPRESSION) and gold_choice(plainer) is not None
     return replace(plainer, kind=Kind.CHOICE) if is_option else plainer
-
-
-OPTION = re.compile(r"\s*\(?[Aa][.):]")
-
-
-DIGIT = re.compile(r"\d")
-LONGEST_GOLD = 2_000
-"""Longest right answer, in characters, that is compared."""
-MOST_RIVALS = 6
 
 
 def _rivals(text: str, said: Sequence[Announcement]) -> list[str]:
