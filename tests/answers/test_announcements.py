@@ -149,3 +149,30 @@ def test_both_sides_are_none(said: str) -> None:
 @pytest.mark.parametrize("said", ["Without any loss, 9 remain.", "I apologize for the confusion, the answer is 9."])
 def test_harmless_words_are_no_refusal(said: str) -> None:
     assert number(said, "9") is True
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "Final answer: 8\n\nHold on, I misread the table: 9",
+        "Final answer: 8. So I change my answer to 9.",
+        "The right answer is 9.",
+        "At first it seems \\boxed{8}. That is wrong.\n\\boxed{9}",
+    ],
+)
+def test_more_ways_to_take_an_answer_back(response: str) -> None:
+    assert number(response, "9") is True
+
+
+@pytest.mark.parametrize("said", ["upwards of 9", "just shy of 9", "the absolute value of 9", "at least \\boxed{9}"])
+def test_what_is_near_a_number_is_not_it(said: str) -> None:
+    assert number(f"Final answer: {said}", "9") is None
+
+
+def test_it_can_be_ruled_out_that_an_option_is_the_answer() -> None:
+    assert option("It can be ruled out that the answer is B.", "B") is None
+    assert option("Final answer: A, B, C, D - whichever fits", "B") is not True
+
+
+def test_names_and_boxes_on_lines_of_their_own_are_one_list() -> None:
+    assert announcements("p = \\boxed{3}\nq = \\boxed{5}")[-1].text == "p = 3, q = 5"

@@ -262,3 +262,20 @@ def test_scales_ages_shares_and_decades(gold: str, said: str) -> None:
 def test_an_option_in_another_unit_is_none_of_them() -> None:
     for choices, said in ((("12 cm", "15 cm", "18 cm"), "15 m"), (("30°", "45°", "60°"), "45%")):
         assert check(f"Final answer: {said}", Question(Kind.CHOICE, "B", choices)).correct is not True
+
+
+@pytest.mark.parametrize(
+    ("gold", "said"),
+    [
+        ("6:40", "The clock shows 6:40."),
+        ("6:40", "6时40分"),
+        ("9:15", "a quarter past nine"),
+        ("7:00", "7 o'clock"),
+        ("2018-05-06", "票据上的日期是2018年5月6日"),
+        ("x=4 or x=-1", "Factoring gives $x=4$ or $x=-1$."),
+        ("9\\pi", "S = 9π（平方厘米）"),
+        ("$8.50", "USD 8.50"),
+    ],
+)
+def test_an_answer_among_words(gold: str, said: str) -> None:
+    assert check(f"Final answer: {said}", Question(Kind.EXPRESSION, gold)).correct is True

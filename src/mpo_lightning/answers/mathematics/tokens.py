@@ -28,6 +28,7 @@ REPLACED = (
     ),
     (re.compile(r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|°|\\degree|º"), " "),
     (re.compile(r"(?<=\d),\\!\s*(?=\d)|(?<=\d)\{,\}(?=\d)|(?<=\d)\\,(?=\d{3})"), ""),
+    (re.compile(r"\s+equals?(?:\s+to)?\s+"), " = "),
     (re.compile(r"\\(?:leq|leqslant|le)(?![a-zA-Z])|≤|<="), " ≤ "),
     (re.compile(r"\\(?:geq|geqslant|ge)(?![a-zA-Z])|≥|>="), " ≥ "),
     (re.compile(r"\\(?:neq|ne)(?![a-zA-Z])|≠|!="), " ≠ "),

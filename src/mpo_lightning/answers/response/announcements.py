@@ -14,7 +14,7 @@ HEDGE_BEFORE = 70
 """Characters before an announcement that are searched for what makes it someone else's."""
 
 ANNOUNCED = re.compile(
-    r"(?:\bfinal\s+(?:answer|result)|\bcorrect\s+(?:answer|option|choice|response)(?:\s+letter)?|\b(?:the|my|our"
+    r"(?:\bfinal\s+(?:answer|result)|\b(?:correct|right)\s+(?:answer|option|choice|response|letter)(?:\s+letter)?|\b(?:the|my|our"
     r"|an)\s+(?:\w+\s+)?(?:answer|option\s+letter|choice)|"
     r"\banswer(?:\s\d{1,2}(?=\s?[:：]))?|\bans\b)"
     r"(?:\s+to\s+(?:the|this|your)\s+(?:\w+\s+)?(?:question|problem|equation))?"
@@ -55,7 +55,7 @@ _OTHERS = (
 OTHERS_ANSWER = re.compile(rf"\b(?:{_OTHERS})\b", re.IGNORECASE)
 """Words within an announcement that make it one of something else, or of someone else's answer."""
 REPORTED = re.compile(
-    rf"\b(?:(?:{_OTHERS})(?:\s+\w+)?|claims?|says?|said|thinks?|thought|believes?|doubt|unlikely|deny|whether|why\s+not"
+    rf"\b(?:(?:{_OTHERS})(?:\s+\w+)?|claims?|says?|said|thinks?|thought|believes?|doubt|unlikely|deny|whether|ruled?\s+out|excluded?|why\s+not"
     r"|(?:not|n't)\s+(?:mean|imply|follow|think|believe|say)\w*|(?:mistake|error|distractor|trap|pitfall|note)s?\s*:)"
     r"(?:\s+(?:that|the|an?))*[\s\W]*$",
     re.IGNORECASE,
@@ -192,7 +192,10 @@ def _boxed(text: str) -> list[Announcement]:
     groups: list[list[tuple[int, int, str]]] = []
     for box in boxes(text):
         between = text[groups[-1][-1][1] : box[0]] if groups else ""
-        joined = groups and (BETWEEN.fullmatch(between) or _one_sentence(between)) and "\n" not in between
+        whole = groups and BETWEEN.fullmatch(between)
+        joined = (whole and ("\n" not in between or "=" in between)) or (
+            groups and "\n" not in between and _one_sentence(between)
+        )
         groups = [*groups[:-1], [*groups[-1], box]] if joined else [*groups, [box]]
     found = []
     for group in groups:
@@ -239,7 +242,7 @@ RIGHT = re.compile(
 """What behind a box belongs to its value: a factor, a power, a unit, a scale."""
 DENYING = re.compile(r"not|never|cannot|doubt|unlikely|hardly|nor|n't", re.IGNORECASE)
 WORDS_LEFT = re.compile(
-    r"(?:\b(?:not|never|cannot|doubt|doubtful|unlikely|hardly|nor|except|than|under|over|below|above|least|most|before|after|nearly|almost)|n't)"
+    r"(?:\b(?:at\s+(?:least|most)|not|never|cannot|doubt|doubtful|unlikely|hardly|nor|except|than|under|over|below|above|least|most|before|after|nearly|almost)|n't)"
     r"(?:\s+(?:be|say|that|is|equal(?:\s+to)?|it\s+is|the|a))*\s*\$?$",
     re.IGNORECASE,
 )

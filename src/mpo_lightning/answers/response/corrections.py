@@ -13,7 +13,7 @@ CORRECTION = re.compile(
     r"(?:^|(?<=[.!?\n,;:—-])|(?<=[.!?\n,;:—-]\s))\s{0,3}(?:(?:oh|but|no|hmm+)\b,?\s+)?(?:wait"
     r"|hold\s+on)\b(?=\s*[,.!?:…—-]|\s+(?:no|i|let|that|actually|it)\b)|"
     r"\b(?:no\s+wait\b|actually,|correction\b|(?:on|after)\s+(?:second\s+thought|reflection|checking"
-    r"|reconsideration)|i\s+made\s+(?:a|an)\s+(?:mistake|error)|i\s+(?:was|am)\s+wrong|scratch\s+that|strike\s+that|edit(?=:)"
+    r"|reconsideration)|i\s+made\s+(?:a|an)\s+(?:mistake|error)|i\s+(?:was|am)\s+wrong|scratch\s+that|strike\s+that|edit(?=:)|change\s+my\s+answer\s+to"
     r"|my\s+(?:mistake|bad)|let\s+me\s+correct)|等等|不对，|更正",
     re.IGNORECASE,
 )
@@ -41,13 +41,13 @@ DOUBT = re.compile(
 """Words that retract only if another answer follows; otherwise they concern an option or a check that succeeded."""
 
 INSTEAD = re.compile(r"\bso\s+(?:it|that|the)\b|\b(?:should|must)\s+be\b|\bit(?:'s|\s+is)\b", re.IGNORECASE)
-SHORT_REST = 25
+SHORT_REST = 40
 """Most characters after a correction that are nothing but the new answer."""
 NEAR = 100
 """Most characters between an announced answer and the afterthought that retracts it."""
 
 CORRECTING = re.compile(
-    r"wait|hold on|actually|correct|thought|reflection|checking|consider|let me re|wrong|not right|mistake"
+    r"wait|hold on|actually|correct|thought|reflection|checking|consider|let me re|wrong|not right|mistake|change"
     r"|bad|error|scratch that|strike that|oops|sorry|hmm|rather|instead|i mean|edit|make that|apologies|等等|不对|更正"
     r"|应该是|\bno\b",
     re.IGNORECASE,

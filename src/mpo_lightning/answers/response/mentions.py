@@ -87,7 +87,7 @@ def mentioned_options(text: str, choices: tuple[str, ...]) -> list[int]:
         wanted = words_of(choice)
         if not wanted or (len(choice.strip().strip("()")) == 1 and choice.strip().strip("()").isalpha()):
             continue  # a single letter is found as an option's letter
-        numeric = parse_number(choice)
+        numeric = None if HAN_WORD.search(choice) else parse_number(choice)
         stop = 0
         while (start := words.find(wanted, stop)) >= 0:
             stop = start + len(wanted)

@@ -69,7 +69,7 @@ _HAN = "大于|小于|至少|至多|不超过|超过|不到|少于|多于|最多
 
 VAGUE = re.compile(
     r"^\W*(?:it(?:'s|\s+is)\s+)?(?:nearly|almost|close\s+to|near|far\s+from|not\s+far\s+from|before|after|since|until|prior\s+to|mid|early|late"
-    r"|around\s+the\s+time|(?:the\s+)?(?:opposite|negative|inverse|reciprocal|double|half|square|cube|root)\s+of|no\s+longer|hardly|scarcely|barely|cannot"
+    r"|around\s+the\s+time|upwards\s+of|(?:just\s+)?(?:shy|short)\s+of|in\s+excess\s+of|non-?zero|(?:the\s+)?absolute\s+value\s+of|(?:the\s+)?(?:opposite|negative|inverse|reciprocal|double|half|square|cube|root)\s+of|no\s+longer|hardly|scarcely|barely|cannot"
     r"|without|all\s+(?:except|but)|every\w*\s+(?:except|but)|any\w*\s+but|except|unlike|neither)\b"
     r"|\b(?:below|above)\s+(?:zero|freezing)\b|^\W*\d[\d.,]*\+\W*$"
     r"|\d[\d.,]*\s*,?\s*(?:at\s+(?:least|most)|and\s+(?:above|below|up|over|more|less))\b|\d\s+(?:more|less|fewer)\s+than\b"

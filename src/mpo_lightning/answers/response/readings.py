@@ -11,12 +11,14 @@ PROSE = re.compile(r"[A-Za-z]{3,}\s+[A-Za-z]{2,}|[A-Za-z]{4,}\s")
 UNIT_BEHIND = re.compile(
     r"(?<=[\dπ})])\s*(?:(?<=[\s}])(?:mm|cm|dm|km|m|in|ft|kg|g|s|units?|degrees))(?:\s?\^\s?\{?[23]\}?|[²³])?\s*$"
 )
-JOINED = re.compile(r"(?:\\(?:text|mathrm)\s*\{|\}|[\s,;.]|and|or)*")
+JOINED = re.compile(r"(?:\\(?:text|mathrm)\s*\{|\}|[\s,;.、或和]|and|or)*")
 """What stands between formulas that are one answer."""
 COPULA = re.compile(r"\b(?:is|are|equals|be)\b\s*:?(?:\s+at(?=\s))?", re.IGNORECASE)
 CONDITION = re.compile(r"\\text\s*\{\s*\(?\s*(?:for|if|when|where|with|since)\b.*$", re.DOTALL)
 """A condition behind a formula."""
 FINAL_POINT = re.compile(r"(?<![.\s])[.。]$")
+HAN_UNIT = re.compile(r"\s*\([\u4e00-\u9fff]{1,6}\)\s*[.。]?$")
+"""A unit in brackets: （平方厘米）."""
 BOILERPLATE = re.compile(r"\.?\s*I hope (?:it|this) is correct\.?\s*$", re.IGNORECASE)
 
 UPRIGHT = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s*\{[^{}]*\}|\\[a-zA-Z]+")
@@ -38,13 +40,24 @@ def gold_reading(gold: str) -> str:
     return next(iter(readings(gold)), gold.strip())
 
 
+def _last_joined(text: str) -> list[str]:
+    """The last formulas of a text if "or", "and" or a comma joins them: "giving $x=2$ or $x=3$"."""
+    matches = list(FORMULA.finditer(text[-3000:]))
+    start = len(matches) - 1
+    while start > 0 and JOINED.fullmatch(text[-3000:][matches[start - 1].end() : matches[start].start()]):
+        start -= 1
+    group = [next(piece for piece in match.groups() if piece) for match in matches[start:]]
+    return [", ".join(group)] if len(group) > 1 else []
+
+
 def readings(text: str) -> list[str]:
     """Candidates for an answer's mathematics: a box, the last formula among words, the words without labels, the text
     after the last "is".
     """
-    text = CONDITION.sub("", BOILERPLATE.sub("", text.strip()))
+    text = HAN_UNIT.sub("", CONDITION.sub("", BOILERPLATE.sub("", text.strip())))
     boxed = joined_boxes(text)
     found = [boxed] if boxed is not None else []
+    found += _last_joined(text)
     first = re.split(r"(?<=[^\d\s][.!?])\s+(?=[A-Z])|(?<=\d[.!?])\s+(?=[A-Z])", text)[0]
     for part in dict.fromkeys([first, text]):
         trimmed = FINAL_POINT.sub("", LABEL.sub("", part).strip()).strip(" *`")

@@ -30,6 +30,7 @@ UNIT_MARKS = str.maketrans(
         "Ω": "Ω",
     }
 )
+DOLLARS = re.compile(r"\bUSD\s?(?=\d)")
 SWISS = re.compile(r"(?<=\d)['’](?=\d{3}(?!\d))")
 """Marks between thousands: 1'234."""
 STYLED = re.compile("[\u2460-\u2473\u24b6-\u24e9\U0001d400-\U0001d7ff]")
@@ -46,6 +47,8 @@ def normal(text: str) -> str:
     """Returns a text in which fractions, powers, roots and digits are written in ASCII or LaTeX, without HTML."""
     if "<" in text or "&" in text:
         text = TAG.sub(_script, ENTITY.sub(lambda match: html.unescape(match[0]), text))
+    if "USD" in text:
+        text = DOLLARS.sub("$", text)
     if "'" in text or "’" in text:
         text = SWISS.sub("", text)
     if text.isascii():

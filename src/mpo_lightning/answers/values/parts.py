@@ -28,7 +28,15 @@ HOURS = {
         ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"), start=1
     )
 }
-SPOKEN_TIME = re.compile(rf"(half|quarter)\s+(past|to)\s+({'|'.join(HOURS)}|\d{{1,2}})", re.IGNORECASE)
+SPOKEN_TIME = re.compile(rf"(?:a\s+)?(half|quarter)\s+(past|to)\s+({'|'.join(HOURS)}|\d{{1,2}})", re.IGNORECASE)
+HAN_TIME = re.compile(r"^(\d{1,2})[时点]([0-5]?\d)分?$")
+WHOLE_HOUR = re.compile(r"^(\d{1,2})\s*o'clock$")
+EMBEDDED = re.compile(
+    r"(?<![\d:])\d{1,2}:[0-5]\d(?![\d:])(?:\s*[ap]\.?m\b\.?)?|\d{1,2}[时点]\d{1,2}分|\d{4}年\d{1,2}月\d{1,2}日"
+    r"|(?<!\d)\d{4}-\d{1,2}-\d{1,2}(?!\d)",
+    re.IGNORECASE,
+)
+"""A time or a date among words."""
 CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?|o'clock|h)?", re.IGNORECASE)
 _NUMBER = r"[-+]?\s?(?:\\?\$|[€£¥])?\s?\d[\d,]*(?:\.\d+)?(?:\s?(?:\\?%|°))?"
 JOINED = re.compile(
@@ -93,6 +101,7 @@ def _time(text: str) -> Parts | None:
         hour = HOURS.get(spoken[3].lower()) or int(spoken[3])
         minutes = (30 if spoken[1].lower() == "half" else 15) * (1 if spoken[2].lower() == "past" else -1)
         return Parts(Join.TIME, (*map(Fraction, divmod(60 * hour + minutes, 60)), Fraction(0)))
+    text = WHOLE_HOUR.sub(r"\1:00", HAN_TIME.sub(r"\1:\2", text))
     if found := CLOCK.fullmatch(text):
         hour = int(found[1])
         if hour > 24:
@@ -120,6 +129,12 @@ def _joined(text: str) -> Parts | None:
 
 def _whole(digits: str | None) -> Fraction | None:
     return Fraction(digits) if digits else None
+
+
+def embedded_parts(text: str) -> list[str]:
+    """The time or date that a text holds among words, if it holds one alone."""
+    found = {match[0] for match in EMBEDDED.finditer(text)}
+    return list(found) if len(found) == 1 else []
 
 
 def same_parts(gold: Parts, found: Parts) -> bool | None:

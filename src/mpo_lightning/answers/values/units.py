@@ -20,7 +20,7 @@ _NO_UNIT = (
 UNIT = re.compile(
     r"(?:(?:\\[,;! ]|[\s~])*(?:"
     r"\\?%|[°º/.]|(?<=[A-Za-z])[²³]|\^\s?\{?\s?(?:\\circ|°)\s?\}?|\\(?:circ|degree)(?![a-zA-Z])"
-    r"|(?!以[上下])[\u4e00-\u9fff]"
+    r"|(?!以[上下]|[也没不])[\u4e00-\u9fff]"
     r"|\\(?:text|mathrm|mbox|textbf|rm)\s?\{(?!\s*(?:[eikxyn]|(?:thousand|million|billion|hundred"
     r"|dozen)s?\b[^{}]*)\s*\})[^{}]{0,60}\}|[kMm]?(?:\\Omega(?![a-zA-Z])|Ω)"
     rf"|(?<![A-Za-z])(?:{SHORT_UNITS})(?![A-Za-z])"

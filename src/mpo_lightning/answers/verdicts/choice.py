@@ -62,6 +62,8 @@ def _several_options(said: str, choices: tuple[str, ...]) -> str | None:
     """Why an announced answer does not settle on one option, such as "B, or possibly A"; None if it does."""
     if any(words_of(said) == words_of(choice) for choice in choices):
         return None
+    if (listed := options.LETTER_LIST.match(said)) and said[listed.end() : listed.end() + 1] in ("", " ", "\n"):
+        return "one of several"
     if EXCEPT.search(said):
         return "all but one"
     if set(map(words_of, choices)) <= {"yes", "no", "true", "false"}:

@@ -34,6 +34,8 @@ def list_verdict(text: str, question: Question) -> Verdict:
             None,
             "refusal" if is_refusal(text) else "no list found",
         )
+    if found != gold and found and "," in bare and len(gold) > len(found):
+        found = [item.value for item in find_numbers(bare.replace(",", ", "))]  # [2,500] has two
     prediction = "[" + ", ".join(map(plain, found[:MOST_SHOWN])) + "]"
     rule = said.rule if said else "text"
     return Verdict(found == gold, source, prediction, f"{rule}/list")

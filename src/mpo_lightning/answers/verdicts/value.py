@@ -10,6 +10,7 @@ from mpo_lightning.answers.response.qualifiers import is_bound, offers_alternati
 from mpo_lightning.answers.response.readings import gold_reading, is_worded, readings
 from mpo_lightning.answers.typed import Type, equivalent, type_of
 from mpo_lightning.answers.values.numbers import parse_number, plain
+from mpo_lightning.answers.values.parts import embedded_parts
 from mpo_lightning.answers.values.units import units_differ
 from mpo_lightning.answers.values.words import same_words, words_of
 
@@ -90,7 +91,8 @@ def _compared(said: Extraction, gold: str, kind: Type) -> Verdict:
     whole = said.text.strip().strip("*` ")
     bare = without_aside(whole)
     verdicts = []
-    for candidate in dict.fromkeys([whole, bare, *readings(bare)]):
+    embedded = embedded_parts(bare) if kind is Type.PARTS else []
+    for candidate in dict.fromkeys([whole, bare, *readings(bare), *embedded]):
         words = same_words(gold, candidate) if kind is Type.WORDS else (None, str(kind))
         right, rule = (equivalent(gold, candidate), words[1]) if words[0] is None else words
         if right:
