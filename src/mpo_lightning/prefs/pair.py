@@ -181,7 +181,8 @@ def pair_question(rows: Sequence[Row], options: PairingRules, verifier: Verifier
         verified = verify(row["response"], question, options.confidence, form_asked)
         if verifier is not None and verified.outcome is Outcome.UNDECIDED:
             verified = verifier.decide(row, verified, form_asked)
-            numbers["decided by the verifier"] += verified.outcome is not Outcome.UNDECIDED
+            open_still = verified.outcome is Outcome.UNDECIDED
+            numbers["left open by the verifier" if open_still else "decided by the verifier"] += 1
         numbers[verified.outcome.value] += 1
         if isinstance(known := row.get("known_verdict"), bool) and verified.outcome in USED:
             counts.known[verified.outcome.value, known is (verified.outcome is Outcome.RIGHT)] += 1
