@@ -14,7 +14,7 @@ from transformers.image_utils import load_image
 
 from mpo_lightning.data.pictures import FORMATS, open_picture, picture_size, seen_otherwise
 from mpo_lightning.errors import BadRecord
-from mpo_lightning.inference.server import picture_url
+from mpo_lightning.inference.request import picture_url
 
 
 def encoded(kind: str) -> bytes:

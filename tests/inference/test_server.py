@@ -20,7 +20,8 @@ from mpo_lightning.inference.chat import ChatServer, Refused, UnreadableReply
 from mpo_lightning.inference.embedded import EmbeddedEngine
 from mpo_lightning.inference.engine import Work, open_engine
 from mpo_lightning.inference.options import EngineOptions, TrainerOptions
-from mpo_lightning.inference.server import ServerEngine, content_of, drawn_by, picture_url
+from mpo_lightning.inference.request import content_of, drawn_by, picture_url
+from mpo_lightning.inference.server import ServerEngine
 from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.prefs.sources import Source
 from support.commands import mpo, mpo_killed_when

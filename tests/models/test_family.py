@@ -67,7 +67,7 @@ class Llava(Family):
     def fingerprint(self, folder: Path) -> str:
         return str((folder / "model.safetensors").stat().st_mtime_ns)
 
-    def processor(self, folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, template: str) -> Processor:
+    def processor(self, folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, choice: Any) -> Processor:
         return Processor(tokenizer, self.templates["plain"], WholePictures())
 
     def save_processor(self, processor: Processor, output: Path) -> None:

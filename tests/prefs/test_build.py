@@ -408,7 +408,7 @@ def test_special_tokens_are_never_drawn(taught_folder: Path) -> None:
 
     processor = load_processor(str(taught_folder))
     vocabulary = load_model(str(taught_folder), torch.float32).config.text_config.vocab_size
-    forbidden = forbidden_ids(processor.tokenizer, processor.template.end, vocabulary + 5)
+    forbidden = forbidden_ids(processor.tokenizer, processor.template, vocabulary + 5)
     end = processor.tokenizer.convert_tokens_to_ids(processor.template.end)
     named = {
         processor.tokenizer.convert_tokens_to_ids(mark)

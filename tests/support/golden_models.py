@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
-from mpo_lightning.models.internvl.opengvlab.convert import native_shapes
+from mpo_lightning.models.internvl.native_tensors import native_shapes
 from mpo_lightning.models.internvl.opengvlab.names import disk_name, pack, tensor_maps
 from mpo_lightning.models.loading import load_model
 

@@ -34,7 +34,7 @@ class Answering:
         self.processor = load_processor(str(folder))
         self.model = freeze(load_model(str(folder), torch.float32))
         self.forbidden = forbidden_ids(
-            self.processor.tokenizer, self.processor.template.end, self.model.config.text_config.vocab_size
+            self.processor.tokenizer, self.processor.template, self.model.config.text_config.vocab_size
         )
         self.fault, self.requests, self.lock = fault, [], threading.Lock()  # type: ignore[var-annotated]
 

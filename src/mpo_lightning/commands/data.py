@@ -226,6 +226,8 @@ def reference(
     pixels: Literal["seen", "reference"] = "seen",
     overlong: Literal["truncate", "set_aside"] = "truncate",
     template: str = "auto",
+    system_message: str = "auto",
+    trained_newline: bool | None = None,
     on_bad: OnBad = "strict",
     num_workers: int = 4,
     attention: Literal["auto", "flash-attn", "varlen", "sdpa"] = "auto",
@@ -248,6 +250,8 @@ def reference(
             (data.pixels).
         overlong: what happens to a longer response; training must do the same (data.overlong).
         template: chat template; training must have the same (data.template).
+        system_message: system message; training must have the same (data.system_message).
+        trained_newline: as data.trained_newline in training.
         on_bad: strict stops at the first record that cannot be used; quarantine leaves it without log-probs (exit code
             3).
         num_workers: loader processes of each device.
@@ -262,7 +266,8 @@ def reference(
         raise InputError(
             "--micro_batch_size, --max_tiles and --max_length must be at least 1, and --num_workers at least 0"
         )
-    encoder = load_processor(model, template).encoder(max_tiles, max_length, overlong, pixels)
+    processor = load_processor(model, template, system_message, trained_newline)
+    encoder = processor.encoder(max_tiles, max_length, overlong, pixels)
     options = {"precision": precision, **trainer.as_dict()}
     missing = 0
     for folder in split_folders(Path(shards)):

@@ -115,6 +115,13 @@ class MPOCLI(LightningCLI):
         self.goes_on_in = folder if folder in own_folders(folders.run) else None
         return found
 
+    def instantiate_classes(self) -> None:
+        """Makes the classes; config.yaml then says which prompt was taken."""
+        super().instantiate_classes()
+        data, template = self.config[self.subcommand].data, self.datamodule.processor.template
+        data.template, data.trained_newline = template.name, template.trained_newline
+        data.system_message = "default" if template.other_system is None else template.other_system or "none"
+
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Makes the trainer: checkpoints get manifests, and metrics.csv is the default logger."""
         config = self.config_init[self.subcommand].get("trainer", {})

@@ -23,14 +23,20 @@ def tiny(output: str, seed: int = 0) -> None:
 
 
 def convert(
-    source: str, output: str, to: Literal["transformers", "opengvlab"] = "transformers", like: str | None = None
+    source: str,
+    output: str,
+    to: Literal["transformers", "opengvlab", "hf"] = "transformers",
+    like: str | None = None,
+    template: str = "auto",
+    system_message: str = "auto",
 ) -> None:
-    """Rewrites a checkpoint from the original OpenGVLab layout to transformers', or back: the same numbers under other
-    names.
+    """Rewrites a checkpoint in another layout: the same numbers under other names, every bit kept.
 
-    It runs no remote code and needs memory for one shard of 2 GB. It converts all of InternVL2's language models
-    (InternLM2, Qwen2, Llama, Phi-3) and both vision towers. Other verbs take an original folder too and convert it
-    themselves.
+    The layouts: 'opengvlab' is that of the OpenGVLab/InternVL* repositories, for their own code; 'hf' is that of the
+    OpenGVLab/InternVL*-hf repositories, for transformers from 4.52 on and servers; 'transformers' is what this package
+    trains and exports: as 'hf', with the prompt on record. It runs no remote code and needs memory for one shard of 2
+    GB. It converts all language models of InternVL2, 2.5, 3 and 3.5 and both vision towers. Other verbs take a folder
+    in any layout.
 
     Args:
         source: the checkpoint folder.
@@ -38,19 +44,26 @@ def convert(
         to: the layout to write.
         like: for opengvlab, an original folder of the same model whose Python and tokenizer files are copied; default
             SOURCE/original, which a conversion leaves.
+        template: chat template to put on record; auto takes the one that the folder's files say.
+        system_message: system message to put on record: none, default (the template's own), thinking, or a text.
     """
+    from mpo_lightning.data.chat_template import PromptChoice
     from mpo_lightning.models.loading import family_of_folder
 
     folder, target = Path(source), Path(output)
-    if to == "transformers" and like is not None:
+    if to != "opengvlab" and like is not None:
         raise InputError("--like is for --to opengvlab")
-    family, model_type = family_of_folder(folder)
-    original = model_type != next(iter(family.layouts))
-    if original == (to == "opengvlab"):
+    family, _ = family_of_folder(folder)
+    if family.layout(folder) == to:
         raise InputError(f"{source}: is in the {to} layout already")
+    choice = PromptChoice(template, system_message)
     with progress_bar("weights", unit="bytes") as advance:
-        numbers = family.convert(folder, target, to, like=Path(like) if like else None, advance=advance)
+        numbers, certain = family.convert(
+            folder, target, to, like=Path(like) if like else None, choice=choice, advance=advance
+        )
     print(f"{output}: {numbers:,} parameters in the {to} layout")
+    if not certain:
+        print("  its files do not settle the prompt; 'mpo model show' says what they say, and a start will ask")
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
     missing = {
         name
@@ -69,6 +82,7 @@ def chat(
     max_new_tokens: int = 512,
     max_tiles: int = 12,
     template: str = "auto",
+    system_message: str = "auto",
     device: str = "auto",
 ) -> None:
     """Prints the response to one question about images as it is written: the quickest test of a checkpoint. For
@@ -80,7 +94,9 @@ def chat(
         image: path of an image; `--image+ P` adds another.
         max_new_tokens: most tokens of the response.
         max_tiles: most tiles of the images, thumbnails not counted.
-        template: chat template; auto takes the one that the checkpoint names.
+        template: chat template; auto takes the one that the checkpoint's files say.
+        system_message: auto takes the one that the checkpoint's files say; none, default (the template's own), thinking
+            (InternVL3.5), or the text itself.
         device: device such as cpu or cuda:1; auto takes a GPU if there is one, in bf16.
     """
     import torch
@@ -97,7 +113,7 @@ def chat(
     pictures = tuple(Path(path).read_bytes() for path in ([image] if isinstance(image, str) else image or []))
     if IMAGE_MARK not in question:
         question = f"{IMAGE_MARK}\n" * len(pictures) + question
-    processor = load_processor(folder, template)
+    processor = load_processor(folder, template, system_message)
     try:
         prompt = Prompt(checked_question(question, len(pictures)), pictures)
         encoded = encode_prompt(processor.encoder(max_tiles, 10**9, "set_aside"), prompt)

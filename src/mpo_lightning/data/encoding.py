@@ -93,6 +93,7 @@ class PairEncoder:
         max_length: most tokens of prompt plus answer.
         overlong: what to do with an answer that does not fit: cut it, or refuse the pair.
         pixels: whether images are taken as a person sees them, or with the reference's pixels; see `data.pictures`.
+        untaught: tokens that the model was never given; a text that contains one is refused.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -102,6 +103,7 @@ class PairEncoder:
     max_length: int = 6144
     overlong: Overlong = "truncate"
     pixels: Pixels = "seen"
+    untaught: tuple[str, ...] = ()
 
     @property
     def tile_size(self) -> int:
@@ -128,7 +130,7 @@ class PairEncoder:
         if record.augment and occurrence is not None:
             rng = np.random.default_rng([seed, occurrence.epoch, occurrence.record, occurrence.copy])
             tiles = [self.pictures.degrade(part, rng) for part in tiles]
-        prompt = self.prompt_ids(record.question, [len(part) for part in tiles])
+        prompt = self.prompt_ids(record.question, [len(part) for part in tiles], record.system)
         room = self.max_length - len(prompt)
         if room < 1:
             raise BadRecord(
@@ -170,16 +172,21 @@ class PairEncoder:
         limit = max_tiles or self.max_tiles
         return [self.pictures.cut(open_picture(data, self.pixels), limit, len(images)) for data in images]
 
-    def prompt_ids(self, question: str, tiles_per_image: list[int]) -> list[int]:
+    def prompt_ids(self, question: str, tiles_per_image: list[int], system: str | None = None) -> list[int]:
         """Token ids of everything before an answer.
 
         Args:
             question: question with one `<image>` for each entry of `tiles_per_image`.
             tiles_per_image: number of tiles of each image, including thumbnails.
+            system: system message of this prompt alone; None takes the template's.
+
+        Raises:
+            BadRecord: the question contains a token that the model was never given.
         """
+        self._refuse_untaught(question)
         # Tokenize one image token per image, then repeat it: the same ids as the long text, without its cost.
         marked = question.replace(IMAGE_MARK, self.pictures.mark)
-        ids = self.tokenizer(self.template.prompt(marked)).input_ids
+        ids = self.tokenizer(self.template.prompt(marked, system)).input_ids
         image_token = self.tokenizer.convert_tokens_to_ids(self.pictures.token)
         counts = iter(tiles_per_image)
         expanded: list[int] = []
@@ -189,9 +196,14 @@ class PairEncoder:
 
     def answer_ids(self, answer: str) -> list[int]:
         """Token ids of an answer with its end token."""
+        self._refuse_untaught(answer)
         return list(self.tokenizer(self.template.answer(answer), add_special_tokens=False).input_ids)
 
     def begun_ids(self, text: str) -> list[int]:
         """Token ids of the first part of an answer, the same as in the whole answer."""
-        begun = text.lstrip() if self.template.strip else text
-        return list(self.tokenizer(begun, add_special_tokens=False).input_ids)
+        return list(self.tokenizer(self.template.begun(text), add_special_tokens=False).input_ids)
+
+    def _refuse_untaught(self, text: str) -> None:
+        for mark in self.untaught:
+            if mark in text:
+                raise BadRecord(f"a text contains {mark}, a token that this model was never given; write it otherwise")

@@ -31,6 +31,10 @@ RESERVED_MARKS = (
     "<|assistant|>",
     "<|end|>",
     "<|endoftext|>",
+    "<|start|>",
+    "<|message|>",
+    "<|channel|>",
+    "<|return|>",
 )
 
 
@@ -48,6 +52,7 @@ class PreferenceRecord:
         source: `annotation.jsonl:LINE` that the pair came from.
         max_tiles: the data set's own limit on tiles (`max_dynamic_patch`); None means the run's.
         augment: whether tiles are JPEG-compressed at a random quality in training (`data_augment`).
+        system: system message of this pair alone (`system_prompt`); None takes the run's.
         extra: other fields of the annotation line, unchanged.
     """
 
@@ -60,6 +65,7 @@ class PreferenceRecord:
     source: str = ""
     max_tiles: int | None = None
     augment: bool = False
+    system: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -99,6 +105,15 @@ def checked_answers(chosen: object, rejected: object) -> tuple[str, str]:
     if chosen_text.strip() == rejected_text.strip():
         raise BadRecord("chosen and rejected are the same response; a pair needs two different ones")
     return chosen_text, rejected_text
+
+
+def checked_system(system: object) -> str | None:
+    """Checks a pair's own system message; absent or empty, it is None.
+
+    Raises:
+        BadRecord: not a string, or it contains a reserved mark.
+    """
+    return None if system in (None, "") else _checked_text("system_prompt", system)
 
 
 def _checked_text(name: str, value: object) -> str:

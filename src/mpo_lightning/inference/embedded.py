@@ -41,14 +41,14 @@ class EmbeddedEngine:
     @cached_property
     def processor(self) -> Processor:
         """The processor of the checkpoint."""
-        return load_processor(self.model, self.options.template)
+        return load_processor(self.model, self.options.template, self.options.system_message)
 
     def description(self) -> dict[str, Any]:
         return {
             "checkpoint": Path(self.model).resolve().name,
             "model": model_fingerprint(self.model),
             "tokenizer": tokenizer_fingerprint(self.processor.tokenizer),
-            "template": self.processor.template.name,
+            **self.processor.template.identity,
             **self.options.of_pictures(),
             "max_length": self.options.max_length,
             "batch_size": self.options.batch_size,

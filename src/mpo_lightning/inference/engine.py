@@ -105,6 +105,7 @@ def open_engine(model: str, options: EngineOptions, trainer: TrainerOptions) -> 
         model=model,
         kind=options.server,
         template=None if options.template == "auto" else options.template,
+        system_message=options.system_message,
         at_once=options.at_once,
         timeout=options.timeout,
         max_tiles=options.max_tiles,

@@ -44,7 +44,10 @@ class EngineOptions:
         server: kind of server, for what OpenAI's protocol has no field for: top_k, tiles, continued responses.
         at_once: number of concurrent requests to the server.
         timeout: seconds until a request counts as failed and is sent again.
-        template: chat template; auto takes the one that the checkpoint names. DropoutNTP needs a server's by name.
+        template: chat template; auto takes the one that the checkpoint's files say; DropoutNTP needs a server's name.
+        system_message: auto takes the one that the checkpoint's files say, none leaves it out, default is the
+            template's own, thinking asks InternVL3.5 to think; else the text itself. A server gets it as a turn, and
+            with auto or none applies its own chat template alone.
         max_tiles: most tiles of a question's images, thumbnails not counted, where its source sets no limit.
         pixels: seen takes images as a person sees them; reference takes the released code's pixels, which differ for
             images that are transparent, of 16 bits, or turned by EXIF.
@@ -60,6 +63,7 @@ class EngineOptions:
     at_once: int = 32
     timeout: float = 600.0
     template: str = "auto"
+    system_message: str = "auto"
     max_tiles: int = 12
     pixels: Pixels = "seen"
     max_length: int = 8192

@@ -84,7 +84,7 @@ class Predictor(L.LightningModule):
         if self.model is None:
             self.model = freeze(load_model(self.folder, getattr(torch, self.options.dtype)))
             vocabulary = self.model.config.get_text_config().vocab_size
-            self.forbidden = forbidden_ids(self.processor.tokenizer, self.processor.template.end, vocabulary)
+            self.forbidden = forbidden_ids(self.processor.tokenizer, self.processor.template, vocabulary)
 
     def predict_dataloader(self) -> DataLoader[Slice]:
         done = np.array(list(finished_lines(self.parts)), dtype=np.int64)
@@ -208,21 +208,21 @@ def answer_here(
 
     The batch size is no part of what decides a greedy response, so that a killed run may resume with another one.
     """
-    processor = load_processor(model, engine.template)
+    processor = load_processor(model, engine.template, engine.system_message)
     known = _described(model, processor, engine) | settings
     return run_predict(model, processor, work, output, settings=known, engine=engine, trainer=trainer)
 
 
 def described(model: str, engine: EngineOptions) -> dict[str, Any]:
     """What decides the greedy responses of a checkpoint folder, apart from the prompts."""
-    return _described(model, load_processor(model, engine.template), engine)
+    return _described(model, load_processor(model, engine.template, engine.system_message), engine)
 
 
 def _described(model: str, processor: Processor, engine: EngineOptions) -> dict[str, Any]:
     return {
         "model": model_fingerprint(model),
         "tokenizer": tokenizer_fingerprint(processor.tokenizer),
-        "template": processor.template.name,
+        **processor.template.identity,
         **engine.of_pictures(),
         "max_length": engine.max_length,
     }

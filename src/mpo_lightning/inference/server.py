@@ -1,7 +1,7 @@
 """The server engine: many concurrent requests to a server with OpenAI's protocol, each response stored as it arrives.
 
 OpenAI's protocol has no field for top-k sampling or for the maximum tiles of an image. Each kind of server takes them
-in its own way (`drawn_by`, `content_of`). To continue a started response without an image, the engine sends a plain
+in its own way (see `request`). To continue a started response without an image, the engine sends a plain
 text completion with the model's chat template, which works with every server. With an image it sends an unfinished last
 turn, which vLLM and SGLang support.
 
@@ -10,29 +10,24 @@ responses depends on the server. All responses are stored on disk, so that every
 repeated.
 """
 
-import base64
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import Timeout
 
-from mpo_lightning.data.pictures import Pixels, open_picture, seen_otherwise
+from mpo_lightning.data.pictures import Pixels
 from mpo_lightning.data.prompts import Prompt
-from mpo_lightning.data.records import IMAGE_MARK
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference.answer_file import begin, finish, finished_lines, part_line, parts_lock
 from mpo_lightning.inference.chat import ChatServer, Messages, Refused, Reply, UnreadableReply
 from mpo_lightning.inference.engine import Progress, Work, no_progress
+from mpo_lightning.inference.request import Kind, content_of, drawn_by
 from mpo_lightning.models.draws import mixed_seed
 from mpo_lightning.models.family import get_template
-from mpo_lightning.models.sampling import Sampling
 
-Kind = Literal["vllm", "sglang", "lmdeploy", "transformers", "openai"]
 REFUSED = 8
 """Number of prompts, from the first on, that are all refused before the run ends: a parameter is at fault then."""
 UNREADABLE = 20
@@ -48,6 +43,7 @@ class ServerEngine:
         model: name of the model to request.
         kind: kind of the server.
         template: name of the model's chat template; needed to continue started responses.
+        system_message: see `EngineOptions`.
         at_once: number of concurrent requests.
         timeout: seconds until a request counts as failed and is sent again.
         max_tiles: maximum tiles for a prompt's images, on servers that support it; a prompt's own limit replaces it.
@@ -59,6 +55,7 @@ class ServerEngine:
     model: str
     kind: Kind = "vllm"
     template: str | None = None
+    system_message: str = "auto"
     at_once: int = 32
     timeout: float = 600.0
     max_tiles: int = 12
@@ -76,7 +73,9 @@ class ServerEngine:
             "model": self.model,
             "template": self.template,
             "max_tiles": self.max_tiles,
-        } | ({} if self.pixels == "seen" else {"pixels": self.pixels})
+            **({} if self.pixels == "seen" else {"pixels": self.pixels}),
+            **({} if self.system_message == "auto" else {"system_message": self.system_message}),
+        }
 
     def check_begun(self, with_picture: bool) -> None:
         if not with_picture and self.template is None:
@@ -188,10 +187,12 @@ class ServerEngine:
         extra = request.pop("extra_body", {})
         if prompt.begun and not prompt.images:
             self.check_begun(False)
-            text = get_template(str(self.template)).prompt(prompt.question) + prompt.begun
+            template = get_template(str(self.template), self.system_message)
+            text = template.prompt(prompt.question) + template.begun(prompt.begun)
             return server.complete(text, **request, extra_body=extra)
         messages: Messages = [
-            {"role": "user", "content": content_of(prompt, tiles if self.kind == "lmdeploy" else None, self.pixels)}
+            *self._system_turn(),
+            {"role": "user", "content": content_of(prompt, tiles if self.kind == "lmdeploy" else None, self.pixels)},
         ]
         if prompt.begun:
             self.check_begun(True)
@@ -203,73 +204,17 @@ class ServerEngine:
             extra["mm_processor_kwargs"] = {"max_dynamic_patch": max(1, tiles // len(prompt.images))}
         return server.chat(messages, **request, extra_body=extra)
 
+    def _system_turn(self) -> Messages:
+        if self.system_message in ("auto", "none"):
+            return []
+        if self.template is None:
+            raise InputError("a system message for a server needs the model's chat template; give --engine.template")
+        return [{"role": "system", "content": get_template(self.template, self.system_message).system_message}]
+
 
 def _written(result: dict[str, Any] | Refused, where: str) -> dict[str, Any]:
     """Returns the row of a response, or of a refusal with its reason."""
     return {"response": None, "error": f"{where}: {result}"} if isinstance(result, Refused) else result
-
-
-def drawn_by(kind: Kind, sampling: Sampling | None, number: int) -> dict[str, Any]:
-    """Returns the sampling fields of a request.
-
-    Args:
-        kind: kind of the server.
-        sampling: sampling options; None is greedy.
-        number: number of the response.
-    """
-    if sampling is None:
-        return {"temperature": 0.0}
-    request: dict[str, Any] = {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "seed": mixed_seed(sampling.seed, number) % 2**31,
-    }
-    if not sampling.top_k:
-        return request
-    if kind == "transformers":
-        return request | {"extra_body": {"generation_config": json.dumps({"do_sample": True, "top_k": sampling.top_k})}}
-    return request | {"extra_body": {"top_k": sampling.top_k}}
-
-
-def content_of(prompt: Prompt, tiles: int | None, pixels: Pixels = "seen") -> list[dict[str, Any]] | str:
-    """Returns a prompt as a message: its texts, with its images at their marks.
-
-    Args:
-        prompt: the prompt.
-        tiles: maximum tiles for the prompt's images, if the server takes it with each image; otherwise None.
-        pixels: whether images are sent as a person sees them, or with the reference's pixels.
-
-    Raises:
-        BadRecord: an image cannot be used.
-    """
-    if not prompt.images:
-        return prompt.question
-    texts = prompt.question.split(IMAGE_MARK)
-    content: list[dict[str, Any]] = []
-    for place, text in enumerate(texts):
-        if text.strip():
-            content.append({"type": "text", "text": text.strip("\n")})
-        if place < len(prompt.images):
-            picture: dict[str, Any] = {"url": picture_url(prompt.images[place], pixels)}
-            if tiles is not None:
-                picture["max_dynamic_patch"] = max(1, tiles // len(prompt.images))
-            content.append({"type": "image_url", "image_url": picture})
-    return content
-
-
-def picture_url(data: bytes, pixels: Pixels = "seen") -> str:
-    """Returns an image as a data URL; one that servers may not support or read otherwise is converted to PNG.
-
-    Raises:
-        BadRecord: the image cannot be decoded.
-    """
-    picture = open_picture(data, pixels)
-    media = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png"}.get(data[:2])
-    if media is None or seen_otherwise(data):
-        buffer = BytesIO()
-        picture.save(buffer, format="PNG")
-        media, data = "image/png", buffer.getvalue()
-    return f"data:{media};base64,{base64.b64encode(data).decode()}"
 
 
 def _in_flight(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
+from mpo_lightning.data.chat_template import ChatTemplate
 from mpo_lightning.data.records import RESERVED_MARKS
 from mpo_lightning.models.sampling import Sampling
 
@@ -59,14 +60,15 @@ class Draws(LogitsProcessor):
         return self._uniform[:, place]
 
 
-def forbidden_ids(tokenizer: PreTrainedTokenizerBase, end: str, vocabulary: int) -> list[int]:
+def forbidden_ids(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, vocabulary: int) -> list[int]:
     """Returns the token ids that a response may not contain.
 
-    These are special tokens other than the end token, the image token included, and ids without a token.
+    These are special tokens other than those that end a response or stand before every answer, the image token
+    included, and ids without a token.
 
     Args:
         tokenizer: tokenizer of the model.
-        end: text of the end token.
+        template: chat template of the model.
         vocabulary: number of logits of the model.
     """
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special} | set(
@@ -75,7 +77,10 @@ def forbidden_ids(tokenizer: PreTrainedTokenizerBase, end: str, vocabulary: int)
     vocabulary_of = tokenizer.get_vocab()
     special |= {vocabulary_of[mark] for mark in RESERVED_MARKS if mark in vocabulary_of}
     special |= set(range(max(vocabulary_of.values()) + 1, vocabulary))
-    return sorted(special - {vocabulary_of[end]})
+    allowed = {vocabulary_of[end] for end in template.ends}
+    allowed |= set(tokenizer(template.answer_prefix, add_special_tokens=False).input_ids)
+    # The -hf conversion may add a token beyond the model's table.
+    return sorted(number for number in special - allowed if number < vocabulary)
 
 
 def mixed_seed(seed: int, number: int) -> int:

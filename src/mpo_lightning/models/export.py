@@ -24,7 +24,7 @@ def save_folder(
 
     Args:
         model: the model to save.
-        processor: processor of the model; the name of its template goes into config.json.
+        processor: processor of the model; its template and system message go into config.json.
         output: output folder; created if missing.
         state_dict: weights to write instead of the model's own, such as those gathered from shards.
         dtype: dtype of the weights in the folder; None keeps theirs.
@@ -35,6 +35,7 @@ def save_folder(
         state_dict = _as_dtype(own, dtype)
         refuse_nonfinite(state_dict, "the weights to write", "choose a dtype of a larger range, or other weights")
     model.config.template = processor.template.name
+    model.config.system_message = processor.template.system_message
     model.generation_config = generation_config(processor)
     model.save_pretrained(output, state_dict=state_dict)
     if dtype is not None:
@@ -45,10 +46,12 @@ def save_folder(
 
 
 def generation_config(processor: Processor) -> GenerationConfig:
-    """Returns a config for greedy decoding that stops at the template's end-of-turn token."""
+    """Returns a config for greedy decoding that stops at the template's end tokens."""
     tokenizer = processor.tokenizer
-    end = tokenizer.convert_tokens_to_ids(processor.template.end)
-    return GenerationConfig(eos_token_id=end, pad_token_id=tokenizer.pad_token_id, do_sample=False)
+    ends = [tokenizer.convert_tokens_to_ids(end) for end in processor.template.ends]
+    return GenerationConfig(
+        eos_token_id=ends if len(ends) > 1 else ends[0], pad_token_id=tokenizer.pad_token_id, do_sample=False
+    )
 
 
 def refuse_nonfinite(weights: Mapping[str, Tensor], where: str, way_out: str) -> None:

@@ -16,10 +16,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from mpo_lightning.data.batch import PairBatch
-from mpo_lightning.data.chat_template import ChatTemplate
+from mpo_lightning.data.chat_template import ChatTemplate, PromptChoice
 from mpo_lightning.data.encoding import Overlong, PairEncoder, Pictures
 from mpo_lightning.data.pictures import Pixels
 from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
@@ -39,6 +39,8 @@ class Processor:
         pictures: image preprocessing of the model.
         original: folder with the files of the original layout, needed to convert back to it; None if there is none.
         max_tiles: most tiles of an image that the saved image settings allow; training has a limit of its own.
+        prompt_source: the files that the template and its system message come from.
+        untaught: tokens of the tokenizer that the model was never given; a text that contains one is refused.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -46,6 +48,8 @@ class Processor:
     pictures: Pictures
     original: Path | None = None
     max_tiles: int = DEFAULT_MAX_TILES
+    prompt_source: str = ""
+    untaught: tuple[str, ...] = ()
 
     @property
     def tile_size(self) -> int:
@@ -65,6 +69,7 @@ class Processor:
             max_length=max_length,
             overlong=overlong,
             pixels=pixels,
+            untaught=self.untaught,
         )
 
 
@@ -95,6 +100,7 @@ class Family(ABC):
             first.
         model_class: transformers class of the models.
         templates: chat templates by name.
+        system_messages: system messages that options may name.
         sizes: configs of the released sizes, for plans that need no download.
     """
 
@@ -102,6 +108,7 @@ class Family(ABC):
     layouts: ClassVar[Mapping[str, str]]
     model_class: ClassVar[Any]
     templates: ClassVar[Mapping[str, ChatTemplate]]
+    system_messages: ClassVar[Mapping[str, str]] = {}
     sizes: ClassVar[Mapping[str, Callable[[], Any]]] = {}
 
     # -- folders
@@ -114,18 +121,28 @@ class Family(ABC):
     def fingerprint(self, folder: Path) -> str:
         """Returns a fingerprint of a native folder's content."""
 
+    def read_config(self, folder: Path) -> Any:
+        """Returns the config of a native folder."""
+        return AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+
+    def tokenizer_options(self, folder: Path) -> dict[str, Any]:
+        """Returns the options with which transformers reads a native folder's tokenizer as it was trained."""
+        return {}
+
     @abstractmethod
-    def processor(self, folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, template: str) -> Processor:
+    def processor(
+        self, folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, choice: PromptChoice
+    ) -> Processor:
         """Returns the processor of a native folder.
 
         Args:
             folder: checkpoint folder.
             config: config of the model.
             tokenizer: tokenizer of the model.
-            template: name of a chat template, or "auto" for the one that the folder implies.
+            choice: what the options say of the prompt.
 
         Raises:
-            InputError: the tokenizer does not fit the config, or the template is unknown or ambiguous.
+            InputError: the tokenizer does not fit the config, or the prompt is not certain.
         """
 
     @abstractmethod
@@ -136,8 +153,24 @@ class Family(ABC):
         """Returns the native config of a folder in another layout, without converting it; None for a native folder."""
         return None
 
-    def convert(self, source: Path, output: Path, layout: str, like: Path | None, advance: Callable[..., None]) -> int:
-        """Converts a checkpoint to another layout and returns its number of parameters."""
+    def layout(self, folder: Path) -> str:
+        """Returns the name of a folder's layout, as `convert` takes it."""
+        return "transformers"
+
+    def convert(
+        self,
+        source: Path,
+        output: Path,
+        layout: str,
+        like: Path | None,
+        advance: Callable[..., None],
+        choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
+    ) -> tuple[int, bool]:
+        """Converts a checkpoint to another layout.
+
+        Returns:
+            Its number of parameters, and whether its prompt is certain.
+        """
         raise InputError(f"{source}: {self.name} models have one layout only; there is nothing to convert")
 
     # -- a model's parts
@@ -236,13 +269,19 @@ def family_of(model_or_config: Any) -> Family:
     return family
 
 
-def get_template(name: str) -> ChatTemplate:
+def get_template(name: str, system_message: str = "auto") -> ChatTemplate:
     """Returns the chat template of this name from any family.
+
+    Args:
+        name: name of the template.
+        system_message: see `PromptChoice`; "auto" is the template's own.
 
     Raises:
         InputError: no family has a template of this name.
     """
-    known = {template: found for family in families() for template, found in family.templates.items()}
+    known = {template: family for family in families() for template in family.templates}
     if name not in known:
         raise InputError(f"unknown chat template '{name}'; known are {', '.join(known)}")
-    return known[name]
+    template = known[name].templates[name]
+    texts = {"auto": template.system, "default": template.system, "none": "", **known[name].system_messages}
+    return template.with_system(texts.get(system_message, system_message))

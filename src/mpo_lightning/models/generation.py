@@ -150,7 +150,7 @@ def generate(
     family = family_of(inner)
     rotary = family.language_model(inner).rotary_emb
     tokenizer = processor.tokenizer
-    end = tokenizer.convert_tokens_to_ids(processor.template.end)
+    ends = [tokenizer.convert_tokens_to_ids(end) for end in processor.template.ends]
     forget_lengths(rotary.rotary if isinstance(rotary, PairRope) else rotary)
     if rows is None:
         ids, mask = batch.input_ids, batch.attention_mask
@@ -165,19 +165,26 @@ def generate(
         **begun,
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        eos_token_id=end,
-        pad_token_id=end,
+        eos_token_id=ends,
+        pad_token_id=ends[0],
         streamer=streamer,
         synced_gpus=isinstance(model, PairForward) and model.sharded,
         logits_processor=LogitsProcessorList([draws] if draws else []),
     )
+    prefix = tokenizer(processor.template.answer_prefix, add_special_tokens=False).input_ids
     answers = []
     for number, row in zip(range(len(ids)) if rows is None else rows, made[:, ids.shape[1] :].tolist(), strict=True):
-        finished = end in row
-        tokens = row[: row.index(end)] if finished else row
+        length = next((place for place, token in enumerate(row) if token in ends), len(row))
+        finished, tokens = length < len(row), row[:length]
         before = batch.input_ids[number, batch.input_ids.shape[1] - batch.begun[number] :].tolist()
-        answers.append(Answer(_decoded(tokenizer, before, tokens), len(tokens) + finished, finished))
+        text = _decoded(tokenizer, before, _without(tokens, prefix))
+        answers.append(Answer(text, len(tokens) + finished, finished))
     return answers
+
+
+def _without(tokens: list[int], prefix: list[int]) -> list[int]:
+    """Returns a response's tokens without what the template puts before every answer."""
+    return tokens[len(prefix) :] if prefix and tokens[: len(prefix)] == prefix else tokens
 
 
 def _decoded(tokenizer: Any, before: list[int], tokens: list[int]) -> str:

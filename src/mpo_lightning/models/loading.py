@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
+from mpo_lightning.data.chat_template import PromptChoice
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.family import Family, Processor, families, family_for
 from mpo_lightning.models.tensor_files import stored_tensors
@@ -77,7 +78,8 @@ def read_config(folder: str | Path) -> Any:
     Raises:
         InputError: as `family_of_folder`, or the folder cannot be converted.
     """
-    return AutoConfig.from_pretrained(str(native_folder(folder)), trust_remote_code=False, local_files_only=True)
+    family, _ = family_of_folder(folder)
+    return family.read_config(native_folder(folder))
 
 
 def config_of(model: str) -> Any:
@@ -168,21 +170,39 @@ def stored_dtype(folder: str | Path) -> torch.dtype:
     return counts.most_common(1)[0][0]
 
 
-def load_processor(folder: str | Path, template: str = "auto") -> Processor:
+def load_processor(
+    folder: str | Path,
+    template: str = "auto",
+    system_message: str = "auto",
+    trained_newline: bool | None = None,
+) -> Processor:
     """Loads the tokenizer, chat template and image settings of a checkpoint folder.
 
     Args:
         folder: checkpoint folder.
-        template: name of a chat template, or "auto" for the one that the config names or the language model implies.
+        template: name of a chat template, or "auto" for the one that the folder's files say.
+        system_message: "auto" for the one that the folder's files say; see `PromptChoice`.
+        trained_newline: whether the newline behind an answer's end token is trained; None follows the family.
 
     Raises:
-        InputError: as `read_config`, the tokenizer cannot be used, image tokens do not match, or the template is
-            unknown.
+        InputError: as `read_config`, the tokenizer cannot be used, image tokens do not match, or the prompt is not
+            certain.
     """
     family, _ = family_of_folder(folder)
     config, folder = read_config(folder), native_folder(folder)
+    choice = PromptChoice(template, system_message, trained_newline)
+    return family.processor(folder, config, load_tokenizer(family, folder), choice)
+
+
+def load_tokenizer(family: Family, folder: Path) -> Any:
+    """Loads the tokenizer of a native folder.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            str(folder), trust_remote_code=False, local_files_only=True, **family.tokenizer_options(folder)
+        )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise InputError(f"{folder}: the tokenizer cannot be loaded ({str(error).strip().splitlines()[0]})") from None
-    return family.processor(folder, config, tokenizer, template)

@@ -27,6 +27,8 @@ def describe_order(plan: Plan, encoder: PairEncoder) -> dict[str, Any]:
         "overlong": encoder.overlong,
         "pixels": encoder.pixels,
         "template": encoder.template.name,
+        "system_message": encoder.template.system_message,
+        "trained_newline": encoder.template.trained_newline,
     }
 
 

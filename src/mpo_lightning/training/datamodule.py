@@ -42,7 +42,12 @@ class MMPRDataModule(L.LightningDataModule):
             that fsspec opens (http, https, s3, gs).
         validation: shard folder to validate on; None skips validation.
         test: shard folder for `mpo test`; None takes `validation`.
-        template: chat template; "auto" is the one that the model's config names or its language model implies.
+        template: chat template; "auto" is the one that the model's files say, and a start stops where they do not.
+        system_message: "auto" is the one that the model's files say; "none" leaves the system turn out, "default" is
+            the template's own, "thinking" asks InternVL3.5 to think; else the text itself. A pair's own system_prompt
+            replaces it.
+        trained_newline: train the newline behind an answer's end token, as the released MPO code of InternVL3.5 does
+            and that of earlier models does not; null follows the model.
         global_batch_size: pairs in an optimizer step, over all devices; it decides gradient accumulation.
         micro_batch_size: most pairs that a device computes at once, as one row without padding.
         max_row_tokens: most tokens in a row, by the index's counts; null sets no limit. Short pairs share rows up to
@@ -72,6 +77,8 @@ class MMPRDataModule(L.LightningDataModule):
         validation: str | None = None,
         test: str | None = None,
         template: str = "auto",
+        system_message: str = "auto",
+        trained_newline: bool | None = None,
         global_batch_size: int = 256,
         micro_batch_size: int = 1,
         max_row_tokens: int | None = None,
@@ -116,7 +123,7 @@ class MMPRDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self.config = read_config(processor)
-        self.processor = load_processor(processor, template)
+        self.processor = load_processor(processor, template, system_message, trained_newline)
         self.encoder = self.processor.encoder(max_tiles, max_length, overlong, pixels)
         self.reference_folder = (reference or processor) if cached_reference else None
         self._reference_fingerprint = ""

@@ -169,6 +169,7 @@ def _article(record: PreferenceRecord, max_tiles: int, pictures: Pictures, count
         f'class="text">{marked}</div>{_history(record.extra.get(f"{name}_meta"))}</div>'
         for name, text, marked in (("chosen", record.chosen, left), ("rejected", record.rejected, right))
     )
+    system = f'<div class="text">[system] {html.escape(record.system)}</div>' if record.system else ""
     # The pair's own id, and how it was made.
     made = [str(record.extra[name]) for name in ("id", "kind", "prompt_kind") if record.extra.get(name)]
     made += [f"answer {record.extra['answer_gt']}"] if record.extra.get("answer_gt") is not None else []
@@ -178,7 +179,7 @@ def _article(record: PreferenceRecord, max_tiles: int, pictures: Pictures, count
         f"question {count_tokens(record.question)} "
         f"tokens{''.join(f'; {html.escape(part)}' for part in made)}</span></h2><div "
         f'class="pictures">{figures}</div>'
-        f'<div class="text">{html.escape(record.question)}</div><div class="sides">{sides}</div></article>'
+        f'{system}<div class="text">{html.escape(record.question)}</div><div class="sides">{sides}</div></article>'
     )
 
 

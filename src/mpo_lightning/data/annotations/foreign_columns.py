@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from mpo_lightning.data.annotations.foreign_turns import Picture, Turn, is_filled, only_turn, read_picture
 from mpo_lightning.data.annotations.mmpr import read_lines, refuse_long
-from mpo_lightning.data.records import IMAGE_MARK, checked_answers, checked_question
+from mpo_lightning.data.records import IMAGE_MARK, checked_answers, checked_question, checked_system
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.files.strict_json import parse_json
 
@@ -29,7 +29,7 @@ Row = dict[str, Any]
 Columns = Literal["auto", "trl", "ms-swift", "rlaif-v"]
 
 NOT_EXPRESSED = (
-    *("video", "videos", "audio", "audios", "objects", "tools", "system", "system_prompt", "history"),
+    *("video", "videos", "audio", "audios", "objects", "tools", "history"),
     *("rejected_image", "rejected_images", "rejected_videos", "rejected_audios"),
 )
 """Columns of other projects that change what a pair asks, and that an annotation has no field for."""
@@ -137,8 +137,11 @@ def read_pair(row: Row, columns: Columns) -> ForeignPair:
     answers = checked_answers(chosen, rejected)
     if any(IMAGE_MARK in answer for answer in answers):
         raise BadRecord(f"an answer contains the mark {IMAGE_MARK}; only questions have images")
-    rest = {name: value for name, value in row.items() if name not in {*used, *NOT_EXPRESSED, "image", "images"}}
-    return ForeignPair(checked_question(question, len(pictures)), *answers, pictures=pictures, extra=_plain(rest))
+    apart = {*used, *NOT_EXPRESSED, "image", "images", "system", "system_prompt"}
+    rest = _plain({name: value for name, value in row.items() if name not in apart})
+    if (system := checked_system(row.get("system_prompt") or row.get("system"))) is not None:
+        rest["system_prompt"] = system
+    return ForeignPair(checked_question(question, len(pictures)), *answers, pictures=pictures, extra=rest)
 
 
 def _trl(row: Row) -> tuple[Turn, Any, Any, set[str]]:

@@ -68,7 +68,7 @@ def only_turn(turns: Any, role: str) -> Turn:
         raise BadRecord(f"a turn of the {role} is {type(turns).__name__}, neither a string nor a list of turns")
     if any(turn.get("role") == "system" and turn.get("content") for turn in turns):
         raise BadRecord(
-            "there is a system turn, but the chat template has its own; remove it, or move its text into the question"
+            "there is a system turn; move its text into a column system_prompt, or remove it if the model has its own"
         )
     spoken = [turn for turn in turns if turn.get("role") != "system"]
     if len(spoken) != 1 or spoken[0].get("role") != role:

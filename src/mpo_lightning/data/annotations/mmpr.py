@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpo_lightning.data.records import MAX_TEXT_BYTES, PreferenceRecord, checked_answers, checked_question
+from mpo_lightning.data.records import (
+    MAX_TEXT_BYTES,
+    PreferenceRecord,
+    checked_answers,
+    checked_question,
+    checked_system,
+)
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.files.strict_json import parse_json
 
@@ -40,6 +46,7 @@ class AnnotationLine:
     chosen: str
     rejected: str
     pictures: tuple[Path, ...]
+    system: str | None
     extra: dict[str, Any]
 
 
@@ -161,12 +168,13 @@ def parse_line(line: bytes, root: Path) -> AnnotationLine:
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise BadRecord(f"'image' is {names!s:.100}; it must be a path, a list of paths, or absent")
     chosen, rejected = checked_answers(fields["chosen"], fields["rejected"])
-    known = {"question", "chosen", "rejected", "image"}
+    known = {"question", "chosen", "rejected", "image", "system_prompt"}
     return AnnotationLine(
         question=checked_question(fields["question"], len(names)),
         chosen=chosen,
         rejected=rejected,
         pictures=tuple(picture_path(root, name) for name in names),
+        system=checked_system(fields.get("system_prompt")),
         extra={name: value for name, value in fields.items() if name not in known},
     )
 
@@ -193,6 +201,7 @@ def make_record(
         source=f"{entry.annotation.name}:{line}",
         max_tiles=entry.max_dynamic_patch,
         augment=entry.data_augment,
+        system=parsed.system,
         extra=parsed.extra,
     )
 

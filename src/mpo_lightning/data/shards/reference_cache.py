@@ -103,7 +103,7 @@ def cache_meta(index: ShardIndex, encoder: PairEncoder, model_fingerprint: str, 
         "model": model_fingerprint,
         "tokenizer": tokenizer_fingerprint(encoder.tokenizer),
         "precision": precision,
-        "template": encoder.template.name,
+        **encoder.template.identity,
         **settings,
     }
 

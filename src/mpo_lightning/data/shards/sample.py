@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from mpo_lightning.data.annotations.mmpr import refuse_long
 from mpo_lightning.data.pictures import EXTENSIONS, OTHER_EXTENSIONS, picture_size
-from mpo_lightning.data.records import PreferenceRecord, checked_answers, checked_question
+from mpo_lightning.data.records import PreferenceRecord, checked_answers, checked_question, checked_system
 from mpo_lightning.data.tiling import DEFAULT_MAX_TILES, count_tiles, tiles_per_picture
 from mpo_lightning.errors import BadRecord
 from mpo_lightning.files.strict_json import parse_json
@@ -26,7 +26,7 @@ from mpo_lightning.files.strict_json import parse_json
 PICTURE_NAME = re.compile(
     r"(?:(\d+)\.)?(?:{})".format("|".join(sorted({*EXTENSIONS.values(), *OTHER_EXTENSIONS}))), re.IGNORECASE
 )
-KNOWN_FIELDS = {"question", "chosen", "rejected", "dataset", "source", "max_tiles", "augment", "extra"}
+KNOWN_FIELDS = {"question", "chosen", "rejected", "dataset", "source", "max_tiles", "augment", "system_prompt", "extra"}
 
 
 def encode_fields(record: PreferenceRecord) -> bytes:
@@ -35,6 +35,8 @@ def encode_fields(record: PreferenceRecord) -> bytes:
     fields |= {"dataset": record.dataset, "source": record.source, "augment": record.augment}
     if record.max_tiles is not None:
         fields["max_tiles"] = record.max_tiles
+    if record.system is not None:
+        fields["system_prompt"] = record.system
     if record.extra:
         fields["extra"] = record.extra
     return json.dumps(fields, ensure_ascii=False).encode("utf-8")
@@ -113,6 +115,7 @@ def _record(key: str, body: bytes, num_images: int) -> PreferenceRecord:
         source=str(fields.get("source", "")),
         max_tiles=max_tiles,
         augment=augment is True,
+        system=checked_system(fields.get("system_prompt")),
         extra=others | (extra if isinstance(extra, dict) else {"extra": extra}),
     )
 

@@ -1,5 +1,6 @@
 """The InternVL family: its layouts, parts, image preprocessing and chat templates."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,17 +9,23 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerBase
 
-from mpo_lightning.data.chat_template import ChatTemplate
+from mpo_lightning.data.chat_template import PromptChoice
 from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.family import Contexts, Family, Part, PictureShape, Processor
 from mpo_lightning.models.internvl.drop_path import add_drop_path, draw_paths, path_contexts
 from mpo_lightning.models.internvl.opengvlab import cache
 from mpo_lightning.models.internvl.opengvlab.config import native_config, read_original
+from mpo_lightning.models.internvl.opengvlab.names import disk_name
 from mpo_lightning.models.internvl.presets import PRESETS
+from mpo_lightning.models.internvl.prompt_format import prompt_format
 from mpo_lightning.models.internvl.saving import ORIGINAL, save_processor, saved_max_tiles
-from mpo_lightning.models.internvl.templates import TEMPLATE_OF_TEXT_MODEL, TEMPLATES
+from mpo_lightning.models.internvl.templates import SYSTEM_MESSAGES, TEMPLATES
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures, normalize_tiles
+from mpo_lightning.models.tensor_files import stored_tensors
+
+UNTAUGHT = ("<video>",)
+"""Tokens that the -hf conversion adds to a tokenizer; the table may have no row for them."""
 
 
 class InternVL(Family):
@@ -28,6 +35,7 @@ class InternVL(Family):
     layouts: ClassVar = {"internvl": "transformers' layout", "internvl_chat": "the original OpenGVLab layout"}
     model_class = InternVLForConditionalGeneration
     templates: ClassVar = TEMPLATES
+    system_messages: ClassVar = SYSTEM_MESSAGES
     sizes: ClassVar = {name: preset.config for name, preset in PRESETS.items()} | {
         f"internvl2-{name}": preset.config for name, preset in PRESETS.items()
     }
@@ -38,7 +46,22 @@ class InternVL(Family):
     def fingerprint(self, folder: Path) -> str:
         return cache.fingerprint(folder)
 
-    def processor(self, folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, template: str) -> Processor:
+    def read_config(self, folder: Path) -> Any:
+        config = super().read_config(folder)
+        _settle_tie(folder, config)
+        if hasattr(config.text_config, "output_router_logits"):
+            config.text_config.output_router_logits = False  # transformers' InternVL cannot return them
+        return config
+
+    def tokenizer_options(self, folder: Path) -> dict[str, Any]:
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        # InternLM2 in the -hf layout: transformers 5 would add a space that its tokenizer does not have.
+        llama = settings.get("tokenizer_class") in ("LlamaTokenizer", "LlamaTokenizerFast")
+        return {"add_prefix_space": False} if llama and settings.get("add_prefix_space") is None else {}
+
+    def processor(
+        self, folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, choice: PromptChoice
+    ) -> Processor:
         token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
         if token != config.image_token_id:
             raise InputError(
@@ -48,12 +71,15 @@ class InternVL(Family):
         side, patch = config.vision_config.image_size[0], config.vision_config.patch_size[0]
         pictures = InternVLPictures(side, int(side // patch * config.downsample_ratio) ** 2)
         original = folder / ORIGINAL
+        template, source = prompt_format(folder, config, tokenizer, choice)
         return Processor(
             tokenizer,
-            _template(folder, config, template),
+            template,
             pictures,
             original=original if original.is_dir() else None,
             max_tiles=saved_max_tiles(folder) or DEFAULT_MAX_TILES,
+            prompt_source=source,
+            untaught=tuple(set(UNTAUGHT) & tokenizer.get_added_vocab().keys()),
         )
 
     def save_processor(self, processor: Processor, output: Path) -> None:
@@ -62,14 +88,31 @@ class InternVL(Family):
     def config_of(self, folder: Path, model_type: str) -> Any | None:
         return native_config(read_original(folder), 0, str(folder)) if model_type == "internvl_chat" else None
 
-    def convert(self, source: Path, output: Path, layout: str, like: Path | None, advance: Callable[..., None]) -> int:
+    def layout(self, folder: Path) -> str:
+        if cache.is_original(folder):
+            return "opengvlab"
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return "transformers" if "template" in config else "hf"
+
+    def convert(
+        self,
+        source: Path,
+        output: Path,
+        layout: str,
+        like: Path | None,
+        advance: Callable[..., None],
+        choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
+    ) -> tuple[int, bool]:
+        from mpo_lightning.models.internvl.hf_layout import to_native_layout
         from mpo_lightning.models.internvl.opengvlab.convert import to_opengvlab, to_transformers
 
-        return (
-            to_transformers(source, output, advance)
-            if layout == "transformers"
-            else to_opengvlab(source, output, like, advance)
-        )
+        if layout == "opengvlab":
+            return to_opengvlab(source, output, like, advance, choice)
+        if layout == "hf":
+            return to_native_layout(self, self.native_folder(source), output, "hf", choice, advance)
+        if cache.is_original(source):
+            return to_transformers(source, output, advance, choice)
+        return to_native_layout(self, source, output, "transformers", choice, advance)
 
     def parts(self, model: Any) -> dict[Part, list[nn.Module]]:
         return {
@@ -123,21 +166,26 @@ class InternVL(Family):
         return path_contexts(model)
 
 
-def _template(folder: Path, config: Any, name: str) -> ChatTemplate:
-    found = (
-        name
-        if name != "auto"
-        else getattr(config, "template", None) or TEMPLATE_OF_TEXT_MODEL.get(config.text_config.model_type)
+def _settle_tie(folder: Path, config: Any) -> None:
+    """Sets whether head and embedding share a tensor by what is stored.
+
+    The published -hf configs do not say, and transformers then takes them for tied: a model built from such a config
+    would lose one of two different tensors.
+    """
+    try:
+        stored = {disk_name(name): tensor for name, tensor in stored_tensors(folder).items()}
+    except InputError:
+        return  # no weights, as for a plan
+    head, embedding = (stored.get(f"language_model.{name}.weight") for name in ("lm_head", "model.embed_tokens"))
+    declared = "tie_word_embeddings" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    tied = head is None or (
+        declared
+        and config.tie_word_embeddings
+        and embedding is not None
+        and head.shape == embedding.shape
+        and torch.equal(head.load(), embedding.load())
     )
-    if found is None:
-        raise InputError(
-            f"{folder}: the config names no chat template and a {config.text_config.model_type} language model may "
-            "have several; "
-            f"set data.template to one of {', '.join(TEMPLATES)}"
-        )
-    if found not in TEMPLATES:
-        raise InputError(f"unknown chat template '{found}'; known are {', '.join(TEMPLATES)}")
-    return TEMPLATES[found]
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings = tied
 
 
 INTERNVL = InternVL()

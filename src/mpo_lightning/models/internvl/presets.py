@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from transformers import InternVLConfig, InternVLVisionConfig, LlamaConfig, Phi3Config, Qwen2Config
 
+from mpo_lightning.models.internvl.templates import HERMES, INTERNLM2_CHAT, PHI3_CHAT
+
 Tower = Literal["300M", "6B"]
 
 
@@ -80,12 +82,12 @@ TOWERS: dict[Tower, InternVLVisionConfig] = {
 }
 
 PRESETS = {
-    "1b": Preset("300M", Qwen2Config, 896, 24, 14, 2, 4864, 151655, "Hermes-2"),
-    "2b": Preset("300M", LlamaConfig, 2048, 24, 16, 8, 8192, 92553, "internlm2-chat"),
-    "4b": Preset("300M", Phi3Config, 3072, 32, 32, 32, 8192, 32020, "phi3-chat"),
-    "8b": Preset("300M", LlamaConfig, 4096, 32, 32, 8, 14336, 92553, "internlm2-chat"),
-    "26b": Preset("6B", LlamaConfig, 6144, 48, 48, 8, 16384, 92553, "internlm2-chat"),
-    "40b": Preset("6B", LlamaConfig, 7168, 60, 56, 8, 20480, 64010, "Hermes-2"),
-    "76b": Preset("6B", LlamaConfig, 8192, 80, 64, 8, 28672, 128265, "Hermes-2"),
+    "1b": Preset("300M", Qwen2Config, 896, 24, 14, 2, 4864, 151655, HERMES.name),
+    "2b": Preset("300M", LlamaConfig, 2048, 24, 16, 8, 8192, 92553, INTERNLM2_CHAT.name),
+    "4b": Preset("300M", Phi3Config, 3072, 32, 32, 32, 8192, 32020, PHI3_CHAT.name),
+    "8b": Preset("300M", LlamaConfig, 4096, 32, 32, 8, 14336, 92553, INTERNLM2_CHAT.name),
+    "26b": Preset("6B", LlamaConfig, 6144, 48, 48, 8, 16384, 92553, INTERNLM2_CHAT.name),
+    "40b": Preset("6B", LlamaConfig, 7168, 60, 56, 8, 20480, 64010, HERMES.name),
+    "76b": Preset("6B", LlamaConfig, 8192, 80, 64, 8, 28672, 128265, HERMES.name),
 }
 """The presets by size, InternVL2-1B to InternVL2-Llama3-76B."""

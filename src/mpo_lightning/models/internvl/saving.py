@@ -17,7 +17,7 @@ ORIGINAL = "original"
 CHAT_TEMPLATE = (
     "{{% for message in messages %}}{{% if loop.first and message['role'] != 'system' %}}{system}{{% endif %}}"
     "{{% if message['role'] == 'system' %}}{system_prefix}{{% elif message['role'] == 'user' %}}{user_prefix}"
-    "{{% else %}}{assistant_prefix}{{% endif %}}"
+    "{{% else %}}{assistant_prefix}{answer_prefix}{{% endif %}}"
     "{{% if message['content'] is string %}}{{{{ message['content'] }}}}"
     "{{% else %}}{{% for part in message['content'] %}}{{% if part['type'] == 'image' %}}<IMG_CONTEXT>\n"
     "{{% else %}}{{{{ part['text'] }}}}{{% endif %}}{{% endfor %}}{{% endif %}}{end}{{% endfor %}}"
@@ -45,12 +45,13 @@ def save_processor(processor: Processor, output: Path) -> None:
         system_prefix=template.system_prefix,
         user_prefix=template.user_prefix,
         assistant_prefix=template.assistant_prefix,
+        answer_prefix=template.answer_prefix,
         end=after,
     )
     tokenizer.save_pretrained(output)
     if set(PROCESSOR_TOKENS.values()) <= tokenizer.get_vocab().keys():
         path = output / "tokenizer_config.json"
-        settings = json.loads(path.read_text(encoding="utf-8")) | PROCESSOR_TOKENS
+        settings = PROCESSOR_TOKENS | json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     images = _image_settings(processor)
     together = {

@@ -1,6 +1,6 @@
 """A tiny InternVL2 with random weights: the real architecture at a size that trains on a laptop.
 
-It uses the classes, code paths and template of InternVL2-1B (Qwen2 language model, Hermes-2) and the tokenizer that
+It uses the classes, code paths and template of InternVL2-1B (Qwen2 language model) and the tokenizer that
 ships with this package. Tiles have 112 pixels and become 16 image tokens each.
 """
 
@@ -19,7 +19,8 @@ from transformers import (
 from mpo_lightning.data.shards.sample import tokenizer_folder
 from mpo_lightning.files.whole import whole_folder
 from mpo_lightning.models.export import save_folder
-from mpo_lightning.models.family import Processor, get_template
+from mpo_lightning.models.family import Processor
+from mpo_lightning.models.internvl.templates import HERMES
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures
 
 
@@ -69,7 +70,7 @@ def tiny_model(seed: int) -> tuple[InternVLForConditionalGeneration, Processor]:
         # This class initializes position embeddings to zero, which a trained tower never has.
         torch.nn.init.normal_(model.model.vision_tower.embeddings.position_embeddings, std=0.02)
         torch.nn.init.normal_(model.model.vision_tower.embeddings.cls_token, std=0.02)
-    return model.eval(), Processor(tokenizer, get_template("Hermes-2"), InternVLPictures(112, 16))
+    return model.eval(), Processor(tokenizer, HERMES, InternVLPictures(112, 16))
 
 
 def write_tiny_model(output: Path, seed: int = 0) -> int:

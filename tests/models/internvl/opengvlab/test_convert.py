@@ -20,7 +20,8 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.files import whole
 from mpo_lightning.files.cache_root import cache_root
 from mpo_lightning.models.generation import encode_prompt
-from mpo_lightning.models.internvl.opengvlab import convert as conversion
+from mpo_lightning.models.internvl import native_tensors
+from mpo_lightning.models.internvl.opengvlab import convert as opengvlab_convert
 from mpo_lightning.models.internvl.opengvlab.cache import native_folder
 from mpo_lightning.models.internvl.tiling import normalize_tiles
 from mpo_lightning.models.loading import load_model, load_processor
@@ -191,7 +192,7 @@ def test_a_tied_head_is_the_embedding(golden: Path, tmp_path: Path, name: str, t
 def test_shards_are_cut_at_their_size_and_indexed(
     golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversion, "SHARD_BYTES", 200_000)
+    monkeypatch.setattr(native_tensors, "SHARD_BYTES", 200_000)
     source = golden / "checkpoints" / "internlm2_gqa"
     convert(str(source), str(tmp_path / "native"))
     convert(str(tmp_path / "native"), str(tmp_path / "back"), to="opengvlab")
@@ -417,7 +418,7 @@ def test_a_killed_conversion_is_not_taken_for_a_whole_one(
 ) -> None:
     """The folder has another name until it is whole; a later run starts over."""
     monkeypatch.setattr(whole.shutil, "rmtree", lambda *_, **__: None)
-    monkeypatch.setattr(conversion, "save_processor", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(opengvlab_convert, "save_processor", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         convert(str(golden / "checkpoints" / "qwen2_bias"), str(tmp_path / "out"))
     (left,) = tmp_path.iterdir()

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import InternVLConfig, InternVLVisionConfig, LlamaConfig, Phi3Config, PretrainedConfig, Qwen2Config
+from transformers import (
+    GptOssConfig,
+    InternVLConfig,
+    InternVLVisionConfig,
+    LlamaConfig,
+    Phi3Config,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+    Qwen3MoeConfig,
+)
 
 from mpo_lightning.errors import InputError
 
@@ -19,6 +29,9 @@ FAMILIES: dict[str, Any] = {
     "LlamaForCausalLM": LlamaConfig,
     "Qwen2ForCausalLM": Qwen2Config,
     "Phi3ForCausalLM": Phi3Config,
+    "Qwen3ForCausalLM": Qwen3Config,
+    "Qwen3MoeForCausalLM": Qwen3MoeConfig,
+    "GptOssForCausalLM": GptOssConfig,
 }
 """Config class of the native language model for each class of the original one."""
 
@@ -40,6 +53,7 @@ TEXT_KEYS = (
     "sliding_window",
     "use_sliding_window",
     "max_window_layers",
+    "layer_types",
     "original_max_position_embeddings",
     "partial_rotary_factor",
     "resid_pdrop",
@@ -48,6 +62,18 @@ TEXT_KEYS = (
     "eos_token_id",
     "pad_token_id",
     "use_cache",
+    # experts
+    "num_experts",
+    "num_local_experts",
+    "num_experts_per_tok",
+    "experts_per_token",
+    "moe_intermediate_size",
+    "norm_topk_prob",
+    "decoder_sparse_step",
+    "mlp_only_layers",
+    "router_aux_loss_coef",
+    "swiglu_limit",
+    "initial_context_length",
 )
 """Language model settings with the same name and meaning in both layouts."""
 

@@ -10,59 +10,77 @@ A native folder keeps the original's other files (config.json, tokenizer files, 
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, InternVLForConditionalGeneration
 
+from mpo_lightning.data.chat_template import PromptChoice
 from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
 from mpo_lightning.errors import InputError
 from mpo_lightning.files.whole import whole_folder
 from mpo_lightning.models.export import generation_config
 from mpo_lightning.models.family import Processor, get_template
+from mpo_lightning.models.internvl.native_tensors import (
+    Progress,
+    native_shapes,
+    refuse_other_names,
+    refuse_other_shape,
+    write_tensors,
+)
 from mpo_lightning.models.internvl.opengvlab.config import differing_settings, is_kept, native_config, read_original
-from mpo_lightning.models.internvl.opengvlab.names import TensorMap, disk_name, pack, packed_shape, tensor_maps, unpack
+from mpo_lightning.models.internvl.opengvlab.names import (
+    TensorMap,
+    disk_name,
+    pack,
+    packed_shape,
+    tensor_maps,
+    unpack,
+)
 from mpo_lightning.models.internvl.opengvlab.original_config import original_config
 from mpo_lightning.models.internvl.opengvlab.tokenizer import original_tokenizer
+from mpo_lightning.models.internvl.prompt_format import kept_prompt
 from mpo_lightning.models.internvl.saving import ORIGINAL, save_processor, saved_max_tiles
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures
-from mpo_lightning.models.tensor_files import ShardWriter, StoredTensor, dtype_of, stored_tensors
-
-SHARD_BYTES = 2 * 10**9
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes written since the last call and the total bytes."""
+from mpo_lightning.models.loading import family_of_folder, load_tokenizer
+from mpo_lightning.models.tensor_files import StoredTensor, dtype_of, stored_tensors
 
 
-def to_transformers(source: Path, output: Path, progress: Progress) -> int:
+def to_transformers(
+    source: Path,
+    output: Path,
+    progress: Progress,
+    choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
+) -> tuple[int, bool]:
     """Converts an original folder to a native one.
 
     Args:
         source: checkpoint folder in the original layout.
         output: output folder; must not exist.
         progress: called after each tensor with bytes written and total bytes.
+        choice: what the options say of the prompt.
 
     Returns:
-        Number of parameters.
+        Number of parameters, and whether the prompt is certain. If it is not, the result goes on asking for it.
 
     Raises:
         InputError: the source cannot be converted completely; the message names the tensor, file or setting.
     """
     original = read_original(source)
     config = native_config(original, 0, str(source))
-    processor = _processor(source, original, config)
+    processor, certain = _processor(source, original, config, choice)
+    if choice != PromptChoice():
+        config.template, config.system_message = processor.template.name, processor.template.system_message
     config.image_token_id = processor.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     tensors = stored_tensors(source)
     shapes = native_shapes(config)
     _drop_tied_head(tensors, config, source)
     maps = _maps(config, shapes)
-    _same_names({one.original for one in maps}, set(tensors), source)
+    refuse_other_names({one.original for one in maps}, set(tensors), source)
     for one in maps:
-        _same_shape(tensors[one.original], packed_shape(tuple(shapes[name] for name in one.native)))
+        refuse_other_shape(tensors[one.original], packed_shape(tuple(shapes[name] for name in one.native)))
     config.dtype = dtype_of(tensors.values())
     config.architectures = ["InternVLForConditionalGeneration"]
     heads, kv_heads = config.text_config.num_attention_heads, config.text_config.num_key_value_heads
@@ -72,15 +90,21 @@ def to_transformers(source: Path, output: Path, progress: Progress) -> int:
             yield from zip(one.native, unpack(tensors[one.original].load(), one.packing, heads, kv_heads), strict=True)
 
     with whole_folder(output) as folder:
-        _write(native(), folder, tensors, progress)
+        write_tensors(native(), folder, tensors, progress)
         config.save_pretrained(folder)
         generation_config(processor).save_pretrained(folder)
         save_processor(processor, folder)
         keep_original_files(source, folder / ORIGINAL)
-    return sum(torch.Size(shape).numel() for shape in shapes.values())
+    return sum(torch.Size(shape).numel() for shape in shapes.values()), certain
 
 
-def to_opengvlab(source: Path, output: Path, like: Path | None, progress: Progress) -> int:
+def to_opengvlab(
+    source: Path,
+    output: Path,
+    like: Path | None,
+    progress: Progress,
+    choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
+) -> tuple[int, bool]:
     """Converts a native folder to the original layout.
 
     Args:
@@ -88,24 +112,33 @@ def to_opengvlab(source: Path, output: Path, like: Path | None, progress: Progre
         output: output folder; must not exist.
         like: original folder of the same model, to copy the other files from; None takes those that the source keeps.
         progress: called after each tensor with bytes written and total bytes.
+        choice: what the options say of the prompt.
 
     Returns:
-        Number of parameters.
+        Number of parameters, and whether the prompt is certain.
 
     Raises:
         InputError: the source cannot be converted completely, or `like` belongs to another model.
     """
-    config: Any = AutoConfig.from_pretrained(str(source), trust_remote_code=False, local_files_only=True)
+    family = family_of_folder(source)[0]
+    config = family.read_config(source)
+    template, certain = kept_prompt(source, config, load_tokenizer(family, source), choice)
+    config.template = template.name
     tensors = {disk_name(tensor.name): tensor for tensor in stored_tensors(source).values()}
     shapes = native_shapes(config)
-    _same_names(set(shapes), set(tensors), source)
+    refuse_other_names(set(shapes), set(tensors), source)
     for name, tensor in tensors.items():
-        _same_shape(tensor, shapes[name])
+        refuse_other_shape(tensor, shapes[name])
     files = like or (source / ORIGINAL if (source / ORIGINAL).is_dir() else None)
     dtype = dtype_of(tensors.values())
     config.dtype = dtype
     written = _original_settings(config, files, source)
     written["max_dynamic_patch"] = saved_max_tiles(source) or written.get("max_dynamic_patch", DEFAULT_MAX_TILES)
+    if files is None or isinstance(getattr(config, "system_message", None), str) or choice != PromptChoice():
+        # The original class takes the template's own message where the key is missing, and has none for "no turn".
+        written.pop("system_message", None)
+        if template.other_system is not None:
+            written["system_message"] = template.other_system
     config.original_architecture = written["llm_config"]["architectures"][0]
     maps = _maps(config, shapes)
 
@@ -115,29 +148,10 @@ def to_opengvlab(source: Path, output: Path, like: Path | None, progress: Progre
             yield one.original, pack(parts, one.packing, config.text_config.num_key_value_heads)
 
     with whole_folder(output) as folder:
-        _write(original(), folder, tensors, progress)
+        write_tensors(original(), folder, tensors, progress)
         keep_original_files(files or source, folder)
         (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
-    return sum(torch.Size(shape).numel() for shape in shapes.values())
-
-
-def native_shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each native tensor by its name on disk, without allocating the tensors.
-
-    Raises:
-        InputError: no model can be built from this config.
-    """
-    try:
-        with torch.device("meta"):
-            model = InternVLForConditionalGeneration(config)
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, AssertionError, RuntimeError) as error:
-        raise InputError(
-            f"no model can be made from this config.json ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-        ) from None
-    shapes = {disk_name(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    if config.tie_word_embeddings:
-        shapes.pop("language_model.lm_head.weight")
-    return shapes
+    return sum(torch.Size(shape).numel() for shape in shapes.values()), certain
 
 
 def _maps(config: Any, shapes: dict[str, tuple[int, ...]]) -> list[TensorMap]:
@@ -145,14 +159,19 @@ def _maps(config: Any, shapes: dict[str, tuple[int, ...]]) -> list[TensorMap]:
     return tensor_maps(config.original_architecture, layers, set(shapes))
 
 
-def _processor(source: Path, original: dict[str, Any], config: Any) -> Processor:
+def _processor(source: Path, original: dict[str, Any], config: Any, choice: PromptChoice) -> tuple[Processor, bool]:
     name = original.get("template")
     if not isinstance(name, str):
         raise InputError(
             f"{source / 'config.json'}: template is {name!r}; it names the chat template, such as 'internlm2-chat'"
         )
-    template = get_template(name)
+    get_template(name)  # is known
     tokenizer = original_tokenizer(source)
+    if "system_message" in original:
+        config.system_message = original["system_message"]
+    template, certain = kept_prompt(source, config, tokenizer, choice)
+    if "system_message" in original:
+        del config.system_message  # the original files go on saying what it is
     missing = [token for token in ("<img>", "</img>", IMAGE_TOKEN, template.end) if token not in tokenizer.get_vocab()]
     if missing:
         raise InputError(
@@ -170,12 +189,13 @@ def _processor(source: Path, original: dict[str, Any], config: Any) -> Processor
             "do they belong to the same model?"
         )
     tiles = original.get("max_dynamic_patch")
-    return Processor(
+    processor = Processor(
         tokenizer,
         template,
         InternVLPictures(config.vision_config.image_size[0], config.image_seq_length),
         max_tiles=tiles if isinstance(tiles, int) and tiles > 0 else DEFAULT_MAX_TILES,
     )
+    return processor, certain
 
 
 def _drop_tied_head(tensors: dict[str, StoredTensor], config: Any, source: Path) -> None:
@@ -192,24 +212,6 @@ def _drop_tied_head(tensors: dict[str, StoredTensor], config: Any, source: Path)
                 "values; set tie_word_embeddings to false in llm_config"
             )
         del tensors[head.name]
-
-
-def _same_names(expected: set[str], found: set[str], source: Path) -> None:
-    for problem, names in (("lacks", expected - found), ("has, though its config does not need it,", found - expected)):
-        if names:
-            raise InputError(
-                f"{source}: the checkpoint {problem} the tensor "
-                f"{min(names)}{f' and {len(names) - 1} more' if len(names) > 1 else ''}; "
-                "do config.json and all weight files belong to the same model?"
-            )
-
-
-def _same_shape(tensor: StoredTensor, shape: tuple[int, ...]) -> None:
-    if tensor.shape != shape:
-        raise InputError(
-            f"{tensor.path}: the tensor {tensor.name} has shape {list(tensor.shape)}, but config.json implies "
-            f"{list(shape)}; do they belong to the same model?"
-        )
 
 
 def _original_settings(config: Any, files: Path | None, source: Path) -> dict[str, Any]:
@@ -244,17 +246,3 @@ def keep_original_files(source: Path, target: Path) -> None:
     for path in sorted(source.iterdir()):
         if path.is_file() and is_kept(path.name) and not path.name.endswith(".index.json"):
             shutil.copyfile(path, target / path.name)
-
-
-def _write(
-    tensors: Iterator[tuple[str, Tensor]], folder: Path, stored: dict[str, StoredTensor], progress: Progress
-) -> None:
-    total = sum(tensor.bytes for tensor in stored.values())
-    writer = ShardWriter(folder, total, SHARD_BYTES)
-    try:
-        for name, tensor in tensors:
-            writer.add(name, tensor)
-            progress(tensor.nbytes, total)
-        writer.finish()
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{folder.parent}: the weights cannot be written ({error}); is the disk full?") from None

@@ -1,8 +1,9 @@
 """Maps tensor names between the original layout and transformers': a literal table, read in both directions.
 
 Every original tensor becomes one native tensor, or three if it packs query, key and value. Names omit `.weight` and
-`.bias`; `{n}` is the layer number. Native names are those on disk, which differ from a loaded model's by
-`DISK_PREFIXES`.
+`.bias`; `{n}` is the layer number. Language models other than InternLM2 are transformers' own in both layouts, so their
+tensors keep their names. Native names are those on disk, which differ from a loaded model's by `DISK_PREFIXES` and, for
+Qwen3-MoE, in the experts: one tensor for each on disk, one for all in memory.
 
 Source: InternVL `internvl_chat/internvl/model` (modeling_intern_vit.py, modeling_internvl_chat.py,
 internlm2/modeling_internlm2.py).
@@ -50,27 +51,6 @@ INTERNLM2: tuple[tuple[str, str], ...] = (
 )
 INTERNLM2_QKV = ("language_model.model.layers.{n}.attention.wqkv", "language_model.model.layers.{n}.self_attn.{p}_proj")
 
-SAME: tuple[tuple[str, str], ...] = tuple(
-    (name, name)
-    for name in (
-        "language_model.model.embed_tokens",
-        "language_model.model.layers.{n}.input_layernorm",
-        "language_model.model.layers.{n}.post_attention_layernorm",
-        "language_model.model.layers.{n}.self_attn.q_proj",
-        "language_model.model.layers.{n}.self_attn.k_proj",
-        "language_model.model.layers.{n}.self_attn.v_proj",
-        "language_model.model.layers.{n}.self_attn.qkv_proj",
-        "language_model.model.layers.{n}.self_attn.o_proj",
-        "language_model.model.layers.{n}.mlp.gate_proj",
-        "language_model.model.layers.{n}.mlp.up_proj",
-        "language_model.model.layers.{n}.mlp.gate_up_proj",
-        "language_model.model.layers.{n}.mlp.down_proj",
-        "language_model.model.norm",
-        "language_model.lm_head",
-    )
-)
-"""Names for Llama, Qwen2 and Phi-3: both layouts use transformers' own language model."""
-
 DISK_PREFIXES = (
     ("model.language_model.", "language_model.model."),
     ("model.vision_tower.", "vision_tower."),
@@ -103,6 +83,27 @@ def disk_name(name: str) -> str:
     return name
 
 
+def disk_shapes(name: str, shape: tuple[int, ...], fused_experts: bool) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes by name on disk of one tensor of a loaded model.
+
+    Args:
+        name: name of the tensor in a loaded model.
+        shape: shape of the tensor in a loaded model.
+        fused_experts: whether the model fuses experts that are one tensor each on disk.
+    """
+    name = disk_name(name)
+    layer, found, part = name.partition(".mlp.experts.")
+    if not fused_experts or not found:
+        return {name: shape}
+    experts, rows, columns = shape
+    parts = {"gate_proj": rows // 2, "up_proj": rows // 2} if part == "gate_up_proj" else {part: rows}
+    return {
+        f"{layer}.mlp.experts.{number}.{one}.weight": (size, columns)
+        for number in range(experts)
+        for one, size in parts.items()
+    }
+
+
 def tensor_maps(architecture: str, layers: int, native: set[str]) -> list[TensorMap]:
     """Returns the table for one model, with layer numbers filled in.
 
@@ -112,11 +113,9 @@ def tensor_maps(architecture: str, layers: int, native: set[str]) -> list[Tensor
         native: disk names of all tensors of the native model; rules for other tensors are left out.
     """
     internlm2 = architecture == "InternLM2ForCausalLM"
-    maps = [
-        TensorMap(old, (new,))
-        for old, new in _filled(VISION + (INTERNLM2 if internlm2 else SAME), layers)
-        if new in native
-    ]
+    maps = [TensorMap(old, (new,)) for old, new in _filled(VISION + INTERNLM2 * internlm2, layers) if new in native]
+    if not internlm2:
+        maps += [TensorMap(name, (name,)) for name in sorted(native) if name.startswith("language_model.")]
     packed: list[tuple[tuple[str, str], Packing]] = [(VISION_QKV, "thirds")]
     if internlm2:
         packed.append((INTERNLM2_QKV, "groups"))

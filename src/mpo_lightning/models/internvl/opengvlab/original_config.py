@@ -5,6 +5,9 @@ from typing import Any
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.internvl.opengvlab.config import FAMILIES, TEXT_KEYS, TOKEN_IDS, VISION_KEYS
 
+NEWER = ("qwen3", "qwen3_moe", "gpt_oss")
+"""Language models of InternVL3.5, whose code runs with transformers 4.55."""
+
 
 def original_config(native: Any) -> dict[str, Any]:
     """Converts a native config to an original one, with the settings that decide the arithmetic.
@@ -25,6 +28,8 @@ def original_config(native: Any) -> dict[str, Any]:
         raise InputError(f"the language model is a {text.model_type}; the original layout has {', '.join(FAMILIES)}")
     internlm2 = architecture == "InternLM2ForCausalLM"
     llm = {key: getattr(text, key) for key in TEXT_KEYS if getattr(text, key, None) is not None or key in TOKEN_IDS}
+    if text.model_type == "gpt_oss":
+        del llm["num_experts"]  # another name of num_local_experts
     llm |= {"architectures": [architecture], "model_type": "internlm2" if internlm2 else text.model_type}
     llm |= {"tie_word_embeddings": native.tie_word_embeddings, **_original_rope(text.rope_parameters, text.model_type)}
     if internlm2:
@@ -54,7 +59,7 @@ def original_config(native: Any) -> dict[str, Any]:
 
 def _original_rope(rope: dict[str, Any], model_type: str) -> dict[str, Any]:
     kind = rope.get("rope_type", "default")
-    apart = ("rope_theta", "rope_type", "original_max_position_embeddings", "partial_rotary_factor")
+    apart = ("rope_theta", "rope_type", "type", "original_max_position_embeddings", "partial_rotary_factor")
     scaling = {key: value for key, value in rope.items() if key not in apart}
     found: dict[str, Any] = {"rope_theta": rope.get("rope_theta", 10000.0), "rope_scaling": None}
     if kind == "longrope" and model_type == "phi3":
@@ -63,5 +68,7 @@ def _original_rope(rope: dict[str, Any], model_type: str) -> dict[str, Any]:
     elif kind != "default":
         if "original_max_position_embeddings" in rope:
             scaling["original_max_position_embeddings"] = rope["original_max_position_embeddings"]
-        found["rope_scaling"] = scaling | {"type": kind}
+        # Classes of transformers 4.37 take "type" and refuse any other key but "factor"; later ones take "rope_type".
+        names = {"qwen2": ("rope_type", "type")}.get(model_type, ("rope_type",) if model_type in NEWER else ("type",))
+        found["rope_scaling"] = scaling | dict.fromkeys(names, kind)
     return found

@@ -1,0 +1,106 @@
+"""Writes native folders: transformers' classes and tensor names, with the prompt on record or as the hub's -hf have it.
+
+Both layouts have the same tensors. The published `-hf` folders come from transformers 4.5x: their config.json has no
+prompt and spells the rope in the older way, which releases from 4.52 on read. Folders in the layout `transformers` are
+those that this package trains and exports: config.json also names the template and the system message.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mpo_lightning.data.chat_template import PromptChoice
+from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
+from mpo_lightning.errors import InputError
+from mpo_lightning.files.whole import whole_folder
+from mpo_lightning.models.export import generation_config
+from mpo_lightning.models.family import Family, Processor
+from mpo_lightning.models.internvl.native_tensors import (
+    Progress,
+    native_shapes,
+    refuse_other_names,
+    refuse_other_shape,
+    write_tensors,
+)
+from mpo_lightning.models.internvl.opengvlab.names import disk_name
+from mpo_lightning.models.internvl.prompt_format import kept_prompt, prompt_format
+from mpo_lightning.models.internvl.saving import save_processor, saved_max_tiles
+from mpo_lightning.models.internvl.tiling import InternVLPictures
+from mpo_lightning.models.loading import load_tokenizer
+from mpo_lightning.models.tensor_files import dtype_of, stored_tensors
+
+NativeLayout = Literal["transformers", "hf"]
+
+NOT_PUBLISHED = ("template", "system_message", "original_architecture", "trained_newline")
+
+
+def to_native_layout(
+    family: Family, source: Path, output: Path, layout: NativeLayout, choice: PromptChoice, progress: Progress
+) -> tuple[int, bool]:
+    """Rewrites a native folder in one of the two native layouts.
+
+    Args:
+        family: the family of the model.
+        source: checkpoint folder in either native layout, with or without `model.` in its tensors' names.
+        output: output folder; must not exist.
+        layout: the layout to write.
+        choice: what the options say of the prompt.
+        progress: called after each tensor with bytes written and total bytes.
+
+    Returns:
+        Number of parameters, and whether the prompt is certain.
+
+    Raises:
+        InputError: the source is not complete, or the prompt has to be known and is not.
+    """
+    config = family.read_config(source)
+    tokenizer = load_tokenizer(family, source)
+    if layout == "transformers":
+        template, certain = prompt_format(source, config, tokenizer, choice)[0], True
+        config.template, config.system_message = template.name, template.system_message
+    else:
+        template, certain = kept_prompt(source, config, tokenizer, choice)
+    tensors = {disk_name(tensor.name): tensor for tensor in stored_tensors(source).values()}
+    shapes = native_shapes(config)
+    refuse_other_names(set(shapes), set(tensors), source)
+    for name, tensor in tensors.items():
+        refuse_other_shape(tensor, shapes[name])
+    config.dtype = dtype_of(tensors.values())
+    config.architectures = ["InternVLForConditionalGeneration"]
+    side = config.vision_config.image_size[0]
+    tiles = saved_max_tiles(source) or DEFAULT_MAX_TILES
+    pictures = InternVLPictures(side, int(side // config.vision_config.patch_size[0] * config.downsample_ratio) ** 2)
+    processor = Processor(tokenizer, template, pictures, max_tiles=tiles)
+    with whole_folder(output) as folder:
+        write_tensors(((name, tensor.load()) for name, tensor in tensors.items()), folder, tensors, progress)
+        if layout == "transformers":
+            config.save_pretrained(folder)
+        else:
+            (folder / "config.json").write_text(json.dumps(published_config(config), indent=2) + "\n", encoding="utf-8")
+        generation_config(processor).save_pretrained(folder)
+        save_processor(processor, folder)
+    return sum(torch.Size(shape).numel() for shape in shapes.values()), certain
+
+
+def published_config(config: Any) -> dict[str, Any]:
+    """Returns config.json in the form of the published -hf folders, which transformers 4.52 to 5 read alike.
+
+    Raises:
+        InputError: the rope cannot be written in the older way.
+    """
+    values = {name: value for name, value in config.to_dict().items() if name not in NOT_PUBLISHED}
+    text = values["text_config"]
+    rope = text.pop("rope_parameters")
+    if any(isinstance(value, dict) for value in rope.values()):
+        raise InputError("the layers' ropes differ, which the -hf layout cannot express; write the layout transformers")
+    text["rope_theta"] = rope["rope_theta"]
+    scaling = {name: value for name, value in rope.items() if name not in ("rope_theta", "partial_rotary_factor")}
+    text["rope_scaling"] = None if rope.get("rope_type", "default") == "default" else scaling
+    if "original_max_position_embeddings" in rope and text["model_type"] == "phi3":
+        text["original_max_position_embeddings"] = scaling.pop("original_max_position_embeddings")
+    for part in (values, text, values["vision_config"]):
+        if (dtype := part.pop("dtype", None)) is not None:
+            part["torch_dtype"] = dtype
+    return values
