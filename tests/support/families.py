@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import (
+    GptOssConfig,
     InternVLConfig,
     InternVLForConditionalGeneration,
     InternVLVisionConfig,
@@ -13,11 +14,16 @@ from transformers import (
     Phi3Config,
     PretrainedConfig,
     Qwen2Config,
+    Qwen3Config,
+    Qwen3MoeConfig,
 )
+from transformers.models.gpt_oss.modeling_gpt_oss import GptOssRMSNorm
 from transformers.models.internvl.modeling_internvl import InternVLVisionRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeRMSNorm, Qwen3MoeTopKRouter
 
 from mpo_lightning.data.encoding import EncodedPair
 
@@ -51,6 +57,38 @@ FAMILIES: dict[str, PretrainedConfig] = {
         **SIZES, max_position_embeddings=40, rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
     ),
     "phi3_longrope": Phi3Config(**SIZES, max_position_embeddings=4096, rope_parameters=LONG_ROPE),
+    # InternVL3 has Qwen2.5 with dynamic rope.
+    "qwen2_dynamic": Qwen2Config(
+        **SIZES, max_position_embeddings=40, rope_parameters={"rope_type": "dynamic", "rope_theta": 1e6, "factor": 2.0}
+    ),
+    "qwen3": Qwen3Config(**SIZES, max_position_embeddings=4096, head_dim=12),
+    "qwen3_moe": Qwen3MoeConfig(
+        **SIZES,
+        max_position_embeddings=4096,
+        head_dim=12,
+        num_experts=5,
+        num_experts_per_tok=2,
+        moe_intermediate_size=24,
+        norm_topk_prob=True,
+    ),
+    # Sinks, a window that every long pair exceeds, and YaRN.
+    "gpt_oss": GptOssConfig(
+        **SIZES,
+        head_dim=8,
+        max_position_embeddings=256,
+        sliding_window=11,
+        num_local_experts=5,
+        num_experts_per_tok=2,
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 150000.0,
+            "factor": 8.0,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "truncate": False,
+            "original_max_position_embeddings": 32,
+        },
+    ),
 }
 
 
@@ -76,10 +114,14 @@ def family_model(name: str, dtype: torch.dtype = torch.float64, seed: int = 0) -
     )
     torch.manual_seed(seed)
     model = InternVLForConditionalGeneration(config)
+    model.set_experts_implementation({"text_config": "eager"})  # the plain loop, which has float64
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 nn.init.normal_(parameter, std=0.15)
+        for key, parameter in model.named_parameters():
+            if key.endswith(("sinks", "q_norm.weight", "k_norm.weight")) or "proj_bias" in key:
+                nn.init.normal_(parameter, mean=1.0, std=0.5)
     return model.to(dtype).eval()
 
 
@@ -101,10 +143,18 @@ def random_pairs(shapes: Sequence[tuple[int, int, int, int]], seed: int = 0) -> 
 
 
 def patch_norms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RMSNorm without its cast to float32, which would hide everything below 1e-8."""
+    """RMSNorm and router without their casts to float32, which would hide everything below 1e-8."""
 
     def forward(self: nn.Module, hidden: Tensor) -> Tensor:
         return self.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
 
-    for norm in (LlamaRMSNorm, Qwen2RMSNorm, Phi3RMSNorm, InternVLVisionRMSNorm):
+    norms = (LlamaRMSNorm, Qwen2RMSNorm, Qwen3RMSNorm, Qwen3MoeRMSNorm, GptOssRMSNorm, Phi3RMSNorm)
+    for norm in (*norms, InternVLVisionRMSNorm):
         monkeypatch.setattr(norm, "forward", forward)
+
+    def route(self: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = nn.functional.linear(hidden.reshape(-1, self.hidden_dim), self.weight)
+        shares, chosen = torch.topk(logits.softmax(-1), self.top_k, dim=-1)
+        return logits, shares / shares.sum(-1, keepdim=True), chosen
+
+    monkeypatch.setattr(Qwen3MoeTopKRouter, "forward", route)

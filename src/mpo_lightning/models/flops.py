@@ -4,27 +4,61 @@ A product [a, b] x [b, c] is 2abc. Attention counts only the score products that
 and values). All functions count one forward pass. A trained part costs three (one forward, two products backward), a
 reference pass one. Recomputation is not counted.
 
+Of a mixture of experts the chosen experts count, and the router.
+
 Token counts may be arrays with one entry per pair.
 """
 
 from typing import Any
 
+import numpy as np
+
 from mpo_lightning.models.family import family_of
 
 
 def attention_flops(config: Any, prompt: Any, chosen: Any, rejected: Any) -> Any:
-    """Returns the FLOPs of the language model's score and value products; the prompt counts once."""
+    """Returns the FLOPs of the language model's score and value products; the prompt counts once.
+
+    A layer with a sliding window counts the products within it.
+    """
     text = config.get_text_config()
-    scores = (prompt + chosen) ** 2 / 2 + rejected * (prompt + rejected / 2)
-    return 4.0 * scores * text.num_attention_heads * _head_size(text) * text.num_hidden_layers
+    layers, kinds = text.num_hidden_layers, getattr(text, "layer_types", None) or ()
+    windowed, window = kinds.count("sliding_attention"), getattr(text, "sliding_window", None)
+    if not kinds and window:  # every layer, as in Phi-3
+        windowed = layers
+    scores = 0.0
+    for count, width in ((layers - windowed, None), (windowed, window)):
+        pair = _seen(prompt + chosen, width) + _seen(prompt + rejected, width) - _seen(prompt, width)
+        scores = scores + count * pair
+    return 4.0 * scores * text.num_attention_heads * _head_size(text)
+
+
+def _seen(tokens: Any, window: int | None = None) -> Any:
+    """Returns the pairs of query and key of a causal sequence, half a square; with a window, its band."""
+    whole = tokens**2 / 2
+    if window is None:
+        return whole
+    beyond = np.maximum(tokens - window, 0)
+    return whole - beyond**2 / 2
 
 
 def layer_flops(config: Any, tokens: Any) -> Any:
-    """Returns the FLOPs of the language model's projections and MLPs."""
+    """Returns the FLOPs of the language model's projections and MLPs.
+
+    In a mixture of experts, a token passes through its own experts and the router.
+    """
     text = config.get_text_config()
     queries, keys = text.num_attention_heads * _head_size(text), text.num_key_value_heads * _head_size(text)
-    per_token = 2.0 * text.hidden_size * (2 * queries + 2 * keys) + 6.0 * text.hidden_size * text.intermediate_size
-    return text.num_hidden_layers * per_token * tokens
+    projections = 2.0 * text.hidden_size * (2 * queries + 2 * keys)
+    experts = getattr(text, "num_local_experts", None) or getattr(text, "num_experts", None)
+    dense = 6.0 * text.hidden_size * text.intermediate_size
+    if not experts:
+        return text.num_hidden_layers * (projections + dense) * tokens
+    width = getattr(text, "moe_intermediate_size", None) or text.intermediate_size
+    mixed = 6.0 * text.hidden_size * width * text.num_experts_per_tok + 2.0 * text.hidden_size * experts
+    plain = len(getattr(text, "mlp_only_layers", None) or ())
+    per_token = text.num_hidden_layers * projections + (text.num_hidden_layers - plain) * mixed + plain * dense
+    return per_token * tokens
 
 
 def head_flops(config: Any, responses: Any) -> Any:

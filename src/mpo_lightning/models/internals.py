@@ -7,10 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-__all__ = ["FakeTensorMode", "adapters_off", "parameters_and_buffers", "set_attention", "storage_key"]
+__all__ = [
+    "FakeTensorMode",
+    "adapters_off",
+    "attention_of",
+    "parameters_and_buffers",
+    "register_experts",
+    "set_attention",
+    "set_experts",
+    "storage_key",
+]
 
 
 def set_attention(text_config: Any, name: str) -> None:
@@ -20,6 +30,48 @@ def set_attention(text_config: Any, name: str) -> None:
     class, and its modules read this attribute of their configuration at each call.
     """
     text_config._attn_implementation = name
+
+
+def attention_of(text_config: Any) -> str:
+    """Returns the name of a language model's attention, which transformers chose when the model was made."""
+    return str(text_config._attn_implementation)
+
+
+def set_experts(text_config: Any, name: str) -> None:
+    """Chooses how a mixture of experts is computed by its registered name, as `set_attention` does for attention."""
+    text_config._experts_implementation = name
+
+
+def register_experts(name: str) -> None:
+    """Registers grouped matrix products in the dtype of autocast, and exact ones in float64.
+
+    transformers' own take the dtype of the weights: under autocast, with float32 weights, they would compute in
+    float32; and they have no float64.
+    """
+    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, grouped_mm_experts_forward
+
+    def experts(module: Any, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        device = hidden.device.type
+        if torch.is_autocast_enabled(device):
+            low = torch.get_autocast_dtype(device)
+            stand_in: Any = _InDtype(module, low)
+            return grouped_mm_experts_forward(stand_in, hidden.to(low), index, weights.to(low))
+        if hidden.dtype == torch.float64:
+            return type(module).forward.__wrapped__(module, hidden, index, weights)
+        return grouped_mm_experts_forward(module, hidden, index, weights)
+
+    ALL_EXPERTS_FUNCTIONS.register(name, experts)
+
+
+class _InDtype:
+    """A module whose tensors appear in another dtype."""
+
+    def __init__(self, module: Any, dtype: torch.dtype) -> None:
+        self._module, self._dtype = module, dtype
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._module, name)
+        return value.to(self._dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 @contextmanager

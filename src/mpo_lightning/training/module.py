@@ -22,7 +22,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.family import Part
 from mpo_lightning.models.lora import Lora
 from mpo_lightning.models.rows.pair_forward import PairForward
-from mpo_lightning.models.rows.shared_prefix import Backend
+from mpo_lightning.models.rows.prefix_layout import Backend
 from mpo_lightning.objectives import (
     LossTerms,
     MPOObjective,

@@ -23,7 +23,7 @@ from mpo_lightning.models.internals import adapters_off
 from mpo_lightning.models.loading import empty_model, load_model
 from mpo_lightning.models.lora import Lora, add_adapters
 from mpo_lightning.models.rows.pair_forward import PairForward
-from mpo_lightning.models.rows.shared_prefix import Backend
+from mpo_lightning.models.rows.prefix_layout import Backend
 from mpo_lightning.models.sharding import shard
 from mpo_lightning.objectives import SequenceLogps
 from mpo_lightning.runs.agreement import stop_together

@@ -30,7 +30,7 @@ from mpo_lightning.files.digests import weights_fingerprint
 from mpo_lightning.models.freeze import freeze
 from mpo_lightning.models.loading import load_model, native_folder
 from mpo_lightning.models.rows.pair_forward import PairForward
-from mpo_lightning.models.rows.shared_prefix import Backend
+from mpo_lightning.models.rows.prefix_layout import Backend
 from mpo_lightning.runs.lost_ranks import run_whole
 from mpo_lightning.runs.signals import ignore_signals
 from mpo_lightning.training.quarantine import Quarantine

@@ -14,11 +14,17 @@ from torch import Tensor, nn
 
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.models.family import family_of
-from mpo_lightning.models.internals import set_attention
+from mpo_lightning.models.internals import attention_of, register_experts, set_attention, set_experts
 from mpo_lightning.models.rows.answer_head import AnswerHead
 from mpo_lightning.models.rows.pair_rope import PairRope
-from mpo_lightning.models.rows.shared_prefix import NAME, Backend, PrefixLayout, choose_backend
+from mpo_lightning.models.rows.prefix_layout import Backend, PrefixLayout
+from mpo_lightning.models.rows.shared_prefix import NAME, backend_for, choose_backend
 from mpo_lightning.objectives.logps import SequenceLogps
+
+EXPERTS = "mpo_experts"
+"""Name of the experts' function in transformers' ExpertsInterface."""
+
+register_experts(EXPERTS)
 
 
 class PairForward(nn.Module):
@@ -31,16 +37,23 @@ class PairForward(nn.Module):
         model: a policy or a reference model.
         backend: attention backend; "auto" takes the fastest that device and dtype allow.
         keep_logits_bytes: largest logits of a row, in bytes, that are kept for the backward pass instead of recomputed.
+
+    Raises:
+        InputError: the named backend cannot compute this model's attention.
     """
 
     def __init__(self, model: Any, backend: Backend = "auto", keep_logits_bytes: int = 2**30) -> None:
         super().__init__()
         self.model = model
         self.family = family_of(model)
-        self.backend = backend
+        self.backend: Backend = backend_for(model, backend)
         self.sharded = False
         """Whether the weights are sharded, so that every rank must run every layer whatever its row holds."""
-        set_attention(model.config.get_text_config(), NAME)
+        text_config = model.config.get_text_config()
+        self.own_attention = "sdpa" if attention_of(text_config) in ("sdpa", NAME) else attention_of(text_config)
+        """The attention for generation: sdpa where transformers has it for this language model."""
+        set_attention(text_config, NAME)
+        set_experts(text_config, EXPERTS)
         if not isinstance(model.get_output_embeddings(), AnswerHead):
             model.set_output_embeddings(AnswerHead(model.get_output_embeddings(), keep_logits_bytes))
         language_model = self.family.language_model(model)
@@ -85,7 +98,7 @@ class PairForward(nn.Module):
         """Calls the model's own `generate` with the attention that it needs; takes the same options."""
         text_config = self.model.config.get_text_config()
         self.family.language_model(self.model).rotary_emb.tokens_of_pairs = ()
-        set_attention(text_config, "sdpa")
+        set_attention(text_config, self.own_attention)
         try:
             rows: Tensor = self.model.generate(**options)
             return rows

@@ -12,14 +12,17 @@ the layers stay transformers' own. Backends: `flash-attn` (its variable-length k
 (one call per segment; works on any device, and is the one that tests compare with). A pair costs (n+c)^2/2 + r (n +
 r/2) score products instead of (n+c)^2/2 + (n+r)^2/2.
 
+GPT-OSS has attention sinks, one number a head that takes part in the softmax and has no value, and layers with a
+sliding window. A sink is written as one more key that every query sees: a column of ones for the keys, and the sink for
+the queries, in one more dimension. The kernels cannot combine that with a window, so such layers take `sdpa`.
+
 Shape letters: H query heads, K key-value heads, T tokens of the row, D head size, P pairs.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from importlib.util import find_spec
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +30,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from mpo_lightning.errors import InputError
+from mpo_lightning.models.rows.prefix_layout import Backend, PrefixLayout
 
 NAME = "mpo_shared_prefix"
 """Name of the function in transformers' AttentionInterface."""
-
-Backend = Literal["auto", "flash-attn", "varlen", "sdpa"]
 
 MODULES = {"flash-attn": "flash_attn", "varlen": "torch.nn.attention.varlen"}
 """The module that provides each kernel."""
@@ -39,59 +41,20 @@ MODULES = {"flash-attn": "flash_attn", "varlen": "torch.nn.attention.varlen"}
 KERNEL_DEVICES = ("cuda",)
 
 
-@dataclass(frozen=True)
-class PrefixLayout:
-    """Positions of a row's segments; passed to every layer, with tables computed once per row.
+def backend_for(model: nn.Module, backend: Backend) -> Backend:
+    """Returns the backend for a model: "sdpa" for one with attention sinks, else the one asked for.
 
-    Attributes:
-        lengths: tokens of prompt, chosen and rejected for each pair, in the order of the row.
-        backend: attention backend.
-        device: device of the tables.
-        dtype: dtype in which the kernels compute; sdpa follows autocast by itself.
+    Raises:
+        InputError: another backend is named for a model with sinks.
     """
-
-    lengths: tuple[tuple[int, int, int], ...]
-    backend: Backend
-    device: torch.device
-    dtype: torch.dtype
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sequence, a prompt with one response."""
-        return max(prompt + max(chosen, rejected) for prompt, chosen, rejected in self.lengths)
-
-    @cached_property
-    def keys(self) -> Tensor:
-        """int64 [keys]: row positions of the keys of prompt+chosen, then prompt+rejected, pair after pair."""
-        pieces, start = [], 0
-        for prompt, chosen, rejected in self.lengths:
-            own = start + prompt + chosen
-            pieces += [torch.arange(start, own), torch.arange(start, start + prompt), torch.arange(own, own + rejected)]
-            start = own + rejected
-        return torch.cat(pieces).to(self.device)
-
-    @cached_property
-    def query_starts(self) -> Tensor:
-        """int32 [2P + 1]: where the queries of each sequence start in the row."""
-        return self._starts([part for prompt, chosen, rejected in self.lengths for part in (prompt + chosen, rejected)])
-
-    @cached_property
-    def key_starts(self) -> Tensor:
-        """int32 [2P + 1]: where the keys of each sequence start in `keys`."""
-        return self._starts(
-            [part for prompt, chosen, rejected in self.lengths for part in (prompt + chosen, prompt + rejected)]
+    if not any(hasattr(module, "sinks") for module in model.modules()):
+        return backend
+    if backend not in ("auto", "sdpa"):
+        raise InputError(
+            f"the attention backend '{backend}' has no attention sinks, which this language model needs; set it to "
+            "'sdpa' or 'auto'"
         )
-
-    def _starts(self, lengths: list[int]) -> Tensor:
-        return torch.tensor([0, *lengths]).cumsum(0).to(self.device, torch.int32)
-
-    @cached_property
-    def rejected_masks(self) -> tuple[Tensor, ...]:
-        """bool [rejected, prompt + rejected] for each pair, True where a rejected token sees a key."""
-        return tuple(
-            torch.ones(rejected, prompt + rejected, dtype=torch.bool, device=self.device).tril(prompt)
-            for prompt, _, rejected in self.lengths
-        )
+    return "sdpa"
 
 
 def choose_backend(backend: Backend, device: torch.device, dtype: torch.dtype) -> Backend:
@@ -145,6 +108,7 @@ def shared_prefix_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    s_aux: Tensor | None = None,
     prefix_layout: PrefixLayout | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
@@ -159,46 +123,63 @@ def shared_prefix_attention(
         scaling: scale of the scores; None is 1 / sqrt(D).
         dropout: dropout probability of the attention weights.
         sliding_window: sliding window of the layer in tokens, if it has one.
+        s_aux: sinks [H] of the layer, if it has them.
         prefix_layout: layout of the row.
 
     Returns:
         [1, T, H, D], and None for the weights.
-
-    Raises:
-        InputError: the layer's sliding window is shorter than a sequence.
     """
     assert prefix_layout is not None and attention_mask is None and query.shape[0] == 1
-    if sliding_window is not None and prefix_layout.longest > sliding_window:
-        raise InputError(
-            f"a sequence has {prefix_layout.longest} tokens but the model has a sliding window of {sliding_window}; "
-            "lower data.max_length to the window"
-        )
-    output = BACKENDS[prefix_layout.backend](
-        query[0], key[0], value[0], prefix_layout, scaling=scaling, dropout=dropout
-    )
+    window = sliding_window if sliding_window is not None and prefix_layout.longest > sliding_window else None
+    options: dict[str, Any] = {"scaling": scaling, "dropout": dropout}
+    if window is not None or s_aux is not None:
+        output = _sdpa(query[0], key[0], value[0], prefix_layout, window=window, sinks=s_aux, **options)
+    else:
+        output = BACKENDS[prefix_layout.backend](query[0], key[0], value[0], prefix_layout, **options)
     return output.unsqueeze(0), None
 
 
 def _sdpa(
-    query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, scaling: float | None, dropout: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: PrefixLayout,
+    scaling: float | None,
+    dropout: float,
+    window: int | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """Takes [H, T, D] and [K, T, D] and returns [T, H, D]; makes two calls per pair."""
-    options: dict[str, Any] = {"scale": scaling, "dropout_p": dropout, "enable_gqa": len(query) != len(key)}
+    size = query.shape[-1]
+    scale = size**-0.5 if scaling is None else scaling
+    spare = 0
+    if sinks is not None:
+        # One more dimension holds the sinks; kernels want a multiple of eight.
+        spare = 8 - size % 8
+        column = (sinks / scale).to(query.dtype).view(-1, 1, 1).expand(-1, query.shape[1], 1)
+        query = torch.cat([query, column, query.new_zeros(*query.shape[:2], spare - 1)], dim=-1)
+        key, value = (torch.nn.functional.pad(part, (0, spare)) for part in (key, value))
+        one = key.new_zeros(len(key), 1, size + spare).index_fill(2, torch.tensor([size], device=key.device), 1)
+    options: dict[str, Any] = {"scale": scale, "dropout_p": dropout, "enable_gqa": len(query) != len(key)}
+
+    def attend(queries: slice, kept: list[slice], mask: Tensor | None) -> Tensor:
+        pieces = [[part[:, piece] for piece in kept] for part in (key, value)]
+        if sinks is not None:
+            pieces = [[one, *pieces[0]], [torch.zeros_like(one), *pieces[1]]]
+        keys, values = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) for parts in pieces)
+        return scaled_dot_product_attention(
+            query[None, :, queries], keys[None], values[None], attn_mask=mask, is_causal=mask is None, **options
+        )
+
     pieces, start = [], 0
-    for (prompt, chosen, rejected), mask in zip(layout.lengths, layout.rejected_masks, strict=True):
+    masks = layout.masks(window, sinks is not None)
+    for (prompt, chosen, rejected), (first, second) in zip(layout.lengths, masks, strict=True):
         own, end = start + prompt + chosen, start + prompt + chosen + rejected
-        first = slice(start, own)
-        pieces.append(
-            scaled_dot_product_attention(
-                query[None, :, first], key[None, :, first], value[None, :, first], is_causal=True, **options
-            )
-        )
-        keys, values = (
-            torch.cat([part[None, :, start : start + prompt], part[None, :, own:end]], dim=2) for part in (key, value)
-        )
-        pieces.append(scaled_dot_product_attention(query[None, :, own:end], keys, values, attn_mask=mask, **options))
+        pieces.append(attend(slice(start, own), [slice(start, own)], first))
+        pieces.append(attend(slice(own, end), [slice(start, start + prompt), slice(own, end)], second))
         start = end
-    return torch.cat(pieces, dim=2)[0].transpose(0, 1)
+    output = torch.cat(pieces, dim=2)[0].transpose(0, 1)
+    return output[..., :size] if spare else output
 
 
 def _gathered(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout) -> tuple[Tensor, Tensor, Tensor]:
