@@ -5,6 +5,8 @@ from typing import Any
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.internvl.opengvlab.config import FAMILIES, TEXT_KEYS, TOKEN_IDS, VISION_KEYS
 
+INTERNLM2 = "InternLM2ForCausalLM"
+
 NEWER = ("qwen3", "qwen3_moe", "gpt_oss")
 """Language models of InternVL3.5, whose code runs with transformers 4.55."""
 
@@ -16,17 +18,13 @@ def original_config(native: Any) -> dict[str, Any]:
         InputError: the language model is not of a known family.
     """
     text, vision = native.text_config, native.vision_config
-    architecture = getattr(native, "original_architecture", None) or next(
-        (
-            name
-            for name, kind in FAMILIES.items()
-            if kind.model_type == text.model_type and name != "InternLM2ForCausalLM"
-        ),
-        None,
-    )
+    # The published -hf folders of InternLM2 keep its class in text_config, though the native one is Llama's.
+    named = [getattr(native, "original_architecture", None), *(getattr(text, "architectures", None) or ())]
+    plain = [name for name, kind in FAMILIES.items() if kind.model_type == text.model_type and name != INTERNLM2]
+    architecture = next((name for name in (*named, *plain) if name in FAMILIES), None)
     if architecture is None:
         raise InputError(f"the language model is a {text.model_type}; the original layout has {', '.join(FAMILIES)}")
-    internlm2 = architecture == "InternLM2ForCausalLM"
+    internlm2 = architecture == INTERNLM2
     llm = {key: getattr(text, key) for key in TEXT_KEYS if getattr(text, key, None) is not None or key in TOKEN_IDS}
     if text.model_type == "gpt_oss":
         del llm["num_experts"]  # another name of num_local_experts
