@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from mpo_lightning.data.batch import collate
 from mpo_lightning.data.encoding import PairEncoder
+from mpo_lightning.errors import BadRecord
 from mpo_lightning.models.loading import load_processor
 from mpo_lightning.training import MPOModule
 from support.golden_models import copy_golden, gradients_by_original_name, original_tensors

@@ -48,7 +48,16 @@ def gradients_by_original_name(
 ) -> dict[str, Tensor]:
     """The model's gradients of original tensors."""
     llm = json.loads((folder / "config.json").read_text())["llm_config"]
-    gradients = {disk_name(name): parameter.grad for name, parameter in model.named_parameters()}
+    gradients: dict[str, Tensor | None] = {}
+    for name, parameter in model.named_parameters():
+        layer, fused, part = disk_name(name).partition(".mlp.experts.")
+        if not fused or llm["architectures"][0] != "Qwen3MoeForCausalLM" or parameter.grad is None:
+            gradients[disk_name(name)] = parameter.grad
+            continue
+        for expert, gradient in enumerate(parameter.grad):
+            names_of = ("gate_proj", "up_proj") if part == "gate_up_proj" else (part,)
+            for one, piece in zip(names_of, gradient.chunk(len(names_of)), strict=True):
+                gradients[f"{layer}.mlp.experts.{expert}.{one}.weight"] = piece
     maps = tensor_maps(llm["architectures"][0], llm["num_hidden_layers"], set(native_shapes(model.config)))
     packed = {
         one.original: pack(tuple(gradients[name] for name in one.native), one.packing, llm["num_key_value_heads"])
