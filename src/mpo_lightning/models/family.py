@@ -194,6 +194,9 @@ class Family(ABC):
     lora_targets: ClassVar[str] = r".*language_model\.layers\.\d+\.(self_attn|mlp)\.\w*proj"
     """Regular expression for the names of the language model's projections."""
 
+    lora_experts: ClassVar[Sequence[str]] = ("experts.gate_up_proj", "experts.down_proj")
+    """Ends of the names of the weights in which a mixture of experts has all experts."""
+
     # -- images
 
     @abstractmethod

@@ -4,6 +4,7 @@ Prompts are padded on the left, so that all of them end where their responses be
 of the longest prompt, N tiles, S tile side in pixels.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -158,7 +159,7 @@ def generate(
     else:
         index = torch.tensor(rows, device=batch.input_ids.device)
         ids, mask = batch.input_ids[index], batch.attention_mask[index]
-        begun = {"past_key_values": _repeated(inner, read or read_prompts(inner, batch), index)}
+        begun = {"past_key_values": _repeated(read or read_prompts(inner, batch), index)}
     made = model.generate(
         input_ids=ids,
         attention_mask=mask,
@@ -220,10 +221,12 @@ def read_prompts(model: Any, batch: PromptBatch) -> DynamicCache:
     return cache
 
 
-def _repeated(model: Any, cache: DynamicCache, index: Tensor) -> DynamicCache:
-    """Returns a new cache with the prompts' keys and values repeated by `index`."""
-    repeated = DynamicCache(config=model.config.get_text_config())
-    layers: Sequence[Any] = cache.layers
-    for number, layer in enumerate(layers):
-        repeated.update(layer.keys[index], layer.values[index], number)
+def _repeated(cache: DynamicCache, index: Tensor) -> DynamicCache:
+    """Returns a cache with the prompts' keys and values repeated by `index`; the given one is not changed.
+
+    A layer with a sliding window goes on counting the tokens that it no longer holds.
+    """
+    repeated = copy.copy(cache)
+    repeated.layers = [copy.copy(layer) for layer in cache.layers]
+    repeated.batch_select_indices(index)
     return repeated

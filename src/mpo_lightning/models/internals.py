@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ __all__ = [
     "FakeTensorMode",
     "adapters_off",
     "attention_of",
+    "expert_parameter",
     "parameters_and_buffers",
     "register_experts",
     "set_attention",
@@ -90,6 +91,24 @@ def adapters_off(model: Any) -> Iterator[None]:
     finally:
         for layer in layers:
             layer._disable_adapters = False
+
+
+class ExpertParameter(NamedTuple):
+    """The weight of all experts that an adapter changes.
+
+    Attributes:
+        name: its name in the experts' module.
+        out_first: whether it is stored as [experts, out, in]; otherwise [experts, in, out].
+    """
+
+    name: str
+    out_first: bool
+
+
+def expert_parameter(layer: Any) -> ExpertParameter | None:
+    """Returns the weight of the experts that an adapter layer of PEFT changes; None if it changes a linear layer."""
+    name = getattr(layer, "parameter_name", None)
+    return None if name is None else ExpertParameter(name, bool(layer._did_swap_in_out_features))
 
 
 def parameters_and_buffers(module: nn.Module) -> tuple[dict[str, nn.Parameter | None], dict[str, Tensor | None]]:

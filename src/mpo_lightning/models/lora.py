@@ -6,6 +6,7 @@ Source: Hu et al. 2021, arXiv 2106.09685; the options' defaults are those of Int
 
 import hashlib
 import importlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.files.whole import check_output, whole_folder
 from mpo_lightning.models.export import save_folder
 from mpo_lightning.models.family import Family, family_of
+from mpo_lightning.models.internals import expert_parameter
 from mpo_lightning.models.loading import family_of_folder, load_model, load_processor, stored_dtype
 
 ADAPTER = "default"
+WRAPPED = re.compile(r"(\.base_layer)+\.")
+"""What adapters add to the name of the weight that they change."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,14 @@ class Lora:
         rank: rank of the low-rank update.
         alpha: the update is scaled by alpha / rank; None is twice the rank.
         dropout: dropout probability on the adapter's input.
+        experts: whether a mixture of experts gets adapters too, one for each expert; otherwise its experts and router
+            are frozen and attention alone is adapted. Needs a dropout of 0.
     """
 
     rank: int = 16
     alpha: int | None = None
     dropout: float = 0.05
+    experts: bool = False
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not 0 <= self.dropout < 1:
@@ -44,14 +51,18 @@ class Lora:
                 f"lora needs a rank of at least 1 and a dropout of at least 0 and below 1, got {self.rank} and "
                 f"{self.dropout}"
             )
+        if self.experts and self.dropout:
+            raise InputError("lora.experts needs lora.dropout 0; an expert's weights take no dropout")
 
 
 def add_adapters(model: Any, options: Lora) -> None:
     """Adds zero-initialized adapters to every projection of the language model and freezes all other weights.
 
     Raises:
-        InputError: peft is not installed.
+        InputError: peft is not installed, or experts are asked for and the model has none.
     """
+    if options.experts and not any(".experts." in name for name, _ in model.named_parameters()):
+        raise InputError("lora.experts is for a mixture of experts, and this language model is none; leave it out")
     from_peft("model.lora").inject_adapter_in_model(_config(options, family_of(model)), model, adapter_name=ADAPTER)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
@@ -75,7 +86,12 @@ def from_peft(what: str) -> Any:
 def _config(options: Lora, family: Family) -> Any:
     alpha = 2 * options.rank if options.alpha is None else options.alpha
     return from_peft("model.lora").LoraConfig(
-        r=options.rank, lora_alpha=alpha, lora_dropout=options.dropout, target_modules=family.lora_targets, bias="none"
+        r=options.rank,
+        lora_alpha=alpha,
+        lora_dropout=options.dropout,
+        target_modules=family.lora_targets,
+        target_parameters=list(family.lora_experts) if options.experts else None,
+        bias="none",
     )
 
 
@@ -89,11 +105,20 @@ def merged_weights(model: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     from peft.tuners.lora import LoraLayer
 
-    merged = {name.replace(".base_layer.", "."): value for name, value in weights.items() if ".lora_" not in name}
+    merged = {WRAPPED.sub(".", name): value for name, value in weights.items() if ".lora_" not in name}
     for name, module in model.named_modules():
-        if isinstance(module, LoraLayer):
-            up, down = (weights[f"{name}.lora_{part}.{ADAPTER}.weight"] for part in ("B", "A"))
-            merged[f"{name}.weight"] = merged[f"{name}.weight"] + module.scaling[ADAPTER] * (up @ down)
+        if not isinstance(module, LoraLayer):
+            continue
+        up, down = (weights[f"{name}.lora_{part}.{ADAPTER}.weight"] for part in ("B", "A"))
+        of_experts = expert_parameter(module)
+        target = WRAPPED.sub(".", f"{name}.{of_experts.name if of_experts else 'weight'}")
+        if of_experts:
+            count = len(merged[target])
+            up, down = up.reshape(len(up), -1, count), down.reshape(count, -1, down.shape[-1])
+            change = torch.einsum("ore,eri->eoi" if of_experts.out_first else "ore,eri->eio", up, down)
+        else:
+            change = up @ down
+        merged[target] = merged[target] + module.scaling[ADAPTER] * change
     return merged
 
 
