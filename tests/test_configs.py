@@ -11,6 +11,7 @@ import yaml
 
 from mpo_lightning.commands import fit as training_cli
 from mpo_lightning.commands.run import run as run_verb
+from mpo_lightning.models.internvl.presets import PRESETS
 from mpo_lightning.prefs.prompt_files import read_prompt_files
 from mpo_lightning.prefs.sources import Source, check_sources, source_of
 
@@ -108,3 +109,34 @@ def test_deepspeed_takes_its_overlay(root: Path) -> None:
         strategy.config | {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 4}
     )
     assert read.zero_optimization_stage == 2 and read.gradient_accumulation_steps == 4
+
+
+SIZES = {
+    # recipe, sizes: learning rate, batch, length, drop path
+    ("internvl2_5_mpo", "1b 2b 4b 8b"): (1e-6, 256, 8192, 0.1),
+    ("internvl2_5_mpo", "26b"): (1e-6, 256, 8192, 0.4),
+    ("internvl2_5_mpo", "38b 78b"): (1e-6, 512, 8192, 0.4),
+    ("internvl3_mpo", "1b 2b 8b 9b 14b"): (2e-7, 256, 12288, 0.1),
+    ("internvl3_mpo", "38b 78b"): (2e-7, 512, 8192, 0.4),
+    ("internvl3_5_mpo", "1b 2b 4b"): (2e-7, 256, 16384, 0.0),
+    ("internvl3_5_mpo", "8b 14b 30b_a3b 20b_a4b"): (2e-7, 256, 16384, 0.1),
+    ("internvl3_5_mpo", "38b 241b_a28b"): (2e-7, 256, 16384, 0.4),
+}
+
+
+@pytest.mark.parametrize(("recipe", "sizes"), SIZES, ids="-".join)
+def test_a_recipe_with_a_sizes_overlay_has_the_scripts_values(root: Path, recipe: str, sizes: str) -> None:
+    """The released scripts of InternVL at 2410d1d, a column each."""
+    base = yaml.safe_load((root / f"configs/recipe/{recipe}.yaml").read_text())
+    assert base["model"]["warmup_ratio"] == 0.03 and base["data"]["system_message"] == "default"
+    for size in sizes.split():
+        overlay = yaml.safe_load((root / f"configs/model/{recipe.removesuffix('mpo')}{size}.yaml").read_text())
+        model, data = base["model"] | overlay["model"], base["data"] | overlay.get("data", {})
+        rate = model["optimizer"]["init_args"]["lr"]
+        found = (rate, data["global_batch_size"], data["max_length"], model["drop_path"])
+        assert found == SIZES[recipe, sizes], size
+
+
+def test_every_size_has_an_overlay(root: Path) -> None:
+    names = {f"{name.replace('-', '_')}.yaml" for name in PRESETS if "-" in name}
+    assert names <= {path.name for path in (root / "configs/model").iterdir()}

@@ -37,10 +37,27 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "fsdp2-recomputed": ("fsdp2", {"gradient_checkpointing": True, "drop_path": 0.3}, {}),
     "fsdp2-moving-reference": ("fsdp2", {"preference": TRDPO(alpha=0.5, every_n_steps=2)}, {}),
     "fsdp2-bf16": ("fsdp2", {}, {"precision": "bf16-mixed"}),
+    "fsdp2-qwen3": ("fsdp2", ADAMW | {"reference": None}, {}),
+    "fsdp2-moe": ("fsdp2", ADAMW | {"reference": None, "gradient_checkpointing": True}, {}),
+    "fsdp2-moe-adapters": (
+        "fsdp2",
+        {"lora": Lora(rank=4, dropout=0, experts=True), "reference_source": "adapter", "reference": None},
+        {},
+    ),
+    "fsdp2-gpt-oss": ("fsdp2", ADAMW | {"reference": None}, {}),
     "hybrid": ("hybrid", ADAMW, {}),
     "ddp-cache": ("ddp", {"reference_source": "cache"}, {}),
 }
 """What differs from: SGD, a reference of its own in memory, clipping at 1, float32."""
+
+
+MODELS = {
+    "fsdp2-qwen3": "internvl3_5_qwen3",
+    "fsdp2-moe": "internvl3_5_qwen3_moe",
+    "fsdp2-moe-adapters": "internvl3_5_qwen3_moe",
+    "fsdp2-gpt-oss": "internvl3_5_gpt_oss",
+}
+"""Variants that train a golden checkpoint, FOLDER/NAME, instead of FOLDER/model0."""
 
 
 def strategy(name: str) -> Any:
@@ -57,12 +74,12 @@ def run(folder: Path, variant: str, devices: int, resume: str | None = None) -> 
     callbacks: list[L.Callback] = [
         StepCheckpoint(folder / f"{devices}" / variant / "checkpoints", every_n_train_steps=2, save_top_k=-1)
     ]
-    if variant == "fsdp2-adapters":
+    if variant.endswith("-adapters"):
         callbacks.append(ExportPolicy(str(folder / f"{devices}" / variant / "export")))
     callbacks.append(Alarms(samples=2, max_new_tokens=12))
     built, model, data = make_run(
         folder / f"{devices}" / variant,
-        folder / "model0",
+        folder / MODELS.get(variant, "model0"),
         folder / "shards" / "train",
         data={
             "micro_batch_size": 1,

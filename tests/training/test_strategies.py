@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mpo_lightning.commands import data as commands
-from mpo_lightning.commands.model import export
+from mpo_lightning.commands.model import convert, export
 from mpo_lightning.errors import InputError
 from mpo_lightning.inference.options import TrainerOptions
 from mpo_lightning.models.internvl.tiny import write_tiny_model
@@ -22,9 +22,10 @@ from mpo_lightning.runs.checkpoints.choice import find_checkpoint
 from mpo_lightning.runs.checkpoints.io import problem_of
 from mpo_lightning.runs.checkpoints.sharded import load_sharded
 from support.commands import mpo, ranks
+from support.golden_now import CHECKPOINTS
 from support.mixed_shards import mixed_shards
 from support.runs import logged
-from support.strategies import VARIANTS, run
+from support.strategies import MODELS, VARIANTS, run
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +48,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     shutil.copytree(mixed_shards(folder / "data", root).parent, folder / "shards")
     for seed in (0, 1):
         write_tiny_model(folder / f"model{seed}", seed=seed)
+    for name in set(MODELS.values()):
+        convert(str(CHECKPOINTS / name), str(folder / name), system_message="none")
     with pytest.raises(SystemExit, match="3"):
         commands.reference(
             str(folder / "model1"),
@@ -134,11 +137,12 @@ def test_an_optimizer_without_a_state_goes_on_with_its_learning_rate(
         assert logged(tmp_path / "2" / "fsdp2-shared-features", f"train/{name}") == expected
 
 
-def test_merged_adapters_of_a_sharded_run_are_those_of_one_process(folder: Path, two_processes: Path) -> None:
-    run(folder, "fsdp2-adapters", devices=1)
-    ours, theirs = (
-        load_model(path / "fsdp2-adapters" / "export").state_dict() for path in (two_processes, folder / "1")
-    )
+@pytest.mark.parametrize("variant", ["fsdp2-adapters", "fsdp2-moe-adapters"])
+def test_merged_adapters_of_a_sharded_run_are_those_of_one_process(
+    folder: Path, two_processes: Path, variant: str
+) -> None:
+    run(folder, variant, devices=1)
+    ours, theirs = (load_model(path / variant / "export").state_dict() for path in (two_processes, folder / "1"))
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-6)
 

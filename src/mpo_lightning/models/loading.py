@@ -94,10 +94,7 @@ def config_of(model: str) -> Any:
         return read_config(model) if found is None else found
     sizes = {name: config for family in families() for name, config in family.sizes.items()}
     if model.lower() not in sizes:
-        raise InputError(
-            f"unknown model size {model!r}; give a checkpoint folder or one of "
-            f"{', '.join(name for name in sizes if '-' not in name)}"
-        )
+        raise InputError(f"unknown model size {model!r}; give a checkpoint folder or one of {', '.join(sizes)}")
     return sizes[model.lower()]()
 
 

@@ -36,9 +36,7 @@ class InternVL(Family):
     model_class = InternVLForConditionalGeneration
     templates: ClassVar = TEMPLATES
     system_messages: ClassVar = SYSTEM_MESSAGES
-    sizes: ClassVar = {name: preset.config for name, preset in PRESETS.items()} | {
-        f"internvl2-{name}": preset.config for name, preset in PRESETS.items()
-    }
+    sizes: ClassVar = {name: preset.config for name, preset in PRESETS.items()}
 
     def native_folder(self, folder: Path) -> Path:
         return cache.native_folder(folder)
