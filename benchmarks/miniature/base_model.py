@@ -23,8 +23,9 @@ from miniature.chains import solution
 from miniature.world import draw_problem
 from mpo_lightning.evals.benchmarks.prompts import REASONING, WORD
 from mpo_lightning.models.export import save_folder
-from mpo_lightning.models.family import Processor, get_template
+from mpo_lightning.models.family import get_template
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures
+from mpo_lightning.models.processor import Processor
 
 WORDS = r" ?\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]|\s*\n|\s+"
 IMAGE_MARKS = ["<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>"]

@@ -19,7 +19,6 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
-    PreTrainedTokenizerBase,
 )
 
 from mpo_lightning.commands.fit import run
@@ -32,8 +31,9 @@ from mpo_lightning.data.shards.sample import tokenizer_folder
 from mpo_lightning.errors import InputError
 from mpo_lightning.inference.options import EngineOptions, TrainerOptions
 from mpo_lightning.models import family as families
-from mpo_lightning.models.family import Family, Part, PictureShape, Processor
+from mpo_lightning.models.family import Family, Part, PictureShape
 from mpo_lightning.models.loading import load_model, load_processor
+from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.rows.pair_forward import PairForward
 
 SIDE, PATCH = 32, 8
@@ -67,8 +67,8 @@ class Llava(Family):
     def fingerprint(self, folder: Path) -> str:
         return str((folder / "model.safetensors").stat().st_mtime_ns)
 
-    def processor(self, folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, choice: Any) -> Processor:
-        return Processor(tokenizer, self.templates["plain"], WholePictures())
+    def pictures(self, config: Any) -> WholePictures:
+        return WholePictures()
 
     def save_processor(self, processor: Processor, output: Path) -> None:
         processor.tokenizer.save_pretrained(output)

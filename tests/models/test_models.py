@@ -18,7 +18,7 @@ from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.data.pictures import open_picture
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.export import save_folder
-from mpo_lightning.models.family import Processor, get_template
+from mpo_lightning.models.family import get_template
 from mpo_lightning.models.freeze import freeze_parts, recompute_activations
 from mpo_lightning.models.internvl.drop_path import DropPath, add_drop_path, draw_paths
 from mpo_lightning.models.internvl.family import INTERNVL
@@ -26,6 +26,7 @@ from mpo_lightning.models.internvl.templates import TEMPLATES
 from mpo_lightning.models.internvl.tiling import cut_tiles, normalize_tiles
 from mpo_lightning.models.internvl.tiny import tiny_model
 from mpo_lightning.models.loading import load_model, load_processor
+from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.rows.pair_forward import PairForward
 from support.turns import turn_texts
 

@@ -9,8 +9,8 @@ from mpo_lightning.data.shards.reference_cache import tokenizer_fingerprint
 from mpo_lightning.inference.engine import Work
 from mpo_lightning.inference.options import EngineOptions, TrainerOptions
 from mpo_lightning.inference.predict import run_predict
-from mpo_lightning.models.family import Processor
 from mpo_lightning.models.loading import load_processor, model_fingerprint
+from mpo_lightning.models.processor import Processor
 
 
 @dataclass(frozen=True)

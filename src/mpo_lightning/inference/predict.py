@@ -24,7 +24,6 @@ from mpo_lightning.inference.engine import Work
 from mpo_lightning.inference.options import Dtype, EngineOptions, TrainerOptions
 from mpo_lightning.inference.prompt_slices import Group, PromptSlices, Slice
 from mpo_lightning.models.draws import Draws, forbidden_ids
-from mpo_lightning.models.family import Processor
 from mpo_lightning.models.freeze import freeze
 from mpo_lightning.models.generation import (
     Answer,
@@ -32,6 +31,7 @@ from mpo_lightning.models.generation import (
     read_prompts,
 )
 from mpo_lightning.models.loading import load_model, load_processor, model_fingerprint, read_config
+from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.rows.pair_rope import rope_limit
 from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.runs.lost_ranks import run_whole

@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.family import Processor, family_of
+from mpo_lightning.models.family import family_of
+from mpo_lightning.models.processor import Processor
 
 
 def save_folder(

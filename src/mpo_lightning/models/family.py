@@ -20,57 +20,12 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from mpo_lightning.data.batch import PairBatch
 from mpo_lightning.data.chat_template import ChatTemplate, PromptChoice
-from mpo_lightning.data.encoding import Overlong, PairEncoder, Pictures
-from mpo_lightning.data.pictures import Pixels
-from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
+from mpo_lightning.data.encoding import Pictures
 from mpo_lightning.errors import InputError
+from mpo_lightning.models.processor import Processor, read_tokenizer
 
 Part = Literal["vision_tower", "projector", "language_model"]
 Contexts = Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]
-
-
-@dataclass(frozen=True)
-class Processor:
-    """Turns pairs into model inputs; saved next to the model's weights.
-
-    Attributes:
-        tokenizer: tokenizer of the model.
-        template: chat template of the model.
-        pictures: image preprocessing of the model.
-        original: folder with the files of the original layout, needed to convert back to it; None if there is none.
-        max_tiles: most tiles of an image that the saved image settings allow; training has a limit of its own.
-        prompt_source: the files that the template and its system message come from.
-        untaught: tokens of the tokenizer that the model was never given; a text that contains one is refused.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    template: ChatTemplate
-    pictures: Pictures
-    original: Path | None = None
-    max_tiles: int = DEFAULT_MAX_TILES
-    prompt_source: str = ""
-    untaught: tuple[str, ...] = ()
-
-    @property
-    def tile_size(self) -> int:
-        return self.pictures.tile_size
-
-    @property
-    def tokens_per_tile(self) -> int:
-        return self.pictures.tokens_per_tile
-
-    def encoder(self, max_tiles: int, max_length: int, overlong: Overlong, pixels: Pixels = "seen") -> PairEncoder:
-        """Returns a `PairEncoder` with these limits."""
-        return PairEncoder(
-            self.tokenizer,
-            self.template,
-            pictures=self.pictures,
-            max_tiles=max_tiles,
-            max_length=max_length,
-            overlong=overlong,
-            pixels=pixels,
-            untaught=self.untaught,
-        )
 
 
 @dataclass(frozen=True)
@@ -125,15 +80,18 @@ class Family(ABC):
         """Returns the config of a native folder."""
         return AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
 
-    def tokenizer_options(self, folder: Path) -> dict[str, Any]:
-        """Returns the options with which transformers reads a native folder's tokenizer as it was trained."""
-        return {}
+    def tokenizer(self, folder: Path) -> PreTrainedTokenizerBase:
+        """Returns the tokenizer of a folder in any layout, without converting it.
 
-    @abstractmethod
-    def processor(
+        Raises:
+            InputError: it cannot be loaded.
+        """
+        return read_tokenizer(folder)
+
+    def prompt(
         self, folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, choice: PromptChoice
-    ) -> Processor:
-        """Returns the processor of a native folder.
+    ) -> tuple[ChatTemplate, str]:
+        """Returns the chat template of a folder in any layout, with its system message, and where it comes from.
 
         Args:
             folder: checkpoint folder.
@@ -142,8 +100,25 @@ class Family(ABC):
             choice: what the options say of the prompt.
 
         Raises:
+            InputError: the prompt is not certain.
+        """
+        name = next(iter(self.templates)) if choice.template == "auto" else choice.template
+        return get_template(name, choice.system_message), "the family"
+
+    @abstractmethod
+    def pictures(self, config: Any) -> Pictures:
+        """Returns how models with this config take images."""
+
+    def processor(
+        self, folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, choice: PromptChoice
+    ) -> Processor:
+        """Returns the processor of a native folder; see `prompt`.
+
+        Raises:
             InputError: the tokenizer does not fit the config, or the prompt is not certain.
         """
+        template, source = self.prompt(folder, config, tokenizer, choice)
+        return Processor(tokenizer, template, self.pictures(config), prompt_source=source)
 
     @abstractmethod
     def save_processor(self, processor: Processor, output: Path) -> None:

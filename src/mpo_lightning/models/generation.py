@@ -18,7 +18,8 @@ from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.prompts import Prompt
 from mpo_lightning.errors import BadRecord
 from mpo_lightning.models.draws import Draws
-from mpo_lightning.models.family import Processor, family_of
+from mpo_lightning.models.family import family_of
+from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.rows.pair_forward import PairForward
 from mpo_lightning.models.rows.pair_rope import PairRope, forget_lengths
 

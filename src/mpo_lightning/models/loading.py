@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoTokenizer
 
 from mpo_lightning.data.chat_template import PromptChoice
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.family import Family, Processor, families, family_for
+from mpo_lightning.models.family import Family, families, family_for
+from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.tensor_files import stored_tensors
 
 
@@ -202,18 +202,4 @@ def load_processor(
     family, _ = family_of_folder(folder)
     config, folder = read_config(folder), native_folder(folder)
     choice = PromptChoice(template, system_message, trained_newline)
-    return family.processor(folder, config, load_tokenizer(family, folder), choice)
-
-
-def load_tokenizer(family: Family, folder: Path) -> Any:
-    """Loads the tokenizer of a native folder.
-
-    Raises:
-        InputError: it cannot be loaded.
-    """
-    try:
-        return AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=False, local_files_only=True, **family.tokenizer_options(folder)
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise InputError(f"{folder}: the tokenizer cannot be loaded ({str(error).strip().splitlines()[0]})") from None
+    return family.processor(folder, config, family.tokenizer(folder), choice)

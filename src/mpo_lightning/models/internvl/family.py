@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,19 +10,21 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerBase
 
-from mpo_lightning.data.chat_template import PromptChoice
+from mpo_lightning.data.chat_template import ChatTemplate, PromptChoice
 from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
 from mpo_lightning.errors import InputError
-from mpo_lightning.models.family import Contexts, Family, Part, PictureShape, Processor
+from mpo_lightning.models.family import Contexts, Family, Part, PictureShape
 from mpo_lightning.models.internvl.drop_path import add_drop_path, draw_paths, path_contexts
 from mpo_lightning.models.internvl.opengvlab import cache
 from mpo_lightning.models.internvl.opengvlab.config import native_config, read_original
 from mpo_lightning.models.internvl.opengvlab.names import disk_name
+from mpo_lightning.models.internvl.opengvlab.tokenizer import original_tokenizer
 from mpo_lightning.models.internvl.presets import PRESETS
 from mpo_lightning.models.internvl.prompt_format import prompt_format
 from mpo_lightning.models.internvl.saving import ORIGINAL, save_processor, saved_max_tiles
 from mpo_lightning.models.internvl.templates import SYSTEM_MESSAGES, TEMPLATES
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures, normalize_tiles
+from mpo_lightning.models.processor import Processor, read_tokenizer
 from mpo_lightning.models.tensor_files import stored_tensors
 
 UNTAUGHT = ("<video>",)
@@ -51,11 +54,23 @@ class InternVL(Family):
             config.text_config.output_router_logits = False  # transformers' InternVL cannot return them
         return config
 
-    def tokenizer_options(self, folder: Path) -> dict[str, Any]:
+    def tokenizer(self, folder: Path) -> PreTrainedTokenizerBase:
+        if cache.is_original(folder):
+            return original_tokenizer(folder)
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         # InternLM2 in the -hf layout: transformers 5 would add a space that its tokenizer does not have.
         llama = settings.get("tokenizer_class") in ("LlamaTokenizer", "LlamaTokenizerFast")
-        return {"add_prefix_space": False} if llama and settings.get("add_prefix_space") is None else {}
+        plain = llama and settings.get("add_prefix_space") is None
+        return read_tokenizer(folder, **({"add_prefix_space": False} if plain else {}))
+
+    def prompt(
+        self, folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, choice: PromptChoice
+    ) -> tuple[ChatTemplate, str]:
+        return prompt_format(folder, config.text_config.model_type, tokenizer, choice)
+
+    def pictures(self, config: Any) -> InternVLPictures:
+        side, patch = config.vision_config.image_size[0], config.vision_config.patch_size[0]
+        return InternVLPictures(side, int(side // patch * config.downsample_ratio) ** 2)
 
     def processor(
         self, folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, choice: PromptChoice
@@ -66,17 +81,11 @@ class InternVL(Family):
                 f"{folder}: the tokenizer gives {IMAGE_TOKEN} the id {token}, but the config's image_token_id is "
                 f"{config.image_token_id}"
             )
-        side, patch = config.vision_config.image_size[0], config.vision_config.patch_size[0]
-        pictures = InternVLPictures(side, int(side // patch * config.downsample_ratio) ** 2)
         original = folder / ORIGINAL
-        template, source = prompt_format(folder, config, tokenizer, choice)
-        return Processor(
-            tokenizer,
-            template,
-            pictures,
+        return replace(
+            super().processor(folder, config, tokenizer, choice),
             original=original if original.is_dir() else None,
             max_tiles=saved_max_tiles(folder) or DEFAULT_MAX_TILES,
-            prompt_source=source,
             untaught=tuple(set(UNTAUGHT) & tokenizer.get_added_vocab().keys()),
         )
 

@@ -16,7 +16,7 @@ from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
 from mpo_lightning.errors import InputError
 from mpo_lightning.files.whole import whole_folder
 from mpo_lightning.models.export import generation_config
-from mpo_lightning.models.family import Family, Processor
+from mpo_lightning.models.family import Family
 from mpo_lightning.models.internvl.native_tensors import (
     Progress,
     native_shapes,
@@ -27,8 +27,7 @@ from mpo_lightning.models.internvl.native_tensors import (
 from mpo_lightning.models.internvl.opengvlab.names import disk_name
 from mpo_lightning.models.internvl.prompt_format import kept_prompt, prompt_format
 from mpo_lightning.models.internvl.saving import save_processor, saved_max_tiles
-from mpo_lightning.models.internvl.tiling import InternVLPictures
-from mpo_lightning.models.loading import load_tokenizer
+from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.tensor_files import dtype_of, stored_tensors
 
 NativeLayout = Literal["transformers", "hf"]
@@ -56,12 +55,12 @@ def to_native_layout(
         InputError: the source is not complete, or the prompt has to be known and is not.
     """
     config = family.read_config(source)
-    tokenizer = load_tokenizer(family, source)
+    tokenizer, kind = family.tokenizer(source), config.text_config.model_type
     if layout == "transformers":
-        template, certain = prompt_format(source, config, tokenizer, choice)[0], True
+        template, certain = prompt_format(source, kind, tokenizer, choice)[0], True
         config.template, config.system_message = template.name, template.system_message
     else:
-        template, certain = kept_prompt(source, config, tokenizer, choice)
+        template, certain = kept_prompt(source, kind, tokenizer, choice)
     tensors = {disk_name(tensor.name): tensor for tensor in stored_tensors(source).values()}
     shapes = native_shapes(config)
     refuse_other_names(set(shapes), set(tensors), source)
@@ -69,10 +68,8 @@ def to_native_layout(
         refuse_other_shape(tensor, shapes[name])
     config.dtype = dtype_of(tensors.values())
     config.architectures = ["InternVLForConditionalGeneration"]
-    side = config.vision_config.image_size[0]
     tiles = saved_max_tiles(source) or DEFAULT_MAX_TILES
-    pictures = InternVLPictures(side, int(side // config.vision_config.patch_size[0] * config.downsample_ratio) ** 2)
-    processor = Processor(tokenizer, template, pictures, max_tiles=tiles)
+    processor = Processor(tokenizer, template, family.pictures(config), max_tiles=tiles)
     with whole_folder(output) as folder:
         write_tensors(((name, tensor.load()) for name, tensor in tensors.items()), folder, tensors, progress)
         if layout == "transformers":

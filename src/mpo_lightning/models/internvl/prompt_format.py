@@ -48,23 +48,22 @@ class Source:
 
 
 def prompt_format(
-    folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, choice: PromptChoice
+    folder: Path, kind: str, tokenizer: PreTrainedTokenizerBase, choice: PromptChoice
 ) -> tuple[ChatTemplate, str]:
-    """Returns the chat template of a native folder, with its system message, and where it comes from.
+    """Returns the chat template of a folder, with its system message, and where it comes from.
 
     Args:
-        folder: checkpoint folder in transformers' layout.
-        config: its config.
+        folder: checkpoint folder, in any layout.
+        kind: `model_type` of its language model.
         tokenizer: its tokenizer.
         choice: what the options say.
 
     Raises:
         InputError: the template is unknown, or the sources disagree or say nothing and the options do not decide.
     """
-    kind = config.text_config.model_type
     if choice.template not in ("auto", *TEMPLATES):
         raise InputError(f"unknown chat template '{choice.template}'; known are {', '.join(TEMPLATES)}")
-    found, unknown = _sources(folder, config, tokenizer)
+    found, unknown = _sources(folder, kind, tokenizer)
     if unknown and found and "auto" in (choice.template, choice.system_message):
         raise InputError(
             f"{folder}: its {unknown} renders none of the known prompts, so it disagrees with config.json's template "
@@ -90,7 +89,7 @@ def prompt_format(
 
 
 def kept_prompt(
-    folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, choice: PromptChoice
+    folder: Path, kind: str, tokenizer: PreTrainedTokenizerBase, choice: PromptChoice
 ) -> tuple[ChatTemplate, bool]:
     """Returns the template to write into a converted folder, and whether it is certain.
 
@@ -101,14 +100,13 @@ def kept_prompt(
         InputError: the options do not decide, or nothing is known and there are several templates.
     """
     try:
-        return prompt_format(folder, config, tokenizer, choice)[0], True
+        return prompt_format(folder, kind, tokenizer, choice)[0], True
     except InputError:
         if choice != PromptChoice():
             raise
-        kind = config.text_config.model_type
         served = chat_template_source(folder, tokenizer, kind)
         only = OF_TEXT_MODEL.get(kind, ())
-        name = getattr(config, "template", None)
+        name = _settings(folder).get("template")
         if served is None and name not in TEMPLATES and len(only) != 1:
             raise
         return (served.template if served else TEMPLATES[name] if name in TEMPLATES else only[0]), False
@@ -134,19 +132,18 @@ def chat_template_source(
     return Source(found, SERVERS, file) if found else None
 
 
-def _sources(folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Source], str]:
+def _sources(folder: Path, kind: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Source], str]:
     """Returns the folder's sources, and the file of a chat template that renders no known prompt, else "".
 
-    A converted folder's are those of the download that it was made from.
+    A converted folder's are those of the download that it was made from, unless its own config settles it.
     """
     download = folder / ORIGINAL
-    settled = isinstance(getattr(config, "system_message", None), str)
+    settled = isinstance(_settings(folder).get("system_message"), str)
     base = download if not settled and (download / "config.json").is_file() else folder
-    named = list(_of_config(base, config if base == folder else _settings(base / "config.json")))
+    named = list(_of_config(base))
     if named and named[0].template.name not in WITH_CHAT_TEMPLATE:
         return named, ""
-    name = named[0].template.name if named else None
-    served = chat_template_source(base, tokenizer, config.text_config.model_type, name)
+    served = chat_template_source(base, tokenizer, kind, named[0].template.name if named else None)
     if served is None:
         return named, next((file for file, _ in _written(base)), "")
     if len(named) > 1 and named[0].template == served.template:
@@ -155,15 +152,15 @@ def _sources(folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase) -> t
     return [*named, served], ""
 
 
-def _of_config(folder: Path, config: Any) -> Iterator[Source]:
-    """Yields what a config's `template` and `system_message` say; InternVL3's null means two things in its own code."""
-    name = getattr(config, "template", None)
-    if name is None:
+def _of_config(folder: Path) -> Iterator[Source]:
+    """Yields what config.json's `template` and `system_message` say; InternVL3's null means two things in its code."""
+    settings, file = _settings(folder), "config.json"
+    if (name := settings.get("template")) is None:
         return
     if name not in TEMPLATES:
         raise InputError(f"{folder}: unknown chat template '{name}' in config.json; known are {', '.join(TEMPLATES)}")
-    template, file = TEMPLATES[name], "config.json"
-    system = getattr(config, "system_message", template.system)
+    template = TEMPLATES[name]
+    system = settings.get("system_message", template.system)
     if system is None:
         yield Source(template, SCRIPTS, file)
         yield Source(template.with_system("None"), f"{CHAT}, by a slip", file)
@@ -171,21 +168,8 @@ def _of_config(folder: Path, config: Any) -> Iterator[Source]:
         yield Source(template.with_system(str(system)), f"{SCRIPTS} and {CHAT}", file)
 
 
-@dataclass
-class _Settings:
-    """A config.json's entries as attributes."""
-
-    values: dict[str, Any]
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.__dict__["values"][name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-
-def _settings(path: Path) -> _Settings:
-    return _Settings(json.loads(path.read_text(encoding="utf-8")))
+def _settings(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
 
 
 def _written(folder: Path) -> Iterator[tuple[str, str]]:

@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from mpo_lightning.models.family import Processor
+from mpo_lightning.data.chat_template import ChatTemplate
+from mpo_lightning.data.records import IMAGE_MARK
 from mpo_lightning.models.internvl.tiling import IMAGE_END, IMAGE_START, IMAGE_TOKEN, IMAGENET_MEAN, IMAGENET_STD
+from mpo_lightning.models.processor import Processor
 
 ORIGINAL = "original"
 """Subfolder of a converted checkpoint that keeps the original layout's files other than weights."""
@@ -19,7 +21,7 @@ CHAT_TEMPLATE = (
     "{{% if message['role'] == 'system' %}}{system_prefix}{{% elif message['role'] == 'user' %}}{user_prefix}"
     "{{% else %}}{assistant_prefix}{answer_prefix}{{% endif %}}"
     "{{% if message['content'] is string %}}{{{{ message['content'] }}}}"
-    "{{% else %}}{{% for part in message['content'] %}}{{% if part['type'] == 'image' %}}<IMG_CONTEXT>\n"
+    "{{% else %}}{{% for part in message['content'] %}}{{% if part['type'] == 'image' %}}{image}\n"
     "{{% else %}}{{{{ part['text'] }}}}{{% endif %}}{{% endfor %}}{{% endif %}}{end}{{% endfor %}}"
     "{{% if add_generation_prompt %}}{assistant_prefix}{{% endif %}}"
 )
@@ -38,16 +40,8 @@ def save_processor(processor: Processor, output: Path) -> None:
     """Writes the tokenizer with its chat template, the image settings, and the original layout's files if there are
     any.
     """
-    template, tokenizer = processor.template, processor.tokenizer
-    after = template.end + template.after_end
-    tokenizer.chat_template = CHAT_TEMPLATE.format(
-        system=template.head,
-        system_prefix=template.system_prefix,
-        user_prefix=template.user_prefix,
-        assistant_prefix=template.assistant_prefix,
-        answer_prefix=template.answer_prefix,
-        end=after,
-    )
+    tokenizer = processor.tokenizer
+    tokenizer.chat_template = jinja_of(processor.template, IMAGE_TOKEN)
     tokenizer.save_pretrained(output)
     if set(PROCESSOR_TOKENS.values()) <= tokenizer.get_vocab().keys():
         path = output / "tokenizer_config.json"
@@ -64,6 +58,29 @@ def save_processor(processor: Processor, output: Path) -> None:
         (output / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     if processor.original is not None and processor.original != output / ORIGINAL:
         shutil.copytree(processor.original, output / ORIGINAL, dirs_exist_ok=True)
+
+
+def jinja_of(template: ChatTemplate, image: str) -> str:
+    """Returns a chat template in Jinja that renders the same prompts, with this text for an image."""
+    return CHAT_TEMPLATE.format(
+        system=template.head,
+        system_prefix=template.system_prefix,
+        user_prefix=template.user_prefix,
+        assistant_prefix=template.assistant_prefix,
+        answer_prefix=template.answer_prefix,
+        image=image,
+        end=template.end + template.after_end,
+    )
+
+
+def replace_chat_template(folder: Path, template: ChatTemplate) -> None:
+    """Writes the template that was trained into an original folder, in place of the download's."""
+    path = folder / "tokenizer_config.json"
+    if path.is_file():
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if settings.pop("chat_template", None) is not None:
+            path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(jinja_of(template, IMAGE_MARK), encoding="utf-8")
 
 
 def saved_max_tiles(folder: Path) -> int | None:

@@ -19,9 +19,9 @@ from transformers import (
 from mpo_lightning.data.shards.sample import tokenizer_folder
 from mpo_lightning.files.whole import whole_folder
 from mpo_lightning.models.export import save_folder
-from mpo_lightning.models.family import Processor
 from mpo_lightning.models.internvl.templates import HERMES
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures
+from mpo_lightning.models.processor import Processor
 
 
 def tiny_config(tokenizer: PreTrainedTokenizerBase) -> InternVLConfig:

@@ -22,7 +22,7 @@ from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
 from mpo_lightning.errors import InputError
 from mpo_lightning.files.whole import whole_folder
 from mpo_lightning.models.export import generation_config
-from mpo_lightning.models.family import Processor, get_template
+from mpo_lightning.models.family import get_template
 from mpo_lightning.models.internvl.native_tensors import (
     Progress,
     native_shapes,
@@ -42,9 +42,10 @@ from mpo_lightning.models.internvl.opengvlab.names import (
 from mpo_lightning.models.internvl.opengvlab.original_config import original_config
 from mpo_lightning.models.internvl.opengvlab.tokenizer import original_tokenizer
 from mpo_lightning.models.internvl.prompt_format import kept_prompt
-from mpo_lightning.models.internvl.saving import ORIGINAL, save_processor, saved_max_tiles
+from mpo_lightning.models.internvl.saving import ORIGINAL, replace_chat_template, save_processor, saved_max_tiles
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures
-from mpo_lightning.models.loading import family_of_folder, load_tokenizer
+from mpo_lightning.models.loading import family_of_folder
+from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.tensor_files import StoredTensor, dtype_of, stored_tensors
 
 
@@ -122,7 +123,7 @@ def to_opengvlab(
     """
     family = family_of_folder(source)[0]
     config = family.read_config(source)
-    template, certain = kept_prompt(source, config, load_tokenizer(family, source), choice)
+    template, certain = kept_prompt(source, config.text_config.model_type, family.tokenizer(source), choice)
     config.template = template.name
     tensors = {disk_name(tensor.name): tensor for tensor in stored_tensors(source).values()}
     shapes = native_shapes(config)
@@ -134,11 +135,9 @@ def to_opengvlab(
     config.dtype = dtype
     written = _original_settings(config, files, source)
     written["max_dynamic_patch"] = saved_max_tiles(source) or written.get("max_dynamic_patch", DEFAULT_MAX_TILES)
-    if files is None or isinstance(getattr(config, "system_message", None), str) or choice != PromptChoice():
-        # The original class takes the template's own message where the key is missing, and has none for "no turn".
-        written.pop("system_message", None)
-        if template.other_system is not None:
-            written["system_message"] = template.other_system
+    settled = isinstance(getattr(config, "system_message", None), str) or choice != PromptChoice()
+    if settled or files is None:
+        written["system_message"] = template.system_message
     config.original_architecture = written["llm_config"]["architectures"][0]
     maps = _maps(config, shapes)
 
@@ -150,6 +149,8 @@ def to_opengvlab(
     with whole_folder(output) as folder:
         write_tensors(original(), folder, tensors, progress)
         keep_original_files(files or source, folder)
+        if settled:
+            replace_chat_template(folder, template)
         (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     return sum(torch.Size(shape).numel() for shape in shapes.values()), certain
 
@@ -167,11 +168,7 @@ def _processor(source: Path, original: dict[str, Any], config: Any, choice: Prom
         )
     get_template(name)  # is known
     tokenizer = original_tokenizer(source)
-    if "system_message" in original:
-        config.system_message = original["system_message"]
-    template, certain = kept_prompt(source, config, tokenizer, choice)
-    if "system_message" in original:
-        del config.system_message  # the original files go on saying what it is
+    template, certain = kept_prompt(source, config.text_config.model_type, tokenizer, choice)
     missing = [token for token in ("<img>", "</img>", IMAGE_TOKEN, template.end) if token not in tokenizer.get_vocab()]
     if missing:
         raise InputError(
