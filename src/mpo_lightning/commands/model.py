@@ -29,6 +29,7 @@ def convert(
     like: str | None = None,
     template: str = "auto",
     system_message: str = "auto",
+    dynamic_rope: bool = True,
 ) -> None:
     """Rewrites a checkpoint in another layout: the same numbers under other names, every bit kept.
 
@@ -46,6 +47,8 @@ def convert(
             SOURCE/original, which a conversion leaves.
         template: chat template to put on record; auto takes the one that the folder's files say.
         system_message: system message to put on record: none, default (the template's own), thinking, or a text.
+        dynamic_rope: keep a dynamic rope, which stretches sequences longer than the model's (32,768 tokens for
+            InternVL2.5 and 3); false writes one without, as the code that trained those with Qwen2.5.
     """
     from mpo_lightning.data.chat_template import PromptChoice
     from mpo_lightning.models.loading import family_of_folder
@@ -53,13 +56,21 @@ def convert(
     folder, target = Path(source), Path(output)
     if to != "opengvlab" and like is not None:
         raise InputError("--like is for --to opengvlab")
+    if to == "opengvlab" and not dynamic_rope:
+        raise InputError("--dynamic_rope false is for the layouts transformers and hf; OpenGVLab's code decides itself")
     family, _ = family_of_folder(folder)
-    if family.layout(folder) == to:
+    if family.layout(folder) == to and dynamic_rope:
         raise InputError(f"{source}: is in the {to} layout already")
     choice = PromptChoice(template, system_message)
     with progress_bar("weights", unit="bytes") as advance:
         numbers, certain = family.convert(
-            folder, target, to, like=Path(like) if like else None, choice=choice, advance=advance
+            folder,
+            target,
+            to,
+            like=Path(like) if like else None,
+            choice=choice,
+            advance=advance,
+            dynamic_rope=dynamic_rope,
         )
     print(f"{output}: {numbers:,} parameters in the {to} layout")
     if not certain:
@@ -73,6 +84,21 @@ def convert(
     }
     if to == "opengvlab" and (missing or "auto_map" not in config):
         print("  its Python files are missing; for tools that run them, give --like ORIGINAL with a complete download")
+
+
+def show(folder: str, template: str = "auto", system_message: str = "auto") -> None:
+    """Prints what a checkpoint folder is recognised as: layout, language model, sizes, and its prompt with an example.
+    For example: mpo model show MODEL
+
+    Args:
+        folder: checkpoint folder in any layout; its weights are not read.
+        template: chat template of the example; auto takes the one that the checkpoint's files say.
+        system_message: system message of the example; auto takes the one that the checkpoint's files say.
+    """
+    from mpo_lightning.commands.display.model_summary import model_summary
+    from mpo_lightning.data.chat_template import PromptChoice
+
+    print(model_summary(Path(folder), PromptChoice(template, system_message)))
 
 
 def chat(

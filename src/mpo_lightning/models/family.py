@@ -140,8 +140,18 @@ class Family(ABC):
         like: Path | None,
         advance: Callable[..., None],
         choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
+        dynamic_rope: bool = True,
     ) -> tuple[int, bool]:
         """Converts a checkpoint to another layout.
+
+        Args:
+            source: checkpoint folder.
+            output: a new folder.
+            layout: name of the layout to write.
+            like: folder in that layout of the same model, for the files other than weights.
+            advance: called after each tensor with the bytes written and the bytes in all.
+            choice: what the options say of the prompt.
+            dynamic_rope: whether the written config keeps a dynamic rope.
 
         Returns:
             Its number of parameters, and whether its prompt is certain.

@@ -98,16 +98,12 @@ def config_of(model: str) -> Any:
     return sizes[model.lower()]()
 
 
-def empty_model(folder: str | Path, dynamic_rope: bool = True) -> Any:
+def empty_model(folder: str | Path) -> Any:
     """Builds a checkpoint folder's model with its parameters on the meta device.
 
     Buffers, which are not in checkpoints, have real values.
-
-    Args:
-        folder: checkpoint folder.
-        dynamic_rope: see `load_model`.
     """
-    config = _config_for(folder, dynamic_rope)
+    config = read_config(folder)
     family = family_for(config.model_type)
     assert family is not None
     with torch.device("meta"):
@@ -118,28 +114,18 @@ def empty_model(folder: str | Path, dynamic_rope: bool = True) -> Any:
     return model.eval()
 
 
-def _config_for(folder: str | Path, dynamic_rope: bool) -> Any:
-    config = read_config(folder)
-    text = config.get_text_config()
-    if not dynamic_rope and text.rope_parameters.get("rope_type") == "dynamic":
-        text.rope_parameters = {"rope_type": "default", "rope_theta": text.rope_parameters["rope_theta"]}
-    return config
-
-
-def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, dynamic_rope: bool = True) -> Any:
+def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> Any:
     """Loads the model of a checkpoint folder in eval mode.
 
     Args:
         folder: checkpoint folder.
         dtype: dtype of the weights; training uses float32.
-        dynamic_rope: whether a dynamic rope stretches sequences beyond the model's length, as transformers and the code
-            of InternLM2 do; the code that trained InternVL2.5 and 3 with Qwen2 (transformers 4.37) does not.
 
     Raises:
         InputError: as `read_config`, there are no weights, or they do not match the model exactly.
     """
     family, _ = family_of_folder(folder)
-    config, folder = _config_for(folder, dynamic_rope), native_folder(folder)
+    config, folder = read_config(folder), native_folder(folder)
     if not any(Path(folder).glob("*.safetensors")):
         raise InputError(
             f"{folder}: the checkpoint folder has a config but no weights (*.safetensors); copy them there"

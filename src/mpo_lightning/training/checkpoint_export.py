@@ -12,6 +12,7 @@ from mpo_lightning.files.whole import check_output, whole_folder
 from mpo_lightning.models.export import refuse_nonfinite, save_folder
 from mpo_lightning.models.loading import load_model, load_processor, stored_dtype
 from mpo_lightning.models.lora import Lora, add_adapters, merged_weights
+from mpo_lightning.models.processor import Processor
 from mpo_lightning.runs.checkpoints.choice import check_checkpoint, read_content
 from mpo_lightning.runs.checkpoints.sharded import load_sharded, read_rest
 from mpo_lightning.training.datamodule import MMPRDataModule
@@ -49,7 +50,8 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None, dtype:
     folder = policy or source.get("folder")
     if not isinstance(folder, str):
         raise InputError(f"{checkpoint}: does not name the model that it was trained from; give --policy MODEL")
-    model, processor = load_model(folder), load_processor(folder)
+    order = content.get(MMPRDataModule.__qualname__, {})
+    model, processor = load_model(folder), _processor(folder, order if isinstance(order, dict) else {})
     try:
         step = int(content["global_step"])
         if source.get("lora"):
@@ -64,7 +66,7 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None, dtype:
         raise InputError(f"{checkpoint}: not a checkpoint of 'mpo fit' ({type(error).__name__}: {error})") from None
     refuse_nonfinite(dict(model.named_parameters()), str(checkpoint), "export an earlier checkpoint")
     weights = merged_weights(model, model.state_dict()) if source.get("lora") else None
-    tiles = content.get(MMPRDataModule.__qualname__, {}).get("max_tiles", processor.max_tiles)
+    tiles = order.get("max_tiles", processor.max_tiles)
     with whole_folder(output) as partial:
         save_folder(
             model,
@@ -74,6 +76,13 @@ def export_checkpoint(checkpoint: Path, output: Path, policy: str | None, dtype:
             dtype=dtype or stored_dtype(folder),
         )
     return step
+
+
+def _processor(folder: str, order: dict[str, Any]) -> Processor:
+    """Returns the folder's processor with the prompt that was trained, which the checkpoint's data order names."""
+    system = order.get("system_message")
+    message = "auto" if system is None else str(system) or "none"
+    return load_processor(folder, str(order.get("template", "auto")), message, order.get("trained_newline"))
 
 
 def _load_weights(model: nn.Module, checkpoint: Path, content: dict[str, Any]) -> None:

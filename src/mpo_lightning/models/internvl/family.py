@@ -109,17 +109,19 @@ class InternVL(Family):
         like: Path | None,
         advance: Callable[..., None],
         choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
+        dynamic_rope: bool = True,
     ) -> tuple[int, bool]:
         from mpo_lightning.models.internvl.hf_layout import to_native_layout
         from mpo_lightning.models.internvl.opengvlab.convert import to_opengvlab, to_transformers
 
         if layout == "opengvlab":
             return to_opengvlab(source, output, like, advance, choice)
-        if layout == "hf":
-            return to_native_layout(self, self.native_folder(source), output, "hf", choice, advance)
-        if cache.is_original(source):
+        if layout == "transformers" and cache.is_original(source) and dynamic_rope:
             return to_transformers(source, output, advance, choice)
-        return to_native_layout(self, source, output, "transformers", choice, advance)
+        native = self.native_folder(source)
+        return to_native_layout(
+            self, native, output, layout=layout, choice=choice, dynamic_rope=dynamic_rope, progress=advance
+        )
 
     def parts(self, model: Any) -> dict[Part, list[nn.Module]]:
         return {

@@ -7,7 +7,7 @@ those that this package trains and exports: config.json also names the template 
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -30,13 +30,18 @@ from mpo_lightning.models.internvl.saving import save_processor, saved_max_tiles
 from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.tensor_files import dtype_of, stored_tensors
 
-NativeLayout = Literal["transformers", "hf"]
-
 NOT_PUBLISHED = ("template", "system_message", "original_architecture", "trained_newline")
 
 
 def to_native_layout(
-    family: Family, source: Path, output: Path, layout: NativeLayout, choice: PromptChoice, progress: Progress
+    family: Family,
+    source: Path,
+    output: Path,
+    *,
+    layout: str,
+    choice: PromptChoice,
+    dynamic_rope: bool,
+    progress: Progress,
 ) -> tuple[int, bool]:
     """Rewrites a native folder in one of the two native layouts.
 
@@ -44,8 +49,11 @@ def to_native_layout(
         family: the family of the model.
         source: checkpoint folder in either native layout, with or without `model.` in its tensors' names.
         output: output folder; must not exist.
-        layout: the layout to write.
+        layout: the layout to write, "transformers" or "hf".
         choice: what the options say of the prompt.
+        dynamic_rope: whether a dynamic rope is kept. It stretches sequences beyond the model's length, as transformers
+            and the code of InternLM2 do; the code that trained InternVL2.5 and 3 with Qwen2 (transformers 4.37) does
+            not.
         progress: called after each tensor with bytes written and total bytes.
 
     Returns:
@@ -56,6 +64,9 @@ def to_native_layout(
     """
     config = family.read_config(source)
     tokenizer, kind = family.tokenizer(source), config.text_config.model_type
+    text = config.text_config
+    if not dynamic_rope and text.rope_parameters.get("rope_type") == "dynamic":
+        text.rope_parameters = {"rope_type": "default", "rope_theta": text.rope_parameters["rope_theta"]}
     if layout == "transformers":
         template, certain = prompt_format(source, kind, tokenizer, choice)[0], True
         config.template, config.system_message = template.name, template.system_message

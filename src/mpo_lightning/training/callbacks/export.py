@@ -77,7 +77,7 @@ def model_card(trainer: L.Trainer, module: MPOModule, datamodule: MMPRDataModule
     data = {name: folder for name, folder in datamodule.folders.items() if folder and name != "test"}
     group = trainer.optimizers[0].param_groups[0]
     assert module.policy is not None
-    family, models = module.policy.family, module.models.options
+    family, models, template = module.policy.family, module.models.options, datamodule.processor.template
     return f"""---
 library_name: transformers
 pipeline_tag: image-text-to-text
@@ -101,6 +101,7 @@ Trained with Mixed Preference Optimization (Wang et al. 2024, arXiv 2411.10442) 
 | optimizer | {type(trainer.optimizers[0]).__name__}, learning rate {group.get("initial_lr", 0):g}, weight decay {group.get("weight_decay", 0):g} |
 | trained parts | {"adapters of rank " + str(models.lora.rank) + ", merged" if models.lora else "all but " + ", ".join(models.frozen_parts) if models.frozen_parts else "all"} |
 | precision | {trainer.precision} |
+| prompt | template {template.name}, system message: {f"`{template.system_message!r}`" if template.system_message else "none"} |
 | images | at most {datamodule.encoder.max_tiles} tiles for those of a question together, thumbnails not counted |
 
 Last logged values:
