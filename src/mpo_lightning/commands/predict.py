@@ -19,7 +19,8 @@ def predict(
     """Writes a model's greedy response to every prompt, with the prompt's own fields, one JSON line a prompt in order.
 
     A prompt that cannot be used gets a line with the reason (exit code 3). Started again after a kill it resumes, on
-    any number of devices; OUTPUT appears when all prompts are answered.
+    any number of devices; OUTPUT appears when all prompts are answered, and OUTPUT.meta.json says with which model,
+    prompt format and limits.
 
     Args:
         model: checkpoint folder in either layout, or the model's name on a server.
@@ -36,8 +37,9 @@ def predict(
     from mpo_lightning.data.prompts import Prompts, QuestionFile, ShardQuestions
     from mpo_lightning.data.shards.join import open_shards
     from mpo_lightning.files.digests import file_digest
+    from mpo_lightning.files.whole import write_json
     from mpo_lightning.inference.engine import Work, open_engine
-    from mpo_lightning.inference.predict import answer_here
+    from mpo_lightning.inference.predict import answer_here, described
 
     if (questions is None) == (shards is None):
         raise InputError("give either --questions FILE or --shards FOLDER")
@@ -55,8 +57,12 @@ def predict(
         settings = {"images": images}
         count, refused = answer_here(model, work, Path(output), settings=settings, engine=engine, trainer=trainer)
     else:
-        count, refused = engine_with_bar(open_engine(model, engine, trainer)).answer(work, Path(output))
+        opened = engine_with_bar(open_engine(model, engine, trainer))
+        count, refused = opened.answer(work, Path(output))
     if count:
+        made_with = described(model, engine) if engine.kind == "embedded" else opened.description()
+        asked_for = {"prompts": asked, "max_new_tokens": max_new_tokens}
+        write_json(Path(f"{output}.meta.json"), {"checkpoint": model, **made_with, **asked_for})
         print(
             f"{output}: {count:,} responses" + (f"; {refused:,} could not be answered, see `error`" if refused else "")
         )

@@ -139,6 +139,14 @@ def open_cache(index: ShardIndex, meta: dict[str, Any]) -> ReferenceCache:
     return ReferenceCache(rows)
 
 
+OPTIONAL = {"system_message", "trained_newline", "pixels"}
+"""Settings that a cache names only where they are not the default."""
+
+
+def _told(meta: dict[str, Any], name: str) -> str:
+    return str(meta[name]) if meta.get(name) not in (None, "") else "none" if name in meta else "the default"
+
+
 def _what_is_there(shards: Path, meta: dict[str, Any]) -> str:
     if any(cache_folder(shards, meta).glob("part-*.bin")):
         return "the reference cache is unfinished"
@@ -150,9 +158,9 @@ def _what_is_there(shards: Path, meta: dict[str, Any]) -> str:
             continue
         differences.append(
             [
-                f"{name} {other.get(name)!s:.24} instead of {meta[name]!s:.24}"
-                for name in meta
-                if other.get(name) != meta[name]
+                f"{name} {_told(other, name):.24} instead of {_told(meta, name):.24}"
+                for name in [*meta, *(other.keys() & OPTIONAL - meta.keys())]
+                if other.get(name) != meta.get(name)
             ]
         )
     if not differences:
