@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -258,3 +259,26 @@ def test_the_variable_length_tables_say_what_each_token_sees() -> None:
                 weights = torch.softmax(0.3 * keys[seen, head // 2] @ queries[q0 + row, head], dim=0)
                 out[q0 + row, head] = weights @ values[seen, head // 2]
     torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("row", ["one picture", "mixed, many in a row"])
+def test_thinking_that_is_only_read_is_no_part_of_the_log_probs(monkeypatch: pytest.MonkeyPatch, row: str) -> None:
+    """The first tokens of an answer stay in its context; its log-prob is that of the rest, token by token."""
+    patch_norms(monkeypatch)
+    model, pairs = family_model("qwen3"), random_pairs(ROWS[row])
+    read = [(min(2, len(pair.chosen_ids) - 1), min(3, len(pair.rejected_ids) - 1)) for pair in pairs]
+    whole = oracle_logps(model, pairs)
+    begun = [
+        replace(pair, chosen_ids=pair.chosen_ids[: first or 1], rejected_ids=pair.rejected_ids[: second or 1])
+        for pair, (first, second) in zip(pairs, read, strict=True)
+    ]
+    start = oracle_logps(model, begun)
+    logps, _ = PairForward(model)(
+        collate([replace(pair, untrained=one) for pair, one in zip(pairs, read, strict=True)], TILE_SIZE)
+    )
+    for number, counts in enumerate(read):
+        for side, count in zip(("chosen", "rejected"), counts, strict=True):
+            expected = getattr(whole, side)[number] - (getattr(start, side)[number] if count else 0)
+            torch.testing.assert_close(getattr(logps, side)[number], expected, rtol=1e-10, atol=0)
+            tokens = len(getattr(pairs[number], f"{side}_ids")) - count
+            assert getattr(logps, f"{side}_tokens")[number] == tokens

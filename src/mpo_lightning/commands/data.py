@@ -228,6 +228,7 @@ def reference(
     template: str = "auto",
     system_message: str = "auto",
     trained_newline: bool | None = None,
+    thinking: Literal["trained", "context"] = "trained",
     on_bad: OnBad = "strict",
     num_workers: int = 4,
     attention: Literal["auto", "flash-attn", "varlen", "sdpa"] = "auto",
@@ -252,6 +253,7 @@ def reference(
         template: chat template; training must have the same (data.template).
         system_message: system message; training must have the same (data.system_message).
         trained_newline: as data.trained_newline in training.
+        thinking: as data.thinking in training.
         on_bad: strict stops at the first record that cannot be used; quarantine leaves it without log-probs (exit code
             3).
         num_workers: loader processes of each device.
@@ -267,7 +269,7 @@ def reference(
             "--micro_batch_size, --max_tiles and --max_length must be at least 1, and --num_workers at least 0"
         )
     processor = load_processor(model, template, system_message, trained_newline)
-    encoder = processor.encoder(max_tiles, max_length, overlong, pixels)
+    encoder = processor.encoder(max_tiles, max_length, overlong, pixels, thinking)
     options = {"precision": precision, **trainer.as_dict()}
     missing = 0
     for folder in split_folders(Path(shards)):

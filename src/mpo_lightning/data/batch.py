@@ -36,9 +36,9 @@ class PairBatch:
         input_ids: int64 [T].
         position_ids: int64 [T], from 0 in each pair; rejected starts at the same position as chosen.
         lengths: token counts of prompt, chosen and rejected of each pair.
-        predictors: int64 [R], places in the row whose hidden state predicts a response token; the prompt's last token
-            predicts the first token of both answers.
-        targets: int64 [R], the predicted response tokens, pair after pair, chosen first.
+        predictors: int64 [R], places in the row whose hidden state predicts a trained response token; the prompt's last
+            token predicts the first token of both answers.
+        targets: int64 [R], the trained response tokens, pair after pair, chosen first.
         answers: int64 [R], the answer of each response token: p for pair p's chosen, P + p for its rejected.
         tiles: uint8 [N, 3, S, S], tiles of all pairs, in the order of their image tokens.
         weights: float64 [P], 1 for a pair and 0 for the blank one.
@@ -124,15 +124,23 @@ def collate(
         # The place before each answer token predicts it, except that the prompt's last token predicts rejected's first.
         ahead_of_rejected = torch.arange(last + chosen, last + chosen + rejected)
         ahead_of_rejected[:1] = last
-        predictors += [torch.arange(last, last + chosen), ahead_of_rejected]
-        answers += [torch.full((chosen,), number), torch.full((rejected,), len(pairs) + number)]
+        skipped, skipped_of_rejected = pairs[number].untrained
+        predictors += [torch.arange(last + skipped, last + chosen), ahead_of_rejected[skipped_of_rejected:]]
+        answers += [torch.full((chosen - skipped,), number)]
+        answers += [torch.full((rejected - skipped_of_rejected,), len(pairs) + number)]
         start += prompt + chosen + rejected
     return PairBatch(
         input_ids=torch.cat([part for pair in pairs for part in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)]),
         position_ids=torch.cat(positions),
         lengths=lengths,
         predictors=torch.cat(predictors),
-        targets=torch.cat([part for pair in pairs for part in (pair.chosen_ids, pair.rejected_ids)]),
+        targets=torch.cat(
+            [
+                part
+                for pair in pairs
+                for part in (pair.chosen_ids[pair.untrained[0] :], pair.rejected_ids[pair.untrained[1] :])
+            ]
+        ),
         answers=torch.cat(answers),
         tiles=torch.cat([pair.tiles for pair in pairs]),
         weights=torch.tensor([1.0] * real or [0.0], dtype=torch.float64),
@@ -154,14 +162,12 @@ def refuse_untrainable(batch: PairBatch) -> None:
     Raises:
         InputError: an answer without a trained token, or two answers with the same tokens.
     """
-    start = 0
-    for key, weight, (_, chosen, rejected) in zip(batch.keys, batch.weights.tolist(), batch.lengths, strict=True):
+    for number, (key, weight) in enumerate(zip(batch.keys, batch.weights.tolist(), strict=True)):
+        chosen, rejected = (batch.targets[batch.answers == one] for one in (number, batch.pairs + number))
         for tokens, side in ((chosen, "chosen"), (rejected, "rejected")):
-            if weight and not tokens:
+            if weight and not len(tokens):
                 raise InputError(
                     f"record '{key}': its {side} answer has no trained token; check max_length and the data"
                 )
-        answers = batch.targets[start : start + chosen + rejected]
-        if weight and torch.equal(answers[:chosen], answers[chosen:]):
+        if weight and torch.equal(chosen, rejected):
             raise InputError(f"record '{key}': chosen and rejected are the same tokens; check the data")
-        start += chosen + rejected

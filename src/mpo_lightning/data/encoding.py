@@ -26,6 +26,11 @@ from mpo_lightning.errors import BadRecord
 
 Overlong = Literal["truncate", "set_aside"]
 
+Thinking = Literal["trained", "context"]
+"""Whether what an answer thinks is trained, or is only read before the rest of the answer."""
+
+END_OF_THINKING = "</think>"
+
 
 class Pictures(Protocol):
     """How a model family takes images: as tiles of one size, each a fixed number of tokens."""
@@ -70,6 +75,7 @@ class EncodedPair:
         rejected_ids: int64 [answer tokens], likewise.
         tiles: uint8 [N, 3, S, S]; N is 0 for a text-only pair.
         cut: number of the two answers that were cut.
+        untrained: tokens at the start of chosen and rejected that are read but not trained.
     """
 
     key: str
@@ -78,6 +84,7 @@ class EncodedPair:
     rejected_ids: Tensor
     tiles: Tensor
     cut: int = 0
+    untrained: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ class PairEncoder:
         overlong: what to do with an answer that does not fit: cut it, or refuse the pair.
         pixels: whether images are taken as a person sees them, or with the reference's pixels; see `data.pictures`.
         untaught: tokens that the model was never given; a text that contains one is refused.
+        thinking: whether an answer's thinking is trained, as in the released code, or only read.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -104,6 +112,7 @@ class PairEncoder:
     overlong: Overlong = "truncate"
     pixels: Pixels = "seen"
     untaught: tuple[str, ...] = ()
+    thinking: Thinking = "trained"
 
     @property
     def tile_size(self) -> int:
@@ -149,6 +158,9 @@ class PairEncoder:
         chosen, rejected = chosen[:room], rejected[:room]
         if chosen == rejected:
             raise BadRecord(f"chosen and rejected are the same tokens{' once cut to max_length' if cut else ''}")
+        untrained = self._thinking(chosen), self._thinking(rejected)
+        if len(chosen) == untrained[0] or len(rejected) == untrained[1]:
+            raise BadRecord("an answer has nothing but its thinking, which is not trained; raise max_length")
         empty = torch.empty(0, 3, self.tile_size, self.tile_size, dtype=torch.uint8)
         return EncodedPair(
             key=record.key,
@@ -157,6 +169,7 @@ class PairEncoder:
             rejected_ids=torch.tensor(rejected),
             tiles=torch.cat(tiles) if tiles else empty,
             cut=cut,
+            untrained=untrained,
         )
 
     def tiles(self, images: Sequence[bytes], max_tiles: int | None = None) -> list[Tensor]:
@@ -202,6 +215,13 @@ class PairEncoder:
     def begun_ids(self, text: str) -> list[int]:
         """Token ids of the first part of an answer, the same as in the whole answer."""
         return list(self.tokenizer(self.template.begun(text), add_special_tokens=False).input_ids)
+
+    def _thinking(self, answer: list[int]) -> int:
+        """Returns how many tokens of an answer are thinking that is not trained: those up to its last end mark."""
+        if self.thinking == "trained":
+            return 0
+        mark = self.tokenizer.convert_tokens_to_ids(END_OF_THINKING)
+        return next((place for place in range(len(answer), 0, -1) if answer[place - 1] == mark), 0)
 
     def _refuse_untaught(self, text: str) -> None:
         for mark in self.untaught:

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from mpo_lightning.data.chat_template import ChatTemplate
-from mpo_lightning.data.encoding import Overlong, PairEncoder, Pictures
+from mpo_lightning.data.encoding import END_OF_THINKING, Overlong, PairEncoder, Pictures, Thinking
 from mpo_lightning.data.pictures import Pixels
 from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
 from mpo_lightning.errors import InputError
@@ -43,8 +43,21 @@ class Processor:
     def tokens_per_tile(self) -> int:
         return self.pictures.tokens_per_tile
 
-    def encoder(self, max_tiles: int, max_length: int, overlong: Overlong, pixels: Pixels = "seen") -> PairEncoder:
-        """Returns a `PairEncoder` with these limits."""
+    def encoder(
+        self,
+        max_tiles: int,
+        max_length: int,
+        overlong: Overlong,
+        pixels: Pixels = "seen",
+        thinking: Thinking = "trained",
+    ) -> PairEncoder:
+        """Returns a `PairEncoder` with these limits.
+
+        Raises:
+            InputError: thinking is to be told apart, and the tokenizer has no mark for its end.
+        """
+        if thinking == "context" and END_OF_THINKING not in self.tokenizer.get_vocab():
+            raise InputError(f"data.thinking context needs a tokenizer with {END_OF_THINKING}, and this one has none")
         return PairEncoder(
             self.tokenizer,
             self.template,
@@ -54,6 +67,7 @@ class Processor:
             overlong=overlong,
             pixels=pixels,
             untaught=self.untaught,
+            thinking=thinking,
         )
 
 

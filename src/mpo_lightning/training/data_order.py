@@ -29,6 +29,7 @@ def describe_order(plan: Plan, encoder: PairEncoder) -> dict[str, Any]:
         "template": encoder.template.name,
         "system_message": encoder.template.system_message,
         "trained_newline": encoder.template.trained_newline,
+        "thinking": encoder.thinking,
     }
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from mpo_lightning.data.batch import PairBatch, refuse_untrainable
 from mpo_lightning.data.dataset import PairDataset
-from mpo_lightning.data.encoding import Overlong
+from mpo_lightning.data.encoding import Overlong, Thinking
 from mpo_lightning.data.pictures import Pixels
 from mpo_lightning.data.plan import Plan, PlanSampler
 from mpo_lightning.data.prompts import Prompt, ShardQuestions
@@ -43,11 +43,11 @@ class MMPRDataModule(L.LightningDataModule):
         validation: shard folder to validate on; None skips validation.
         test: shard folder for `mpo test`; None takes `validation`.
         template: chat template; "auto" is the one that the model's files say, and a start stops where they do not.
-        system_message: "auto" is the one that the model's files say; "none" leaves the system turn out, "default" is
-            the template's own, "thinking" asks InternVL3.5 to think; else the text itself. A pair's own system_prompt
-            replaces it.
-        trained_newline: train the newline behind an answer's end token, as the released MPO code of InternVL3.5 does
-            and that of earlier models does not; null follows the model.
+        system_message: "auto" is the one that the model's files say, "none" has no system turn, "default" is the
+            template's own, "thinking" asks InternVL3.5 to think; else the text. A pair's system_prompt replaces it.
+        trained_newline: train the newline behind an answer's end, as InternVL3.5's released code does; null does as the
+            model's code.
+        thinking: "trained" trains all of an answer, as the released code does; "context" only reads it to </think>.
         global_batch_size: pairs in an optimizer step, over all devices; it decides gradient accumulation.
         micro_batch_size: most pairs that a device computes at once, as one row without padding.
         max_row_tokens: most tokens in a row, by the index's counts; null sets no limit. Short pairs share rows up to
@@ -79,6 +79,7 @@ class MMPRDataModule(L.LightningDataModule):
         template: str = "auto",
         system_message: str = "auto",
         trained_newline: bool | None = None,
+        thinking: Thinking = "trained",
         global_batch_size: int = 256,
         micro_batch_size: int = 1,
         max_row_tokens: int | None = None,
@@ -124,7 +125,7 @@ class MMPRDataModule(L.LightningDataModule):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self.config = read_config(processor)
         self.processor = load_processor(processor, template, system_message, trained_newline)
-        self.encoder = self.processor.encoder(max_tiles, max_length, overlong, pixels)
+        self.encoder = self.processor.encoder(max_tiles, max_length, overlong, pixels, thinking)
         self.reference_folder = (reference or processor) if cached_reference else None
         self._reference_fingerprint = ""
         self.train_plan: Plan | None = None

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +285,19 @@ def test_a_token_that_only_the_hf_tokenizer_has_is_refused_in_a_text() -> None:
 def test_no_answer_takes_a_trained_newline_where_there_is_none() -> None:
     with pytest.raises(InputError, match="'internvl3_5_gpt_oss' has no newline"):
         load_processor(CHECKPOINTS / "internvl3_5_gpt_oss", trained_newline=True)
+
+
+def test_thinking_is_trained_unless_it_is_only_to_be_read() -> None:
+    record = next(record for record in records() if record.system)
+    processor = load_processor(CHECKPOINTS / "internvl3_5_qwen3", system_message="default")
+    whole = processor.encoder(6, 600, "set_aside").encode(record)
+    read = processor.encoder(6, 600, "set_aside", thinking="context").encode(record)
+    assert whole.untrained == (0, 0) and torch.equal(whole.chosen_ids, read.chosen_ids)
+    for ids, count, text in zip((read.chosen_ids, read.rejected_ids), read.untrained, ("Yes, one", "No."), strict=True):
+        thought, said = processor.tokenizer.decode(ids[:count]), processor.tokenizer.decode(ids[count:])
+        assert thought.startswith("<think>\n") and thought.endswith("</think>") and said.startswith(f"\n\n{text}")
+    with pytest.raises(BadRecord, match="nothing but its thinking"):
+        short = processor.encoder(6, len(read.prompt_ids) + read.untrained[0], "truncate", thinking="context")
+        short.encode(replace(record, rejected="No."))
+    with pytest.raises(InputError, match="needs a tokenizer with </think>"):
+        load_processor(CHECKPOINTS / "internvl2_5_qwen2_hf").encoder(6, 600, "set_aside", thinking="context")

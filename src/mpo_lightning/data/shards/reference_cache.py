@@ -95,8 +95,9 @@ def cache_meta(index: ShardIndex, encoder: PairEncoder, model_fingerprint: str, 
     settings = {
         name: getattr(encoder, name) for name in ("tile_size", "tokens_per_tile", "max_tiles", "max_length", "overlong")
     }
-    if encoder.pixels != "seen":
-        settings["pixels"] = encoder.pixels
+    for name, default in (("pixels", "seen"), ("thinking", "trained")):
+        if getattr(encoder, name) != default:
+            settings[name] = getattr(encoder, name)
     return {
         "format": 3,
         "shards": index.fingerprint,
@@ -139,7 +140,7 @@ def open_cache(index: ShardIndex, meta: dict[str, Any]) -> ReferenceCache:
     return ReferenceCache(rows)
 
 
-OPTIONAL = {"system_message", "trained_newline", "pixels"}
+OPTIONAL = {"system_message", "trained_newline", "pixels", "thinking"}
 """Settings that a cache names only where they are not the default."""
 
 

@@ -90,8 +90,9 @@ class PairForward(nn.Module):
         if features is None:
             sums = sums + self._touch_vision(batch)
         chosen, rejected = sums.chunk(2)
-        counts = torch.tensor(batch.lengths, device=hidden.device)
-        return SequenceLogps(chosen, rejected, counts[:, 1], counts[:, 2]), features
+        ones = torch.ones_like(batch.answers)
+        counts = torch.zeros(2 * batch.pairs, dtype=ones.dtype, device=ones.device).index_add(0, batch.answers, ones)
+        return SequenceLogps(chosen, rejected, *counts.chunk(2)), features
 
     @torch.no_grad()
     def generate(self, **options: Any) -> Tensor:
