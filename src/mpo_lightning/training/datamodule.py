@@ -144,8 +144,7 @@ class MMPRDataModule(L.LightningDataModule):
         if str(self.trainer.precision) not in PRECISIONS:
             raise InputError(
                 f"trainer.precision {self.trainer.precision} is not supported; weights stay float32 (updates of 5e-6 "
-                "vanish below it), so use "
-                f"one of {', '.join(PRECISIONS)}"
+                f"vanish below it), so use one of {', '.join(PRECISIONS)}"
             )
         # log_dir is a broadcast: every rank asks here, since later one rank alone may have a bad record.
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
