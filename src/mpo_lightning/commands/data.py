@@ -137,12 +137,12 @@ def show(
         raise InputError("--pairs and --max_tiles must be at least 1")
     options: dict[str, Any] = {}
     if model is not None:
-        from mpo_lightning.models.loading import load_processor
+        from mpo_lightning.models.loading import config_of, family_of_folder
 
-        processor = load_processor(model)
-        encode = processor.tokenizer.encode
+        family, _ = family_of_folder(model)
+        encode = family.tokenizer(Path(model)).encode
         options = {
-            "pictures": processor.pictures,
+            "pictures": family.pictures(config_of(model)),
             "count_tokens": lambda text: len(encode(text, add_special_tokens=False)),
         }
     count, damaged = write_page(Path(folder), Path(output), pairs, seed, max_tiles=max_tiles, **options)

@@ -165,7 +165,14 @@ def _dtype(name: Stored) -> Any:
     return None if name == "auto" else getattr(torch, name)
 
 
-def merge(model: str, adapter: str, output: str, dtype: Stored = "auto") -> None:
+def merge(
+    model: str,
+    adapter: str,
+    output: str,
+    dtype: Stored = "auto",
+    template: str = "auto",
+    system_message: str = "auto",
+) -> None:
     """Adds a LoRA adapter, or another one that changes weights, to its model and writes a checkpoint folder.
 
     `mpo fit` with model.lora merges its adapter at the end; this is for adapters from elsewhere, in peft's layout.
@@ -175,10 +182,13 @@ def merge(model: str, adapter: str, output: str, dtype: Stored = "auto") -> None
         adapter: folder with adapter_config.json and adapter_model.safetensors.
         output: a new checkpoint folder.
         dtype: dtype of the written weights; auto keeps the model's.
+        template: chat template to put on record; auto takes the one that the model's files say.
+        system_message: system message to put on record: none, default, thinking, or a text.
     """
     from mpo_lightning.models.lora import merge_adapter
 
-    changed = merge_adapter(model, Path(adapter), Path(output), _dtype(dtype))
+    prompt = {"template": template, "system_message": system_message}
+    changed = merge_adapter(model, Path(adapter), Path(output), _dtype(dtype), **prompt)
     print(f"{output}: {changed} weights changed by the adapter")
 
 
@@ -205,6 +215,7 @@ def plan(
     reference: Literal["model", "cache", "adapter"] = "model",
     freeze: list[Literal["vision_tower", "projector", "language_model"]] | None = None,
     lora_rank: int | None = None,
+    lora_experts: bool = False,
     gradient_checkpointing: bool = True,
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed",
     pairs: int = 1,
@@ -218,12 +229,13 @@ def plan(
     For example: mpo model plan --model 8b --devices 64 --reference cache
 
     Args:
-        model: size of InternVL2 (1b, 2b, 4b, 8b, 26b, 40b, 76b), or a checkpoint folder.
+        model: a released size such as internvl3_5-8b (a size alone is InternVL2's), or a checkpoint folder.
         devices: number of devices.
         strategy: ddp keeps whole models on each device, fsdp2 shards them over all.
         reference: model is a frozen copy beside the policy; cache and adapter need no copy.
         freeze: parts that are not trained.
         lora_rank: train adapters of this rank instead of the weights; goes with --reference adapter or cache.
+        lora_experts: adapters for every expert of a mixture too.
         gradient_checkpointing: recompute activations in the backward pass.
         precision: precision of the arithmetic; weights are float32.
         pairs: pairs in a row (data.micro_batch_size).
@@ -249,7 +261,7 @@ def plan(
         raise InputError("--strategy single is for one device; use ddp or fsdp2")
     if reference == "adapter" and lora_rank is None:
         raise InputError("--reference adapter needs --lora_rank")
-    lora = Lora(rank=lora_rank, dropout=0.0) if lora_rank is not None else None
+    lora = Lora(rank=lora_rank, dropout=0.0, experts=lora_experts) if lora_rank is not None else None
     found = plan_memory(
         config_of(model),
         Row(pairs, tiles, prompt, chosen, rejected=rejected),

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from transformers import PreTrainedTokenizerBase
 
 from mpo_lightning.data.chat_template import PromptChoice
 from mpo_lightning.errors import InputError
@@ -189,3 +190,12 @@ def load_processor(
     config, folder = read_config(folder), native_folder(folder)
     choice = PromptChoice(template, system_message, trained_newline)
     return family.processor(folder, config, family.tokenizer(folder), choice)
+
+
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a checkpoint folder in any layout, without converting it.
+
+    Raises:
+        InputError: as `family_of_folder`, or the tokenizer cannot be loaded.
+    """
+    return family_of_folder(folder)[0].tokenizer(Path(folder))

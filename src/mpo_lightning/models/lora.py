@@ -144,7 +144,14 @@ def save_adapter(options: Lora, weights: dict[str, Tensor], base: str, output: P
     save_file(tensors, output / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
-def merge_adapter(folder: str, adapter: Path, output: Path, dtype: torch.dtype | None = None) -> int:
+def merge_adapter(
+    folder: str,
+    adapter: Path,
+    output: Path,
+    dtype: torch.dtype | None = None,
+    template: str = "auto",
+    system_message: str = "auto",
+) -> int:
     """Merges an adapter in peft's layout into its model, in float32, and writes a checkpoint folder.
 
     Args:
@@ -152,6 +159,8 @@ def merge_adapter(folder: str, adapter: Path, output: Path, dtype: torch.dtype |
         adapter: folder of the adapter.
         output: output folder; must not exist.
         dtype: dtype of the written weights; None keeps the model's.
+        template: chat template to put on record; see `load_processor`.
+        system_message: system message to put on record.
 
     Returns:
         Number of weight tensors changed.
@@ -167,7 +176,7 @@ def merge_adapter(folder: str, adapter: Path, output: Path, dtype: torch.dtype |
         if not path.is_file():
             raise InputError(f"{adapter}: {path.name} is missing; give an adapter folder in peft's layout")
     _refuse_prompts(adapter, peft)
-    processor, model = load_processor(folder), load_model(folder)
+    processor, model = load_processor(folder, template, system_message), load_model(folder)
     before = _digests(model)
     head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
     tied = {head.weight.data_ptr()} if head.weight is embeddings.weight else set()

@@ -24,7 +24,7 @@ from mpo_lightning.data.words import difference, plain_words, word_counts
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference.embedded import EmbeddedEngine
 from mpo_lightning.inference.engine import Engine
-from mpo_lightning.models.loading import load_processor
+from mpo_lightning.models.loading import load_tokenizer
 from mpo_lightning.prefs.annotations import AnnotationWriter, Place, dropout_suffix, picture_field
 from mpo_lightning.prefs.filters import first_failed, no_response
 from mpo_lightning.prefs.options import DropoutOptions
@@ -212,7 +212,7 @@ def token_offsets(engine: Engine, tokenizer: str | None) -> tuple[Offsets, str]:
     if tokenizer is None and isinstance(engine, EmbeddedEngine):
         encode: Any = engine.processor.tokenizer
     elif tokenizer is not None:
-        encode = load_processor(tokenizer).tokenizer
+        encode = load_tokenizer(tokenizer)
     else:
         packaged = packaged_tokenizer()
         return lambda text: packaged.encode(text, add_special_tokens=False).offsets, "packaged"
