@@ -12,7 +12,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from mpo_lightning.files.strict_json import parse_json
-from mpo_lightning.models.internvl.templates import TEMPLATES
+from mpo_lightning.models.internvl.templates import HERMES, INTERNLM2_CHAT, INTERNVL2_5, PHI3_CHAT
 
 MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 IMAGE_MARKS = ["<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>"]
@@ -20,7 +20,8 @@ WORDS = r"\p{L}+| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\
 
 
 def main(sample: Path, output: Path) -> None:
-    texts = [template.system for template in TEMPLATES.values()] + ["system\nuser\nassistant\n"]
+    templates = (INTERNLM2_CHAT, HERMES, INTERNVL2_5, PHI3_CHAT)
+    texts = [template.system for template in templates] + ["system\nuser\nassistant\n"]
     for annotation in sorted((sample / "annotations").glob("*.jsonl")):
         for line in annotation.read_text(encoding="utf-8").splitlines():
             fields = parse_json(line)
