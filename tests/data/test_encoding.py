@@ -195,7 +195,8 @@ def test_a_row_holds_each_prompt_once_and_scores_answers_only(golden: Path, toke
         assert torch.equal(row, torch.cat([pair.prompt_ids, pair.chosen_ids, pair.rejected_ids]))
         positions = batch.position_ids[start : start + len(row)].tolist()
         assert positions == [*range(prompt + chosen), *range(prompt, prompt + rejected)]
-        for answer, ids in ((number, pair.chosen_ids), (len(pairs) + number, pair.rejected_ids)):
+        sides = (int(batch.chosen[number]), pair.chosen_ids), (int(batch.rejected[number]), pair.rejected_ids)
+        for answer, ids in sides:
             mine = batch.answers == answer
             assert torch.equal(batch.targets[mine], ids)
             # The predictor stands one position before its target.

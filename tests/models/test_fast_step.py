@@ -282,3 +282,54 @@ def test_thinking_that_is_only_read_is_no_part_of_the_log_probs(monkeypatch: pyt
             torch.testing.assert_close(getattr(logps, side)[number], expected, rtol=1e-10, atol=0)
             tokens = len(getattr(pairs[number], f"{side}_ids")) - count
             assert getattr(logps, f"{side}_tokens")[number] == tokens
+
+
+def question_pairs(family: str, seed: int = 0) -> list[EncodedPair]:
+    """Two questions, one with a picture, with six and two pairs of few answers, and a pair of another question."""
+    first, second, other = random_pairs([(2, 7, 9, 4), (0, 6, 8, 5), (1, 7, 3, 6)], seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    answers = [torch.randint(0, 90, (length,), generator=generator) for length in (3, 11, 6, 1, 8)]
+    sides = [(0, 1), (0, 2), (3, 1), (3, 2), (4, 1), (4, 0)]
+    pairs = [
+        replace(first, key=f"a{n}", chosen_ids=answers[c], rejected_ids=answers[r]) for n, (c, r) in enumerate(sides)
+    ]
+    pairs.insert(2, replace(second, key="b0", chosen_ids=answers[1], rejected_ids=answers[4]))
+    pairs.insert(5, replace(second, key="b1", chosen_ids=answers[1], rejected_ids=answers[0]))
+    return [*pairs, other]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pairs_of_one_question_share_it_and_their_answers_exactly(
+    monkeypatch: pytest.MonkeyPatch, family: str, checkpointing: bool
+) -> None:
+    """Loss and every gradient are those of as many single pairs; each prompt and answer is computed once."""
+    patch_norms(monkeypatch)
+    pairs, model = question_pairs(family), family_model(family)
+    batch = collate(pairs, TILE_SIZE, shared_length=None)
+    assert [len(lengths) - 1 for lengths in batch.lengths] == [5, 3, 2] and batch.pairs == len(pairs)
+    assert len(batch.tiles) == 3 and batch.tile_counts == (2, 0, 1)
+    alone = copy.deepcopy(model)
+    if checkpointing:
+        recompute_activations(model)
+        model.train()
+    ours, _ = PairForward(model)(batch)
+    theirs, _ = PairForward(alone)(collate(pairs, TILE_SIZE))
+    reference = reference_of(theirs)
+    for name in ("chosen", "rejected"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=1e-10, atol=0)
+        assert torch.equal(getattr(ours, f"{name}_tokens"), getattr(theirs, f"{name}_tokens"))
+    for logps in (ours, theirs):
+        losses(logps, reference).backward()
+    for (name, one), (_, other) in zip(model.named_parameters(), alone.named_parameters(), strict=True):
+        if other.grad is not None and other.grad.norm() > 1e-9:
+            assert ((one.grad - other.grad).norm() / other.grad.norm()) < 1e-10, name
+
+
+def test_pairs_share_only_up_to_the_length_at_which_their_rope_would_change() -> None:
+    pairs = question_pairs("internlm2")
+    longest = max(len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs)
+    assert len(collate(pairs, TILE_SIZE, shared_length=longest).lengths) == 3
+    cut = collate(pairs, TILE_SIZE, shared_length=longest - 1)
+    assert len(cut.lengths) > 3 and sum(len(lengths) == 3 for lengths in cut.lengths) > 1
+    assert len(collate(pairs, TILE_SIZE).lengths) == len(pairs)

@@ -1,13 +1,14 @@
-"""Collates encoded pairs into one row without padding: [prompt | chosen | rejected], pair after pair.
+"""Collates encoded pairs into one row without padding: [prompt | answer | answer | ...], question after question.
 
-Images and prompt are encoded once; both answers follow in the same row. The positions of rejected restart where the
-prompt ends.
+Images and prompt are encoded once; the answers follow in the same row, and the positions of each restart where the
+prompt ends. A pair is a question with two answers. Pairs with the same prompt and tiles may share them, and share each
+answer that several of them have.
 
-Shape letters: P pairs, T tokens of the row, R response tokens, N tiles, S tile side in pixels.
+Shape letters: P pairs, Q questions, A answers, T tokens of the row, R response tokens, N tiles, S tile side in pixels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -34,31 +35,36 @@ class PairBatch:
 
     Attributes:
         input_ids: int64 [T].
-        position_ids: int64 [T], from 0 in each pair; rejected starts at the same position as chosen.
-        lengths: token counts of prompt, chosen and rejected of each pair.
+        position_ids: int64 [T], from 0 in each question; its answers start at the same position.
+        lengths: token counts of prompt and of each answer, for each question.
         predictors: int64 [R], places in the row whose hidden state predicts a trained response token; the prompt's last
-            token predicts the first token of both answers.
-        targets: int64 [R], the trained response tokens, pair after pair, chosen first.
-        answers: int64 [R], the answer of each response token: p for pair p's chosen, P + p for its rejected.
-        tiles: uint8 [N, 3, S, S], tiles of all pairs, in the order of their image tokens.
+            token predicts the first token of every answer.
+        targets: int64 [R], the trained response tokens, answer after answer.
+        answers: int64 [R], the number of each response token's answer, from 0 to A - 1 in the order of the row.
+        chosen: int64 [P], the number of each pair's chosen answer.
+        rejected: int64 [P], the number of each pair's rejected answer.
+        tiles: uint8 [N, 3, S, S], tiles of all questions, in the order of their image tokens.
         weights: float64 [P], 1 for a pair and 0 for the blank one.
         keys: P record keys; "" for the blank pair.
         step_pairs: number of pairs in the whole global step.
         last_of_step: whether the optimizer steps after this micro-batch.
         cut_answers: number of answers cut to max_length.
         set_aside: skipped records of this micro-batch.
-        tile_counts: number of tiles of each pair.
-        seeds: seed of each pair's occurrence, for randomness inside the model; empty in evaluation.
+        tile_counts: number of tiles of each question.
+        seeds: seed of the occurrence of each question's first pair, for randomness inside the model; empty in
+            evaluation.
         reference: float64 [P, 2], cached reference log-probs of chosen and rejected, or None.
         places: shard of each real pair, with its folder; empty if unknown.
     """
 
     input_ids: Tensor
     position_ids: Tensor
-    lengths: tuple[tuple[int, int, int], ...]
+    lengths: tuple[tuple[int, ...], ...]
     predictors: Tensor
     targets: Tensor
     answers: Tensor
+    chosen: Tensor
+    rejected: Tensor
     tiles: Tensor
     weights: Tensor
     keys: tuple[str, ...]
@@ -74,7 +80,12 @@ class PairBatch:
     @property
     def pairs(self) -> int:
         """Number of pairs P, including the blank one."""
-        return len(self.lengths)
+        return len(self.keys)
+
+    @property
+    def answer_count(self) -> int:
+        """Number of answers A in the row."""
+        return sum(len(lengths) - 1 for lengths in self.lengths)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PairBatch":
         """Moves the batch to a device; Lightning calls it."""
@@ -89,6 +100,53 @@ class PairBatch:
         return replace(self, **{name: function(value) for name, value in tensors.items() if isinstance(value, Tensor)})
 
 
+@dataclass
+class _Question:
+    """A prompt with its tiles, the answers behind it, and its pairs as two answers each.
+
+    Attributes:
+        number: number of its first pair.
+        first: its first pair.
+        answers: tokens of each answer, and how many at its start are not trained.
+        pairs: number of each pair, and its two answers.
+    """
+
+    number: int
+    first: EncodedPair
+    answers: list[tuple[Tensor, int]] = field(default_factory=list)
+    pairs: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def has(self, pair: EncodedPair) -> bool:
+        ours = self.first
+        return torch.equal(ours.prompt_ids, pair.prompt_ids) and torch.equal(ours.tiles, pair.tiles)
+
+    def add(self, number: int, pair: EncodedPair) -> None:
+        chosen = self._place(pair.chosen_ids, pair.untrained[0])
+        self.pairs.append((number, chosen, self._place(pair.rejected_ids, pair.untrained[1])))
+
+    def _place(self, tokens: Tensor, untrained: int) -> int:
+        for place, (other, skipped) in enumerate(self.answers):
+            if skipped == untrained and torch.equal(other, tokens):
+                return place
+        self.answers.append((tokens, untrained))
+        return len(self.answers) - 1
+
+
+def _questions(pairs: Sequence[EncodedPair], shared_length: int | None) -> list[_Question]:
+    """Returns the questions of a row; see `collate`."""
+    found: list[_Question] = []
+    for number, pair in enumerate(pairs):
+        length = len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids))
+        question = None
+        if shared_length is None or length <= shared_length:
+            question = next((one for one in found if one.has(pair)), None)
+        if question is None:
+            question = _Question(number, pair)
+            found.append(question)
+        question.add(number, pair)
+    return found
+
+
 def collate(
     pairs: Sequence[EncodedPair],
     tile_size: int,
@@ -98,6 +156,7 @@ def collate(
     reference: Sequence[tuple[float, float]] | None = None,
     seeds: Sequence[int] = (),
     places: Sequence[str] = (),
+    shared_length: int | None = 0,
 ) -> PairBatch:
     """Collates pairs into one row.
 
@@ -110,47 +169,55 @@ def collate(
         reference: cached reference log-probs of each pair.
         seeds: seed of each pair's occurrence.
         places: shard of each pair.
+        shared_length: pairs with the same prompt and tiles share them if prompt plus answer have at most as many
+            tokens; 0 shares nothing, None sets no limit. Beyond `rope_limit` a shared prompt would have another rope.
     """
     real = len(pairs)
     if not pairs:
         token = torch.zeros(1, dtype=torch.int64)
         pairs = [EncodedPair("", token, token, token, tiles=torch.empty(0, 3, tile_size, tile_size, dtype=torch.uint8))]
-    lengths = tuple((len(pair.prompt_ids), len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs)
-    positions, predictors, answers = [], [], []
-    start = 0
-    for number, (prompt, chosen, rejected) in enumerate(lengths):
-        positions += [torch.arange(prompt + chosen), torch.arange(prompt, prompt + rejected)]
-        last = start + prompt - 1  # the prompt's last token
-        # The place before each answer token predicts it, except that the prompt's last token predicts rejected's first.
-        ahead_of_rejected = torch.arange(last + chosen, last + chosen + rejected)
-        ahead_of_rejected[:1] = last
-        skipped, skipped_of_rejected = pairs[number].untrained
-        predictors += [torch.arange(last + skipped, last + chosen), ahead_of_rejected[skipped_of_rejected:]]
-        answers += [torch.full((chosen - skipped,), number)]
-        answers += [torch.full((rejected - skipped_of_rejected,), len(pairs) + number)]
-        start += prompt + chosen + rejected
+    questions = _questions(pairs, shared_length)
+    ids, positions, predictors, targets, answers = [], [], [], [], []
+    chosen, rejected = (torch.zeros(len(pairs), dtype=torch.int64) for _ in range(2))
+    start = count = 0
+    for question in questions:
+        prompt = question.first.prompt_ids
+        ids.append(prompt)
+        positions.append(torch.arange(len(prompt)))
+        for number, one, other in question.pairs:
+            chosen[number], rejected[number] = count + one, count + other
+        last = start + len(prompt) - 1  # the prompt's last token
+        start += len(prompt)
+        for tokens, untrained in question.answers:
+            ids.append(tokens)
+            positions.append(torch.arange(len(prompt), len(prompt) + len(tokens)))
+            # The place before each answer token predicts it; the prompt's last token predicts every answer's first.
+            ahead = torch.arange(start - 1, start - 1 + len(tokens))
+            ahead[:1] = last
+            predictors.append(ahead[untrained:])
+            targets.append(tokens[untrained:])
+            answers.append(torch.full((len(tokens) - untrained,), count))
+            start, count = start + len(tokens), count + 1
     return PairBatch(
-        input_ids=torch.cat([part for pair in pairs for part in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)]),
+        input_ids=torch.cat(ids),
         position_ids=torch.cat(positions),
-        lengths=lengths,
-        predictors=torch.cat(predictors),
-        targets=torch.cat(
-            [
-                part
-                for pair in pairs
-                for part in (pair.chosen_ids[pair.untrained[0] :], pair.rejected_ids[pair.untrained[1] :])
-            ]
+        lengths=tuple(
+            (len(question.first.prompt_ids), *(len(tokens) for tokens, _ in question.answers)) for question in questions
         ),
+        predictors=torch.cat(predictors),
+        targets=torch.cat(targets),
         answers=torch.cat(answers),
-        tiles=torch.cat([pair.tiles for pair in pairs]),
+        chosen=chosen,
+        rejected=rejected,
+        tiles=torch.cat([question.first.tiles for question in questions]),
         weights=torch.tensor([1.0] * real or [0.0], dtype=torch.float64),
         keys=tuple(pair.key for pair in pairs),
         step_pairs=real if step_pairs is None else step_pairs,
         last_of_step=last_of_step,
         cut_answers=sum(pair.cut for pair in pairs),
         set_aside=set_aside,
-        tile_counts=tuple(len(pair.tiles) for pair in pairs),
-        seeds=tuple(seeds),
+        tile_counts=tuple(len(question.first.tiles) for question in questions),
+        seeds=tuple(seeds[question.number] for question in questions) if seeds else (),
         places=tuple(places),
         reference=None if reference is None else torch.tensor(reference or [(0.0, 0.0)], dtype=torch.float64),
     )
@@ -162,8 +229,9 @@ def refuse_untrainable(batch: PairBatch) -> None:
     Raises:
         InputError: an answer without a trained token, or two answers with the same tokens.
     """
-    for number, (key, weight) in enumerate(zip(batch.keys, batch.weights.tolist(), strict=True)):
-        chosen, rejected = (batch.targets[batch.answers == one] for one in (number, batch.pairs + number))
+    sides = zip(batch.chosen.tolist(), batch.rejected.tolist(), strict=True)
+    for key, weight, numbers in zip(batch.keys, batch.weights.tolist(), sides, strict=True):
+        chosen, rejected = (batch.targets[batch.answers == number] for number in numbers)
         for tokens, side in ((chosen, "chosen"), (rejected, "rejected")):
             if weight and not len(tokens):
                 raise InputError(

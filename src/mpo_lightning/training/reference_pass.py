@@ -28,8 +28,9 @@ from mpo_lightning.data.slices import Slices
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.files.digests import weights_fingerprint
 from mpo_lightning.models.freeze import freeze
-from mpo_lightning.models.loading import load_model, native_folder
+from mpo_lightning.models.loading import load_model, native_folder, read_config
 from mpo_lightning.models.rows.pair_forward import PairForward
+from mpo_lightning.models.rows.pair_rope import rope_limit
 from mpo_lightning.models.rows.prefix_layout import Backend
 from mpo_lightning.runs.lost_ranks import run_whole
 from mpo_lightning.runs.signals import ignore_signals
@@ -51,10 +52,17 @@ class Piece:
 
 
 class Pieces(Dataset[Piece]):
-    """Encodes micro-batches of record numbers as pieces."""
+    """Encodes micro-batches of record numbers as pieces.
 
-    def __init__(self, reader: ShardReader, encoder: PairEncoder) -> None:
-        self.reader, self.encoder = reader, encoder
+    Args:
+        reader: reader of the shards.
+        encoder: the model's encoder.
+        shared_length: most tokens of a prompt with an answer for which pairs of one question share what they have in
+            common; see `collate`.
+    """
+
+    def __init__(self, reader: ShardReader, encoder: PairEncoder, shared_length: int | None) -> None:
+        self.reader, self.encoder, self.shared_length = reader, encoder, shared_length
 
     def __getitem__(self, numbers: list[int]) -> Piece:
         pairs, records, missing, reasons = [], [], [], []
@@ -71,7 +79,7 @@ class Pieces(Dataset[Piece]):
             except BadRecord as error:
                 missing.append(number)
                 reasons.append(SetAside(self.reader.index.where(number), str(error)))
-        batch = collate(pairs, self.encoder.tile_size, set_aside=tuple(reasons))
+        batch = collate(pairs, self.encoder.tile_size, set_aside=tuple(reasons), shared_length=self.shared_length)
         return Piece(batch, tuple(records), tuple(map(pair_digest, pairs)), tuple(missing))
 
 
@@ -118,7 +126,7 @@ class ReferencePass(L.LightningModule):
         run = self.trainer.strategy.broadcast(len(list(self.folder.glob("part-*.bin"))))
         self._part = (self.folder / f"part-{run}-{self.global_rank}.bin").open("ab", buffering=0)
         return DataLoader(
-            Pieces(ShardReader(self.index), self.encoder),
+            Pieces(ShardReader(self.index), self.encoder, rope_limit(read_config(self.model_folder).get_text_config())),
             batch_size=None,
             sampler=Slices(to_do, self.micro_batch_size, self.global_rank, self.trainer.world_size),
             num_workers=self.num_workers,

@@ -49,7 +49,7 @@ def step_sums(terms: LossTerms, policy: SequenceLogps, batch: PairBatch) -> Tens
         margin = terms.rewards_chosen - terms.rewards_rejected
         accuracy = margin > 0
     count = policy.chosen.new_tensor
-    tokens = sum(sum(lengths) for key, lengths in zip(batch.keys, batch.lengths, strict=True) if key)
+    tokens = sum(map(sum, batch.lengths)) if any(batch.keys) else 0
     sums = [
         terms.total,
         terms.preference,

@@ -1,7 +1,7 @@
 """Log-probabilities of a row's responses, with everything that responses share computed once.
 
-Images are encoded once per pair, the prompt passes through the language model once (see `shared_prefix`), and the head
-sees response tokens only (see `answer_head`). The reference code's two-sequence step gives the same numbers and
+Images are encoded once per question, the prompt passes through the language model once (see `shared_prefix`), and the
+head sees response tokens only (see `answer_head`). The reference code's two-sequence step gives the same numbers and
 gradients; the tests use it as the oracle.
 
 Shape letters: P pairs, T tokens of the row, R response tokens, N tiles, E hidden size.
@@ -84,21 +84,21 @@ class PairForward(nn.Module):
             embeddings = embeddings.masked_scatter(places, features.to(embeddings.dtype))
         hidden = self._language_model(embeddings, batch)
         token_logps = self.model.get_output_embeddings()(hidden.index_select(0, batch.predictors), batch.targets)
-        sums = torch.zeros(2 * batch.pairs, dtype=torch.float64, device=hidden.device).index_add(
+        sums = torch.zeros(batch.answer_count, dtype=torch.float64, device=hidden.device).index_add(
             0, batch.answers, token_logps.double()
         )
         if features is None:
             sums = sums + self._touch_vision(batch)
-        chosen, rejected = sums.chunk(2)
         ones = torch.ones_like(batch.answers)
-        counts = torch.zeros(2 * batch.pairs, dtype=ones.dtype, device=ones.device).index_add(0, batch.answers, ones)
-        return SequenceLogps(chosen, rejected, *counts.chunk(2)), features
+        counts = torch.zeros(batch.answer_count, dtype=ones.dtype, device=ones.device).index_add(0, batch.answers, ones)
+        chosen, rejected = batch.chosen, batch.rejected
+        return SequenceLogps(sums[chosen], sums[rejected], counts[chosen], counts[rejected]), features
 
     @torch.no_grad()
     def generate(self, **options: Any) -> Tensor:
         """Calls the model's own `generate` with the attention that it needs; takes the same options."""
         text_config = self.model.config.get_text_config()
-        self.family.language_model(self.model).rotary_emb.tokens_of_pairs = ()
+        self.family.language_model(self.model).rotary_emb.tokens_of_questions = ()
         set_attention(text_config, self.own_attention)
         try:
             rows: Tensor = self.model.generate(**options)
@@ -114,7 +114,7 @@ class PairForward(nn.Module):
             batch.lengths, choose_backend(self.backend, embeddings.device, dtype), embeddings.device, dtype
         )
         language_model = self.family.language_model(self.model)
-        language_model.rotary_emb.tokens_of_pairs = tuple(map(sum, batch.lengths))
+        language_model.rotary_emb.tokens_of_questions = tuple(map(sum, batch.lengths))
         output = language_model(
             inputs_embeds=embeddings.unsqueeze(0),
             position_ids=self.family.positions(batch),

@@ -21,14 +21,14 @@ class PairRope(nn.Module):
     def __init__(self, rotary: nn.Module) -> None:
         super().__init__()
         self.rotary = rotary
-        self.tokens_of_pairs: tuple[int, ...] = ()
-        """Tokens of each pair in the next row; empty if the next call is not a row of pairs."""
+        self.tokens_of_questions: tuple[int, ...] = ()
+        """Tokens of each question in the next row; empty if the next call is not a row of pairs."""
 
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Returns cosines and sines [1, T, D] for positions [1, T]."""
-        if not self.tokens_of_pairs or self.rotary.rope_type not in ("dynamic", "longrope"):
+        if not self.tokens_of_questions or self.rotary.rope_type not in ("dynamic", "longrope"):
             return self.rotary(x, position_ids)
-        parts = [self._fresh()(x, positions) for positions in position_ids.split(self.tokens_of_pairs, dim=1)]
+        parts = [self._fresh()(x, positions) for positions in position_ids.split(self.tokens_of_questions, dim=1)]
         self._fresh()
         cosines, sines = zip(*parts, strict=True)
         return torch.cat(cosines, dim=1), torch.cat(sines, dim=1)

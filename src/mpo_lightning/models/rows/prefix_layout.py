@@ -1,6 +1,8 @@
-"""Where the segments of a row [prompt | chosen | rejected] lie, pair after pair, and which keys each of them sees.
+"""Where the segments of a row [prompt | answer | answer | ...] lie, question after question, and which keys each sees.
 
-Shape letters: P pairs.
+The prompt and its first answer are one sequence of queries; every further answer is another, behind the same prompt.
+
+Shape letters: A answers.
 """
 
 from dataclasses import dataclass
@@ -18,69 +20,71 @@ class PrefixLayout:
     """Positions of a row's segments; passed to every layer, with tables computed once per row.
 
     Attributes:
-        lengths: tokens of prompt, chosen and rejected for each pair, in the order of the row.
+        lengths: tokens of the prompt and of each answer, for each question in the order of the row.
         backend: attention backend.
         device: device of the tables.
         dtype: dtype in which the kernels compute; sdpa follows autocast by itself.
     """
 
-    lengths: tuple[tuple[int, int, int], ...]
+    lengths: tuple[tuple[int, ...], ...]
     backend: Backend
     device: torch.device
     dtype: torch.dtype
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sequence, a prompt with one response."""
-        return max(prompt + max(chosen, rejected) for prompt, chosen, rejected in self.lengths)
+        """Tokens of the longest sequence, a prompt with one answer."""
+        return max(prompt + max(answers) for prompt, *answers in self.lengths)
 
     @cached_property
     def keys(self) -> Tensor:
-        """int64 [keys]: row positions of the keys of prompt+chosen, then prompt+rejected, pair after pair."""
+        """int64 [keys]: row positions of the keys of each answer: its prompt, then itself; answer after answer."""
         pieces, start = [], 0
-        for prompt, chosen, rejected in self.lengths:
-            own = start + prompt + chosen
-            pieces += [torch.arange(start, own), torch.arange(start, start + prompt), torch.arange(own, own + rejected)]
-            start = own + rejected
+        for prompt, *answers in self.lengths:
+            end = start + prompt
+            for answer in answers:
+                pieces += [torch.arange(start, start + prompt), torch.arange(end, end + answer)]
+                end += answer
+            start = end
         return torch.cat(pieces).to(self.device)
 
     @cached_property
     def query_starts(self) -> Tensor:
-        """int32 [2P + 1]: where the queries of each sequence start in the row."""
-        return self._starts([part for prompt, chosen, rejected in self.lengths for part in (prompt + chosen, rejected)])
+        """int32 [A + 1]: where the queries of each sequence start in the row."""
+        return self._starts([part for prompt, first, *others in self.lengths for part in (prompt + first, *others)])
 
     @cached_property
     def key_starts(self) -> Tensor:
-        """int32 [2P + 1]: where the keys of each sequence start in `keys`."""
-        return self._starts(
-            [part for prompt, chosen, rejected in self.lengths for part in (prompt + chosen, prompt + rejected)]
-        )
+        """int32 [A + 1]: where the keys of each sequence start in `keys`."""
+        return self._starts([prompt + answer for prompt, *answers in self.lengths for answer in answers])
 
     def _starts(self, lengths: list[int]) -> Tensor:
         return torch.tensor([0, *lengths]).cumsum(0).to(self.device, torch.int32)
 
-    def masks(self, window: int | None = None, sink: bool = False) -> list[tuple[Tensor | None, Tensor]]:
-        """Returns for each pair which keys prompt+chosen and rejected see; made once a row for each kind of layer.
+    def masks(self, window: int | None = None, sink: bool = False) -> list[list[Tensor | None]]:
+        """Returns for each question which keys its sequences see; made once a row for each kind of layer.
 
         Args:
             window: a token sees as many tokens, itself included; None is all before it.
             sink: whether one more key, which all see, comes first.
 
         Returns:
-            bool [prompt + chosen, keys], or None where it is plainly causal, and bool [rejected, keys].
+            bool [queries, keys] of prompt and first answer, or None where it is plainly causal, and of each further
+            answer.
         """
         if (found := self._masks.get((window, sink))) is None:
+            plain = window is None and not sink
             found = self._masks[window, sink] = [
-                (
-                    None if window is None and not sink else self._mask(0, prompt + chosen, window, sink),
-                    self._mask(prompt, rejected, window, sink),
-                )
-                for prompt, chosen, rejected in self.lengths
+                [
+                    None if plain else self._mask(0, prompt + first, window, sink),
+                    *(self._mask(prompt, answer, window, sink) for answer in others),
+                ]
+                for prompt, first, *others in self.lengths
             ]
         return found
 
     @cached_property
-    def _masks(self) -> dict[tuple[int | None, bool], list[tuple[Tensor | None, Tensor]]]:
+    def _masks(self) -> dict[tuple[int | None, bool], list[list[Tensor | None]]]:
         return {}
 
     def _mask(self, before: int, queries: int, window: int | None, sink: bool) -> Tensor:

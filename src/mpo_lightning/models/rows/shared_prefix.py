@@ -1,11 +1,11 @@
-"""Attention over rows of [prompt | chosen | rejected], pair after pair, without padding.
+"""Attention over rows of [prompt | answer | answer | ...], question after question, without padding.
 
-Both responses of a pair follow the same prompt, so the prompt is computed once. Chosen sees prompt and chosen, rejected
-sees prompt and rejected, and pairs do not see each other. Variable-length kernels express this as sequences with fewer
-queries than keys:
+All answers to a question follow the same prompt, so the prompt is computed once. Each answer sees the prompt and
+itself, and questions do not see each other. Variable-length kernels express this as sequences with fewer queries than
+keys:
 
-    queries  prompt+chosen   against keys  prompt+chosen     causal
-    queries  rejected        against keys  prompt+rejected   causal, aligned at the end
+    queries  prompt+first    against keys  prompt+first      causal
+    queries  answer          against keys  prompt+answer     causal, aligned at the end
 
 The function is registered with transformers' AttentionInterface and selected by the language model's config alone, so
 the layers stay transformers' own. Backends: `flash-attn` (its variable-length kernel), `varlen` (torch's own), `sdpa`
@@ -149,7 +149,7 @@ def _sdpa(
     window: int | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """Takes [H, T, D] and [K, T, D] and returns [T, H, D]; makes two calls per pair."""
+    """Takes [H, T, D] and [K, T, D] and returns [T, H, D]; makes one call per answer."""
     size = query.shape[-1]
     scale = size**-0.5 if scaling is None else scaling
     spare = 0
@@ -173,10 +173,13 @@ def _sdpa(
 
     pieces, start = [], 0
     masks = layout.masks(window, sinks is not None)
-    for (prompt, chosen, rejected), (first, second) in zip(layout.lengths, masks, strict=True):
-        own, end = start + prompt + chosen, start + prompt + chosen + rejected
-        pieces.append(attend(slice(start, own), [slice(start, own)], first))
-        pieces.append(attend(slice(own, end), [slice(start, start + prompt), slice(own, end)], second))
+    for (prompt, *answers), (first, *others) in zip(layout.lengths, masks, strict=True):
+        end = start + prompt + answers[0]
+        pieces.append(attend(slice(start, end), [slice(start, end)], first))
+        for answer, mask in zip(answers[1:], others, strict=True):
+            own = slice(end, end + answer)
+            pieces.append(attend(own, [slice(start, start + prompt), own], mask))
+            end += answer
         start = end
     output = torch.cat(pieces, dim=2)[0].transpose(0, 1)
     return output[..., :size] if spare else output
