@@ -244,7 +244,7 @@ def reference(
         model: checkpoint folder of the reference.
         shards: a shard folder, or one with train/ and validation/ in it.
         precision: precision of the arithmetic; training must have the same (trainer.precision).
-        micro_batch_size: pairs that a device computes at once.
+        micro_batch_size: pairs that a device computes at once; those of one question share images, prompt and answers.
         max_tiles: most tiles of a pair's images; training must have the same (data.max_tiles).
         max_length: most tokens of prompt plus response; training must have the same (data.max_length).
         pixels: images as a person sees them, or with the released code's pixels; training must have the same
