@@ -83,7 +83,8 @@ def test_every_way_between_the_layouts_gives_back_every_bit(tmp_path: Path, name
     convert(str(tmp_path / "recorded"), str(tmp_path / "hf back"), to="hf")
     for folder in ("native", "hf", "recorded", "hf back"):
         assert same_bits(stored(tmp_path / folder), native), folder
-    for folder in ("original", "back"):
+    convert(str(tmp_path / "hf"), str(tmp_path / "original from hf"), to="opengvlab")
+    for folder in ("original", "back", "original from hf"):
         assert same_bits(stored(tmp_path / folder), before), folder
     assert {path.name for path in (tmp_path / "back").iterdir()} >= {
         path.name for path in original.iterdir() if "golden" not in path.name and ".safetensors" not in path.name

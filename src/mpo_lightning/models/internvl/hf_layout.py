@@ -100,6 +100,8 @@ def published_config(config: Any) -> dict[str, Any]:
     """
     values = {name: value for name, value in config.to_dict().items() if name not in NOT_PUBLISHED}
     text = values["text_config"]
+    if (architecture := getattr(config, "original_architecture", None)) is not None:
+        text["architectures"] = [architecture]  # as published: it tells InternLM2 from Llama
     rope = text.pop("rope_parameters")
     if any(isinstance(value, dict) for value in rope.values()):
         raise InputError("the layers' ropes differ, which the -hf layout cannot express; write the layout transformers")
