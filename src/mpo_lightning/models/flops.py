@@ -56,7 +56,8 @@ def layer_flops(config: Any, tokens: Any) -> Any:
         return text.num_hidden_layers * (projections + dense) * tokens
     width = getattr(text, "moe_intermediate_size", None) or text.intermediate_size
     mixed = 6.0 * text.hidden_size * width * text.num_experts_per_tok + 2.0 * text.hidden_size * experts
-    plain = len(getattr(text, "mlp_only_layers", None) or ())
+    every, apart = getattr(text, "decoder_sparse_step", 1), getattr(text, "mlp_only_layers", None) or ()
+    plain = sum(layer in apart or (layer + 1) % every > 0 for layer in range(text.num_hidden_layers))
     per_token = text.num_hidden_layers * projections + (text.num_hidden_layers - plain) * mixed + plain * dense
     return per_token * tokens
 

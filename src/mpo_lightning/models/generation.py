@@ -160,7 +160,7 @@ def generate(
     else:
         index = torch.tensor(rows, device=batch.input_ids.device)
         ids, mask = batch.input_ids[index], batch.attention_mask[index]
-        begun = {"past_key_values": _repeated(read or read_prompts(inner, batch), index)}
+        begun = {"past_key_values": _repeated(read or read_prompts(model, batch), index)}
     made = model.generate(
         input_ids=ids,
         attention_mask=mask,
@@ -204,6 +204,9 @@ def read_prompts(model: Any, batch: PromptBatch) -> DynamicCache:
 
     Plain generation with several responses encodes a prompt, images included, once for each of them.
     """
+    if isinstance(model, PairForward):
+        with model.plain_attention():
+            return read_prompts(model.model, batch)
     family = family_of(model)
     rotary = family.language_model(model).rotary_emb
     forget_lengths(rotary.rotary if isinstance(rotary, PairRope) else rotary)

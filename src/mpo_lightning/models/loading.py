@@ -5,7 +5,6 @@ downloaded. Weights must be complete: a missing or misshapen tensor is an error 
 """
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from mpo_lightning.data.chat_template import PromptChoice
 from mpo_lightning.errors import InputError
 from mpo_lightning.models.family import Family, families, family_for
 from mpo_lightning.models.processor import Processor
-from mpo_lightning.models.tensor_files import stored_tensors
+from mpo_lightning.models.tensor_files import dtype_of, stored_tensors
 
 
 def family_of_folder(folder: str | Path) -> tuple[Family, str]:
@@ -162,10 +161,7 @@ def stored_dtype(folder: str | Path) -> torch.dtype:
     Raises:
         InputError: as `read_config`, or the weights cannot be read.
     """
-    counts: Counter[torch.dtype] = Counter()
-    for tensor in stored_tensors(native_folder(folder)).values():
-        counts[tensor.dtype] += tensor.bytes
-    return counts.most_common(1)[0][0]
+    return dtype_of(stored_tensors(native_folder(folder)).values())
 
 
 def load_processor(

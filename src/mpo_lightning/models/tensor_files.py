@@ -4,6 +4,7 @@ Only safetensors files are read. Pickle files (`.bin`, `.pt`) run code when they
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,19 +129,11 @@ def _index(folder: Path) -> dict[str, str]:
 
 
 def dtype_of(tensors: Iterable[StoredTensor]) -> torch.dtype:
-    """Returns the dtype of the tensors.
-
-    Raises:
-        InputError: two tensors have different dtypes.
-    """
-    first, *rest = tensors
-    for tensor in rest:
-        if tensor.dtype != first.dtype:
-            raise InputError(
-                f"{tensor.path}: the tensor {tensor.name} is {str(tensor.dtype)[6:]}, but {first.name} is "
-                f"{str(first.dtype)[6:]}; all tensors of a checkpoint must have the same dtype"
-            )
-    return first.dtype
+    """Returns the dtype of most bytes; OpenGVLab's code may leave the projector in another than the rest."""
+    counts: Counter[torch.dtype] = Counter()
+    for tensor in tensors:
+        counts[tensor.dtype] += tensor.bytes
+    return counts.most_common(1)[0][0]
 
 
 class ShardWriter:

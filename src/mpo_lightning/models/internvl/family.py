@@ -18,17 +18,14 @@ from mpo_lightning.models.internvl.drop_path import add_drop_path, draw_paths, p
 from mpo_lightning.models.internvl.opengvlab import cache
 from mpo_lightning.models.internvl.opengvlab.config import native_config, read_original
 from mpo_lightning.models.internvl.opengvlab.names import disk_name
-from mpo_lightning.models.internvl.opengvlab.tokenizer import original_tokenizer
+from mpo_lightning.models.internvl.opengvlab.tokenizer import llama_options, original_tokenizer
 from mpo_lightning.models.internvl.presets import PRESETS
 from mpo_lightning.models.internvl.prompt_format import prompt_format
-from mpo_lightning.models.internvl.saving import ORIGINAL, save_processor, saved_max_tiles
+from mpo_lightning.models.internvl.saving import ORIGINAL, UNTAUGHT, save_processor, saved_max_tiles
 from mpo_lightning.models.internvl.templates import SYSTEM_MESSAGES, TEMPLATES
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures, normalize_tiles
 from mpo_lightning.models.processor import Processor, read_tokenizer
 from mpo_lightning.models.tensor_files import stored_tensors
-
-UNTAUGHT = ("<video>",)
-"""Tokens that the -hf conversion adds to a tokenizer; the table may have no row for them."""
 
 
 class InternVL(Family):
@@ -50,6 +47,7 @@ class InternVL(Family):
     def read_config(self, folder: Path) -> Any:
         config = super().read_config(folder)
         _settle_tie(folder, config)
+        config.text_config.rope_parameters.pop("type", None)  # the older name of rope_type, which stands beside it
         if hasattr(config.text_config, "output_router_logits"):
             config.text_config.output_router_logits = False  # transformers' InternVL cannot return them
         return config
@@ -57,11 +55,9 @@ class InternVL(Family):
     def tokenizer(self, folder: Path) -> PreTrainedTokenizerBase:
         if cache.is_original(folder):
             return original_tokenizer(folder)
-        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        # InternLM2 in the -hf layout: transformers 5 would add a space that its tokenizer does not have.
-        llama = settings.get("tokenizer_class") in ("LlamaTokenizer", "LlamaTokenizerFast")
-        plain = llama and settings.get("add_prefix_space") is None
-        return read_tokenizer(folder, **({"add_prefix_space": False} if plain else {}))
+        path = folder / "tokenizer_config.json"
+        settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_tokenizer(folder, **llama_options(settings))
 
     def prompt(
         self, folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase, choice: PromptChoice

@@ -15,6 +15,9 @@ from mpo_lightning.models.tensor_files import ShardWriter, StoredTensor
 
 SHARD_BYTES = 2 * 10**9
 
+NATIVE_HEAD = ("language_model.lm_head.weight", "language_model.model.embed_tokens.weight")
+"""Names of head and embedding on disk."""
+
 Progress = Callable[[int, int], None]
 """Called with the bytes written since the last call and the total bytes."""
 
@@ -78,3 +81,26 @@ def write_tensors(
         writer.finish()
     except (SafetensorError, OSError) as error:
         raise InputError(f"{folder.parent}: the weights cannot be written ({error}); is the disk full?") from None
+
+
+def drop_tied_head(tensors: dict[str, StoredTensor], tied: bool, names: tuple[str, str], source: Path) -> None:
+    """Drops a tied head that is stored anyway, after checking that it equals the embedding.
+
+    Args:
+        tensors: the checkpoint's tensors by name.
+        tied: whether config.json says that they are tied.
+        names: names of head and embedding.
+        source: the folder, for messages.
+
+    Raises:
+        InputError: they are said to be tied and have other values.
+    """
+    head, embedding = map(tensors.get, names)
+    if not tied or head is None or embedding is None:
+        return
+    if head.shape != embedding.shape or not torch.equal(head.load(), embedding.load()):
+        raise InputError(
+            f"{source}: config.json says that head and embedding are tied, but {head.name} is stored with other "
+            "values; set tie_word_embeddings to false in llm_config"
+        )
+    del tensors[names[0]]

@@ -36,6 +36,13 @@ PROCESSOR_TOKENS = {
 """Tokens that transformers' `InternVLProcessor` reads from the tokenizer's config."""
 
 
+UNTAUGHT = ("<video>",)
+"""Tokens that the -hf conversion adds to a tokenizer; the table may have no row for them."""
+
+NATIVE_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""Files of a native folder that another layout's code would misread."""
+
+
 def save_processor(processor: Processor, output: Path) -> None:
     """Writes the tokenizer with its chat template, the image settings, and the original layout's files if there are
     any.
@@ -81,6 +88,28 @@ def replace_chat_template(folder: Path, template: ChatTemplate) -> None:
         if settings.pop("chat_template", None) is not None:
             path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "chat_template.jinja").write_text(jinja_of(template, IMAGE_MARK), encoding="utf-8")
+
+
+def forget_untaught(folder: Path) -> None:
+    """Removes the tokens that the -hf conversion added, and its processor's files, from an original folder."""
+    for name in NATIVE_FILES:
+        (folder / name).unlink(missing_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"):
+        path = folder / name
+        if path.is_file():
+            kept = _without(json.loads(path.read_text(encoding="utf-8")))
+            path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _without(value: Any) -> Any:
+    """Returns JSON without the entries that are, or are named by, a token of `UNTAUGHT`."""
+
+    def is_one(entry: Any) -> bool:
+        return (entry.get("content") if isinstance(entry, dict) else entry) in UNTAUGHT
+
+    if isinstance(value, dict):
+        return {name: _without(entry) for name, entry in value.items() if name not in UNTAUGHT and not is_one(entry)}
+    return [_without(entry) for entry in value if not is_one(entry)] if isinstance(value, list) else value
 
 
 def saved_max_tiles(folder: Path) -> int | None:

@@ -7,6 +7,8 @@ gradients; the tests use it as the oracle.
 Shape letters: P pairs, T tokens of the row, R response tokens, N tiles, E hidden size.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -97,12 +99,18 @@ class PairForward(nn.Module):
     @torch.no_grad()
     def generate(self, **options: Any) -> Tensor:
         """Calls the model's own `generate` with the attention that it needs; takes the same options."""
+        with self.plain_attention():
+            rows: Tensor = self.model.generate(**options)
+        return rows
+
+    @contextmanager
+    def plain_attention(self) -> Iterator[None]:
+        """Lets the model attend as transformers does inside the context, for calls that are no row of pairs."""
         text_config = self.model.config.get_text_config()
         self.family.language_model(self.model).rotary_emb.tokens_of_questions = ()
         set_attention(text_config, self.own_attention)
         try:
-            rows: Tensor = self.model.generate(**options)
-            return rows
+            yield
         finally:
             set_attention(text_config, NAME)
 

@@ -160,15 +160,24 @@ def _sdpa(
         query = torch.cat([query, column, query.new_zeros(*query.shape[:2], spare - 1)], dim=-1)
         key, value = (torch.nn.functional.pad(part, (0, spare)) for part in (key, value))
         one = key.new_zeros(len(key), 1, size + spare).index_fill(2, torch.tensor([size], device=key.device), 1)
-    options: dict[str, Any] = {"scale": scale, "dropout_p": dropout, "enable_gqa": len(query) != len(key)}
+    options: dict[str, Any] = {"scale": scale, "dropout_p": dropout}
 
     def attend(queries: slice, kept: list[slice], mask: Tensor | None) -> Tensor:
         pieces = [[part[:, piece] for piece in kept] for part in (key, value)]
         if sinks is not None:
             pieces = [[one, *pieces[0]], [torch.zeros_like(one), *pieces[1]]]
         keys, values = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) for parts in pieces)
+        if mask is not None and query.is_cuda:
+            # With a mask and grouped heads, CUDA has the kernel alone that stores all scores.
+            keys, values = (part.repeat_interleave(len(query) // len(part), dim=0) for part in (keys, values))
         return scaled_dot_product_attention(
-            query[None, :, queries], keys[None], values[None], attn_mask=mask, is_causal=mask is None, **options
+            query[None, :, queries],
+            keys[None],
+            values[None],
+            attn_mask=mask,
+            is_causal=mask is None,
+            enable_gqa=len(query) != len(keys),
+            **options,
         )
 
     pieces, start = [], 0

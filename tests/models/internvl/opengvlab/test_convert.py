@@ -106,7 +106,10 @@ def test_a_round_trip_gives_back_every_bit_and_an_equivalent_config(
                 assert json_or_bytes(tmp_path / "back" / path.name) == json_or_bytes(path), path.name
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (source, tmp_path / "back"))
     for part in ("llm_config", "vision_config"):
-        shared = before[part].keys() & after[part].keys() - {"auto_map", "attn_implementation", "torch_dtype"}
+        apart = {"auto_map", "attn_implementation", "torch_dtype"}
+        if after[part].get("sliding_window", "") is None and not before[part].get("use_sliding_window"):
+            apart.add("sliding_window")  # one that is not used is none
+        shared = before[part].keys() & after[part].keys() - apart
         assert len(shared) > 10 and {key: before[part][key] for key in shared} == {
             key: after[part][key] for key in shared
         }
@@ -240,10 +243,6 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a wrong dtype": (
         lambda folder: rewrite(folder, lambda t: t.update({NORM: torch.ones(64, dtype=torch.int32)})),
         "has dtype I32",
-    ),
-    "two dtypes": (
-        lambda folder: rewrite(folder, lambda t: t.update({NORM: torch.ones(64).half()})),
-        "must have the same dtype",
     ),
     "twice": (
         lambda folder: (

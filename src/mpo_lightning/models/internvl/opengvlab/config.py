@@ -129,10 +129,22 @@ ORIGINAL_DEFAULTS: dict[str, dict[str, Any]] = {
         "bias": True,
         "rope_theta": 10000,
     },
+    "GptOssForCausalLM": {
+        "rope_theta": 150000.0,
+        "rope_scaling": {
+            "rope_type": "yarn",
+            "factor": 32.0,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "truncate": False,
+            "original_max_position_embeddings": 4096,
+        },
+    },
 }
 """Defaults of the original classes, for settings that config.json omits.
 
-Source: InternVL's configuration_intern_vit.py, configuration_internvl_chat.py and configuration_internlm2.py.
+Source: InternVL's configuration_intern_vit.py, configuration_internvl_chat.py and configuration_internlm2.py;
+transformers 4.55 configuration_gpt_oss.py.
 """
 
 KEPT_SUFFIXES = (".json", ".py", ".model", ".txt", ".jinja")
@@ -230,11 +242,16 @@ def _native_text(text: dict[str, Any], architecture: str) -> PretrainedConfig:
     kept.setdefault("num_key_value_heads", text["num_attention_heads"])
     if kept.get("pad_token_id") is not None and kept["pad_token_id"] >= text["vocab_size"]:
         raise ValueError(f"pad_token_id {kept['pad_token_id']} is beyond the vocabulary of {text['vocab_size']}")
+    if "experts_per_token" in text:
+        kept.setdefault("num_experts_per_tok", text["experts_per_token"])
     if architecture == "InternLM2ForCausalLM":
         kept["attention_bias"] = text["bias"]
-    rope = {"rope_type": "default", "rope_theta": float(text.get("rope_theta", 10000.0))}
-    scaling = text.get("rope_scaling") or {}
-    rope |= {key: value for key, value in scaling.items() if key not in ("type", "rope_type")}
+    # Saved by transformers 5, a config has both settings in one.
+    newer = text.get("rope_parameters") or {}
+    scaling = newer or text.get("rope_scaling") or {}
+    theta = newer.get("rope_theta", text.get("rope_theta", 10000.0))
+    rope = {"rope_type": "default", "rope_theta": float(theta)}
+    rope |= {key: value for key, value in scaling.items() if key not in ("type", "rope_type", "rope_theta")}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     rope["rope_type"] = "longrope" if kind == "su" else kind
     if rope["rope_type"] == "longrope":
@@ -256,6 +273,10 @@ def differing_settings(ours: Any, theirs: Any) -> list[str]:
         "attention_dropout",
         "resid_pdrop",
         "embd_pdrop",
+        "router_aux_loss_coef",
+        "experts_per_token",
+        "initial_context_length",
+        "max_window_layers",
     )
     names = [f"text_config.{key}" for key in (*TEXT_KEYS, "rope_parameters") if key not in apart]
     names += [
@@ -263,6 +284,7 @@ def differing_settings(ours: Any, theirs: Any) -> list[str]:
         for key in (*VISION_KEYS.values(), "image_size", "patch_size")
         if key not in (*apart, "hidden_dropout_prob")
     ]
+    names += ["text_config.swiglu_alpha", "vision_feature_layer", "projector_hidden_act"]
     names += ["template", "downsample_ratio", "tie_word_embeddings", "original_architecture"]
 
     def value(config: Any, name: str) -> Any:

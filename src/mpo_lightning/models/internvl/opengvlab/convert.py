@@ -24,7 +24,9 @@ from mpo_lightning.files.whole import whole_folder
 from mpo_lightning.models.export import generation_config
 from mpo_lightning.models.family import get_template
 from mpo_lightning.models.internvl.native_tensors import (
+    NATIVE_HEAD,
     Progress,
+    drop_tied_head,
     native_shapes,
     refuse_other_names,
     refuse_other_shape,
@@ -39,14 +41,21 @@ from mpo_lightning.models.internvl.opengvlab.names import (
     tensor_maps,
     unpack,
 )
-from mpo_lightning.models.internvl.opengvlab.original_config import original_config
+from mpo_lightning.models.internvl.opengvlab.original_config import INTERNLM2, original_config
 from mpo_lightning.models.internvl.opengvlab.tokenizer import original_tokenizer
 from mpo_lightning.models.internvl.prompt_format import kept_prompt
-from mpo_lightning.models.internvl.saving import ORIGINAL, replace_chat_template, save_processor, saved_max_tiles
+from mpo_lightning.models.internvl.saving import (
+    ORIGINAL,
+    UNTAUGHT,
+    forget_untaught,
+    replace_chat_template,
+    save_processor,
+    saved_max_tiles,
+)
 from mpo_lightning.models.internvl.tiling import IMAGE_TOKEN, InternVLPictures
 from mpo_lightning.models.loading import family_of_folder
 from mpo_lightning.models.processor import Processor
-from mpo_lightning.models.tensor_files import StoredTensor, dtype_of, stored_tensors
+from mpo_lightning.models.tensor_files import dtype_of, stored_tensors
 
 
 def to_transformers(
@@ -77,7 +86,10 @@ def to_transformers(
     config.image_token_id = processor.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     tensors = stored_tensors(source)
     shapes = native_shapes(config)
-    _drop_tied_head(tensors, config, source)
+    internlm2 = config.original_architecture == INTERNLM2
+    names = ("output", "model.tok_embeddings") if internlm2 else ("lm_head", "model.embed_tokens")
+    head, embedding = (f"language_model.{name}.weight" for name in names)
+    drop_tied_head(tensors, config.tie_word_embeddings, (head, embedding), source)
     maps = _maps(config, shapes)
     refuse_other_names({one.original for one in maps}, set(tensors), source)
     for one in maps:
@@ -126,6 +138,7 @@ def to_opengvlab(
     template, certain = kept_prompt(source, config.text_config.model_type, family.tokenizer(source), choice)
     config.template = template.name
     tensors = {disk_name(tensor.name): tensor for tensor in stored_tensors(source).values()}
+    drop_tied_head(tensors, config.tie_word_embeddings, NATIVE_HEAD, source)
     shapes = native_shapes(config)
     refuse_other_names(set(shapes), set(tensors), source)
     for name, tensor in tensors.items():
@@ -139,6 +152,12 @@ def to_opengvlab(
     if settled or files is None:
         written["system_message"] = template.system_message
     config.original_architecture = written["llm_config"]["architectures"][0]
+    back = native_config(written, config.image_token_id, str(source))
+    for name in differing_settings(config, back):
+        raise InputError(
+            f"{source}: its {name} is {_setting(config, name)}, which the original layout cannot express "
+            f"({_setting(back, name)} there)"
+        )
     maps = _maps(config, shapes)
 
     def original() -> Iterator[tuple[str, Tensor]]:
@@ -149,6 +168,8 @@ def to_opengvlab(
     with whole_folder(output) as folder:
         write_tensors(original(), folder, tensors, progress)
         keep_original_files(files or source, folder)
+        if files is None:
+            forget_untaught(folder)
         if settled:
             replace_chat_template(folder, template)
         (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
@@ -180,7 +201,7 @@ def _processor(source: Path, original: dict[str, Any], config: Any, choice: Prom
             f"{source}: the tokenizer does not reproduce {probe!r}, so its vocabulary is incomplete; copy its files "
             "again"
         )
-    if len(tokenizer) > config.text_config.vocab_size:
+    if len(set(tokenizer.get_vocab()) - set(UNTAUGHT)) > config.text_config.vocab_size:
         raise InputError(
             f"{source}: the tokenizer has {len(tokenizer):,} tokens and the model {config.text_config.vocab_size:,}; "
             "do they belong to the same model?"
@@ -193,22 +214,6 @@ def _processor(source: Path, original: dict[str, Any], config: Any, choice: Prom
         max_tiles=tiles if isinstance(tiles, int) and tiles > 0 else DEFAULT_MAX_TILES,
     )
     return processor, certain
-
-
-def _drop_tied_head(tensors: dict[str, StoredTensor], config: Any, source: Path) -> None:
-    """Drops a tied head that is stored anyway, after checking that it equals the embedding."""
-    if not config.tie_word_embeddings:
-        return
-    internlm2 = config.original_architecture == "InternLM2ForCausalLM"
-    names = ("output", "model.tok_embeddings") if internlm2 else ("lm_head", "model.embed_tokens")
-    head, embedding = (tensors.get(f"language_model.{name}.weight") for name in names)
-    if head is not None and embedding is not None:
-        if head.shape != embedding.shape or not torch.equal(head.load(), embedding.load()):
-            raise InputError(
-                f"{source}: config.json says that head and embedding are tied, but {head.name} is stored with other "
-                "values; set tie_word_embeddings to false in llm_config"
-            )
-        del tensors[head.name]
 
 
 def _original_settings(config: Any, files: Path | None, source: Path) -> dict[str, Any]:

@@ -25,7 +25,9 @@ def original_config(native: Any) -> dict[str, Any]:
     if architecture is None:
         raise InputError(f"the language model is a {text.model_type}; the original layout has {', '.join(FAMILIES)}")
     internlm2 = architecture == INTERNLM2
-    llm = {key: getattr(text, key) for key in TEXT_KEYS if getattr(text, key, None) is not None or key in TOKEN_IDS}
+    # Without the key, Qwen2 of transformers 4.37 takes a window of 4096.
+    nulls = (*TOKEN_IDS, *(["sliding_window"] if hasattr(text, "sliding_window") else []))
+    llm = {key: getattr(text, key) for key in TEXT_KEYS if getattr(text, key, None) is not None or key in nulls}
     if text.model_type == "gpt_oss":
         del llm["num_experts"]  # another name of num_local_experts
     llm |= {"architectures": [architecture], "model_type": "internlm2" if internlm2 else text.model_type}

@@ -53,7 +53,7 @@ def original_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         return _from_pieces(folder)
     # A folder whose tokenizer class is remote code may still have a complete tokenizer.json.
     kind: Any = PreTrainedTokenizerFast if "auto_map" in _settings(folder) else AutoTokenizer
-    options = {"config": PretrainedConfig()} if kind is AutoTokenizer else {}
+    options = {"config": PretrainedConfig(), **llama_options(_settings(folder))} if kind is AutoTokenizer else {}
     try:
         tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(
             str(folder), trust_remote_code=False, local_files_only=True, **options
@@ -63,6 +63,15 @@ def original_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise InputError(
             f"{folder}: the tokenizer cannot be loaded ({' '.join(str(error).split())[:200]}); copy its files again"
         ) from None
+
+
+def llama_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the options for reading InternLM2's tokenizer from the -hf layout, given its tokenizer_config.json.
+
+    transformers 5 would add a space in front of a text, which this tokenizer does not have.
+    """
+    llama = settings.get("tokenizer_class") in ("LlamaTokenizer", "LlamaTokenizerFast")
+    return {"add_prefix_space": False} if llama and settings.get("add_prefix_space") is None else {}
 
 
 def _settings(folder: Path) -> dict[str, Any]:
