@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,9 @@ def test_plain_transformers_loads_a_written_folder(tiny_folder: Path) -> None:
 @pytest.mark.parametrize("name", list(TEMPLATES))
 def test_the_written_chat_template_renders_what_the_template_does(tiny_folder: Path, tmp_path: Path, name: str) -> None:
     model, processor = load_model(tiny_folder), load_processor(tiny_folder)
+    template = get_template(name)
+    marks = re.findall(r"<\|\w+\|>", template.prompt("") + template.answer("") + "".join(template.ends))
+    processor.tokenizer.add_tokens(marks, special_tokens=True)
     changed = Processor(processor.tokenizer, get_template(name), processor.pictures)
     save_folder(model, changed, tmp_path / "out")
     assert load_processor(tmp_path / "out").template.name == name

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mpo_lightning.data.records import checked_system
+from mpo_lightning.errors import BadRecord, InputError
+
 
 @dataclass(frozen=True)
 class ChatTemplate:
@@ -94,16 +97,33 @@ class ChatTemplate:
         return self.answer_prefix + (text.lstrip() if self.strip else text)
 
 
+NAMED_SYSTEMS = ("auto", "none", "default", "thinking", "chat_template")
+"""What a system message of the options may be other than a text."""
+
+
 @dataclass(frozen=True)
 class PromptChoice:
     """What the options say of a checkpoint's prompt; "auto" takes what the checkpoint's files say.
 
     Attributes:
         template: name of a chat template, or "auto".
-        system_message: "none", "default" (the template's own), another name of the family, the text itself, or "auto".
-        trained_newline: whether the newline behind an answer's end token is trained; None follows the family.
+        system_message: "none", "default" (the template's own), "thinking", "chat_template" (what the folder's chat
+            template says), the text itself, or "auto".
+        trained_newline: whether the newline behind an answer's end token is trained; None follows the model.
+
+    Raises:
+        InputError: a system message that is no text, looks like one of the names, or has a reserved mark.
     """
 
     template: str = "auto"
     system_message: str = "auto"
     trained_newline: bool | None = None
+
+    def __post_init__(self) -> None:
+        told, names = self.system_message, ", ".join(NAMED_SYSTEMS)
+        if not isinstance(told, str) or (told not in NAMED_SYSTEMS and told.lower() in (*NAMED_SYSTEMS, "null", "")):
+            raise InputError(f"system_message is {told!r}; give one of {names}, or the text itself")
+        try:
+            checked_system(told)
+        except BadRecord as error:
+            raise InputError(f"system_message: {error}") from None

@@ -29,7 +29,7 @@ Overlong = Literal["truncate", "set_aside"]
 Thinking = Literal["trained", "context"]
 """Whether what an answer thinks is trained, or is only read before the rest of the answer."""
 
-END_OF_THINKING = "</think>"
+THINKING_MARKS = ("<think>", "</think>")
 
 
 class Pictures(Protocol):
@@ -155,12 +155,14 @@ class PairEncoder:
                 f"{self.max_length}; raise max_length"
                 " or choose overlong: truncate"
             )
+        untrained = self._thinking(chosen), self._thinking(rejected)
         chosen, rejected = chosen[:room], rejected[:room]
         if chosen == rejected:
             raise BadRecord(f"chosen and rejected are the same tokens{' once cut to max_length' if cut else ''}")
-        untrained = self._thinking(chosen), self._thinking(rejected)
-        if len(chosen) == untrained[0] or len(rejected) == untrained[1]:
+        if len(chosen) <= untrained[0] or len(rejected) <= untrained[1]:
             raise BadRecord("an answer has nothing but its thinking, which is not trained; raise max_length")
+        if any(untrained) and chosen[untrained[0] :] == rejected[untrained[1] :]:
+            raise BadRecord("chosen and rejected differ in their thinking alone, which is not trained")
         empty = torch.empty(0, 3, self.tile_size, self.tile_size, dtype=torch.uint8)
         return EncodedPair(
             key=record.key,
@@ -217,11 +219,15 @@ class PairEncoder:
         return list(self.tokenizer(self.template.begun(text), add_special_tokens=False).input_ids)
 
     def _thinking(self, answer: list[int]) -> int:
-        """Returns how many tokens of an answer are thinking that is not trained: those up to its last end mark."""
+        """Returns how many tokens of an answer are thinking that is not trained: those up to its last end mark.
+
+        Thinking that does not end is the whole answer.
+        """
         if self.thinking == "trained":
             return 0
-        mark = self.tokenizer.convert_tokens_to_ids(END_OF_THINKING)
-        return next((place for place in range(len(answer), 0, -1) if answer[place - 1] == mark), 0)
+        start, end = (self.tokenizer.convert_tokens_to_ids(mark) for mark in THINKING_MARKS)
+        ended = next((place for place in range(len(answer), 0, -1) if answer[place - 1] == end), 0)
+        return len(answer) if start in answer[ended:] else ended
 
     def _refuse_untaught(self, text: str) -> None:
         for mark in self.untaught:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mpo_lightning.data.annotations.mmpr import picture_path, read_lines, refuse_long
-from mpo_lightning.data.records import PreferenceRecord, checked_question
+from mpo_lightning.data.records import PreferenceRecord, checked_question, checked_system
 from mpo_lightning.data.shards.index import ShardIndex
 from mpo_lightning.data.shards.reader import ShardReader
 from mpo_lightning.errors import BadRecord, InputError
@@ -36,6 +36,7 @@ class Prompt:
         max_tiles: the data set's own limit on tiles; None means the run's.
         fields: fields copied to the output.
         begun: first part of the answer, which the model continues.
+        system: system message of this prompt alone (`system_prompt`); None takes the run's.
     """
 
     question: str
@@ -43,6 +44,7 @@ class Prompt:
     max_tiles: int | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     begun: str = ""
+    system: str | None = None
 
 
 class Prompts(Protocol):
@@ -135,7 +137,8 @@ class QuestionFile:
         if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
             raise BadRecord(f"'image' is {names!r}; it must be a path, a list of paths, or absent")
         images = tuple(picture_path(self.root, name).read_bytes() for name in names)
-        return Prompt(checked_question(fields["question"], len(images)), images, None, fields)
+        system = checked_system(fields.get("system_prompt"))
+        return Prompt(checked_question(fields["question"], len(images)), images, None, fields, system=system)
 
     def fields(self, number: int) -> dict[str, Any]:
         """The fields of a line as far as it can be read; for prompts that cannot be used."""
@@ -170,7 +173,7 @@ class ShardQuestions:
 
     def __getitem__(self, number: int) -> Prompt:
         record = self.reader.read(number)
-        return Prompt(record.question, record.images, record.max_tiles, self._fields(record))
+        return Prompt(record.question, record.images, record.max_tiles, self._fields(record), system=record.system)
 
     def fields(self, number: int) -> dict[str, Any]:
         """The record's key and texts; only its key if it cannot be read."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from filelock import Timeout
 
+from mpo_lightning.data.chat_template import NAMED_SYSTEMS
 from mpo_lightning.data.pictures import Pixels
 from mpo_lightning.data.prompts import Prompt
 from mpo_lightning.errors import BadRecord, InputError
@@ -188,10 +189,10 @@ class ServerEngine:
         if prompt.begun and not prompt.images:
             self.check_begun(False)
             template = get_template(str(self.template), self.system_message)
-            text = template.prompt(prompt.question) + template.begun(prompt.begun)
+            text = template.prompt(prompt.question, prompt.system) + template.begun(prompt.begun)
             return server.complete(text, **request, extra_body=extra)
         messages: Messages = [
-            *self._system_turn(),
+            *self._system_turn(prompt.system),
             {"role": "user", "content": content_of(prompt, tiles if self.kind == "lmdeploy" else None, self.pixels)},
         ]
         if prompt.begun:
@@ -204,12 +205,18 @@ class ServerEngine:
             extra["mm_processor_kwargs"] = {"max_dynamic_patch": max(1, tiles // len(prompt.images))}
         return server.chat(messages, **request, extra_body=extra)
 
-    def _system_turn(self) -> Messages:
-        if self.system_message in ("auto", "none"):
+    def _system_turn(self, own: str | None) -> Messages:
+        """Returns the turn of a system message: the prompt's own, else the one that the options name."""
+        text = own or self.system_message
+        if own is None and text in ("auto", "none"):
             return []
-        if self.template is None:
-            raise InputError("a system message for a server needs the model's chat template; give --engine.template")
-        return [{"role": "system", "content": get_template(self.template, self.system_message).system_message}]
+        if own is None and text in NAMED_SYSTEMS:
+            if self.template is None:
+                raise InputError(
+                    f"the system message '{text}' is a template's; give --engine.template with the model's"
+                )
+            text = get_template(self.template, text).system_message
+        return [{"role": "system", "content": text}]
 
 
 def _written(result: dict[str, Any] | Refused, where: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def save_folder(
         refuse_nonfinite(state_dict, "the weights to write", "choose a dtype of a larger range, or other weights")
     model.config.template = processor.template.name
     model.config.system_message = processor.template.system_message
+    model.config.trained_newline = processor.template.trained_newline
     model.generation_config = generation_config(processor)
     model.save_pretrained(output, state_dict=state_dict)
     if dtype is not None:

@@ -82,7 +82,7 @@ def encode_prompt(encoder: PairEncoder, prompt: Prompt) -> EncodedPrompt:
         BadRecord: an image cannot be used, or the prompt fills `max_length`.
     """
     tiles = encoder.tiles(prompt.images, prompt.max_tiles)
-    ids = encoder.prompt_ids(prompt.question, [len(part) for part in tiles])
+    ids = encoder.prompt_ids(prompt.question, [len(part) for part in tiles], prompt.system)
     begun = encoder.begun_ids(prompt.begun) if prompt.begun else []
     if len(ids) + len(begun) >= encoder.max_length:
         raise BadRecord(

@@ -183,9 +183,13 @@ def load_processor(
             certain.
     """
     family, _ = family_of_folder(folder)
-    config, folder = read_config(folder), native_folder(folder)
     choice = PromptChoice(template, system_message, trained_newline)
-    return family.processor(folder, config, family.tokenizer(folder), choice)
+    config, native = read_config(folder), native_folder(folder)
+    try:
+        return family.processor(native, config, family.tokenizer(native), choice)
+    except InputError as error:
+        # The folder that was given, not its converted copy.
+        raise InputError(str(error).replace(str(native), str(folder))) from None
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from mpo_lightning.data.chat_template import ChatTemplate
-from mpo_lightning.data.encoding import END_OF_THINKING, Overlong, PairEncoder, Pictures, Thinking
+from mpo_lightning.data.encoding import THINKING_MARKS, Overlong, PairEncoder, Pictures, Thinking
 from mpo_lightning.data.pictures import Pixels
 from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
 from mpo_lightning.errors import InputError
@@ -36,6 +36,16 @@ class Processor:
     untaught: tuple[str, ...] = ()
 
     @property
+    def said(self) -> str:
+        """A line that says what the prompt is and where that comes from."""
+        message = self.template.system_message
+        return (
+            f"prompt: template {self.template.name}, system message {message!r:.80}, from {self.prompt_source}"
+            if message
+            else f"prompt: template {self.template.name}, no system message, from {self.prompt_source}"
+        )
+
+    @property
     def tile_size(self) -> int:
         return self.pictures.tile_size
 
@@ -56,8 +66,10 @@ class Processor:
         Raises:
             InputError: thinking is to be told apart, and the tokenizer has no mark for its end.
         """
-        if thinking == "context" and END_OF_THINKING not in self.tokenizer.get_vocab():
-            raise InputError(f"data.thinking context needs a tokenizer with {END_OF_THINKING}, and this one has none")
+        if thinking == "context" and not set(THINKING_MARKS) <= self.tokenizer.get_vocab().keys():
+            raise InputError(
+                f"data.thinking context needs a tokenizer with {' and '.join(THINKING_MARKS)}; this one has none"
+            )
         return PairEncoder(
             self.tokenizer,
             self.template,

@@ -47,5 +47,6 @@ def order_difference(saved: dict[str, Any], now: dict[str, Any], train: object) 
         if name == "records":
             return f"the checkpoint was made on other pairs than those of {train}; a resumed run must keep them"
         what = "steps in an epoch" if name == "steps_per_epoch" else f"data.{name}"
-        return f"the checkpoint was made with {what} {saved[name]}, not {value}; a resumed run must keep it"
+        before, after = ("none" if one == "" else one for one in (saved[name], value))
+        return f"the checkpoint was made with {what} {before}, not {after}; a resumed run must keep it"
     return None

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import lightning as L
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from mpo_lightning.data.batch import PairBatch, refuse_untrainable
@@ -158,11 +158,10 @@ class MMPRDataModule(L.LightningDataModule):
         if stage != "fit":
             return
         if self.trainer.overfit_batches:  # type: ignore[attr-defined]
-            raise InputError(
-                "trainer.overfit_batches is not supported; use trainer.limit_train_batches with several epochs"
-            )
+            raise InputError("trainer.overfit_batches is not supported; use limit_train_batches with several epochs")
         if not self.trainer.limit_train_batches:
             raise InputError("trainer.limit_train_batches is 0, so nothing would be trained; leave it out or raise it")
+        rank_zero_info(self.processor.said)
         self.train_plan = limited(self._plan("train"), self.trainer.limit_train_batches)
         # Machines may hold different folders of one name, or a URL's shards may be changing.
         same = len(set(gather(self.train_plan.index.fingerprint))) == 1

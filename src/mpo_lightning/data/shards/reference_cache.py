@@ -140,12 +140,17 @@ def open_cache(index: ShardIndex, meta: dict[str, Any]) -> ReferenceCache:
     return ReferenceCache(rows)
 
 
-OPTIONAL = {"system_message", "trained_newline", "pixels", "thinking"}
-"""Settings that a cache names only where they are not the default."""
+OPTIONAL = {
+    "system_message": "the template's own",
+    "trained_newline": "False",
+    "pixels": "seen",
+    "thinking": "trained",
+}
+"""Settings that a cache names only where they have another value than this."""
 
 
 def _told(meta: dict[str, Any], name: str) -> str:
-    return str(meta[name]) if meta.get(name) not in (None, "") else "none" if name in meta else "the default"
+    return str(meta[name] if meta[name] != "" else "none") if name in meta else OPTIONAL.get(name, "none")
 
 
 def _what_is_there(shards: Path, meta: dict[str, Any]) -> str:
@@ -160,7 +165,7 @@ def _what_is_there(shards: Path, meta: dict[str, Any]) -> str:
         differences.append(
             [
                 f"{name} {_told(other, name):.24} instead of {_told(meta, name):.24}"
-                for name in [*meta, *(other.keys() & OPTIONAL - meta.keys())]
+                for name in [*meta, *(other.keys() & OPTIONAL.keys() - meta.keys())]
                 if other.get(name) != meta.get(name)
             ]
         )

@@ -6,6 +6,7 @@ those that this package trains and exports: config.json also names the template 
 """
 
 import json
+import shutil
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,12 @@ from mpo_lightning.models.internvl.native_tensors import (
     write_tensors,
 )
 from mpo_lightning.models.internvl.opengvlab.names import disk_name
-from mpo_lightning.models.internvl.prompt_format import kept_prompt, prompt_format
-from mpo_lightning.models.internvl.saving import ORIGINAL, save_processor, saved_max_tiles
+from mpo_lightning.models.internvl.prompt_format import PROMPT_OPEN, kept_prompt, prompt_format
+from mpo_lightning.models.internvl.saving import ORIGINAL, is_licence, save_processor, saved_max_tiles
 from mpo_lightning.models.processor import Processor
 from mpo_lightning.models.tensor_files import dtype_of, stored_tensors
 
-NOT_PUBLISHED = ("template", "system_message", "original_architecture", "trained_newline")
+NOT_PUBLISHED = ("template", "system_message", "original_architecture", "trained_newline", PROMPT_OPEN)
 
 
 def to_native_layout(
@@ -69,7 +70,9 @@ def to_native_layout(
     config = family.read_config(source)
     tokenizer, kind = family.tokenizer(source), config.text_config.model_type
     text = config.text_config
-    if not dynamic_rope and text.rope_parameters.get("rope_type") == "dynamic":
+    if not dynamic_rope and text.rope_parameters.get("rope_type") != "dynamic":
+        raise InputError(f"{source}: --dynamic_rope false: its rope is not dynamic; leave the option out")
+    if not dynamic_rope:
         text.rope_parameters = {"rope_type": "default", "rope_theta": text.rope_parameters["rope_theta"]}
     original = source / ORIGINAL if layout == "transformers" and (source / ORIGINAL).is_dir() else None
     template, certain = kept_prompt(source, kind, tokenizer, choice)
@@ -92,7 +95,11 @@ def to_native_layout(
         if layout == "transformers":
             config.save_pretrained(folder)
         else:
-            (folder / "config.json").write_text(json.dumps(published_config(config), indent=2) + "\n", encoding="utf-8")
+            written = published_config(config) | ({} if certain else {PROMPT_OPEN: True})
+            (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+            for path in (*source.glob("*"), *(source / ORIGINAL).glob("*")):
+                if is_licence(path.name):
+                    shutil.copyfile(path, folder / path.name)
         generation_config(processor).save_pretrained(folder)
         save_processor(processor, folder)
     return sum(torch.Size(shape).numel() for shape in shapes.values()), certain

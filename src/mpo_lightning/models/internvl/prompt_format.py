@@ -1,11 +1,12 @@
 """The prompt that a checkpoint folder was trained with: known from its files or asked for, never guessed.
 
 A wrong system message or a missing newline costs many points without a sign. So a folder's sources must agree: the
-template and the system message that config.json names, and the chat template that servers and processors apply. If
+template and the system message that config.json names, and the chat templates that servers and processors apply. If
 they do not, or there are none, the user chooses.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,8 +29,13 @@ from mpo_lightning.models.internvl.templates import (
 SCRIPTS = "OpenGVLab's training scripts"
 CHAT = "model.chat"
 SERVERS = "the folder's chat template, as vLLM, SGLang, LMDeploy and transformers apply it"
+WAY_OUT = (
+    "trains and scores without a sign; set {0} (--data.{0}, --engine.{0} or --{0}) to what the model was trained with"
+)
 
 QUESTION = "What is 12 + 7?"
+PROMPT_OPEN = "prompt_open"
+"""Key of config.json in a folder that was converted from one whose prompt is not certain."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +65,17 @@ def prompt_format(
         choice: what the options say.
 
     Raises:
-        InputError: the template is unknown, or the sources disagree or say nothing and the options do not decide.
+        InputError: the template is unknown or does not fit the tokenizer, or the sources disagree or say nothing and
+            the options do not decide.
     """
     if choice.template not in ("auto", *TEMPLATES):
         raise InputError(f"unknown chat template '{choice.template}'; known are {', '.join(TEMPLATES)}")
-    found, unknown = _sources(folder, kind, tokenizer)
-    if unknown and found and "auto" in (choice.template, choice.system_message):
+    found, unknown = _sources(folder, kind, tokenizer, choice)
+    if found and unknown and choice.system_message == "auto":
         raise InputError(
-            f"{folder}: its {unknown} renders none of the known prompts, so it disagrees with config.json's template "
-            f"'{found[0].template.name}'; set the options template and system_message to those that it was trained with"
+            f"{folder}: its {unknown} renders none of the known prompts, or another one each day, and "
+            f"{found[0].file} says template '{found[0].template.name}'; a wrong prompt "
+            f"{WAY_OUT.format('system_message')}"
         )
     where = ", ".join(dict.fromkeys(one.file for one in found))
     if choice.template != "auto":
@@ -75,16 +83,34 @@ def prompt_format(
         found = named or [Source(TEMPLATES[choice.template], "", "")]
         where = where if named else "the options"
     if not found:
-        raise InputError(_nothing_known(folder, kind))
-    if choice.system_message != "auto":
-        found = [replace(one, template=get_template(one.template.name, choice.system_message)) for one in found]
-        where += ", system message from the options" if where != "the options" else ""
-    if len({one.template.prompt(QUESTION) for one in found}) > 1:
+        raise InputError(_nothing_known(folder, kind, tokenizer))
+    if choice.system_message == "chat_template":
+        found = [one for one in found if one.users == SERVERS]
+        if not found:
+            raise InputError(f"{folder}: system_message chat_template: it has no chat template that is known")
+    elif choice.system_message != "auto":
+        chosen = [replace(one, template=get_template(one.template.name, choice.system_message)) for one in found]
+        if chosen != found and where != "the options":
+            agreed = len({one.template for one in found}) == 1
+            instead = f"the options, instead of {_said(found[0].template)} in {where}"
+            where = instead if agreed else f"{where}, system message from the options"
+        found = chosen
+    if len({one.template for one in found}) > 1 or (
+        _settings(_base(folder)).get(PROMPT_OPEN) and choice.system_message == "auto" and choice.template == "auto"
+    ):
         raise InputError(_disagree(folder, found))
     template = found[0].template
+    if missing := _missing_marks(template, tokenizer):
+        fitting = [one.name for one in TEMPLATES.values() if not _missing_marks(one, tokenizer)]
+        raise InputError(
+            f"{folder}: its tokenizer has no {missing[0]}, which the template '{template.name}' needs; it has all of "
+            f"{', '.join(fitting) or 'none'}"
+        )
     if choice.trained_newline and not template.after_end:
         raise InputError(f"trained_newline: the chat template '{template.name}' has no newline behind an answer")
-    newline = kind in NEWLINE_TRAINED if choice.trained_newline is None else choice.trained_newline
+    newline = choice.trained_newline
+    if newline is None:
+        newline = bool(_settings(folder).get("trained_newline", kind in NEWLINE_TRAINED))
     return replace(template, trained_newline=newline and bool(template.after_end)), where
 
 
@@ -94,7 +120,7 @@ def kept_prompt(
     """Returns the template to write into a converted folder, and whether it is certain.
 
     A conversion does not have to know the prompt. Where it is not certain, the result keeps what the folder's chat
-    template says, else the only template that models with this language model have.
+    template says, else the only template that models with this language model have, and goes on asking.
 
     Raises:
         InputError: the options do not decide, or nothing is known and there are several templates.
@@ -104,58 +130,42 @@ def kept_prompt(
     except InputError:
         if choice != PromptChoice():
             raise
-        served = chat_template_source(folder, tokenizer, kind)
-        only = OF_TEXT_MODEL.get(kind, ())
-        name = _settings(folder).get("template")
-        if served is None and name not in TEMPLATES and len(only) != 1:
+        served, _ = _served(folder, kind, tokenizer)
+        name, only = _settings(folder).get("template"), OF_TEXT_MODEL.get(kind, ())
+        if served:
+            return served[0].template, False
+        if name not in TEMPLATES and len(only) != 1:
             raise
-        return (served.template if served else TEMPLATES[name] if name in TEMPLATES else only[0]), False
+        return TEMPLATES[name] if name in TEMPLATES else only[0], False
 
 
-def chat_template_source(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, kind: str, name: str | None = None
-) -> Source | None:
-    """Returns what a folder's chat template says; None if there is none, or it renders no known template.
-
-    Args:
-        folder: checkpoint folder, in either layout.
-        tokenizer: its tokenizer.
-        kind: `model_type` of its language model.
-        name: the template to recognise; None takes one that models with this language model have.
-    """
-    written = next(_written(folder), None)
-    if written is None:
-        return None
-    file, text = written
-    known = [TEMPLATES[name]] if name else OF_TEXT_MODEL.get(kind, TEMPLATES.values())
-    found = next(_recognised(text, tokenizer, known), None)
-    return Source(found, SERVERS, file) if found else None
-
-
-def _sources(folder: Path, kind: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Source], str]:
-    """Returns the folder's sources, and the file of a chat template that renders no known prompt, else "".
-
-    A converted folder's are those of the download that it was made from, unless its own config settles it.
-    """
-    download = folder / ORIGINAL
-    settled = isinstance(_settings(folder).get("system_message"), str)
-    base = download if not settled and (download / "config.json").is_file() else folder
-    named = list(_of_config(base))
+def _sources(
+    folder: Path, kind: str, tokenizer: PreTrainedTokenizerBase, choice: PromptChoice
+) -> tuple[list[Source], str]:
+    """Returns the folder's sources, and the file of a chat template that is not known, else ""."""
+    base = _base(folder)
+    named = list(_of_config(base, choice))
     if named and named[0].template.name not in WITH_CHAT_TEMPLATE:
         return named, ""
-    served = chat_template_source(base, tokenizer, kind, named[0].template.name if named else None)
-    if served is None:
-        return named, next((file for file, _ in _written(base)), "")
-    if len(named) > 1 and named[0].template == served.template:
+    served, unknown = _served(base, kind, tokenizer, named[0].template.name if named else None)
+    if len(named) > 1 and any(one.template == named[0].template for one in served):
         # The word None, which `chat` sends for a system message of null, is a slip that two other sources contradict.
         named = named[:1]
-    return [*named, served], ""
+    return [*named, *served], unknown
 
 
-def _of_config(folder: Path) -> Iterator[Source]:
+def _base(folder: Path) -> Path:
+    """Returns the folder whose files count: the download that this one was made from, unless its config settles it."""
+    download = folder / ORIGINAL
+    settled = isinstance(_settings(folder).get("system_message"), str)
+    return download if not settled and (download / "config.json").is_file() else folder
+
+
+def _of_config(folder: Path, choice: PromptChoice) -> Iterator[Source]:
     """Yields what config.json's `template` and `system_message` say; InternVL3's null means two things in its code."""
     settings, file = _settings(folder), "config.json"
-    if (name := settings.get("template")) is None:
+    name = settings.get("template")
+    if name is None or (name not in TEMPLATES and choice.template != "auto"):
         return
     if name not in TEMPLATES:
         raise InputError(f"{folder}: unknown chat template '{name}' in config.json; known are {', '.join(TEMPLATES)}")
@@ -172,8 +182,28 @@ def _settings(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
 
 
+def _served(
+    folder: Path, kind: str, tokenizer: PreTrainedTokenizerBase, name: str | None = None
+) -> tuple[list[Source], str]:
+    """Returns what a folder's chat templates say, and the file of one that renders no known prompt, else "".
+
+    Args:
+        folder: checkpoint folder, in any layout.
+        kind: `model_type` of its language model.
+        tokenizer: its tokenizer.
+        name: the template to recognise; None takes those that models with this language model have.
+    """
+    known = [TEMPLATES[name]] if name else OF_TEXT_MODEL.get(kind, TEMPLATES.values())
+    found, unknown = [], ""
+    for file, text in _written(folder):
+        matches = list(_recognised(text, tokenizer, known))
+        found += [Source(template, SERVERS, file) for template in matches]
+        unknown = unknown or ("" if matches else file)
+    return found, unknown
+
+
 def _written(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yields file and text of a folder's chat template."""
+    """Yields file and text of a folder's chat templates."""
     if (path := folder / "chat_template.jinja").is_file():
         yield path.name, path.read_text(encoding="utf-8")
     for name in ("chat_template.json", "tokenizer_config.json"):
@@ -189,18 +219,9 @@ def _written(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _recognised(text: str, tokenizer: Any, known: Iterable[ChatTemplate]) -> Iterator[ChatTemplate]:
     """Yields the known templates that give the same prompt as a Jinja chat template, with its system message."""
-    asked: list[Any] = [QUESTION, [{"type": "text", "text": QUESTION}]]
-    rendered = ""
-    for content in asked:
-        try:
-            rendered = tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}], chat_template=text, tokenize=False, add_generation_prompt=True
-            )
-        except Exception:  # noqa: BLE001 (a template may fail in any way; it is not recognised then)
-            continue
-        if QUESTION in rendered:
-            break
-    rendered = rendered.removeprefix(tokenizer.bos_token or "")
+    rendered = _rendered(text, tokenizer, "2001-01-01")
+    if rendered != _rendered(text, tokenizer, "2002-02-02"):
+        return  # a system message with a date is another one tomorrow
     for template in known:
         tail = template.prompt(QUESTION, system="")
         if not rendered.endswith(tail):
@@ -212,13 +233,39 @@ def _recognised(text: str, tokenizer: Any, known: Iterable[ChatTemplate]) -> Ite
             yield template.with_system(head.removeprefix(marks[0]).removesuffix(marks[1]))
 
 
-def _nothing_known(folder: Path, kind: str) -> str:
-    choices = "; ".join(f"{one.name} ({USERS[one.name]})" for one in OF_TEXT_MODEL.get(kind, TEMPLATES.values()))
+def _rendered(text: str, tokenizer: Any, day: str) -> str:
+    """Returns the prompt for `QUESTION`; "" where the template cannot render it."""
+    asked: list[Any] = [QUESTION, [{"type": "text", "text": QUESTION}]]
+    for content in asked:
+        try:
+            rendered = tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}],
+                chat_template=text,
+                tokenize=False,
+                add_generation_prompt=True,
+                strftime_now=lambda _: day,
+            )
+        except Exception:  # noqa: BLE001 (a template may fail in any way; it is not recognised then)
+            continue
+        if QUESTION in rendered:
+            return str(rendered).removeprefix(tokenizer.bos_token or "")
+    return ""
+
+
+def _missing_marks(template: ChatTemplate, tokenizer: Any) -> list[str]:
+    """Returns the template's tokens that a tokenizer does not have."""
+    text = template.prompt("") + template.answer("") + "".join(template.ends)
+    vocabulary = tokenizer.get_vocab()
+    return [mark for mark in dict.fromkeys(re.findall(r"<\|\w+\|>", text)) if mark not in vocabulary]
+
+
+def _nothing_known(folder: Path, kind: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    known = [one for one in OF_TEXT_MODEL.get(kind, TEMPLATES.values()) if not _missing_marks(one, tokenizer)]
+    choices = "; ".join(f"{one.name} ({USERS[one.name]})" for one in known)
     return (
         f"{folder}: neither its config.json nor a known chat template says how prompts are written, and a wrong one "
-        f"trains and scores without a sign; set the option template to the one that it was trained with: {choices}. "
-        f"Its own system message comes with it ({SCRIPTS} and {CHAT} send it; the published -hf chat templates send "
-        "none: system_message none)"
+        f"{WAY_OUT.format('template')}: {choices}. Its own system message comes with it ({SCRIPTS} and {CHAT} send it; "
+        "the published -hf chat templates send none: system_message none)"
     )
 
 
@@ -228,11 +275,12 @@ def _disagree(folder: Path, found: list[Source]) -> str:
         ways.setdefault(_said(one.template), []).append(f"{one.users} ({one.file})")
     same = len({one.template.name for one in found}) == 1
     listed = "; ".join(f"{said}: {' and '.join(users)}" for said, users in ways.items())
-    return (
-        f"{folder}: its files disagree about the {'system message' if same else 'chat template'}, and a wrong one "
-        f"trains and scores without a sign; set the option {'system_message' if same else 'template'} to what the "
-        f"model was trained with: {listed}"
-    )
+    if len(ways) == 1:
+        what = "was converted from a folder whose files disagree about the system message"
+    else:
+        what = f"its files disagree about the {'system message' if same else 'chat template'}"
+    option = "system_message" if same else "template"
+    return f"{folder}: {what}, and a wrong one {WAY_OUT.format(option)}: {listed}"
 
 
 def _said(template: ChatTemplate) -> str:
@@ -240,4 +288,4 @@ def _said(template: ChatTemplate) -> str:
     if not message:
         return f"none (template {template.name})"
     name = "default" if template.other_system is None else "the text"
-    return f"{name} ({message if len(message) < 60 else f'{message[:57]}...'!s}, template {template.name})"
+    return f"{name} ({message if len(message) <= 200 else f'{message[:197]}...'!s}, template {template.name})"

@@ -16,6 +16,19 @@ from mpo_lightning.models.processor import Processor
 ORIGINAL = "original"
 """Subfolder of a converted checkpoint that keeps the original layout's files other than weights."""
 
+KEPT_SUFFIXES = (".json", ".py", ".model", ".txt", ".jinja")
+
+
+def is_kept(name: str) -> bool:
+    """Whether an original folder's file, other than weights, is kept: settings, tokenizer, Python files, licence."""
+    return Path(name).suffix in KEPT_SUFFIXES or is_licence(name)
+
+
+def is_licence(name: str) -> bool:
+    """Whether a file says under which terms the weights may be used."""
+    return name.upper().startswith(("LICENSE", "LICENCE", "NOTICE"))
+
+
 CHAT_TEMPLATE = (
     "{{% for message in messages %}}{{% if loop.first and message['role'] != 'system' %}}{system}{{% endif %}}"
     "{{% if message['role'] == 'system' %}}{system_prefix}{{% elif message['role'] == 'user' %}}{user_prefix}"
@@ -70,7 +83,7 @@ def save_processor(processor: Processor, output: Path) -> None:
 def jinja_of(template: ChatTemplate, image: str) -> str:
     """Returns a chat template in Jinja that renders the same prompts, with this text for an image."""
     return CHAT_TEMPLATE.format(
-        system=template.head,
+        system=f"{{{{ {_literal(template.head)} }}}}",
         system_prefix=template.system_prefix,
         user_prefix=template.user_prefix,
         assistant_prefix=template.assistant_prefix,
@@ -78,6 +91,12 @@ def jinja_of(template: ChatTemplate, image: str) -> str:
         image=image,
         end=template.end + template.after_end,
     )
+
+
+def _literal(text: str) -> str:
+    """Returns a text as a string of Jinja, in which marks of Jinja mean nothing."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
 
 
 def replace_chat_template(folder: Path, template: ChatTemplate) -> None:

@@ -102,6 +102,7 @@ Trained with Mixed Preference Optimization (Wang et al. 2024, arXiv 2411.10442) 
 | trained parts | {"adapters of rank " + str(models.lora.rank) + ", merged" if models.lora else "all but " + ", ".join(models.frozen_parts) if models.frozen_parts else "all"} |
 | precision | {trainer.precision} |
 | prompt | template {template.name}, system message: {f"`{template.system_message!r}`" if template.system_message else "none"} |
+| trained of an answer | {"what follows its thinking" if datamodule.encoder.thinking == "context" else "all"}, the end token{" and the newline behind it" if template.trained_newline else ""} |
 | images | at most {datamodule.encoder.max_tiles} tiles for those of a question together, thumbnails not counted |
 
 Last logged values:

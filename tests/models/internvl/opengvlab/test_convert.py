@@ -299,7 +299,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no template": (
         lambda folder: change_json(folder / "config.json", lambda c: c.pop("template")),
-        "template is None",
+        "neither its config",
     ),
     "an unknown template": (
         lambda folder: change_json(folder / "config.json", lambda c: c.update(template="alpaca")),

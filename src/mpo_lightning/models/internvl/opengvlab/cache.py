@@ -16,7 +16,7 @@ from filelock import FileLock
 from mpo_lightning.errors import InputError
 from mpo_lightning.files.cache_root import cache_root
 from mpo_lightning.files.whole import write_json
-from mpo_lightning.models.internvl.opengvlab.config import is_kept
+from mpo_lightning.models.internvl.saving import is_kept
 
 VERSION = 1
 """Version of the conversion, increased when its output changes."""

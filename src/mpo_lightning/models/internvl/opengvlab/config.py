@@ -147,13 +147,6 @@ Source: InternVL's configuration_intern_vit.py, configuration_internvl_chat.py a
 transformers 4.55 configuration_gpt_oss.py.
 """
 
-KEPT_SUFFIXES = (".json", ".py", ".model", ".txt", ".jinja")
-
-
-def is_kept(name: str) -> bool:
-    """Whether an original folder's file, other than weights, is kept: settings, tokenizer, Python files, licence."""
-    return Path(name).suffix in KEPT_SUFFIXES or name.upper().startswith(("LICENSE", "LICENCE", "NOTICE"))
-
 
 def read_original(folder: Path) -> dict[str, Any]:
     """Reads config.json of an original folder.

@@ -22,7 +22,6 @@ from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
 from mpo_lightning.errors import InputError
 from mpo_lightning.files.whole import whole_folder
 from mpo_lightning.models.export import generation_config
-from mpo_lightning.models.family import get_template
 from mpo_lightning.models.internvl.native_tensors import (
     NATIVE_HEAD,
     Progress,
@@ -32,7 +31,7 @@ from mpo_lightning.models.internvl.native_tensors import (
     refuse_other_shape,
     write_tensors,
 )
-from mpo_lightning.models.internvl.opengvlab.config import differing_settings, is_kept, native_config, read_original
+from mpo_lightning.models.internvl.opengvlab.config import differing_settings, native_config, read_original
 from mpo_lightning.models.internvl.opengvlab.names import (
     TensorMap,
     disk_name,
@@ -43,11 +42,12 @@ from mpo_lightning.models.internvl.opengvlab.names import (
 )
 from mpo_lightning.models.internvl.opengvlab.original_config import INTERNLM2, original_config
 from mpo_lightning.models.internvl.opengvlab.tokenizer import original_tokenizer
-from mpo_lightning.models.internvl.prompt_format import kept_prompt
+from mpo_lightning.models.internvl.prompt_format import PROMPT_OPEN, kept_prompt
 from mpo_lightning.models.internvl.saving import (
     ORIGINAL,
     UNTAUGHT,
     forget_untaught,
+    is_kept,
     replace_chat_template,
     save_processor,
     saved_max_tiles,
@@ -148,9 +148,11 @@ def to_opengvlab(
     config.dtype = dtype
     written = _original_settings(config, files, source)
     written["max_dynamic_patch"] = saved_max_tiles(source) or written.get("max_dynamic_patch", DEFAULT_MAX_TILES)
-    settled = isinstance(getattr(config, "system_message", None), str) or choice != PromptChoice()
-    if settled or files is None:
+    settled = certain and (isinstance(getattr(config, "system_message", None), str) or choice != PromptChoice())
+    if settled or (certain and files is None):
         written["system_message"] = template.system_message
+    elif files is None:
+        written[PROMPT_OPEN] = True
     config.original_architecture = written["llm_config"]["architectures"][0]
     back = native_config(written, config.image_token_id, str(source))
     for name in differing_settings(config, back):
@@ -182,18 +184,13 @@ def _maps(config: Any, shapes: dict[str, tuple[int, ...]]) -> list[TensorMap]:
 
 
 def _processor(source: Path, original: dict[str, Any], config: Any, choice: PromptChoice) -> tuple[Processor, bool]:
-    name = original.get("template")
-    if not isinstance(name, str):
-        raise InputError(
-            f"{source / 'config.json'}: template is {name!r}; it names the chat template, such as 'internlm2-chat'"
-        )
-    get_template(name)  # is known
     tokenizer = original_tokenizer(source)
     template, certain = kept_prompt(source, config.text_config.model_type, tokenizer, choice)
     missing = [token for token in ("<img>", "</img>", IMAGE_TOKEN, template.end) if token not in tokenizer.get_vocab()]
     if missing:
         raise InputError(
-            f"{source}: the tokenizer has no {missing[0]}, which the template {name} needs; are its files complete?"
+            f"{source}: the tokenizer has no {missing[0]}, which the template {template.name} needs; are its files "
+            "complete?"
         )
     probe = "What is 12 + 7?"
     if str(tokenizer.decode(tokenizer(probe, add_special_tokens=False).input_ids)).strip() != probe:
