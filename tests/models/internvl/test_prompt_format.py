@@ -1,6 +1,7 @@
 """The prompt of a folder: taken from its files where they agree, asked for where they do not, never guessed."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
