@@ -437,3 +437,16 @@ def test_engines_that_cannot_be_opened_say_why(
         )
     with pytest.raises(InputError, match="OPENAI_API_KEY is not set"):
         open_engine("m", EngineOptions("openai", "openai"), TrainerOptions()).answer(work(questions), tmp_path / "o")
+
+
+def test_a_system_message_is_a_turn_in_front_and_a_prompts_own_goes_before_it() -> None:
+    def turns(message: str, own: str | None = None, template: str | None = None) -> list[str]:
+        engine = ServerEngine(None, "model", template=template, system_message=message)
+        return [str(turn["content"]) for turn in engine._system_turn(own)]
+
+    assert turns("auto") == turns("none") == [] and turns("Be brief.") == ["Be brief."]
+    assert turns("none", own="Think.") == turns("Be brief.", own="Think.") == ["Think."]
+    assert turns("default", template="internvl2_5")[0].startswith("你是书生")
+    assert turns("thinking", template="internvl2_5")[0].startswith("You are an AI assistant that rigorously")
+    with pytest.raises(InputError, match=r"give --engine\.template"):
+        turns("default")

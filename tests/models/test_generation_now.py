@@ -1,10 +1,14 @@
 """Answers of today's language models: with the key-value cache the same words as without one."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
-from mpo_lightning.data.prompts import Prompt
+from mpo_lightning.data.prompts import Prompt, QuestionFile
 from mpo_lightning.data.records import IMAGE_MARK
+from mpo_lightning.errors import BadRecord
 from mpo_lightning.models.draws import forbidden_ids
 from mpo_lightning.models.generation import encode_prompt, generate, pad_prompts
 from mpo_lightning.models.internvl.tiling import normalize_tiles
@@ -65,3 +69,17 @@ def test_the_channel_that_gpt_oss_writes_first_is_no_part_of_the_answer() -> Non
     (answer,) = generate(model, processor, batch, 20)
     assert (answer.text, answer.finished) == ("A cat.", True)
     assert encoder.begun_ids("A ca")[: len(Fixed.written) - 4] == Fixed.written[: len(Fixed.written) - 4]
+
+
+def test_a_questions_own_system_message_is_in_its_prompt(tmp_path: Path) -> None:
+    """From pairs and from a questions file; other prompts keep the run's."""
+    encoder = load_processor(CHECKPOINTS / "internvl3_5_qwen3", system_message="none").encoder(1, 10**4, "set_aside")
+    path = tmp_path / "questions.jsonl"
+    rows = [{"question": "Why?"} | more for more in ({"system_prompt": "Be brief."}, {}, {"system_prompt": 5})]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    questions = QuestionFile(path)
+    one, other = (encode_prompt(encoder, questions[number]).ids.tolist() for number in (0, 1))
+    assert one == encoder.prompt_ids("Why?", [], "Be brief.") and other == encoder.prompt_ids("Why?", [])
+    assert one != other
+    with pytest.raises(BadRecord, match="'system_prompt' is int"):
+        questions[2]

@@ -301,5 +301,14 @@ def test_thinking_is_trained_unless_it_is_only_to_be_read() -> None:
     with pytest.raises(BadRecord, match="nothing but its thinking"):
         short = processor.encoder(6, len(read.prompt_ids) + read.untrained[0], "truncate", thinking="context")
         short.encode(replace(record, rejected="No."))
+    context = processor.encoder(6, 600, "set_aside", thinking="context")
+    good = "<think>\nOne and one.\n</think>\n\n2"
+    with pytest.raises(BadRecord, match="differ in their thinking alone"):
+        context.encode(replace(record, chosen=good, rejected="<think>\nOne.\n</think>\n\n2"))
+    with pytest.raises(BadRecord, match="nothing but its thinking"):
+        context.encode(replace(record, chosen=good, rejected="<think>\nOne and"))
+    cut = processor.encoder(6, len(read.prompt_ids) + 5, "truncate", thinking="context")
+    with pytest.raises(BadRecord, match="nothing but its thinking"):
+        cut.encode(replace(record, chosen=good, rejected="3"))
     with pytest.raises(InputError, match="needs a tokenizer with <think> and </think>"):
         load_processor(CHECKPOINTS / "internvl2_5_qwen2_hf").encoder(6, 600, "set_aside", thinking="context")
