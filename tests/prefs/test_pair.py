@@ -324,3 +324,15 @@ def test_a_run_that_was_killed_while_it_wrote_goes_on_and_other_settings_are_ref
         assert path.is_dir() or path.read_bytes() == (out / path.relative_to(tmp_path / "whole")).read_bytes(), path
     with pytest.raises(InputError, match="holds pairs already"):
         pair(str(responses), str(out), workers=1)
+
+
+def test_a_questions_own_system_message_stays_with_its_pairs(tmp_path: Path) -> None:
+    rows = [
+        response(1, sample, chain(1, sample, 2 if sample < 3 else 5 + sample), system_prompt="Be brief.")
+        for sample in range(6)
+    ]
+    path = tmp_path / "responses.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pair(str(path), str(tmp_path / "out"), workers=1)
+    found = pairs_of(tmp_path / "out")
+    assert len(found) == 9 and all(one["system_prompt"] == "Be brief." for one in found)

@@ -122,3 +122,8 @@ def joined_meta(folder: Path, metas: Iterable[Path]) -> Path:
 def picture_field(names: list[str]) -> dict[str, Any]:
     """Returns a pair's `image` field in MMPR's form: absent, a path, or a list of paths."""
     return {"image": names[0] if len(names) == 1 else names} if names else {}
+
+
+def system_field(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns a pair's `system_prompt` field, which its question may bring."""
+    return {"system_prompt": row["system_prompt"]} if row.get("system_prompt") else {}

@@ -25,7 +25,7 @@ from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference.embedded import EmbeddedEngine
 from mpo_lightning.inference.engine import Engine
 from mpo_lightning.models.loading import load_tokenizer
-from mpo_lightning.prefs.annotations import AnnotationWriter, Place, dropout_suffix, picture_field
+from mpo_lightning.prefs.annotations import AnnotationWriter, Place, dropout_suffix, picture_field, system_field
 from mpo_lightning.prefs.filters import first_failed, no_response
 from mpo_lightning.prefs.options import DropoutOptions
 
@@ -144,6 +144,7 @@ def paired(row: Row, options: DropoutOptions, exact: bool, numbers: Counter[str]
     return {
         "id": f"{row['id']}-ntp",
         **picture_field(row["image"]),
+        **system_field(row),
         "question": row["prompt"],
         "chosen": chosen,
         "rejected": rejected,
@@ -194,6 +195,7 @@ def chosen_rows(meta: Path) -> Iterator[dict[str, Any]]:
                 "root": str(entry.root),
                 "image": [str(path.relative_to(root)) for path in parsed.pictures],
                 "question": parsed.question,
+                "system_prompt": parsed.system,
                 "prompt": parsed.question,
                 "max_tiles": entry.max_dynamic_patch,
                 "chosen": parsed.chosen,

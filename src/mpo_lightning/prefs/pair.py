@@ -23,7 +23,7 @@ from mpo_lightning.data.prompts import RESERVED
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.files.process_pool import process_map
 from mpo_lightning.files.whole import whole_file
-from mpo_lightning.prefs.annotations import CORRECTNESS, FORMAT, AnnotationWriter, Place, picture_field
+from mpo_lightning.prefs.annotations import CORRECTNESS, FORMAT, AnnotationWriter, Place, picture_field, system_field
 from mpo_lightning.prefs.filters import first_failed, no_response
 from mpo_lightning.prefs.options import PairingRules
 from mpo_lightning.prefs.pairing import Candidate, choose_pairs, distinct
@@ -244,6 +244,7 @@ def _pair(first: Row, good: Candidate, bad: Candidate, suffix: str, history: dic
     return {
         "id": f"{first['id']}-{good.sample:02d}-{bad.sample:02d}",
         **picture_field(first.get("image") or []),
+        **system_field(first),
         "question": first.get("prompt") or first["question"],
         "chosen": good.text,
         "rejected": bad.text,
