@@ -219,6 +219,18 @@ def test_a_sliding_window_shorter_than_a_sequence_is_exact(monkeypatch: pytest.M
     assert not torch.allclose(whole.chosen, windowed.chosen, rtol=1e-3)
 
 
+@pytest.mark.parametrize("block", [1, 7, 16])
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "gpt_oss"])
+def test_blocks_of_queries_are_exact(monkeypatch: pytest.MonkeyPatch, family: str, block: int) -> None:
+    """A long answer is computed in several calls, each without the keys that none of its queries sees."""
+    patch_norms(monkeypatch)
+    monkeypatch.setattr(shared_prefix, "BLOCK", block)
+    model = family_model(family)
+    if family == "phi3":
+        model.config.text_config.sliding_window = 20
+    compare(model, random_pairs(ROWS["long"]), 1e-10)
+
+
 def test_a_kernel_without_sinks_is_refused_by_name_and_not_taken_by_itself() -> None:
     with pytest.raises(InputError, match=r"'flash-attn' has no attention sinks.* set it to 'sdpa' or 'auto'"):
         PairForward(family_model("gpt_oss"), "flash-attn")

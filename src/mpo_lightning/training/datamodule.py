@@ -158,7 +158,9 @@ class MMPRDataModule(L.LightningDataModule):
         if stage != "fit":
             return
         if self.trainer.overfit_batches:  # type: ignore[attr-defined]
-            raise InputError("trainer.overfit_batches is not supported; use limit_train_batches with several epochs")
+            raise InputError(
+                "trainer.overfit_batches is not supported; use trainer.limit_train_batches with several epochs"
+            )
         if not self.trainer.limit_train_batches:
             raise InputError("trainer.limit_train_batches is 0, so nothing would be trained; leave it out or raise it")
         rank_zero_info(self.processor.said)

@@ -48,7 +48,9 @@ def test_logits_and_words_are_those_of_the_original_code(models: dict[str, Any],
         )
         features = model.model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
     attended = of["attention_mask"].bool()
-    torch.testing.assert_close(logits[attended], of["logits"][attended], rtol=0, atol=1e-5)
+    # The golden numbers are float32: those of GPT-OSS are 1.02e-5 from a float64 forward of the same weights.
+    tolerance = 2e-5 if "gpt_oss" in name else 1e-5
+    torch.testing.assert_close(logits[attended], of["logits"][attended], rtol=0, atol=tolerance)
     torch.testing.assert_close(features.view_as(of["vit_features"]), of["vit_features"], rtol=0, atol=1e-5)
     assert new[0, -8:].tolist() == of["gen_new_ids"].tolist()
 

@@ -61,35 +61,26 @@ class PrefixLayout:
     def _starts(self, lengths: list[int]) -> Tensor:
         return torch.tensor([0, *lengths]).cumsum(0).to(self.device, torch.int32)
 
-    def masks(self, window: int | None = None, sink: bool = False) -> list[list[Tensor | None]]:
-        """Returns for each question which keys its sequences see; made once a row for each kind of layer.
+    def mask(self, queries: int, keys: int, window: int | None = None, sink: bool = False) -> Tensor:
+        """Returns which keys the last tokens of a sequence see; made once a row for each shape.
 
         Args:
+            queries: the tokens that look.
+            keys: the tokens that are looked at; the last `queries` of them are the queries' own.
             window: a token sees as many tokens, itself included; None is all before it.
             sink: whether one more key, which all see, comes first.
 
         Returns:
-            bool [queries, keys] of prompt and first answer, or None where it is plainly causal, and of each further
-            answer.
+            bool [queries, keys], with one more key for a sink.
         """
-        if (found := self._masks.get((window, sink))) is None:
-            plain = window is None and not sink
-            found = self._masks[window, sink] = [
-                [
-                    None if plain else self._mask(0, prompt + first, window, sink),
-                    *(self._mask(prompt, answer, window, sink) for answer in others),
-                ]
-                for prompt, first, *others in self.lengths
-            ]
-        return found
+        shape = (queries, keys, window, sink)
+        if shape not in self._masks:
+            seen = torch.ones(queries, keys, dtype=torch.bool, device=self.device).tril(keys - queries)
+            if window is not None:
+                seen = seen.triu(keys - queries - window + 1)
+            self._masks[shape] = torch.cat([seen.new_ones(queries, 1), seen], dim=1) if sink else seen
+        return self._masks[shape]
 
     @cached_property
-    def _masks(self) -> dict[tuple[int | None, bool], list[list[Tensor | None]]]:
+    def _masks(self) -> dict[tuple[int, int, int | None, bool], Tensor]:
         return {}
-
-    def _mask(self, before: int, queries: int, window: int | None, sink: bool) -> Tensor:
-        """bool [queries, sink + before + queries]: which keys the last `queries` tokens of a sequence see."""
-        seen = torch.ones(queries, before + queries, dtype=torch.bool, device=self.device).tril(before)
-        if window is not None:
-            seen = seen.triu(before - window + 1)
-        return torch.cat([seen.new_ones(queries, 1), seen], dim=1) if sink else seen

@@ -40,6 +40,10 @@ MODULES = {"flash-attn": "flash_attn", "varlen": "torch.nn.attention.varlen"}
 
 KERNEL_DEVICES = ("cuda",)
 
+BLOCK = 256
+"""Queries of one masked call of sdpa, which computes all scores of a call. With short calls a long answer costs its
+triangle, and a layer with a window its band."""
+
 
 def backend_for(model: nn.Module, backend: Backend) -> Backend:
     """Returns the backend for a model: "sdpa" for one with attention sinks, else the one asked for.
@@ -149,10 +153,11 @@ def _sdpa(
     window: int | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """Takes [H, T, D] and [K, T, D] and returns [T, H, D]; makes one call per answer."""
+    """Takes [H, T, D] and [K, T, D] and returns [T, H, D]; makes one call per answer, or block of a long one."""
     size = query.shape[-1]
     scale = size**-0.5 if scaling is None else scaling
     spare = 0
+    leads: tuple[list[Tensor], list[Tensor]] = [], []
     if sinks is not None:
         # One more dimension holds the sinks; kernels want a multiple of eight.
         spare = 8 - size % 8
@@ -160,34 +165,51 @@ def _sdpa(
         query = torch.cat([query, column, query.new_zeros(*query.shape[:2], spare - 1)], dim=-1)
         key, value = (torch.nn.functional.pad(part, (0, spare)) for part in (key, value))
         one = key.new_zeros(len(key), 1, size + spare).index_fill(2, torch.tensor([size], device=key.device), 1)
+        leads = [one], [torch.zeros_like(one)]
     options: dict[str, Any] = {"scale": scale, "dropout_p": dropout}
 
-    def attend(queries: slice, kept: list[slice], mask: Tensor | None) -> Tensor:
-        pieces = [[part[:, piece] for piece in kept] for part in (key, value)]
-        if sinks is not None:
-            pieces = [[one, *pieces[0]], [torch.zeros_like(one), *pieces[1]]]
-        keys, values = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) for parts in pieces)
-        if mask is not None and query.is_cuda:
-            # With a mask and grouped heads, CUDA has the kernel alone that stores all scores.
-            keys, values = (part.repeat_interleave(len(query) // len(part), dim=0) for part in (keys, values))
+    def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        grouped = len(queries) != len(keys)
+        parts = queries[None], keys[None], values[None]
         return scaled_dot_product_attention(
-            query[None, :, queries],
-            keys[None],
-            values[None],
-            attn_mask=mask,
-            is_causal=mask is None,
-            enable_gqa=len(query) != len(keys),
-            **options,
+            *parts, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped, **options
         )
 
+    def attend_in_blocks(prompt: slice, own: slice) -> list[Tensor]:
+        """The tokens of `own` see `prompt` and themselves. Keys and values are joined once; a block of queries takes
+        those that some of its tokens see.
+        """
+        before = prompt.stop - prompt.start
+        keys, values = (
+            torch.cat([*lead, part[:, prompt], part[:, own]], dim=1)
+            for lead, part in zip(leads, (key, value), strict=True)
+        )
+        if query.is_cuda:
+            # With a mask and grouped heads, CUDA has the kernel alone that stores all scores.
+            keys, values = (part.repeat_interleave(len(query) // len(part), dim=0) for part in (keys, values))
+        outputs, sink = [], len(leads[0])
+        for start in range(0, own.stop - own.start, BLOCK):
+            end = min(start + BLOCK, own.stop - own.start)
+            hidden = 0 if window is None else max(0, before + start + 1 - window)
+            last = sink + before + end
+            seen = [part[:, hidden:last] for part in (keys, values)]
+            if sink and hidden:
+                ends = [part[:, sink + hidden : last] for part in (keys, values)]
+                seen = [torch.cat([part[:, :1], rest], dim=1) for part, rest in zip((keys, values), ends, strict=True)]
+            mask = layout.mask(end - start, before + end - hidden, window, sink > 0)
+            outputs.append(attend(query[:, own.start + start : own.start + end], seen[0], seen[1], mask))
+        return outputs
+
     pieces, start = [], 0
-    masks = layout.masks(window, sinks is not None)
-    for (prompt, *answers), (first, *others) in zip(layout.lengths, masks, strict=True):
-        end = start + prompt + answers[0]
-        pieces.append(attend(slice(start, end), [slice(start, end)], first))
-        for answer, mask in zip(answers[1:], others, strict=True):
-            own = slice(end, end + answer)
-            pieces.append(attend(own, [slice(start, start + prompt), own], mask))
+    for prompt, *answers in layout.lengths:
+        shared, end = slice(start, start + prompt), start + prompt + answers[0]
+        whole = slice(start, end)
+        if window is None and sinks is None:
+            pieces.append(attend(query[:, whole], key[:, whole], value[:, whole], None))
+        else:
+            pieces += attend_in_blocks(slice(start, start), whole)
+        for answer in answers[1:]:
+            pieces += attend_in_blocks(shared, slice(end, end + answer))
             end += answer
         start = end
     output = torch.cat(pieces, dim=2)[0].transpose(0, 1)
