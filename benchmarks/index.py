@@ -2,7 +2,8 @@
 
     python benchmarks/index.py [--records 1000000 3000000 10000000] [--json FILE]
 
-Indexes are generated (two members a record, 5,000 records a shard; tars are files of the right size without blocks on
+Records are pairs, four of a question, which stay together in the order. Indexes are generated (two members a question,
+5,000 pairs a shard; tars are files of the right size without blocks on
 the disk). A process of its own opens each one; its memory is counted beyond the imports. The peer is what the reference
 code does: it reads every annotation line into a list (`LazySupervisedDataset`, `self.raw_data = f.readlines()`), here
 lines of 800 bytes, for the smallest set only.
@@ -27,7 +28,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
-PER_SHARD = 5000
+PER_SHARD, PER_QUESTION = 5000, 4
 LINE = b'{"question": "' + b"q" * 760 + b'", "chosen": "a", "rejected": "b"}\n'
 
 
@@ -41,13 +42,16 @@ def generate(folder: Path, records: int) -> None:
     rows = np.zeros(records, record_dtype(14))
     numbers = np.arange(records)
     rows["key"] = np.char.mod("set-%09d", numbers)
-    rows["shard"], rows["first_member"], rows["members"] = numbers // PER_SHARD, 2 * numbers, 2
-    rows["dataset"] = numbers % 40
+    questions = numbers // PER_QUESTION
+    rows["shard"], rows["first_member"], rows["members"] = numbers // PER_SHARD, 2 * questions, 2
+    rows["chosen"], rows["rejected"] = numbers % 2, 2 + numbers // 2 % 2
+    rows["dataset"] = questions % 40
     for name, most in (("tiles", 13), ("prompt_tokens", 300), ("chosen_tokens", 400), ("rejected_tokens", 400)):
         rows[name] = rng.integers(1, most, records)
-    members = np.zeros(2 * records, MEMBER)
-    members["size"], members["offset"] = 1000, 1536 * (np.arange(2 * records) % (2 * PER_SHARD)) + 512
-    members["crc32"] = rng.integers(0, 2**32, 2 * records)
+    places = np.arange(2 * records // PER_QUESTION)
+    members = np.zeros(len(places), MEMBER)
+    members["size"], members["offset"] = 1000, 1536 * (places % (2 * PER_SHARD // PER_QUESTION)) + 512
+    members["crc32"] = rng.integers(0, 2**32, len(places))
     sizes = np.bincount(rows["shard"])
     shards = [
         ShardEntry(f"{number:06}.tar", int(size), int(size) * 3072 + 1024, f"{number:064x}")
@@ -84,7 +88,7 @@ def measure_ours(folder: Path) -> dict[str, float]:
     empty, start = private_megabytes(), time.perf_counter()
     index = open_index(folder)
     opened, opened_megabytes = time.perf_counter(), private_megabytes() - empty
-    plan = Plan(index, seed=0, global_batch_size=256, micro_batch_size=4, world_size=8)
+    plan = Plan(index, seed=0, global_batch_size=256, micro_batch_size=4, world_size=8, pairs_per_question=4)
     plan.epoch_order(0)
     ordered = time.perf_counter()
     next(iter(plan.rank_micro_batches(0, 0)))

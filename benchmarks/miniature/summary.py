@@ -40,12 +40,13 @@ def summary(cells: list[dict[str, Run]], tested: bool = True) -> list[Row]:
         row: Row = {"name": name, "score": mean(scores)}
         for other, key in (("base", "over_base"), ("SFT", "over_sft")):
             if name not in ("base", other):
-                row[key] = _difference(cells, name, other, tested)
+                row[key] = difference(cells, name, other, tested)
         rows.append(row)
     return rows
 
 
-def _difference(cells: list[dict[str, Run]], name: str, other: str, tested: bool) -> Row:
+def difference(cells: list[dict[str, Run]], name: str, other: str, tested: bool) -> Row:
+    """The mean difference of two methods over all cells, with a 95 % interval over problems; see `summary`."""
     problems = list(cells[0][name].right)
     by_cell = [
         [100 * (runs[name].right[problem] - runs[other].right[problem]) for problem in problems] for runs in cells

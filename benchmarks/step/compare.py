@@ -6,7 +6,7 @@ ASSETS holds model/, data_image/ and data_text/, as TRL's side reads them; with 
 make_assets.py beside the peer's script makes them. Without both, a random model and synthetic pairs of the same shapes
 take their place. Every variant runs in a process of its own on one thread, and they take turns. The figure is process
 CPU seconds of a step (forward of policy and reference, loss, backward, clipping, AdamW), the median over steps and
-rounds. Memory is the highest resident set beyond the one before the first step.
+rounds, for as many pairs as --batch-size says. Memory is the highest resident set beyond the one before the first step.
 """
 
 import argparse
@@ -18,11 +18,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from step.pairs import KINDS, pairs_of, pairs_of_question, step_flops
 from step.variants import VARIANTS
 
 # Large temporaries are then reused instead of returned to the kernel; for both sides.
 ALLOCATOR = "glibc.malloc.mmap_threshold=17179869184:glibc.malloc.trim_threshold=17179869184"
-KINDS = ("image", "text")
 ASSETS = Path("runs/step-assets")
 
 
@@ -37,13 +37,21 @@ def run_json(command: list[str], **variables: str) -> dict[str, Any]:
     return result
 
 
+def batch_size(arguments: argparse.Namespace, kind: str, variant: str) -> int:
+    """Pairs in a step. One that shares takes whole questions. For the others fifteen pairs at once would need tens of
+    GB, so they take as many as of other kinds; seconds are then those of a pair.
+    """
+    each = pairs_of_question(kind)
+    return each if each > 1 and variant.startswith("ours") else int(arguments.batch_size)
+
+
 def run_ours(arguments: argparse.Namespace, kind: str, variant: str) -> dict[str, Any]:
     options = {
         "kind": kind,
         "variant": variant,
         "steps": arguments.steps,
         "warmup": 1,
-        "batch-size": arguments.batch_size,
+        "batch-size": batch_size(arguments, kind, variant),
     }
     options |= {"assets": arguments.assets} if arguments.assets else {}
     words = [part for name, value in options.items() for part in (f"--{name}", str(value))]
@@ -89,7 +97,8 @@ def measure(arguments: argparse.Namespace, kind: str) -> dict[str, dict[str, Any
             results.setdefault(name, []).append(found)
     return {
         name: {
-            "cpu_s": statistics.median(second for found in rounds for second in found["cpu_s"]),
+            "cpu_s": statistics.median(second for found in rounds for second in found["cpu_s"])
+            * (arguments.batch_size / batch_size(arguments, kind, name)),
             "extra_gb": max(found["extra_bytes"] for found in rounds) / 2**30,
             "loss": rounds[0]["loss"],
         }
@@ -160,7 +169,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the ratios there")
     parser.add_argument("--steps", type=int, default=3, help="steps measured in each process, after one of warm-up")
     parser.add_argument("--rounds", type=int, default=2, help="turns of all variants")
-    parser.add_argument("--kinds", choices=KINDS, nargs="+", default=list(KINDS))
+    parser.add_argument("--kinds", choices=KINDS, nargs="+", default=["image", "text"])
     parser.add_argument("--batch-size", type=int, default=2, help="pairs in a step")
     parser.add_argument(
         "--no-ablation", dest="ablation", action="store_false", help="leave out the variants between oracle and ours"
@@ -172,14 +181,13 @@ def main() -> None:
         parser.error(f"{arguments.assets}: no model/config.json there")
     if arguments.peer_python and not arguments.assets:
         arguments.assets = make_assets(arguments)
-    from step.pairs import pairs_of, step_flops
-
     peak, report = matmul_peak(), {}
     print(f"one thread, best product {peak:.0f} GFLOP/s")
     for kind in arguments.kinds:
-        config, pairs = pairs_of(arguments.assets, kind, arguments.batch_size * (arguments.steps + 1))
-        pairs = pairs[arguments.batch_size :]
-        gflop = {live: step_flops(config, pairs, live) / arguments.steps / 1e9 for live in (True, False)}
+        size = batch_size(arguments, kind, "ours")
+        config, pairs = pairs_of(arguments.assets, kind, size * (arguments.steps + 1))
+        steps = arguments.steps * size / arguments.batch_size
+        gflop = {live: step_flops(config, pairs[size:], live) / steps / 1e9 for live in (True, False)}
         results = measure(arguments, kind)
         print(
             f"\n{table(kind, results, gflop, peak)}\ndistinct work: {gflop[True]:.0f} GFLOP a step with a live "

@@ -1,13 +1,18 @@
 """The pairs that the step is measured on: the samples that TRL trains on (same ids and pixels), or synthetic ones.
 
+Kinds: "image" and "text" are pairs that share nothing. "image-4" and "image-15" are questions with 2 + 2 answers, all
+four pairs of them, and with 4 + 4 answers and fifteen pairs; questions, images and answers are those of "image".
+
 A folder holds data.jsonl with {"prompt", "chosen", "rejected"[, "images": [paths]]}. The model folder is in the
 transformers layout with a chat template. TRL trains everything behind the generation prompt, the newline after the end
 token included.
 """
 
 import json
+import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +20,9 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoTokenizer, InternVLConfig, InternVLVisionConfig, Qwen2Config
 
+from mpo_lightning.data.batch import collate
 from mpo_lightning.data.encoding import EncodedPair
-from mpo_lightning.models.flops import pair_flops
+from mpo_lightning.models.flops import answer_flops, prompt_flops
 from mpo_lightning.models.internvl.tiling import IMAGE_END, IMAGE_START, IMAGE_TOKEN, cut_tiles
 from mpo_lightning.models.loading import config_of as released_config
 
@@ -58,11 +64,49 @@ def read_pairs(model: Path, data: Path, count: int) -> list[EncodedPair]:
     return pairs
 
 
+QUESTIONS = {"image-4": (2, 4), "image-15": (4, 15)}
+"""Answers of each side, and pairs, of a question of these kinds."""
+
+KINDS = ("image", "text", *QUESTIONS)
+
+
+def pairs_of_question(kind: str) -> int:
+    return QUESTIONS[kind][1] if kind in QUESTIONS else 1
+
+
+def sides_of(kind: str) -> list[tuple[int, int]]:
+    """The chosen and the rejected answer of each pair of a question, by number on its side."""
+    answers, pairs = QUESTIONS[kind]
+    return [(chosen, rejected) for chosen in range(answers) for rejected in range(answers)][:pairs]
+
+
+def write_questions(assets: Path, kind: str) -> None:
+    """Writes the pairs of questions as a folder of ordinary pairs, which the peer reads too; once."""
+    target, source = assets / f"data_{kind}", assets / "data_image"
+    if (target / "data.jsonl").is_file():
+        return
+    rows = [json.loads(line) for line in (source / "data.jsonl").read_text(encoding="utf-8").splitlines()]
+    target.mkdir(exist_ok=True)
+    with (target / "data.jsonl").open("w", encoding="utf-8") as file:
+        for number, row in enumerate(rows):
+            images = [os.path.relpath(source / path, target) for path in row["images"]]
+            for chosen, rejected in sides_of(kind):
+                sides = {"chosen": rows[(number + chosen) % len(rows)]["chosen"]}
+                sides |= {"rejected": rows[(number + rejected) % len(rows)]["rejected"]}
+                file.write(json.dumps(row | sides | {"images": images}, ensure_ascii=False) + "\n")
+
+
 def pairs_of(assets: Path | None, kind: str, count: int) -> tuple[Any, list[EncodedPair]]:
-    """The model's config and its pairs, with images or text alone: the peer's, or synthetic ones for the toy model."""
+    """The model's config and its pairs of one kind: the peer's, or synthetic ones for the toy model."""
     if assets is None:
         config = config_of("toy")
-        return config, synthetic_pairs(count, 4 if kind == "image" else 0, config.text_config.vocab_size)
+        tiles, vocabulary = 0 if kind == "text" else 4, config.text_config.vocab_size
+        if kind not in QUESTIONS:
+            return config, synthetic_pairs(count, tiles, vocabulary)
+        each = pairs_of_question(kind)
+        return config, synthetic_questions(kind, -(-count // each), tiles, vocabulary)[:count]
+    if kind in QUESTIONS:
+        write_questions(assets, kind)
     return AutoConfig.from_pretrained(assets / "model", local_files_only=True), read_pairs(
         assets / "model", assets / f"data_{kind}", count
     )
@@ -112,6 +156,21 @@ def synthetic_pairs(
     ]
 
 
+def synthetic_questions(kind: str, count: int, tiles: int, vocabulary: int) -> list[EncodedPair]:
+    """All pairs of some questions, question after question; their answers are those of other pairs."""
+    rows = synthetic_pairs(count + QUESTIONS[kind][0], tiles, vocabulary)
+    return [
+        replace(
+            rows[number],
+            key=f"{number}-{chosen}-{rejected}",
+            chosen_ids=rows[number + chosen].chosen_ids,
+            rejected_ids=rows[number + rejected].rejected_ids,
+        )
+        for number in range(count)
+        for chosen, rejected in sides_of(kind)
+    ]
+
+
 def token_counts(pairs: Sequence[EncodedPair]) -> list[tuple[int, int, int]]:
     """Prompt, chosen and rejected tokens of each pair."""
     return [(len(pair.prompt_ids), len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs]
@@ -119,10 +178,9 @@ def token_counts(pairs: Sequence[EncodedPair]) -> list[tuple[int, int, int]]:
 
 def step_flops(config: Any, pairs: Sequence[EncodedPair], live_reference: bool) -> float:
     """Distinct work of a step, all parameters trained: three forwards of the policy and, without a cache, one of the
-    reference.
+    reference. Pairs of one question count its prompt, and each of its answers, once.
     """
-    forwards = 4 if live_reference else 3
-    return sum(
-        forwards * pair_flops(config, len(pair.tiles), *counts)
-        for pair, counts in zip(pairs, token_counts(pairs), strict=True)
-    )
+    batch, total = collate(pairs, 448, shared_length=None), 0.0
+    for tiles, (prompt, *answers) in zip(batch.tile_counts, batch.lengths, strict=True):
+        total += prompt_flops(config, tiles, prompt) + sum(answer_flops(config, prompt, answer) for answer in answers)
+    return (4 if live_reference else 3) * total

@@ -6,7 +6,8 @@ vision once      a pair's images encoded once
 shared prefix    the prompt computed once, one row a pair
 packed           all pairs in one row, logits computed again in the backward pass
 cached           reference log-probs read instead of computed
-ours             logits kept where they fit (the product's default with a cache)
+ours             logits kept where they fit, and pairs of one question share it and their answers (the product's
+                 default with a cache)
 ours, live       the same with a live reference
 """
 
@@ -105,7 +106,8 @@ class Step:
         device = model.lm_head.weight.device
         if self.variant == "shared prefix":
             return lambda pairs: rows_logps(forward, [collate([pair], 448).to(device) for pair in pairs])
-        return lambda pairs: forward(collate(pairs, 448).to(device))[0]
+        shared = None if self.variant.startswith("ours") else 0
+        return lambda pairs: forward(collate(pairs, 448, shared_length=shared).to(device))[0]
 
     def fill_cache(self, batches: Sequence[Sequence[EncodedPair]]) -> None:
         """Reference log-probs of what is to come, by the policy before its first step; not part of any time."""

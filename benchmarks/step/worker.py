@@ -11,7 +11,7 @@ import torch
 from transformers import InternVLForConditionalGeneration
 from transformers.utils import logging
 
-from step.pairs import pairs_of
+from step.pairs import KINDS, pairs_of
 from step.variants import VARIANTS, Step, timed
 
 
@@ -35,7 +35,7 @@ class PeakMemory(threading.Thread):
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--assets", type=Path)
-    parser.add_argument("--kind", choices=("image", "text"), required=True)
+    parser.add_argument("--kind", choices=KINDS, required=True)
     parser.add_argument("--variant", choices=VARIANTS, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--warmup", type=int, required=True)

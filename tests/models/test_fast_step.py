@@ -15,6 +15,7 @@ from mpo_lightning.errors import InputError
 from mpo_lightning.models.freeze import recompute_activations
 from mpo_lightning.models.rows import shared_prefix
 from mpo_lightning.models.rows.pair_forward import PairForward
+from mpo_lightning.models.rows.pair_rope import rope_limit
 from mpo_lightning.models.rows.prefix_layout import PrefixLayout
 from mpo_lightning.models.rows.shared_prefix import choose_backend
 from mpo_lightning.objectives import MPOObjective, SequenceLogps
@@ -345,3 +346,17 @@ def test_pairs_share_only_up_to_the_length_at_which_their_rope_would_change() ->
     cut = collate(pairs, TILE_SIZE, shared_length=longest - 1)
     assert len(cut.lengths) > 3 and sum(len(lengths) == 3 for lengths in cut.lengths) > 1
     assert len(collate(pairs, TILE_SIZE).lengths) == len(pairs)
+
+
+@pytest.mark.parametrize("family", ["internlm2", "qwen2_dynamic"])
+def test_a_long_pair_lends_its_rope_to_no_other(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+    """Of two pairs of a question the first is longer than the rope's first length; the second is what it is alone."""
+    patch_norms(monkeypatch)
+    model = family_model(family)
+    limit = rope_limit(model.config.get_text_config())
+    (short,) = random_pairs([(1, 6, 4, 5)])
+    long = replace(short, key="long", chosen_ids=torch.arange(limit) % 80)
+    batch = collate([long, short], TILE_SIZE, shared_length=limit)
+    both, alone = PairForward(model)(batch)[0], PairForward(model)(collate([short], TILE_SIZE))[0]
+    torch.testing.assert_close(both.chosen[1:], alone.chosen, rtol=1e-10, atol=0)
+    torch.testing.assert_close(both.rejected[1:], alone.rejected, rtol=1e-10, atol=0)

@@ -131,11 +131,17 @@ def spoiled_json(body: bytes, rng: random.Random) -> bytes:
     if rng.random() < 0.4:
         return rng.choice(RAW_JSON)
     fields = json.loads(body)
-    name = rng.choice(["question", "chosen", "rejected"])
+    names = ["question", "answers", "pairs"] if "pairs" in fields else ["question", "chosen", "rejected"]
+    name = rng.choice([*names, "an answer", "a pair"] if "pairs" in fields else names)
+    if name == "an answer":
+        fields["answers"][rng.randrange(len(fields["answers"]))] = rng.choice(WRONG_VALUES)
+        return json.dumps(fields).encode()
+    part = rng.choice(fields["pairs"]) if name == "a pair" else fields
+    name = rng.choice(["chosen", "rejected"]) if name == "a pair" else name
     if rng.random() < 0.2:
-        del fields[name]
+        del part[name]
     else:
-        fields[name] = rng.choice(WRONG_VALUES)
+        part[name] = rng.choice([value for value in WRONG_VALUES if value is not part[name]])
     return json.dumps(fields).encode()
 
 

@@ -35,7 +35,8 @@ def shard(
         workers: number of processes; default one a core.
     """
     from mpo_lightning.data.annotations.survey import survey
-    from mpo_lightning.data.shards.write import plan_shards, write_shards
+    from mpo_lightning.data.shards.jobs import plan_shards
+    from mpo_lightning.data.shards.write import write_shards
 
     if not 0 <= validation < 1:
         raise InputError(f"--validation is {validation}; it must be at least 0 and below 1")
@@ -45,14 +46,11 @@ def shard(
     with progress_bar("annotations", unit="bytes") as advance:
         found = survey(Path(meta), strict, advance)
     jobs = plan_shards(found, Path(output), validation, seed, shard_bytes=int(shard_megabytes * 1e6))
+    questions, size = sum(len(job.questions) for job in jobs), sum(job.bytes for job in jobs)
+    times = f" ({size / found.picture_bytes:.1f}x, since every question carries its images)" if found.pictures else ""
     print(
-        f"{len(found.pairs):,} pairs; images {found.picture_bytes / 1e6:,.1f} MB, shards about "
-        f"{found.total_bytes / 1e6:,.1f} MB"
-        + (
-            f" ({found.total_bytes / found.picture_bytes:.1f}x, since every pair carries its own images)"
-            if found.pictures
-            else ""
-        )
+        f"{len(found.pairs):,} pairs of {questions:,} questions; images {found.picture_bytes / 1e6:,.1f} MB, shards "
+        f"about {size / 1e6:,.1f} MB{times}"
     )
     with progress_bar("pairs", total=len(found.pairs)) as advance:
         summary = write_shards(
@@ -244,7 +242,7 @@ def reference(
         model: checkpoint folder of the reference.
         shards: a shard folder, or one with train/ and validation/ in it.
         precision: precision of the arithmetic; training must have the same (trainer.precision).
-        micro_batch_size: pairs that a device computes at once; those of one question share images, prompt and answers.
+        micro_batch_size: questions that a device computes at once, each with all its pairs.
         max_tiles: most tiles of a pair's images; training must have the same (data.max_tiles).
         max_length: most tokens of prompt plus response; training must have the same (data.max_length).
         pixels: images as a person sees them, or with the released code's pixels; training must have the same

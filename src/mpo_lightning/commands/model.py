@@ -223,6 +223,7 @@ def plan(
     prompt: int = 80,
     chosen: int = 300,
     rejected: int = 350,
+    answers: int = 2,
     keep_logits_gib: float = 1.0,
 ) -> None:
     """Prints the memory of a training step on each device, and the cards that it fits on. Needs no device or weights.
@@ -238,11 +239,12 @@ def plan(
         lora_experts: adapters for every expert of a mixture too.
         gradient_checkpointing: recompute activations in the backward pass.
         precision: precision of the arithmetic; weights are float32.
-        pairs: pairs in a row (data.micro_batch_size).
-        tiles: tiles of each pair with the thumbnail; 13 is the most with data.max_tiles 12.
+        pairs: pairs in a row, or questions (data.micro_batch_size).
+        tiles: tiles of each with the thumbnail; 13 is the most with data.max_tiles 12.
         prompt: text tokens of the prompt.
         chosen: tokens of the chosen response.
         rejected: tokens of the rejected response.
+        answers: different responses to a question in a row, where pairs share it (data.pairs_per_question).
         keep_logits_gib: largest logits in GiB that are kept for the backward pass (model.keep_logits_gib).
     """
     from dataclasses import fields
@@ -251,11 +253,9 @@ def plan(
     from mpo_lightning.models.lora import Lora
     from mpo_lightning.models.memory import Row, plan_memory
 
-    if min(devices, pairs, prompt, chosen, rejected) < 1 or tiles < 0:
-        raise InputError(
-            "--devices, --pairs, --prompt, --chosen and --rejected must be at least 1, and --tiles at least 0"
-        )
-    if pairs * (prompt + chosen + rejected) > 2**17 or keep_logits_gib < 0:
+    if min(devices, pairs, prompt, chosen, rejected, answers - 1) < 1 or tiles < 0:
+        raise InputError("--answers must be at least 2, --tiles at least 0, and the other numbers at least 1")
+    if pairs * (prompt + (chosen + rejected) * answers // 2) > 2**17 or keep_logits_gib < 0:
         raise InputError(f"a row may have at most {2**17:,} text tokens here, and --keep_logits_gib must be at least 0")
     if strategy == "single" and devices > 1:
         raise InputError("--strategy single is for one device; use ddp or fsdp2")
@@ -264,7 +264,7 @@ def plan(
     lora = Lora(rank=lora_rank, dropout=0.0, experts=lora_experts) if lora_rank is not None else None
     found = plan_memory(
         config_of(model),
-        Row(pairs, tiles, prompt, chosen, rejected=rejected),
+        Row(pairs, tiles, prompt, chosen, rejected=rejected, answers=answers),
         reference=reference,
         freeze=freeze or (),
         lora=lora,

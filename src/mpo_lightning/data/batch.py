@@ -106,19 +106,25 @@ class _Question:
 
     Attributes:
         number: number of its first pair.
+        group: group of its pairs.
+        shared: whether it takes further pairs.
         first: its first pair.
         answers: tokens of each answer, and how many at its start are not trained.
         pairs: number of each pair, and its two answers.
     """
 
     number: int
+    group: int
+    shared: bool
     first: EncodedPair
     answers: list[tuple[Tensor, int]] = field(default_factory=list)
     pairs: list[tuple[int, int, int]] = field(default_factory=list)
 
     def has(self, pair: EncodedPair) -> bool:
         ours = self.first
-        return torch.equal(ours.prompt_ids, pair.prompt_ids) and torch.equal(ours.tiles, pair.tiles)
+        return (ours.prompt_ids is pair.prompt_ids and ours.tiles is pair.tiles) or (
+            torch.equal(ours.prompt_ids, pair.prompt_ids) and torch.equal(ours.tiles, pair.tiles)
+        )
 
     def add(self, number: int, pair: EncodedPair) -> None:
         chosen = self._place(pair.chosen_ids, pair.untrained[0])
@@ -132,16 +138,18 @@ class _Question:
         return len(self.answers) - 1
 
 
-def _questions(pairs: Sequence[EncodedPair], shared_length: int | None) -> list[_Question]:
+def _questions(pairs: Sequence[EncodedPair], groups: Sequence[int], shared_length: int | None) -> list[_Question]:
     """Returns the questions of a row; see `collate`."""
     found: list[_Question] = []
     for number, pair in enumerate(pairs):
+        group = groups[number] if groups else 0
         length = len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids))
+        open_to_others = shared_length is None or length <= shared_length
         question = None
-        if shared_length is None or length <= shared_length:
-            question = next((one for one in found if one.has(pair)), None)
+        if open_to_others:
+            question = next((one for one in found if one.shared and one.group == group and one.has(pair)), None)
         if question is None:
-            question = _Question(number, pair)
+            question = _Question(number, group, open_to_others, pair)
             found.append(question)
         question.add(number, pair)
     return found
@@ -156,6 +164,7 @@ def collate(
     reference: Sequence[tuple[float, float]] | None = None,
     seeds: Sequence[int] = (),
     places: Sequence[str] = (),
+    groups: Sequence[int] = (),
     shared_length: int | None = 0,
 ) -> PairBatch:
     """Collates pairs into one row.
@@ -169,6 +178,7 @@ def collate(
         reference: cached reference log-probs of each pair.
         seeds: seed of each pair's occurrence.
         places: shard of each pair.
+        groups: group of each pair; only pairs of one group share a question. Empty is one group.
         shared_length: pairs with the same prompt and tiles share them if prompt plus answer have at most as many
             tokens; 0 shares nothing, None sets no limit. Beyond `rope_limit` a shared prompt would have another rope.
     """
@@ -176,7 +186,7 @@ def collate(
     if not pairs:
         token = torch.zeros(1, dtype=torch.int64)
         pairs = [EncodedPair("", token, token, token, tiles=torch.empty(0, 3, tile_size, tile_size, dtype=torch.uint8))]
-    questions = _questions(pairs, shared_length)
+    questions = _questions(pairs, groups, shared_length)
     ids, positions, predictors, targets, answers = [], [], [], [], []
     chosen, rejected = (torch.zeros(len(pairs), dtype=torch.int64) for _ in range(2))
     start = count = 0

@@ -25,6 +25,7 @@ class PairDataset(Dataset[PairBatch]):
         seed: seed of random augmentation.
         augment: whether pairs are for training: `data_augment` records are degraded, and drop path gets its seeds.
         cache: cached reference log-probs to add to each pair.
+        shared_length: most tokens of a prompt with an answer for which pairs share their question; see `collate`.
     """
 
     def __init__(
@@ -34,33 +35,41 @@ class PairDataset(Dataset[PairBatch]):
         seed: int = 0,
         augment: bool = False,
         cache: ReferenceCache | None = None,
+        shared_length: int | None = None,
     ) -> None:
         self.reader = reader
         self.encoder = encoder
         self.seed = seed
         self.augment = augment
         self.cache = cache
+        self.shared_length = shared_length
         self._lost: LostShard | None = None
 
     def __getitem__(self, micro_batch: MicroBatch) -> PairBatch:
         self.reader.ahead(micro_batch.ahead)
         index = self.reader.index
-        pairs, seeds, places, reference, set_aside = [], [], [], [], []
-        for occurrence in micro_batch.occurrences:
-            try:
-                if self._lost is not None:
-                    raise self._lost  # it stops the run, so do not wait for another shard
-                record = self.reader.read(occurrence.record)
-                pair = self.encoder.encode(record, occurrence if self.augment else None, self.seed)
-                if self.cache is not None:
-                    reference.append(self.cache.logps(occurrence.record, pair))
-                pairs.append(pair)
-                seeds.append(occurrence.seed(self.seed))
-                places.append(index.place(int(index.records[occurrence.record]["shard"])))
-            except BadRecord as error:
-                self._lost = error if isinstance(error, LostShard) else self._lost
-                where = index.where(occurrence.record)
-                set_aside.append(SetAside(where, str(error), fatal=isinstance(error, (StaleCache, LostShard))))
+        pairs, groups, seeds, places, reference, set_aside = [], [], [], [], [], []
+        for group, question in enumerate(micro_batch.questions):
+            # What is random is drawn once a question: its pairs share their pixels, and drop path.
+            first, prompt = question[0], None
+            for occurrence in question:
+                try:
+                    if self._lost is not None:
+                        raise self._lost  # it stops the run, so do not wait for another shard
+                    record = self.reader.read(occurrence.record)
+                    if prompt is None:
+                        prompt = self.encoder.encode_prompt(record, first if self.augment else None, self.seed)
+                    pair = self.encoder.encode_answers(record, prompt)
+                    if self.cache is not None:
+                        reference.append(self.cache.logps(occurrence.record, pair))
+                    pairs.append(pair)
+                    groups.append(group)
+                    seeds.append(first.seed(self.seed))
+                    places.append(index.place(int(index.records[occurrence.record]["shard"])))
+                except BadRecord as error:
+                    self._lost = error if isinstance(error, LostShard) else self._lost
+                    where = index.where(occurrence.record)
+                    set_aside.append(SetAside(where, str(error), fatal=isinstance(error, (StaleCache, LostShard))))
         return collate(
             pairs,
             tile_size=self.encoder.tile_size,
@@ -70,4 +79,6 @@ class PairDataset(Dataset[PairBatch]):
             seeds=seeds if self.augment else (),
             places=places,
             reference=None if self.cache is None else reference,
+            groups=groups,
+            shared_length=self.shared_length,
         )

@@ -88,6 +88,19 @@ class EncodedPair:
 
 
 @dataclass(frozen=True)
+class EncodedPrompt:
+    """What the pairs of a question have in common.
+
+    Attributes:
+        ids: token ids, including image tokens.
+        tiles: uint8 [N, 3, S, S].
+    """
+
+    ids: Tensor
+    tiles: Tensor
+
+
+@dataclass(frozen=True)
 class PairEncoder:
     """Encodes records for one model.
 
@@ -123,17 +136,26 @@ class PairEncoder:
         return self.pictures.tokens_per_tile
 
     def encode(self, record: PreferenceRecord, occurrence: Occurrence | None = None, seed: int = 0) -> EncodedPair:
-        """Encodes a record.
+        """Encodes a record: its prompt, and its answers behind it.
+
+        Raises:
+            BadRecord: see `encode_prompt` and `encode_answers`.
+        """
+        return self.encode_answers(record, self.encode_prompt(record, occurrence, seed))
+
+    def encode_prompt(
+        self, record: PreferenceRecord, occurrence: Occurrence | None = None, seed: int = 0
+    ) -> EncodedPrompt:
+        """Encodes what the pairs of a question have in common.
 
         Args:
-            record: the pair.
+            record: a pair of the question.
             occurrence: occurrence of the record, which seeds the random JPEG quality of `augment`; None leaves tiles
                 unchanged.
             seed: seed of the run.
 
         Raises:
-            BadRecord: an image that cannot be decoded, a prompt too long, an answer too long (set_aside), or two
-                answers that are the same once cut.
+            BadRecord: an image that cannot be decoded, or a prompt too long.
         """
         tiles = self.tiles(record.images, record.max_tiles)
         if record.augment and occurrence is not None:
@@ -147,11 +169,26 @@ class PairEncoder:
                 "images, and leaves no room "
                 f"for an answer in {self.max_length}; raise max_length or lower max_tiles"
             )
+        empty = torch.empty(0, 3, self.tile_size, self.tile_size, dtype=torch.uint8)
+        return EncodedPrompt(torch.tensor(prompt), torch.cat(tiles) if tiles else empty)
+
+    def encode_answers(self, record: PreferenceRecord, prompt: EncodedPrompt) -> EncodedPair:
+        """Encodes the answers of a pair.
+
+        Args:
+            record: the pair.
+            prompt: its encoded prompt.
+
+        Raises:
+            BadRecord: an answer too long (set_aside), two answers that are the same once cut, or one with nothing to
+                train.
+        """
+        room = self.max_length - len(prompt.ids)
         chosen, rejected = self.answer_ids(record.chosen), self.answer_ids(record.rejected)
         cut = (len(chosen) > room) + (len(rejected) > room)
         if cut and self.overlong == "set_aside":
             raise BadRecord(
-                f"prompt and answer have {len(prompt) + max(len(chosen), len(rejected))} tokens, more than "
+                f"prompt and answer have {len(prompt.ids) + max(len(chosen), len(rejected))} tokens, more than "
                 f"{self.max_length}; raise max_length"
                 " or choose overlong: truncate"
             )
@@ -163,13 +200,12 @@ class PairEncoder:
             raise BadRecord("an answer has nothing but its thinking, which is not trained; raise max_length")
         if any(untrained) and chosen[untrained[0] :] == rejected[untrained[1] :]:
             raise BadRecord("chosen and rejected differ in their thinking alone, which is not trained")
-        empty = torch.empty(0, 3, self.tile_size, self.tile_size, dtype=torch.uint8)
         return EncodedPair(
             key=record.key,
-            prompt_ids=torch.tensor(prompt),
+            prompt_ids=prompt.ids,
             chosen_ids=torch.tensor(chosen),
             rejected_ids=torch.tensor(rejected),
-            tiles=torch.cat(tiles) if tiles else empty,
+            tiles=prompt.tiles,
             cut=cut,
             untrained=untrained,
         )

@@ -4,20 +4,22 @@ In an epoch, the shards come in a seeded permutation. The records of a window of
 divided into global steps. A global step is a set of pairs; each rank gets micro-batches of them, balanced by cost.
 Nothing depends on loader workers or timing, so the whole state of the order is the number of finished global steps.
 
+Up to `pairs_per_question` pairs of one question stay together in the order, and in a row. There they share images,
+prompt, and the answers that they have in common. Where a step is full, such a group is cut in two.
+
 repeat_time is part of the order: 2.5 means two occurrences of every record in an epoch, and a third one of a fixed,
 seeded half (the reference rounds numbers above 1 down).
-A micro-batch is one row of at most `micro_batch_size` pairs, and at most `max_row_tokens` tokens unless a single pair
+A micro-batch is one row of at most `micro_batch_size` groups, and at most `max_row_tokens` tokens unless a single group
 has more. Every rank gets the same number of rows in every step, so ranks stay synchronized; some rows may be empty.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from torch.utils.data import DistributedSampler
 
+from mpo_lightning.data.balance import Costs, TokenCosts, balance, costs_of_groups, pack
 from mpo_lightning.data.shards.index import ShardIndex
 from mpo_lightning.errors import InputError
 
@@ -41,16 +43,20 @@ class MicroBatch:
     """The pairs that one rank computes at once, and their place in the global step.
 
     Attributes:
-        occurrences: the pairs; may be empty in the last step of an epoch.
+        questions: the pairs, those of one question together; may be empty.
         step_pairs: number of pairs in the whole global step, over all ranks and micro-batches.
         last_of_step: whether the optimizer steps after this micro-batch.
         ahead: shards that this step and the next ones need, in that order; empty if none must be fetched.
     """
 
-    occurrences: tuple[Occurrence, ...]
+    questions: tuple[tuple[Occurrence, ...], ...]
     step_pairs: int
     last_of_step: bool
     ahead: tuple[int, ...] = ()
+
+    @property
+    def occurrences(self) -> tuple[Occurrence, ...]:
+        return tuple(occurrence for question in self.questions for occurrence in question)
 
 
 @dataclass(frozen=True)
@@ -61,15 +67,16 @@ class Plan:
         index: index of the records.
         seed: seed of shuffling and of fractional repeats.
         global_batch_size: pairs in a global step.
-        micro_batch_size: most pairs in a row.
+        micro_batch_size: most groups in a row, a group being the pairs of one question that stay together.
         world_size: number of ranks.
         shuffle: False keeps the order of the shards and ignores repeat_time (validation).
         window: number of shards whose records are shuffled together.
         max_steps: most global steps in an epoch; None means all.
         max_row_tokens: most tokens in a row, as the index counts them; None means no limit.
         tokens_per_tile: image tokens of a tile.
-        epochs: epochs searched for the fullest step; a fuller step of a later epoch exceeds max_row_tokens.
-        flops: work of each of some rows of the index, to balance a step over devices; None uses their tokens.
+        epochs: epochs searched for the fullest step; a fuller step of a later epoch exceeds the limits of a row.
+        work: what balances a step over devices; None takes tokens.
+        pairs_per_question: most pairs of one question that stay together; 1 shuffles all pairs.
 
     Raises:
         InputError: a data set whose repeat_time selects none of its records.
@@ -86,7 +93,8 @@ class Plan:
     max_row_tokens: int | None = None
     tokens_per_tile: int = 256
     epochs: int = 1
-    flops: Callable[[np.ndarray], np.ndarray] | None = None
+    work: Costs | None = None
+    pairs_per_question: int = 1
 
     def __post_init__(self) -> None:
         sets = len(self.index.datasets)
@@ -131,27 +139,71 @@ class Plan:
     def micro_batches_per_step(self) -> int:
         """Number of rows that each rank computes in a global step: as many as the fullest step of the run needs."""
         rows = -(-self.global_batch_size // self.micro_batch_size)
-        if self.max_row_tokens is not None:
+        if self.max_row_tokens is not None or self.pairs_per_question > 1:
+            rows = rows if self.pairs_per_question == 1 else 1
             for epoch in range(self.epochs if self.shuffle else 1):
-                tokens = self.tokens(self.epoch_order(epoch)[:, 0])
-                for step in range(self.steps):
-                    part = tokens[step * self.global_batch_size : (step + 1) * self.global_batch_size]
-                    rows = max(rows, len(pack(part, self.micro_batch_size, self.max_row_tokens)))
+                rows = max(rows, self._rows_needed(self.epoch_order(epoch)[: self.steps * self.global_batch_size]))
         return -(-rows // self.world_size)
 
-    def rows_of_step(self, records: np.ndarray) -> list[list[int]]:
-        """Divides a step's pairs, by place, into world_size * micro_batches_per_step rows, sorted by work."""
-        tokens, work = self.tokens(records), self.work(records)
+    def _step(self, order: np.ndarray, step: int) -> np.ndarray:
+        return order[step * self.global_batch_size : (step + 1) * self.global_batch_size]
+
+    def _rows_needed(self, order: np.ndarray) -> int:
+        """Number of rows over all ranks that the fullest step of an order needs."""
+        if self.max_row_tokens is None:
+            groups = self.groups(order, self.global_batch_size)
+            ends = np.append(np.flatnonzero(np.arange(1, len(order)) % self.global_batch_size == 0), len(order) - 1)
+            return -(-int(np.diff(groups[ends], prepend=-1).max()) // self.micro_batch_size)
+        rows = 0
+        for step in range(self.steps):
+            pairs = self._step(order, step)
+            tokens = self._costs(self._tokens, pairs[:, 0], self.groups(pairs))
+            rows = max(rows, len(pack(tokens, self.micro_batch_size, self.max_row_tokens)))
+        return rows
+
+    def groups(self, pairs: np.ndarray, step: int | None = None) -> np.ndarray:
+        """int64 [pairs]: the group of each pair; pairs of one question that stay together have one.
+
+        Args:
+            pairs: record and copy of each, in order.
+            step: pairs of a step, between which groups are cut; None is one step.
+        """
+        number = np.arange(len(pairs))
+        if self.pairs_per_question == 1:
+            return number
+        question = np.asarray(self.index.records["first_member"])[pairs[:, 0]]
+        new = np.ones(len(pairs), dtype=bool)
+        new[1:] = (question[1:] != question[:-1]) | (pairs[1:, 1] != pairs[:-1, 1])
+        if step is not None:
+            new |= number % step == 0
+        first = np.maximum.accumulate(np.where(new, number, 0))
+        new |= (number - first) % self.pairs_per_question == 0
+        return np.cumsum(new) - 1
+
+    def rows_of_step(self, pairs: np.ndarray) -> list[list[list[int]]]:
+        """Divides a step's pairs into world_size * micro_batches_per_step rows, sorted by work.
+
+        Args:
+            pairs: record and copy of each pair.
+
+        Returns:
+            For each row its groups, and of each group the places of its pairs.
+        """
+        groups = self.groups(pairs)
+        tokens = self._costs(self._tokens, pairs[:, 0], groups)
+        work = self._costs(self.work or self._tokens, pairs[:, 0], groups)
         count = self.world_size * self.micro_batches_per_step
-        rows = balance(work, count, self.micro_batch_size)
+        # A step of an epoch beyond `epochs` may need more rows than there are; it then exceeds the limits.
+        most = max(self.micro_batch_size, -(-len(work) // count))
+        rows = balance(work, count, most)
         if self.max_row_tokens is not None and any(
             len(row) > 1 and tokens[row].sum() > self.max_row_tokens for row in rows
         ):
             packed = pack(tokens, self.micro_batch_size, self.max_row_tokens)
-            # A step of an epoch beyond `epochs` may need more rows than there are; it then exceeds the limit.
             if len(packed) <= count:
                 rows = packed + [[]] * (count - len(packed))
-        return sorted(rows, key=lambda row: -float(work[row].sum()))
+        rows.sort(key=lambda row: -float(work[row].sum()))
+        return [[np.flatnonzero(groups == group).tolist() for group in row] for row in rows]
 
     @property
     def steps(self) -> int:
@@ -164,18 +216,25 @@ class Plan:
         records = np.repeat(np.arange(len(self.index)), self.copies)
         copy = np.arange(len(records)) - np.repeat(np.cumsum(self.copies) - self.copies, self.copies)
         order = np.stack([records, copy], axis=1)
+        if self.pairs_per_question > 1:
+            question = np.asarray(self.index.records["first_member"])[records]
+            order = order[np.lexsort((records, copy, question))]
         if not self.shuffle:
             return order
+        starts = np.flatnonzero(np.diff(self.groups(order), prepend=-1))
         rng = np.random.default_rng([self.seed, epoch])
-        starts = np.searchsorted(
-            np.asarray(self.index.records["shard"])[records], np.arange(len(self.index.shards) + 1)
-        )
+        shard_of = np.asarray(self.index.records["shard"])[order[starts, 0]]
+        first_of = np.searchsorted(shard_of, np.arange(len(self.index.shards) + 1))
         shards = rng.permutation(len(self.index.shards))
         windows = []
         for first in range(0, len(shards), self.window):
-            parts = [np.arange(starts[shard], starts[shard + 1]) for shard in shards[first : first + self.window]]
+            parts = [np.arange(first_of[shard], first_of[shard + 1]) for shard in shards[first : first + self.window]]
             windows.append(rng.permutation(np.concatenate(parts)))
-        return order[np.concatenate(windows)]
+        shuffled = np.concatenate(windows)
+        # The pairs of each group, group after group.
+        sizes = np.diff(starts, append=len(order))[shuffled]
+        within = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return order[np.repeat(starts[shuffled], sizes) + within]
 
     def shard_needs(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The shards of an order by first use, and the place in the order of each one's last record."""
@@ -192,8 +251,8 @@ class Plan:
         if self.index.source is not None:
             needed, last_need = self.shard_needs(order)
         for step in range(start // per_step, self.steps):
-            pairs = order[step * self.global_batch_size : (step + 1) * self.global_batch_size]
-            rows = self.rows_of_step(pairs[:, 0])
+            pairs = self._step(order, step)
+            rows = self.rows_of_step(pairs)
             skip = start % per_step if step == start // per_step else 0
             ahead: tuple[int, ...] = ()
             if self.index.source is not None:
@@ -201,97 +260,15 @@ class Plan:
             for micro in range(skip, per_step):
                 # Alternate the direction over ranks, so that no rank always has the largest row.
                 place = rank if micro % 2 == 0 else self.world_size - 1 - rank
-                chosen = rows[micro * self.world_size + place]
-                occurrences = tuple(Occurrence(int(pairs[pair, 0]), epoch, int(pairs[pair, 1])) for pair in chosen)
-                yield MicroBatch(occurrences, len(pairs), last_of_step=micro == per_step - 1, ahead=ahead)
+                questions = tuple(
+                    tuple(Occurrence(int(pairs[pair, 0]), epoch, int(pairs[pair, 1])) for pair in group)
+                    for group in rows[micro * self.world_size + place]
+                )
+                yield MicroBatch(questions, len(pairs), last_of_step=micro == per_step - 1, ahead=ahead)
 
-    def work(self, records: np.ndarray) -> np.ndarray:
-        """float64 [records]: cost of each record on a device, in any unit."""
-        return np.asarray(
-            self.tokens(records) if self.flops is None else self.flops(self.index.records[records]), dtype=np.float64
-        )
+    def _costs(self, costs: Costs, records: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        return costs_of_groups(costs, self.index.records[records], groups)
 
-    def tokens(self, records: np.ndarray) -> np.ndarray:
-        """int64 [records]: tokens of each record in the language model, with prompt and images counted once."""
-        rows = self.index.records[records]
-        counts = (
-            rows["prompt_tokens"]
-            + rows["chosen_tokens"]
-            + rows["rejected_tokens"]
-            + self.tokens_per_tile * rows["tiles"]
-        )
-        return np.asarray(counts, dtype=np.int64)
-
-
-def balance(costs: np.ndarray, num_bins: int, capacity: int) -> list[list[int]]:
-    """Spreads items over bins of limited capacity: largest first, into the lightest bin, so that no bin is heavy.
-
-    Args:
-        costs: [items], cost of each item.
-        num_bins: number of bins.
-        capacity: most items in a bin.
-
-    Returns:
-        The items of each bin, in ascending order.
-    """
-    bins: list[list[int]] = [[] for _ in range(num_bins)]
-    loads = np.zeros(num_bins)
-    for item in np.argsort(-costs, kind="stable"):
-        lightest = int(np.argmin(loads))
-        bins[lightest].append(int(item))
-        loads[lightest] = loads[lightest] + costs[item] if len(bins[lightest]) < capacity else np.inf
-    return [sorted(items) for items in bins]
-
-
-def pack(costs: np.ndarray, capacity: int, budget: int) -> list[list[int]]:
-    """Packs items into few bins of limited capacity and budget, by first-fit decreasing.
-
-    Args:
-        costs: [items], cost of each item.
-        capacity: most items in a bin.
-        budget: most cost in a bin; an item that costs more is alone in its bin.
-
-    Returns:
-        The items of each bin, in ascending order.
-    """
-    bins: list[list[int]] = []
-    room = np.zeros(len(costs), dtype=np.int64)
-    for item in np.argsort(-costs, kind="stable"):
-        fits = np.flatnonzero(room[: len(bins)] >= costs[item])
-        if len(fits):
-            target = int(fits[0])
-        else:
-            target = len(bins)
-            bins.append([])
-            room[target] = budget
-        bins[target].append(int(item))
-        room[target] = room[target] - costs[item] if len(bins[target]) < capacity else -1
-    return [sorted(items) for items in bins]
-
-
-class PlanSampler(DistributedSampler[Any]):
-    """Gives one rank's micro-batches to a DataLoader with `batch_size=None`.
-
-    It is a DistributedSampler so that Lightning keeps it and calls `set_epoch`. In a resumed epoch it starts after the
-    finished steps, however often it is iterated (Lightning does so twice).
-
-    Args:
-        plan: the training order.
-        rank: rank that gets the micro-batches.
-        done_steps: global steps that a resumed run has finished, over all epochs.
-    """
-
-    def __init__(self, plan: Plan, rank: int, done_steps: int = 0) -> None:
-        self.plan = plan
-        self.rank = rank
-        self.epoch = 0
-        self.resumed_epoch, self.resumed_step = divmod(done_steps, plan.steps)
-
-    def __len__(self) -> int:
-        return self.plan.steps * self.plan.micro_batches_per_step
-
-    def __iter__(self) -> Iterator[Any]:
-        # At the end of an epoch Lightning resumes with the previous epoch; trust the number of finished steps.
-        epoch = max(self.epoch, self.resumed_epoch)
-        done = self.resumed_step * self.plan.micro_batches_per_step if epoch == self.resumed_epoch else 0
-        return self.plan.rank_micro_batches(epoch, self.rank, done)
+    @property
+    def _tokens(self) -> TokenCosts:
+        return TokenCosts(self.tokens_per_tile)

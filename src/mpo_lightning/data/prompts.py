@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from mpo_lightning.data.annotations.mmpr import picture_path, read_lines, refuse_long
 from mpo_lightning.data.records import PreferenceRecord, checked_question, checked_system
 from mpo_lightning.data.shards.index import ShardIndex
@@ -159,7 +161,7 @@ class QuestionFile:
 
 
 class ShardQuestions:
-    """The questions of shards.
+    """The questions of shards, each once, by its first pair.
 
     Args:
         index: index of the shards.
@@ -167,23 +169,25 @@ class ShardQuestions:
 
     def __init__(self, index: ShardIndex) -> None:
         self.reader = ShardReader(index)
+        question_of = np.asarray(index.records["first_member"]).astype(np.int64)
+        self.records = np.flatnonzero(np.diff(question_of, prepend=-1))
 
     def __len__(self) -> int:
-        return len(self.reader.index)
+        return len(self.records)
 
     def __getitem__(self, number: int) -> Prompt:
-        record = self.reader.read(number)
+        record = self.reader.read(int(self.records[number]))
         return Prompt(record.question, record.images, record.max_tiles, self._fields(record), system=record.system)
 
     def fields(self, number: int) -> dict[str, Any]:
         """The record's key and texts; only its key if it cannot be read."""
         try:
-            return self._fields(self.reader.read(number))
+            return self._fields(self.reader.read(int(self.records[number])))
         except BadRecord:
-            return {"id": self.reader.index.key(number)}
+            return {"id": self.reader.index.key(int(self.records[number]))}
 
     def _fields(self, record: PreferenceRecord) -> dict[str, Any]:
         return {"id": record.key, "question": record.question, "chosen": record.chosen, "rejected": record.rejected}
 
     def where(self, number: int) -> str:
-        return self.reader.index.where(number)
+        return self.reader.index.where(int(self.records[number]))

@@ -1,16 +1,21 @@
-"""A preference pair as it is stored on disk, and the rules for its texts.
+"""A question with its preference pairs as it is stored on disk, a single pair, and the rules for their texts.
 
 A pair is a question (with a mark `<image>` for each image), the chosen and the rejected response, and the images as
-encoded bytes. The rules are checked when shards are made, and again when a record is read, because shards may come from
-elsewhere.
+encoded bytes. Pairs of one question share all but their answers, so a sample on disk is a question with each answer
+once, and a pair is two of them. The rules are checked when shards are made, and again when a sample is read, because
+shards may come from elsewhere.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mpo_lightning.errors import BadRecord
 
 IMAGE_MARK = "<image>"
+
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 MAX_TEXT_BYTES = 4 * 2**20
 """Largest annotation line or JSON member, about a million tokens; a larger one is refused before it is parsed."""
@@ -69,6 +74,85 @@ class PreferenceRecord:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class AnswerPair:
+    """A pair of a question: the numbers of its two answers, and what belongs to the pair alone.
+
+    Attributes: see `PreferenceRecord`.
+    """
+
+    key: str
+    chosen: int
+    rejected: int
+    source: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QuestionRecord:
+    """A question with its images, its different answers, and its pairs of them.
+
+    Attributes:
+        key: name of the sample in its shard, unique in a shard folder.
+        answers: the different responses.
+        pairs: the pairs, at least one.
+        question, images, dataset, max_tiles, augment, system: as in `PreferenceRecord`.
+    """
+
+    key: str
+    question: str
+    answers: tuple[str, ...]
+    pairs: tuple[AnswerPair, ...]
+    images: tuple[bytes, ...] = ()
+    dataset: str = ""
+    max_tiles: int | None = None
+    augment: bool = False
+    system: str | None = None
+
+    def record(self, pair: AnswerPair) -> PreferenceRecord:
+        """One of the pairs, with the question and the images."""
+        return PreferenceRecord(
+            key=pair.key,
+            question=self.question,
+            chosen=self.answers[pair.chosen],
+            rejected=self.answers[pair.rejected],
+            images=self.images,
+            dataset=self.dataset,
+            source=pair.source,
+            max_tiles=self.max_tiles,
+            augment=self.augment,
+            system=self.system,
+            extra=pair.extra,
+        )
+
+
+def question_of(records: Sequence[PreferenceRecord]) -> QuestionRecord:
+    """Joins pairs that have the same question, images and settings; the first one's key names the sample."""
+    first = records[0]
+    numbers: dict[str, int] = {}
+    pairs = [
+        AnswerPair(
+            record.key,
+            numbers.setdefault(record.chosen, len(numbers)),
+            numbers.setdefault(record.rejected, len(numbers)),
+            record.source,
+            record.extra,
+        )
+        for record in records
+    ]
+    return QuestionRecord(
+        key=first.key,
+        question=first.question,
+        answers=tuple(numbers),
+        pairs=tuple(pairs),
+        images=first.images,
+        dataset=first.dataset,
+        max_tiles=first.max_tiles,
+        augment=first.augment,
+        system=first.system,
+    )
+
+
 def checked_question(question: object, num_images: int) -> str:
     """Checks a question and returns it with its image marks.
 
@@ -81,7 +165,7 @@ def checked_question(question: object, num_images: int) -> str:
     Raises:
         BadRecord: not a string, empty, a reserved mark, or a number of marks that does not match the images.
     """
-    text = _checked_text("question", question)
+    text = checked_text("question", question)
     marks = text.count(IMAGE_MARK)
     if num_images == 1 and marks == 0:
         return f"{IMAGE_MARK}\n{text}"
@@ -101,7 +185,7 @@ def checked_answers(chosen: object, rejected: object) -> tuple[str, str]:
     Raises:
         BadRecord: not a string, empty, a reserved mark, or both the same apart from white space at the ends.
     """
-    chosen_text, rejected_text = _checked_text("chosen", chosen), _checked_text("rejected", rejected)
+    chosen_text, rejected_text = checked_text("chosen", chosen), checked_text("rejected", rejected)
     if chosen_text.strip() == rejected_text.strip():
         raise BadRecord("chosen and rejected are the same response; a pair needs two different ones")
     return chosen_text, rejected_text
@@ -113,15 +197,20 @@ def checked_system(system: object) -> str | None:
     Raises:
         BadRecord: not a string, or it contains a reserved mark.
     """
-    return None if system in (None, "") else _checked_text("system_prompt", system)
+    return None if system in (None, "") else checked_text("system_prompt", system)
 
 
-def _checked_text(name: str, value: object) -> str:
+def checked_text(name: str, value: object) -> str:
+    """Checks a text and returns it unchanged.
+
+    Raises:
+        BadRecord: not a string, empty, or it contains half of a surrogate pair or a reserved mark.
+    """
     if not isinstance(value, str):
         raise BadRecord(f"'{name}' is {type(value).__name__}, not a string")
     if not value.strip():
         raise BadRecord(f"'{name}' is empty")
-    if any(0xD800 <= ord(char) <= 0xDFFF for char in value):
+    if HALF_CHARACTER.search(value):
         raise BadRecord(f"'{name}' contains half of a surrogate pair, which is not a character")
     for mark in RESERVED_MARKS:
         if mark in value:

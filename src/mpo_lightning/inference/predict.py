@@ -16,8 +16,8 @@ from filelock import Timeout
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
+from mpo_lightning.data.samplers import Slices
 from mpo_lightning.data.shards.reference_cache import tokenizer_fingerprint
-from mpo_lightning.data.slices import Slices
 from mpo_lightning.errors import InputError
 from mpo_lightning.inference.answer_file import begin, finish, finished_lines, part_line, parts_lock
 from mpo_lightning.inference.engine import Work

@@ -1,4 +1,4 @@
-"""Matrix-product FLOPs of the distinct work of a pair, computed from shapes: the minimum that any step needs.
+"""Matrix-product FLOPs of the distinct work of a pair or a question, from shapes: the minimum that any step needs.
 
 A product [a, b] x [b, c] is 2abc. Attention counts only the score products that the causal pattern needs, twice (scores
 and values). All functions count one forward pass. A trained part costs three (one forward, two products backward), a
@@ -16,8 +16,8 @@ import numpy as np
 from mpo_lightning.models.family import family_of
 
 
-def attention_flops(config: Any, prompt: Any, chosen: Any, rejected: Any) -> Any:
-    """Returns the FLOPs of the language model's score and value products; the prompt counts once.
+def attention_flops(config: Any, tokens: Any, behind: Any = 0) -> Any:
+    """Returns the FLOPs of the language model's score and value products of tokens that follow `behind` others.
 
     A layer with a sliding window counts the products within it.
     """
@@ -28,8 +28,7 @@ def attention_flops(config: Any, prompt: Any, chosen: Any, rejected: Any) -> Any
         windowed = layers
     scores = 0.0
     for count, width in ((layers - windowed, None), (windowed, window)):
-        pair = _seen(prompt + chosen, width) + _seen(prompt + rejected, width) - _seen(prompt, width)
-        scores = scores + count * pair
+        scores = scores + count * (_seen(behind + tokens, width) - _seen(behind, width))
     return 4.0 * scores * text.num_attention_heads * _head_size(text)
 
 
@@ -67,22 +66,32 @@ def head_flops(config: Any, responses: Any) -> Any:
     return 2.0 * responses * config.get_text_config().hidden_size * config.get_text_config().vocab_size
 
 
-def pair_flops(config: Any, tiles: Any, prompt: Any, chosen: Any, rejected: Any) -> Any:
-    """Returns the FLOPs of all work of a pair.
+def prompt_flops(config: Any, tiles: Any, prompt: Any) -> Any:
+    """Returns the FLOPs of a prompt and its images, which the answers to it have in common.
 
     Args:
         config: config of the model.
         tiles: number of image tiles.
         prompt: prompt tokens, image tokens included.
-        chosen: tokens of the chosen response.
-        rejected: tokens of the rejected response.
     """
-    return (
-        family_of(config).vision_flops(config, tiles)
-        + layer_flops(config, prompt + chosen + rejected)
-        + attention_flops(config, prompt, chosen, rejected)
-        + head_flops(config, chosen + rejected)
-    )
+    return family_of(config).vision_flops(config, tiles) + layer_flops(config, prompt) + attention_flops(config, prompt)
+
+
+def answer_flops(config: Any, prompt: Any, answer: Any) -> Any:
+    """Returns the FLOPs of an answer behind its prompt.
+
+    Args:
+        config: config of the model.
+        prompt: prompt tokens, image tokens included.
+        answer: tokens of the answer.
+    """
+    return layer_flops(config, answer) + attention_flops(config, answer, prompt) + head_flops(config, answer)
+
+
+def pair_flops(config: Any, tiles: Any, prompt: Any, chosen: Any, rejected: Any) -> Any:
+    """Returns the FLOPs of all work of a pair that shares nothing with others."""
+    answers = answer_flops(config, prompt, chosen) + answer_flops(config, prompt, rejected)
+    return prompt_flops(config, tiles, prompt) + answers
 
 
 def _head_size(text: Any) -> int:

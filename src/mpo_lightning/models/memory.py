@@ -31,32 +31,35 @@ Precision = Literal["bf16-mixed", "32-true"]
 
 @dataclass(frozen=True)
 class Row:
-    """The pairs that a device computes at once, all of one shape.
+    """The questions that a device computes at once, all of one shape.
 
     Attributes:
-        pairs: number of pairs.
-        tiles: image tiles per pair, thumbnails included.
+        questions: number of questions.
+        tiles: image tiles of a question, thumbnails included.
         prompt: text tokens of the prompt.
         chosen: tokens of the chosen response.
         rejected: tokens of the rejected response.
+        answers: different responses to a question, in turn of either length.
     """
 
-    pairs: int = 1
+    questions: int = 1
     tiles: int = 7
     prompt: int = 80
     chosen: int = 300
     rejected: int = 350
+    answers: int = 2
 
     def batch(self, config: Any) -> PairBatch:
         """Returns the row as a batch with arbitrary tokens and pixels."""
         shape = family_of(config).picture_shape(config)
         side, tokens = shape.tile_size, shape.tokens_per_tile * self.tiles
         prompt = torch.cat([torch.full((tokens,), shape.token_id), torch.zeros(self.prompt, dtype=torch.int64)])
-        chosen, rejected = (torch.zeros(count, dtype=torch.int64) for count in (self.chosen, self.rejected))
-        pair = EncodedPair(
-            "", prompt, chosen, rejected, tiles=torch.zeros(self.tiles, 3, side, side, dtype=torch.uint8)
-        )
-        return collate([pair] * self.pairs, side)
+        tiles = torch.zeros(self.tiles, 3, side, side, dtype=torch.uint8)
+        # Answers of other tokens, since equal ones would count once.
+        answers = [torch.full((count,), n) for n, count in enumerate([self.chosen, self.rejected] * self.answers)]
+        pairs = [EncodedPair("", prompt, answers[0], other, tiles) for other in answers[1 : self.answers]]
+        groups = [question for question in range(self.questions) for _ in pairs]
+        return collate(pairs * self.questions, side, groups=groups, shared_length=None)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from mpo_lightning.data.shards.write import unique_names
+from mpo_lightning.data.shards.jobs import unique_names
 from mpo_lightning.files.whole import whole_file, write_json
 
 CORRECTNESS, FORMAT = "pairs_vqa_correctness_rules", "pairs_vqa_format_rules"

@@ -24,7 +24,8 @@ from typing import Any
 
 from mpo_lightning.data.annotations.mmpr import AnnotationSet
 from mpo_lightning.data.annotations.survey import survey
-from mpo_lightning.data.shards.write import plan_shards, write_shards
+from mpo_lightning.data.shards.jobs import plan_shards
+from mpo_lightning.data.shards.write import write_shards
 from mpo_lightning.errors import InputError
 from mpo_lightning.files.digests import file_digest
 from mpo_lightning.files.settings import take_output_folder
@@ -276,23 +277,18 @@ class Build:
         write_json(self.folder / "manifest.json", manifest)
 
     def _shards(self, meta: Path) -> dict[str, int]:
-        options, done = self.options, self.folder / "shards" / "manifest.json"
-        if done.is_file() and not (self.folder / "shards" / ".work").is_dir():
+        options, shards = self.options, self.folder / "shards"
+        done, size = shards / "manifest.json", int(options.shard_megabytes * 1e6)
+        if done.is_file() and not (shards / ".work").is_dir():
             pairs: dict[str, int] = json.loads(done.read_text(encoding="utf-8"))["pairs"]
             return pairs
         found = survey(meta, True)
-        jobs = plan_shards(
-            found,
-            self.folder / "shards",
-            options.validation,
-            options.sampling.seed,
-            shard_bytes=int(options.shard_megabytes * 1e6),
-        )
+        jobs = plan_shards(found, shards, options.validation, options.sampling.seed, shard_bytes=size)
         with self.progress("shards", len(found.pairs), "pairs") as advance:
             summary = write_shards(
                 found,
                 jobs,
-                output=self.folder / "shards",
+                output=shards,
                 strict=True,
                 workers=min(options.workers, len(jobs)),
                 progress=advance,

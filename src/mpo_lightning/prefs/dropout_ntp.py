@@ -17,9 +17,9 @@ from typing import Any
 from mpo_lightning.answers import check
 from mpo_lightning.answers.question import question_of
 from mpo_lightning.data.annotations.mmpr import parse_line, read_lines, read_meta
+from mpo_lightning.data.shards.jobs import unique_names
 from mpo_lightning.data.shards.reference_cache import tokenizer_fingerprint
 from mpo_lightning.data.shards.sample import packaged_tokenizer
-from mpo_lightning.data.shards.write import unique_names
 from mpo_lightning.data.words import difference, plain_words, word_counts
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference.embedded import EmbeddedEngine

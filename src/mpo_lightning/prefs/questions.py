@@ -20,7 +20,7 @@ from mpo_lightning.answers.question import question_of
 from mpo_lightning.data.annotations.mmpr import AnnotationSet, picture_path, read_lines, read_meta, refuse_long
 from mpo_lightning.data.prompts import RESERVED, Prompt, QuestionFile, without_hint
 from mpo_lightning.data.records import checked_question, checked_system
-from mpo_lightning.data.shards.write import unique_names
+from mpo_lightning.data.shards.jobs import unique_names
 from mpo_lightning.data.words import plain_words
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.files.strict_json import parse_json

@@ -1,11 +1,37 @@
-"""The order of a training run's data: how a limit shortens it, and whether a resumed run keeps it."""
+"""The order of a run's data: what its pairs cost, how a limit shortens it, and whether a resumed run keeps it."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from mpo_lightning.data.encoding import PairEncoder
 from mpo_lightning.data.plan import Plan
+from mpo_lightning.models.flops import answer_flops, prompt_flops
+
+
+@dataclass(frozen=True)
+class FlopCosts:
+    """The work of prompts and answers on a device, in FLOPs, by the counts of an index.
+
+    Attributes:
+        config: config of the model.
+        tokens_per_tile: image tokens of a tile.
+    """
+
+    config: Any
+    tokens_per_tile: int
+
+    def prompt(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(prompt_flops(self.config, rows["tiles"].astype(np.float64), self._prompt_tokens(rows)))
+
+    def answer(self, rows: np.ndarray, side: str) -> np.ndarray:
+        tokens = rows[f"{side}_tokens"].astype(np.float64)
+        return np.asarray(answer_flops(self.config, self._prompt_tokens(rows), tokens))
+
+    def _prompt_tokens(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(rows["prompt_tokens"] + self.tokens_per_tile * rows["tiles"].astype(np.float64))
 
 
 def limited(plan: Plan, limit: int | float) -> Plan:
@@ -20,6 +46,7 @@ def describe_order(plan: Plan, encoder: PairEncoder) -> dict[str, Any]:
     return {
         "records": plan.index.fingerprint,
         "global_batch_size": plan.global_batch_size,
+        "pairs_per_question": plan.pairs_per_question,
         "seed": plan.seed,
         "steps_per_epoch": plan.steps,
         "max_tiles": encoder.max_tiles,
@@ -37,10 +64,12 @@ def order_difference(saved: dict[str, Any], now: dict[str, Any], train: object) 
     """Returns a sentence about the first setting that differs from the checkpoint's; None if the order is the same.
 
     Args:
-        saved: the checkpoint's `describe_order`; entries that an earlier version did not save are ignored.
+        saved: the checkpoint's `describe_order`; entries that an earlier version did not save are ignored, but
+            its order was that of single pairs.
         now: `describe_order` of this run.
         train: this run's shards, for the message.
     """
+    saved = {"pairs_per_question": 1} | saved
     for name, value in now.items():
         if name not in saved or saved[name] == value:
             continue

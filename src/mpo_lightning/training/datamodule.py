@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
@@ -14,19 +13,20 @@ from mpo_lightning.data.batch import PairBatch, refuse_untrainable
 from mpo_lightning.data.dataset import PairDataset
 from mpo_lightning.data.encoding import Overlong, Thinking
 from mpo_lightning.data.pictures import Pixels
-from mpo_lightning.data.plan import Plan, PlanSampler
+from mpo_lightning.data.plan import Plan
 from mpo_lightning.data.prompts import Prompt, ShardQuestions
+from mpo_lightning.data.samplers import PlanSampler
 from mpo_lightning.data.shards.join import open_shards
 from mpo_lightning.data.shards.reader import ShardReader
 from mpo_lightning.data.shards.reference_cache import cache_meta, open_cache
 from mpo_lightning.data.shards.remote import is_remote, refuse_secrets
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.files.digests import weights_fingerprint
-from mpo_lightning.models.flops import pair_flops
 from mpo_lightning.models.loading import load_processor, native_folder, read_config
+from mpo_lightning.models.rows.pair_rope import rope_limit
 from mpo_lightning.runs.agreement import gather, stop_together
 from mpo_lightning.runs.signals import ignore_signals
-from mpo_lightning.training.data_order import describe_order, limited, order_difference
+from mpo_lightning.training.data_order import FlopCosts, describe_order, limited, order_difference
 from mpo_lightning.training.quarantine import Quarantine
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -49,7 +49,9 @@ class MMPRDataModule(L.LightningDataModule):
             model's code.
         thinking: "trained" trains all of an answer, as the released code does; "context" only reads it to </think>.
         global_batch_size: pairs in an optimizer step, over all devices; it decides gradient accumulation.
-        micro_batch_size: most pairs that a device computes at once, as one row without padding.
+        micro_batch_size: most questions that a device computes at once, as one row without padding.
+        pairs_per_question: most pairs of one question that stay together in a step. They share its images, its prompt
+            and the answers that they have in common; 1 shuffles all pairs.
         max_row_tokens: most tokens in a row, by the index's counts; null sets no limit. Short pairs share rows up to
             micro_batch_size. Epochs beyond trainer.max_epochs (default the first) may exceed it.
         max_tiles: most tiles of a pair's images together, without thumbnails; a data set's max_dynamic_patch replaces
@@ -82,6 +84,7 @@ class MMPRDataModule(L.LightningDataModule):
         thinking: Thinking = "trained",
         global_batch_size: int = 256,
         micro_batch_size: int = 1,
+        pairs_per_question: int = 1,
         max_row_tokens: int | None = None,
         max_tiles: int = 12,
         max_length: int = 6144,
@@ -98,6 +101,7 @@ class MMPRDataModule(L.LightningDataModule):
         for name, value, least in (
             ("global_batch_size", global_batch_size, 1),
             ("micro_batch_size", micro_batch_size, 1),
+            ("pairs_per_question", pairs_per_question, 1),
             ("max_tiles", max_tiles, 1),
             ("max_row_tokens", max_row_tokens, 1),
             ("num_workers", num_workers, 0),
@@ -119,6 +123,7 @@ class MMPRDataModule(L.LightningDataModule):
         self.cache_bytes = int(cache_gib * 2**30)
         self.global_batch_size = global_batch_size
         self.micro_batch_size = micro_batch_size
+        self.pairs_per_question = pairs_per_question
         self.max_row_tokens = max_row_tokens
         self.quarantine = Quarantine(strict=on_bad_record == "strict")
         self.num_workers = num_workers
@@ -211,7 +216,7 @@ class MMPRDataModule(L.LightningDataModule):
             )
         world = self.trainer.world_size if self.trainer else 1
         train = split == "train"
-        size = self.global_batch_size if train else world * self.micro_batch_size
+        size = self.global_batch_size if train else world * self.micro_batch_size * self.pairs_per_question
         epochs = max(1, (self.trainer.max_epochs if train and self.trainer else 1) or 1)
         return Plan(
             index,
@@ -223,28 +228,20 @@ class MMPRDataModule(L.LightningDataModule):
             max_row_tokens=self.max_row_tokens,
             tokens_per_tile=self.encoder.tokens_per_tile,
             epochs=epochs,
-            flops=self._flops,
+            work=FlopCosts(self.config, self.encoder.tokens_per_tile),
+            pairs_per_question=self.pairs_per_question,
         )
-
-    def _flops(self, rows: np.ndarray) -> np.ndarray:
-        """Estimates the work of each row of an index, in FLOPs."""
-        tiles = rows["tiles"].astype(np.float64)
-        prompt = rows["prompt_tokens"] + self.encoder.tokens_per_tile * tiles
-        flops: np.ndarray = pair_flops(
-            self.config, tiles, prompt, rows["chosen_tokens"], rejected=rows["rejected_tokens"].astype(np.float64)
-        )
-        return flops
 
     def _loader(self, split: str) -> DataLoader[PairBatch]:
         plan = self.train_plan if split == "train" and self.train_plan else self._plan(split)
         done_steps = self._done_steps if split == "train" else 0
         sampler = PlanSampler(plan, self.trainer.global_rank if self.trainer else 0, done_steps)
-        cache = None
+        cache, shared = None, rope_limit(self.config.get_text_config())
         if self.reference_folder is not None and self.trainer is not None:
             meta = cache_meta(plan.index, self.encoder, self._reference_fingerprint, str(self.trainer.precision))
             cache = open_cache(plan.index, meta)
         return DataLoader(
-            PairDataset(ShardReader(plan.index), self.encoder, self.seed, augment=split == "train", cache=cache),
+            PairDataset(ShardReader(plan.index), self.encoder, self.seed, split == "train", cache, shared),
             batch_size=None,
             sampler=sampler,
             num_workers=self.num_workers,

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mpo_lightning.data.batch import PairBatch, SetAside, collate
 from mpo_lightning.data.encoding import PairEncoder
+from mpo_lightning.data.samplers import Slices
 from mpo_lightning.data.shards.index import ShardIndex, open_index
 from mpo_lightning.data.shards.reader import ShardReader
 from mpo_lightning.data.shards.reference_cache import (
@@ -24,7 +25,6 @@ from mpo_lightning.data.shards.reference_cache import (
     pair_digest,
     part_bytes,
 )
-from mpo_lightning.data.slices import Slices
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.files.digests import weights_fingerprint
 from mpo_lightning.models.freeze import freeze
@@ -35,6 +35,9 @@ from mpo_lightning.models.rows.prefix_layout import Backend
 from mpo_lightning.runs.lost_ranks import run_whole
 from mpo_lightning.runs.signals import ignore_signals
 from mpo_lightning.training.quarantine import Quarantine
+
+MOST_PAIRS = 16
+"""Most pairs of a question in a row."""
 
 
 @dataclass(frozen=True)
@@ -52,33 +55,39 @@ class Piece:
 
 
 class Pieces(Dataset[Piece]):
-    """Encodes micro-batches of record numbers as pieces.
+    """Encodes micro-batches of questions as pieces.
 
     Args:
+        questions: record numbers of the pairs of each question.
         reader: reader of the shards.
         encoder: the model's encoder.
         shared_length: most tokens of a prompt with an answer for which pairs of one question share what they have in
             common; see `collate`.
     """
 
-    def __init__(self, reader: ShardReader, encoder: PairEncoder, shared_length: int | None) -> None:
-        self.reader, self.encoder, self.shared_length = reader, encoder, shared_length
+    def __init__(
+        self, questions: list[np.ndarray], reader: ShardReader, encoder: PairEncoder, shared_length: int | None
+    ) -> None:
+        self.questions, self.reader, self.encoder, self.shared_length = questions, reader, encoder, shared_length
 
     def __getitem__(self, numbers: list[int]) -> Piece:
         pairs, records, missing, reasons = [], [], [], []
-        for number in numbers:
-            try:
-                record = self.reader.read(number)
-                if record.augment:
-                    raise BadRecord(
-                        "its data set has data_augment, whose random pixels cannot be cached; make the shards without "
-                        "it"
-                    )
-                pairs.append(self.encoder.encode(record))
-                records.append(number)
-            except BadRecord as error:
-                missing.append(number)
-                reasons.append(SetAside(self.reader.index.where(number), str(error)))
+        for question in (self.questions[number] for number in numbers):
+            prompt = None
+            for number in question.tolist():
+                try:
+                    record = self.reader.read(number)
+                    if record.augment:
+                        raise BadRecord(
+                            "its data set has data_augment, whose random pixels cannot be cached; make the shards "
+                            "without it"
+                        )
+                    prompt = prompt or self.encoder.encode_prompt(record)
+                    pairs.append(self.encoder.encode_answers(record, prompt))
+                    records.append(number)
+                except BadRecord as error:
+                    missing.append(number)
+                    reasons.append(SetAside(self.reader.index.where(number), str(error)))
         batch = collate(pairs, self.encoder.tile_size, set_aside=tuple(reasons), shared_length=self.shared_length)
         return Piece(batch, tuple(records), tuple(map(pair_digest, pairs)), tuple(missing))
 
@@ -92,7 +101,7 @@ class ReferencePass(L.LightningModule):
         encoder: the model's encoder, with the limits that training will have.
         meta: the cache's identity, from `cache_meta`.
         quarantine: stops at unusable records, or leaves them without log-probs.
-        micro_batch_size: pairs that a device computes at once.
+        micro_batch_size: questions that a device computes at once.
         num_workers: loader processes of each device.
         attention: attention backend of the language model.
     """
@@ -122,16 +131,30 @@ class ReferencePass(L.LightningModule):
         self.quarantine.open(self.folder, self.global_rank, self.trainer.world_size)
         done = finished_rows(self.folder)["record"].astype(np.int64)
         to_do = np.setdiff1d(np.arange(len(self.index)), done)
+        questions = self._questions(to_do)
         # The broadcast also waits until every rank has looked, before any rank writes.
         run = self.trainer.strategy.broadcast(len(list(self.folder.glob("part-*.bin"))))
         self._part = (self.folder / f"part-{run}-{self.global_rank}.bin").open("ab", buffering=0)
         return DataLoader(
-            Pieces(ShardReader(self.index), self.encoder, rope_limit(read_config(self.model_folder).get_text_config())),
+            Pieces(
+                questions,
+                ShardReader(self.index),
+                self.encoder,
+                rope_limit(read_config(self.model_folder).get_text_config()),
+            ),
             batch_size=None,
-            sampler=Slices(to_do, self.micro_batch_size, self.global_rank, self.trainer.world_size),
+            sampler=Slices(np.arange(len(questions)), self.micro_batch_size, self.global_rank, self.trainer.world_size),
             num_workers=self.num_workers,
             worker_init_fn=ignore_signals,
         )
+
+    def _questions(self, records: np.ndarray) -> list[np.ndarray]:
+        """Divides pairs into those of one question; very many of one question are several parts."""
+        if not len(records):
+            return []
+        question_of = np.asarray(self.index.records["first_member"])[records]
+        parts = np.split(records, np.flatnonzero(np.diff(question_of)) + 1)
+        return [part[start : start + MOST_PAIRS] for part in parts for start in range(0, len(part), MOST_PAIRS)]
 
     def predict_step(self, piece: Piece, batch_idx: int) -> None:
         assert self.reference is not None

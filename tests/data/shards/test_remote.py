@@ -128,7 +128,7 @@ def test_a_micro_batch_of_a_dead_server_waits_for_one_shard_only(
     faults.waiting[".tar"] = ["error"] * 1000
     dataset = PairDataset(ShardReader(index), load_processor(tiny_folder).encoder(12, 1024, "truncate"))
     every = tuple(Occurrence(number, 0, 0) for number in range(len(index)))
-    batches = [dataset[MicroBatch(every, len(every), True)] for _ in range(2)]
+    batches = [dataset[MicroBatch(tuple((one,) for one in every), len(every), True)] for _ in range(2)]
     assert all(len(batch.set_aside) == len(index) and all(item.fatal for item in batch.set_aside) for batch in batches)
     asked = {name: count for name, count in faults.requests.items() if name.endswith(".tar")}
     assert asked == {index.shards[int(index.records[0]["shard"])].name: 6}

@@ -20,9 +20,10 @@ from mpo_lightning.data.annotations.survey import survey
 from mpo_lightning.data.shards import index_summary
 from mpo_lightning.data.shards.check import check_folder, index_folder
 from mpo_lightning.data.shards.index import open_index
+from mpo_lightning.data.shards.jobs import plan_shards, unique_names
 from mpo_lightning.data.shards.reader import ShardReader
 from mpo_lightning.data.shards.scan import scan_shard
-from mpo_lightning.data.shards.write import _sources, plan_fingerprint, plan_shards, unique_names, write_shards
+from mpo_lightning.data.shards.write import _sources, plan_fingerprint, write_shards
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.files.named_arrays import save_array
 
@@ -79,7 +80,9 @@ def test_a_plain_webdataset_pipeline_reads_the_shards(shards: Path) -> None:
     reader = ShardReader(index)
     for number, sample in enumerate(samples):
         record = reader.read(number)
-        assert json.loads(sample["json"])["chosen"] == record.chosen
+        fields = json.loads(sample["json"])
+        (pair,) = fields["pairs"]
+        assert [fields["answers"][pair[side]] for side in ("chosen", "rejected")] == [record.chosen, record.rejected]
         assert tuple(sample[name] for name in sorted(sample) if name[0].isdigit()) == record.images
 
 

@@ -2,26 +2,70 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mpo_lightning.data.annotations.mmpr import AnnotationSet, make_record, parse_line, read_lines, read_meta
 from mpo_lightning.data.annotations.same_pictures import same_pictures
 from mpo_lightning.data.annotations.split import connected_groups
-from mpo_lightning.data.records import IMAGE_MARK
+from mpo_lightning.data.records import IMAGE_MARK, question_of
 from mpo_lightning.data.shards.sample import encode_fields
 from mpo_lightning.errors import BadRecord, InputError
 
 
 @dataclass(frozen=True, slots=True)
 class PairPlace:
-    """The place of a pair's line, and the size of its sample in bytes."""
+    """The place of a pair's line, and what it takes in a tar.
+
+    Attributes:
+        dataset: number of its data set.
+        line: number of its line.
+        offset: byte at which its line starts.
+        text_bytes: bytes of its text, with the header of the tar member.
+        picture_bytes: bytes of its images, likewise.
+        question: a digest of its data set, question, images and system message.
+    """
 
     dataset: int
     line: int
     offset: int
-    bytes: int
+    text_bytes: int
+    picture_bytes: int
+    question: bytes
+
+
+QUESTION_BYTES = 2**18
+"""Most bytes of text of a sample with several pairs, since all of it is read for each. Further pairs start another one.
+The question counts for each of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionPlace:
+    """The pairs of one sample: they have the question and the images in common."""
+
+    pairs: tuple[PairPlace, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the sample in a tar, at most."""
+        return sum(pair.text_bytes for pair in self.pairs) + self.pairs[0].picture_bytes
+
+
+def question_places(pairs: Iterable[PairPlace]) -> list[QuestionPlace]:
+    """Joins the pairs of one question, in the order in which questions first appear."""
+    found: list[list[PairPlace]] = []
+    filled: list[int] = []
+    last: dict[bytes, int] = {}
+    for pair in pairs:
+        number = last.get(pair.question)
+        if number is None or filled[number] + pair.text_bytes > QUESTION_BYTES:
+            number = last[pair.question] = len(found)
+            found.append([])
+            filled.append(0)
+        found[number].append(pair)
+        filled[number] += pair.text_bytes
+    return [QuestionPlace(tuple(places)) for places in found]
 
 
 @dataclass(frozen=True)
@@ -47,10 +91,6 @@ class Survey:
     @property
     def picture_bytes(self) -> int:
         return sum(self.picture_sizes)
-
-    @property
-    def total_bytes(self) -> int:
-        return sum(pair.bytes for pair in self.pairs)
 
     def groups(self) -> list[int]:
         """The group of each pair: pairs that share a question or an image's bytes must not be separated."""
@@ -94,13 +134,18 @@ def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda do
                 if path not in picture_numbers:
                     picture_numbers[path] = len(picture_sizes)
                     picture_sizes.append(os.path.getsize(path))
-            body = len(encode_fields(make_record(entry, line_number, parsed, "")))
-            sizes = [body, *(picture_sizes[picture_numbers[path]] for path in pictures)]
-            # A tar member takes a header of 512 bytes and its content rounded up to 512.
-            pairs.append(PairPlace(number, line_number, offset, sum(512 + (size + 511) // 512 * 512 for size in sizes)))
+            numbers = tuple(map(picture_numbers.__getitem__, pictures))
+            body = len(encode_fields(question_of([make_record(entry, line_number, parsed, entry.name)])))
+            same = repr((number, parsed.question, numbers, parsed.system)).encode()
+            images = sum(_in_tar(picture_sizes[picture]) for picture in numbers)
+            pairs.append(
+                PairPlace(
+                    number, line_number, offset, _in_tar(body), images, hashlib.blake2b(same, digest_size=16).digest()
+                )
+            )
             words = parsed.question.replace(IMAGE_MARK, "").strip()
             question = hashlib.blake2b(words.encode(), digest_size=8).digest()
-            keys.append((question, tuple(map(picture_numbers.__getitem__, pictures))))
+            keys.append((question, numbers))
     if not pairs and not rejected:
         raise InputError(f"{meta}: its annotations hold no pair")
     digest.update(repr(picture_sizes).encode())
@@ -113,6 +158,11 @@ def survey(meta: Path, strict: bool, progress: Callable[[int], None] = lambda do
         rejected=rejected,
         fingerprint=digest.hexdigest(),
     )
+
+
+def _in_tar(size: int) -> int:
+    """Bytes of a tar member: a header of 512 bytes, and its content rounded up to 512."""
+    return 512 + (size + 511) // 512 * 512
 
 
 def _reject(strict: bool, entry: AnnotationSet, line: int, error: BadRecord) -> Rejected:

@@ -88,9 +88,14 @@ def _check_shard(job: tuple[Path, int]) -> tuple[list[str], int, Counter[str]]:
     reader = ShardReader(index)
     pictures = 0
     otherwise: Counter[str] = Counter()
+    last = None
     for record in range(int(index.first_records[shard]), int(index.first_records[shard + 1])):
         try:
-            for number, data in enumerate(reader.read(record).images):
+            images = reader.read(record).images
+            if index.question(record) == last:
+                continue
+            last = index.question(record)
+            for number, data in enumerate(images):
                 pictures += 1
                 try:
                     open_picture(data)

@@ -3,8 +3,10 @@
 The folder `index/` lies beside the tars:
 
     index.json          format, data sets with repeat_time, shards with records, bytes and sha256, names of the arrays
-    records-HASH.npy    one row per record: shard, first member, key, token and tile counts
+    records-HASH.npy    one row per pair: shard, first member, key, token and tile counts, its two answers
     members-HASH.npy    one row per tar member: offset, size and crc32 of its bytes
+
+A record is a pair. The pairs of a question follow each other and name the same members: its JSON and its images.
 
 The two arrays are memory-mapped, so a set of millions of records opens at once, without parsing. They are named by
 their contents, and index.json replaces its predecessor in one rename. So a killed writer leaves the old index or the
@@ -36,12 +38,29 @@ from mpo_lightning.files.whole import write_json
 
 COSTS = ("tiles", "prompt_tokens", "chosen_tokens", "rejected_tokens")
 MEMBER = np.dtype([("offset", "<u8"), ("size", "<u8"), ("crc32", "<u4")])
+ANSWERS = ("chosen", "rejected")
+"""Columns with the numbers of a pair's answers in its question."""
 
 
-def record_dtype(key_bytes: int) -> np.dtype:
-    """The columns of records.npy; the first member is the JSON, and the images follow in order."""
+def record_dtype(key_bytes: int, answers: bool = True) -> np.dtype:
+    """The columns of records.npy; the first member is the JSON, and the images follow in order.
+
+    Args:
+        key_bytes: bytes of the longest key.
+        answers: whether rows name their answers, by number in their question; those of format 2 do not.
+    """
     places = [("shard", "<u4"), ("dataset", "<u4"), ("first_member", "<u8"), ("members", "<u4")]
-    return np.dtype([("key", f"S{max(1, key_bytes)}"), *places, *((name, "<u4") for name in COSTS)])
+    counts = [(name, "<u4") for name in (*COSTS, *(ANSWERS if answers else ()))]
+    return np.dtype([("key", f"S{max(1, key_bytes)}"), *places, *counts])
+
+
+def with_answers(records: np.ndarray) -> np.ndarray:
+    """Rows of format 2 in the columns of today; their questions have one pair, of the answers 0 and 1."""
+    rows = np.zeros(len(records), record_dtype(records.dtype["key"].itemsize))
+    for name in records.dtype.names or ():
+        rows[name] = records[name]
+    rows["rejected"] = 1
+    return rows
 
 
 class ShardSource(Protocol):
@@ -104,6 +123,17 @@ class ShardIndex:
         """A hash of the records, their order and their repeats, wherever the folder is."""
         content = [[shard.records, shard.sha256] for shard in self.shards], [asdict(entry) for entry in self.datasets]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def question(self, record: int) -> int:
+        """A number that the pairs of one question have in common: the place of the question's first member."""
+        return int(self.records[record]["first_member"])
+
+    def pair_number(self, record: int) -> int:
+        """The number of a pair in its question."""
+        number = 0
+        while number < record and self.question(record - number - 1) == self.question(record):
+            number += 1
+        return number
 
     def key(self, record: int) -> str:
         return bytes(self.records[record]["key"]).decode("utf-8", "replace")
@@ -210,6 +240,8 @@ def open_index(folder: Path, tars: bool = True, url: str | None = None) -> Shard
         )
         key_bytes = records.dtype["key"].itemsize if "key" in (records.dtype.names or ()) else 0
         counts = {len(records), summary["records"], sum(shard.records for shard in shards)}
+        if summary["format"] < FORMAT and records.dtype == record_dtype(key_bytes, answers=False):
+            records = with_answers(records)
         if records.dtype != record_dtype(key_bytes) or members.dtype != MEMBER or len(counts) > 1:
             raise ValueError("its parts do not fit together")
         check_places(records, len(members), shards, len(datasets))

@@ -11,7 +11,9 @@ import numpy as np
 from mpo_lightning.data.annotations.mmpr import is_repeat_time
 from mpo_lightning.files.strict_json import is_count, read_sidecar
 
-FORMAT = 2
+FORMAT = 3
+FORMATS = (2, FORMAT)
+"""The formats that can be read. In format 2 a sample is one pair, so its rows do not name their answers."""
 MAX_NAME_BYTES = 200
 """Longest name of a shard: file systems allow 255 bytes, and the copy in a cache has a longer name."""
 ROWS_AT_ONCE = 2**20
@@ -39,8 +41,8 @@ class DatasetEntry:
 def read_summary(path: Path) -> dict[str, Any]:
     """Reads an index.json. Raises ValueError, KeyError, TypeError or AttributeError for implausible content."""
     summary = read_sidecar(path)
-    if summary["format"] != FORMAT:
-        raise ValueError(f"it has format {summary['format']}, this version reads {FORMAT}")
+    if summary["format"] not in FORMATS:
+        raise ValueError(f"it has format {summary['format']}, this version reads {' and '.join(map(str, FORMATS))}")
     shards = tuple(ShardEntry(**entry) for entry in summary["shards"])
     datasets = tuple(DatasetEntry(**entry) for entry in summary["datasets"])
     if not is_count(summary["records"]):
@@ -70,19 +72,28 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def check_places(records: np.ndarray, members: int, shards: Sequence[ShardEntry], datasets: int) -> None:
-    """Raises ValueError unless the records, shard by shard, name every member once, and nothing that is not there."""
-    found, end, shard = np.zeros(len(shards), dtype=np.int64), 0, 0
+    """Raises ValueError unless the records, shard by shard, name every member, and nothing that is not there.
+
+    The pairs of a question follow each other and name the same members; no other records do.
+    """
+    found, end, last = np.zeros(len(shards), dtype=np.int64), 0, None
     for start in range(0, len(records), ROWS_AT_ONCE):
         rows = records[start : start + ROWS_AT_ONCE]
-        places, counts = rows["shard"].astype(np.int64), rows["members"].astype(np.int64)
-        if places.max() >= len(shards) or rows["dataset"].max() >= datasets:
+        if rows["shard"].max() >= len(shards) or rows["dataset"].max() >= datasets:
             raise ValueError("a record names a shard or a data set that is not there")
+        found += np.bincount(rows["shard"], minlength=len(shards))
+        places = np.stack([rows[name].astype(np.int64) for name in ("first_member", "members", "shard", "dataset")])
+        before = np.concatenate([places[:, :1] if last is None else last, places[:, :-1]], axis=1)
+        new = places[0] != before[0]
+        new[0] |= last is None
+        if (places != before)[:, ~new].any():
+            raise ValueError("the pairs of a question do not name the same members")
+        firsts, counts = places[:2, new]
         ends = end + np.cumsum(counts)
-        if counts.min() < 1 or (rows["first_member"] != (ends - counts).astype(np.uint64)).any():
+        if (counts < 1).any() or (firsts != ends - counts).any():
             raise ValueError("its records do not name every member once")
-        if np.diff(places, prepend=shard).min() < 0:
+        if np.diff(places[2], prepend=before[2, 0]).min() < 0:
             raise ValueError("its records are not in the order of the shards")
-        found += np.bincount(places, minlength=len(shards))
-        end, shard = int(ends[-1]), int(places[-1])
+        end, last = int(ends[-1]) if len(ends) else end, places[:, -1:]
     if end != members or found.tolist() != [entry.records for entry in shards]:
         raise ValueError("its number of records differs from that of its shards, or not all members are named")

@@ -2,14 +2,15 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from mpo_lightning.data.records import PreferenceRecord
+from mpo_lightning.data.records import PreferenceRecord, QuestionRecord
 from mpo_lightning.data.shards.index import ShardIndex, read_member
 from mpo_lightning.data.shards.remote import LostShard
-from mpo_lightning.data.shards.sample import parse_record
+from mpo_lightning.data.shards.sample import parse_question
 from mpo_lightning.errors import BadRecord
 
 
@@ -26,15 +27,26 @@ class ShardReader:
         self.max_open = max_open
         self._files: dict[int, io.FileIO] = {}
         self._lost: dict[int, LostShard] = {}
+        self._last: tuple[int, QuestionRecord] | None = None
 
     def read(self, record: int) -> PreferenceRecord:
-        """Reads a record with the bytes of its images.
+        """Reads a pair with the bytes of its images; pairs of one question that are read in a row read it once.
 
         Raises:
             BadRecord: its bytes differ from the checksum, or it breaks a rule of `records`.
             LostShard: its shard cannot be fetched; every later record of that shard raises at once.
         """
-        row = self.index.records[record]
+        number, key = self.index.question(record), self.index.key(record)
+        if self._last is None or self._last[0] != number:
+            self._last = None
+            self._last = number, self._question(self.index.records[record])
+        question = self._last[1]
+        place = self.index.pair_number(record)
+        if place >= len(question.pairs):
+            raise BadRecord("its sample has fewer pairs than the index says; run 'mpo data index' again")
+        return replace(question.record(question.pairs[place]), key=key)
+
+    def _question(self, row: np.void) -> QuestionRecord:
         try:
             body, *images = self._members(row)
         except LostShard:
@@ -46,7 +58,7 @@ class ShardReader:
                 raise
             self._files.pop(int(row["shard"]), None)
             body, *images = self._members(row)
-        return parse_record(self.index.key(record), body, tuple(images))
+        return parse_question(bytes(row["key"]).decode("utf-8", "replace"), body, tuple(images))
 
     def _members(self, row: np.void) -> list[bytes]:
         file = self._open(int(row["shard"]))
@@ -75,4 +87,4 @@ class ShardReader:
         return self._files[shard]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_files": {}}
+        return self.__dict__ | {"_files": {}, "_last": None}

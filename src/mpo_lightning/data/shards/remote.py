@@ -132,8 +132,8 @@ def _believable(path: Path) -> None:
         raise ValueError(f"it names {summary['records']:,} records, and its shards have room for {most:,}")
 
 
-LEAST_RECORD_BYTES = 1024
-"""Smallest record in a tar: a header and a block for the text."""
+LEAST_RECORD_BYTES = 24
+"""Smallest pair in a sample's text, {"chosen":0,"rejected":1}."""
 
 
 class RemoteSource:

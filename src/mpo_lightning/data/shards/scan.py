@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 from mpo_lightning.data.records import MAX_PICTURE_BYTES, MAX_TEXT_BYTES
-from mpo_lightning.data.shards.index import COSTS, MEMBER, ScannedShard, record_dtype
+from mpo_lightning.data.shards.index import MEMBER, ScannedShard, record_dtype
 from mpo_lightning.data.shards.index_summary import ShardEntry
-from mpo_lightning.data.shards.sample import decode_sample, record_cost
+from mpo_lightning.data.shards.sample import decode_sample, question_cost
 from mpo_lightning.errors import BadRecord, InputError
 
 
 def scan_shard(path: Path) -> ScannedShard:
-    """Reads a tar once and finds its records; only the headers of images are decoded.
+    """Reads a tar once and finds its pairs; only the headers of images are decoded.
 
-    Records that break a rule are listed in `refused` with the reason and left out of the rows.
+    Samples that break a rule are listed in `refused` with the reason and left out of the rows.
 
     Raises:
         InputError: the tar itself is broken: compressed, cut short, without its end mark, joined to another one, or
@@ -34,17 +34,25 @@ def scan_shard(path: Path) -> ScannedShard:
     members: list[tuple[int, int, int]] = []
     refused: list[tuple[str, str]] = []
     datasets: dict[str, int] = {}
+    pair_keys: set[str] = set()
     for key, parts in _samples(path):
         try:
             for extension, (_, data) in parts.items():
                 refuse_large(extension, len(data))
-            fields, names = decode_sample(key, {extension: data for extension, (_, data) in parts.items()})
-            cost = record_cost(fields, [parts[name][1] for name in names])
+            question, names = decode_sample(key, {extension: data for extension, (_, data) in parts.items()})
+            cost = question_cost(question, [parts[name][1] for name in names])
         except BadRecord as error:
             refused.append((key, str(error)))
             continue
-        dataset = datasets.setdefault(fields.dataset, len(datasets))
-        rows.append((key.encode(), 0, dataset, len(members), 1 + len(names), *(cost[name] for name in COSTS)))
+        if repeated := {pair.key for pair in question.pairs} & pair_keys:
+            refused.append((key, f"its pair '{min(repeated)}' has the key of an earlier one; keys must be unique"))
+            continue
+        pair_keys.update(pair.key for pair in question.pairs)
+        dataset = datasets.setdefault(question.dataset, len(datasets))
+        for pair in question.pairs:
+            costs = cost.tiles, cost.prompt_tokens, *(cost.answer_tokens[n] for n in (pair.chosen, pair.rejected))
+            place = 0, dataset, len(members), 1 + len(names)
+            rows.append((pair.key.encode(), *place, *costs, pair.chosen, pair.rejected))
         members += [(parts[name][0], len(parts[name][1]), zlib.crc32(parts[name][1])) for name in ("json", *names)]
     with path.open("rb") as file:
         entry = ShardEntry(path.name, len(rows), path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())

@@ -5,48 +5,33 @@ Then the command reports how large the shards will be. The second pass packs pai
 decodes every image once as proof, and scans what it wrote into the index. The first pass fixes which pair goes into
 which tar, so a killed run continues with the missing tars.
 
-Every pair carries its own copy of its images, since a plain WebDataset pipeline reads one sample at a time. With many
-pairs per image the shards are larger than the images; the command prints the factor before it writes.
+A sample is a question with all its pairs: its images are decoded and stored once, and each of its answers too.
+Different questions about one image carry a copy each, since a plain WebDataset pipeline reads one sample at a time.
+Before it writes, the command prints how much larger than the images the shards are.
 """
 
 import hashlib
 import json
-import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from webdataset import TarWriter
 
-from mpo_lightning.data.annotations.mmpr import AnnotationLine, AnnotationSet, make_record, parse_line
-from mpo_lightning.data.annotations.split import validation_pairs
-from mpo_lightning.data.annotations.survey import PairPlace, Rejected, Survey
+from mpo_lightning.data.annotations.mmpr import AnnotationLine, make_record, parse_line
+from mpo_lightning.data.annotations.survey import PairPlace, QuestionPlace, Rejected, Survey
 from mpo_lightning.data.pictures import open_picture
-from mpo_lightning.data.records import PreferenceRecord
+from mpo_lightning.data.records import QuestionRecord, question_of
 from mpo_lightning.data.shards.index import ScannedShard, write_index
 from mpo_lightning.data.shards.index_summary import DatasetEntry
+from mpo_lightning.data.shards.jobs import SPLITS, ShardJob
 from mpo_lightning.data.shards.sample import encode_sample
 from mpo_lightning.data.shards.scan import scan_shard
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.files.process_pool import process_map
 from mpo_lightning.files.whole import whole_file, write_json, write_text
-
-SPLITS = ("train", "validation")
-BLOCK = 10_240
-"""A tar ends with zeros up to a multiple of this size in bytes."""
-
-
-@dataclass(frozen=True)
-class ShardJob:
-    """One tar to write."""
-
-    path: Path
-    work: Path
-    sets: list[AnnotationSet]
-    names: list[str]
-    pairs: list[PairPlace]
 
 
 @dataclass(frozen=True)
@@ -56,57 +41,6 @@ class ShardSummary:
     pairs: dict[str, int]
     datasets: dict[str, int]
     rejected: list[Rejected]
-
-
-def plan_shards(found: Survey, output: Path, validation: float, seed: int, shard_bytes: int) -> list[ShardJob]:
-    """Assigns pairs to tars. Pairs keep their order; a tar is closed when it would grow past `shard_bytes`.
-
-    Raises:
-        InputError: the validation split would be empty though a fraction was asked for.
-    """
-    if not found.pairs:
-        return []
-    held_out = validation_pairs(found.groups(), validation, seed) if validation > 0 else set()
-    if validation > 0 and not held_out:
-        raise InputError(
-            f"a validation fraction of {validation} holds out no pair: the smallest group that shares questions or "
-            "images is larger; ask for a larger fraction or use a separate meta file for validation"
-        )
-    if len(held_out) == len(found.pairs):
-        raise InputError(f"a validation fraction of {validation} leaves no pair for training; ask for a smaller one")
-    names = unique_names([entry.name for entry in found.sets])
-    jobs: list[ShardJob] = []
-    for split in SPLITS:
-        chosen = [pair for number, pair in enumerate(found.pairs) if (number in held_out) == (split == "validation")]
-        for number, pairs in enumerate(_cut_by_size(chosen, shard_bytes)):
-            path = output / split / f"mmpr-{number:06d}.tar"
-            jobs.append(ShardJob(path, output / ".work", found.sets, names, pairs=pairs))
-    return jobs
-
-
-def unique_names(names: list[str]) -> list[str]:
-    """Unique names that can be part of a sample's key (no dot, slash or space)."""
-    safe: list[str] = []
-    for name in names:
-        base = re.sub(r"[^0-9A-Za-z_-]+", "_", name) or "set"
-        candidate, number = base, 2
-        while candidate in safe:
-            candidate, number = f"{base}-{number}", number + 1
-        safe.append(candidate)
-    return safe
-
-
-def _cut_by_size(pairs: list[PairPlace], shard_bytes: int) -> Iterator[list[PairPlace]]:
-    current: list[PairPlace] = []
-    filled = 0
-    for pair in pairs:
-        if current and filled + pair.bytes > shard_bytes - BLOCK:
-            yield current
-            current, filled = [], 0
-        current.append(pair)
-        filled += pair.bytes
-    if current:
-        yield current
 
 
 def write_shards(
@@ -143,7 +77,7 @@ def write_shards(
                     f"{rejected[0].where}: {rejected[0].reason} (or skip such pairs with --on_bad quarantine)"
                 )
             finished.append((job, scanned, rejected))
-            progress(len(job.pairs))
+            progress(job.pairs)
     all_rejected = found.rejected + [item for *_, rejected in finished for item in rejected]
     datasets = [DatasetEntry(entry.name, entry.repeat_time) for entry in found.sets]
     for split in SPLITS:
@@ -193,7 +127,7 @@ def plan_fingerprint(found: Survey, jobs: list[ShardJob]) -> str:
     """A hash of what a run is about to write, so that another run's leftovers are not taken for its own."""
     digest = hashlib.sha256(found.fingerprint.encode())
     for job in jobs:
-        digest.update(repr((job.path.parent.name, job.path.name, job.pairs)).encode())
+        digest.update(repr((job.path.parent.name, job.path.name, job.questions)).encode())
     return digest.hexdigest()
 
 
@@ -220,7 +154,7 @@ def _prepare_folder(plan: str, jobs: list[ShardJob], output: Path) -> None:
         free = shutil.disk_usage(output).free
     except OSError as error:
         raise InputError(f"{output}: cannot write there ({error.strerror})") from None
-    missing = sum(BLOCK + sum(pair.bytes for pair in job.pairs) for job in jobs if not job.path.exists())
+    missing = sum(job.bytes for job in jobs if not job.path.exists())
     if missing > free:
         raise InputError(
             f"{output}: the shards need {missing / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; choose a larger disk"
@@ -231,29 +165,40 @@ def _write_shard(job: ShardJob) -> tuple[ScannedShard, list[Rejected]]:
     """Writes one tar, or takes the one that a killed run finished from the same files.
 
     The scan proves that it can be read back.
+
+    Raises:
+        InputError: it cannot.
     """
     notes = job.work / f"{job.path.parent.name}-{job.path.name}.json"
     sources = _sources(job)
     finished = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() and job.path.exists() else {}
     # Skipped pairs are tried again: their images may have been repaired.
     if finished.get("sources") == sources and not finished["rejected"]:
-        return scan_shard(job.path), []
+        return _read_back(job.path), []
     rejected: list[Rejected] = []
     with whole_file(job.path, "wb") as stream, TarWriter(stream, encoder=False, mtime=0) as tar:
-        for pair in job.pairs:
+        for question in job.questions:
             try:
-                tar.write(encode_sample(_load_pair(job, pair)))
+                tar.write(encode_sample(_load_question(job, question)))
             except BadRecord as error:
-                rejected.append(Rejected(f"{job.sets[pair.dataset].annotation}:{pair.line}", str(error)))
+                annotation = job.sets[question.pairs[0].dataset].annotation
+                rejected += [Rejected(f"{annotation}:{pair.line}", str(error)) for pair in question.pairs]
     write_text(notes, json.dumps({"sources": sources, "rejected": len(rejected)}))
-    return scan_shard(job.path), rejected
+    return _read_back(job.path), rejected
+
+
+def _read_back(path: Path) -> ScannedShard:
+    scanned = scan_shard(path)
+    for key, reason in scanned.refused:
+        raise InputError(f"record '{key}' of {path}: {reason}")
+    return scanned
 
 
 def _sources(job: ShardJob) -> str:
     """A hash of path, size and modification time of the images that a tar is made of."""
     digest = hashlib.sha256()
-    for pair in job.pairs:
-        for path in _parse(job, pair).pictures:
+    for question in job.questions:
+        for path in _parse(job, question.pairs[0]).pictures:
             status = path.stat()
             digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
@@ -266,14 +211,20 @@ def _parse(job: ShardJob, pair: PairPlace) -> AnnotationLine:
         return parse_line(file.readline(), entry.root)
 
 
-def _load_pair(job: ShardJob, pair: PairPlace) -> PreferenceRecord:
-    parsed = _parse(job, pair)
+def _load_question(job: ShardJob, question: QuestionPlace) -> QuestionRecord:
+    lines = [_parse(job, pair) for pair in question.pairs]
     images = []
-    for path in parsed.pictures:
+    for path in lines[0].pictures:
         data = path.read_bytes()
         try:
             open_picture(data)
         except BadRecord as error:
             raise BadRecord(f"{path}: {error}") from None
         images.append(data)
-    return make_record(job.sets[pair.dataset], pair.line, parsed, job.names[pair.dataset], images=tuple(images))
+    entry, name = job.sets[question.pairs[0].dataset], job.names[question.pairs[0].dataset]
+    return question_of(
+        [
+            make_record(entry, pair.line, line, name, images=tuple(images))
+            for pair, line in zip(question.pairs, lines, strict=True)
+        ]
+    )
