@@ -9,6 +9,7 @@ Source: InternVL `internvl_chat/internvl/train/internvl_chat_mpo.py` (`build_dat
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -139,12 +140,13 @@ def refuse_long(text: bytes, what: str) -> None:
         raise BadRecord(f"{what} has more than {MAX_TEXT_BYTES:,} bytes; shorten it or leave it out")
 
 
-def parse_line(line: bytes, root: Path) -> AnnotationLine:
+def parse_line(line: bytes, root: Path, find_pictures: bool = True) -> AnnotationLine:
     """Parses and checks one line of a jsonl file; images are located but not opened.
 
     Args:
         line: raw bytes of the line.
         root: folder that the line's image paths are relative to and may not leave.
+        find_pictures: False leaves them out, where they are known.
 
     Raises:
         BadRecord: the line cannot be used; the message says why.
@@ -173,7 +175,7 @@ def parse_line(line: bytes, root: Path) -> AnnotationLine:
         question=checked_question(fields["question"], len(names)),
         chosen=chosen,
         rejected=rejected,
-        pictures=tuple(picture_path(root, name) for name in names),
+        pictures=tuple(picture_path(root, name) for name in names) if find_pictures else (),
         system=checked_system(fields.get("system_prompt")),
         extra={name: value for name, value in fields.items() if name not in known},
     )
@@ -206,6 +208,12 @@ def make_record(
     )
 
 
+@lru_cache(maxsize=64)
+def _resolved(root: Path, folder: str) -> Path:
+    """The resolved root of many images; it depends on the working folder."""
+    return root.resolve()
+
+
 def picture_path(root: Path, name: str) -> Path:
     """The path of an image.
 
@@ -214,7 +222,7 @@ def picture_path(root: Path, name: str) -> Path:
     """
     try:
         path = (root / name).resolve()
-        inside = path.is_relative_to(root.resolve())
+        inside = path.is_relative_to(_resolved(root, os.getcwd()))
         exists = path.is_file()
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -204,15 +204,15 @@ def _sources(job: ShardJob) -> str:
     return digest.hexdigest()
 
 
-def _parse(job: ShardJob, pair: PairPlace) -> AnnotationLine:
+def _parse(job: ShardJob, pair: PairPlace, find_pictures: bool = True) -> AnnotationLine:
     entry = job.sets[pair.dataset]
     with entry.annotation.open("rb") as file:
         file.seek(pair.offset)
-        return parse_line(file.readline(), entry.root)
+        return parse_line(file.readline(), entry.root, find_pictures)
 
 
 def _load_question(job: ShardJob, question: QuestionPlace) -> QuestionRecord:
-    lines = [_parse(job, pair) for pair in question.pairs]
+    lines = [_parse(job, pair, find_pictures=pair is question.pairs[0]) for pair in question.pairs]
     images = []
     for path in lines[0].pictures:
         data = path.read_bytes()
