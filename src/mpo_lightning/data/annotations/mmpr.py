@@ -209,7 +209,7 @@ def make_record(
 
 
 @lru_cache(maxsize=64)
-def _resolved(root: Path, folder: str) -> Path:
+def _resolved(root: Path, folder: Path) -> Path:
     """The resolved root of many images; it depends on the working folder."""
     return root.resolve()
 
@@ -222,7 +222,7 @@ def picture_path(root: Path, name: str) -> Path:
     """
     try:
         path = (root / name).resolve()
-        inside = path.is_relative_to(_resolved(root, os.getcwd()))
+        inside = path.is_relative_to(_resolved(root, Path.cwd()))
         exists = path.is_file()
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
