@@ -81,19 +81,22 @@ def sides_of(kind: str) -> list[tuple[int, int]]:
 
 
 def write_questions(assets: Path, kind: str) -> None:
-    """Writes the pairs of questions as a folder of ordinary pairs, which the peer reads too; once."""
+    """Writes the pairs of a question as a folder of ordinary pairs, which the peer reads too; once. It is the question
+    of as many tiles as half of the others have at most, so that whoever takes a few of its pairs has the same work.
+    """
     target, source = assets / f"data_{kind}", assets / "data_image"
     if (target / "data.jsonl").is_file():
         return
     rows = [json.loads(line) for line in (source / "data.jsonl").read_text(encoding="utf-8").splitlines()]
+    tiles = [len(pair.tiles) for pair in read_pairs(assets / "model", source, len(rows))]
+    number = sorted(range(len(rows)), key=tiles.__getitem__)[len(rows) // 2]
     target.mkdir(exist_ok=True)
+    images = [os.path.relpath(source / path, target) for path in rows[number]["images"]]
     with (target / "data.jsonl").open("w", encoding="utf-8") as file:
-        for number, row in enumerate(rows):
-            images = [os.path.relpath(source / path, target) for path in row["images"]]
-            for chosen, rejected in sides_of(kind):
-                sides = {"chosen": rows[(number + chosen) % len(rows)]["chosen"]}
-                sides |= {"rejected": rows[(number + rejected) % len(rows)]["rejected"]}
-                file.write(json.dumps(row | sides | {"images": images}, ensure_ascii=False) + "\n")
+        for chosen, rejected in sides_of(kind):
+            sides = {"chosen": rows[(number + chosen) % len(rows)]["chosen"]}
+            sides |= {"rejected": rows[(number + rejected) % len(rows)]["rejected"]}
+            file.write(json.dumps(rows[number] | sides | {"images": images}, ensure_ascii=False) + "\n")
 
 
 def pairs_of(assets: Path | None, kind: str, count: int) -> tuple[Any, list[EncodedPair]]:
