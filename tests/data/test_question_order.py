@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,19 @@ def test_a_group_costs_its_prompt_once_and_each_answer_once() -> None:
             answers = {row["chosen"]: row["chosen_tokens"] for row in rows}
             answers |= {row["rejected"]: row["rejected_tokens"] for row in rows}
             assert cost == rows[0]["prompt_tokens"] + 256 * rows[0]["tiles"] + sum(answers.values())
+
+
+@pytest.mark.parametrize(("world", "micro"), [(1, 1), (4, 1), (2, 3)])
+def test_an_evaluation_has_full_rows(world: int, micro: int) -> None:
+    """All pairs once in the order of the index, and rows without pairs in the last step alone."""
+    index = index_of(mixed(), 3)
+    plan = Plan(index, 0, world * micro, micro, world, shuffle=False, pairs_per_question=15)
+    steps = rows_of(plan)
+    found = [{one.record for row in rows for group in row for one in group} for rows in steps]
+    assert sum(map(len, found)) == len(index) and set().union(*found) == set(range(len(index)))
+    assert all(max(one) < min(other) for one, other in pairwise(found))
+    assert all(len(row) == micro for rows in steps[:-1] for row in rows)
+    assert all(len(group) == mixed()[index.question(group[0].record) // 2] for r in steps for row in r for group in row)
 
 
 @pytest.mark.parametrize("budget", [6000, 9000])

@@ -142,18 +142,33 @@ class Plan:
         if self.max_row_tokens is not None or self.pairs_per_question > 1:
             rows = rows if self.pairs_per_question == 1 else 1
             for epoch in range(self.epochs if self.shuffle else 1):
-                rows = max(rows, self._rows_needed(self.epoch_order(epoch)[: self.steps * self.global_batch_size]))
+                rows = max(rows, self._rows_needed(self.epoch_order(epoch)[: self._ends[-1]]))
         return -(-rows // self.world_size)
 
     def _step(self, order: np.ndarray, step: int) -> np.ndarray:
-        return order[step * self.global_batch_size : (step + 1) * self.global_batch_size]
+        return order[self._start(step) : self._ends[step]]
+
+    def _start(self, step: int) -> int:
+        return int(self._ends[step - 1]) if step else 0
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        """int64 [steps]: where each step of an epoch ends in the order."""
+        pairs = int(self.copies.sum())
+        if self.shuffle or self.pairs_per_question == 1:
+            ends = np.arange(self.global_batch_size, pairs + self.global_batch_size, self.global_batch_size)
+        else:
+            # An evaluation's step has as many groups as its rows have room for, however many pairs these are.
+            room = self.world_size * self.micro_batch_size
+            starts = np.flatnonzero(np.diff(self.groups(self.epoch_order(0)), prepend=-1))
+            ends = np.append(starts[room::room], pairs)
+        return np.minimum(ends, pairs)[: self.max_steps]
 
     def _rows_needed(self, order: np.ndarray) -> int:
         """Number of rows over all ranks that the fullest step of an order needs."""
         if self.max_row_tokens is None:
-            groups = self.groups(order, self.global_batch_size)
-            ends = np.append(np.flatnonzero(np.arange(1, len(order)) % self.global_batch_size == 0), len(order) - 1)
-            return -(-int(np.diff(groups[ends], prepend=-1).max()) // self.micro_batch_size)
+            last = self.groups(order, self._ends)[self._ends - 1]
+            return -(-int(np.diff(last, prepend=-1).max()) // self.micro_batch_size)
         rows = 0
         for step in range(self.steps):
             pairs = self._step(order, step)
@@ -161,12 +176,12 @@ class Plan:
             rows = max(rows, len(pack(tokens, self.micro_batch_size, self.max_row_tokens)))
         return rows
 
-    def groups(self, pairs: np.ndarray, step: int | None = None) -> np.ndarray:
+    def groups(self, pairs: np.ndarray, ends: np.ndarray | None = None) -> np.ndarray:
         """int64 [pairs]: the group of each pair; pairs of one question that stay together have one.
 
         Args:
             pairs: record and copy of each, in order.
-            step: pairs of a step, between which groups are cut; None is one step.
+            ends: where steps end, at which groups are cut; None is one step.
         """
         number = np.arange(len(pairs))
         if self.pairs_per_question == 1:
@@ -174,8 +189,8 @@ class Plan:
         question = np.asarray(self.index.records["first_member"])[pairs[:, 0]]
         new = np.ones(len(pairs), dtype=bool)
         new[1:] = (question[1:] != question[:-1]) | (pairs[1:, 1] != pairs[:-1, 1])
-        if step is not None:
-            new |= number % step == 0
+        if ends is not None:
+            new[ends[:-1]] = True
         first = np.maximum.accumulate(np.where(new, number, 0))
         new |= (number - first) % self.pairs_per_question == 0
         return np.cumsum(new) - 1
@@ -208,8 +223,7 @@ class Plan:
     @property
     def steps(self) -> int:
         """Number of global steps in an epoch, including a partial last one."""
-        steps = -(-int(self.copies.sum()) // self.global_batch_size)
-        return steps if self.max_steps is None else min(steps, self.max_steps)
+        return len(self._ends)
 
     def epoch_order(self, epoch: int) -> np.ndarray:
         """int64 [occurrences, 2]: record and copy of each occurrence, in order."""
@@ -256,7 +270,7 @@ class Plan:
             skip = start % per_step if step == start // per_step else 0
             ahead: tuple[int, ...] = ()
             if self.index.source is not None:
-                ahead = tuple(needed[last_need >= step * self.global_batch_size][: 2 * self.window].tolist())
+                ahead = tuple(needed[last_need >= self._start(step)][: 2 * self.window].tolist())
             for micro in range(skip, per_step):
                 # Alternate the direction over ranks, so that no rank always has the largest row.
                 place = rank if micro % 2 == 0 else self.world_size - 1 - rank

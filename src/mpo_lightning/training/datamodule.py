@@ -216,7 +216,7 @@ class MMPRDataModule(L.LightningDataModule):
             )
         world = self.trainer.world_size if self.trainer else 1
         train = split == "train"
-        size = self.global_batch_size if train else world * self.micro_batch_size * self.pairs_per_question
+        size = self.global_batch_size if train else world * self.micro_batch_size
         epochs = max(1, (self.trainer.max_epochs if train and self.trainer else 1) or 1)
         return Plan(
             index,
