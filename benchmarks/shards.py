@@ -14,12 +14,14 @@ import resource
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 
+@cache
 def photograph(number: int, side: int) -> bytes:
     """A JPEG of smooth colours and some noise; with a side of 480 about 66 kB."""
     rng = np.random.default_rng(number)
