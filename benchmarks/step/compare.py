@@ -187,7 +187,10 @@ def main() -> None:
         size = batch_size(arguments, kind, "ours")
         config, pairs = pairs_of(arguments.assets, kind, size * (arguments.steps + 1))
         steps = arguments.steps * size / arguments.batch_size
-        gflop = {live: step_flops(config, pairs[size:], live) / steps / 1e9 for live in (True, False)}
+        batches = [pairs[start : start + size] for start in range(size, len(pairs), size)]
+        gflop = {
+            live: sum(step_flops(config, batch, live) for batch in batches) / steps / 1e9 for live in (True, False)
+        }
         results = measure(arguments, kind)
         print(
             f"\n{table(kind, results, gflop, peak)}\ndistinct work: {gflop[True]:.0f} GFLOP a step with a live "
