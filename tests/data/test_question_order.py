@@ -54,6 +54,8 @@ def rows_of(plan: Plan, epoch: int = 0) -> list[list[tuple[tuple[Occurrence, ...
 def test_every_pair_once_in_groups_of_one_question(together: int, world: int, micro: int) -> None:
     index = index_of(mixed(), 3, repeats=(2.5, 1.0))
     plan = Plan(index, 0, 16, micro, world, window=2, epochs=2, pairs_per_question=together)
+    fullest = max(sum(map(len, rows)) for epoch in (0, 1) for rows in rows_of(plan, epoch))
+    assert plan.most_groups == (16 if together == 1 else fullest)
     for epoch in (0, 1):
         steps = rows_of(plan, epoch)
         seen = Counter(one for rows in steps for row in rows for group in row for one in group)

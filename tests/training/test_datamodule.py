@@ -152,7 +152,7 @@ def test_devices_that_would_idle_are_told(tmp_path: Path, tiny_folder: Path, sha
         accumulate_grad_batches=1,
         max_epochs=1,
     )
-    with pytest.warns(UserWarning, match="leaves 5 of 8 devices without a pair in every step"):
+    with pytest.warns(UserWarning, match="leaves 5 of 8 devices without a question in every step"):
         data.setup("fit")
 
 

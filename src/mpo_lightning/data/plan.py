@@ -138,12 +138,23 @@ class Plan:
     @cached_property
     def micro_batches_per_step(self) -> int:
         """Number of rows that each rank computes in a global step: as many as the fullest step of the run needs."""
-        rows = -(-self.global_batch_size // self.micro_batch_size)
-        if self.max_row_tokens is not None or self.pairs_per_question > 1:
-            rows = rows if self.pairs_per_question == 1 else 1
-            for epoch in range(self.epochs if self.shuffle else 1):
-                rows = max(rows, self._rows_needed(self.epoch_order(epoch)[: self._ends[-1]]))
+        rows = -(-self.most_groups // self.micro_batch_size)
+        if self.max_row_tokens is not None:
+            rows = max(rows, *(self._rows_needed(order) for order in self._orders()))
         return -(-rows // self.world_size)
+
+    @cached_property
+    def most_groups(self) -> int:
+        """Number of groups in the step of the run that has most."""
+        if self.pairs_per_question == 1:
+            return self.global_batch_size
+        last_groups = (self.groups(order, self._ends)[self._ends - 1] for order in self._orders())
+        return max(int(np.diff(last, prepend=-1).max()) for last in last_groups)
+
+    def _orders(self) -> Iterator[np.ndarray]:
+        """The order of each epoch, as far as it is used."""
+        for epoch in range(self.epochs if self.shuffle else 1):
+            yield self.epoch_order(epoch)[: self._ends[-1]]
 
     def _step(self, order: np.ndarray, step: int) -> np.ndarray:
         return order[self._start(step) : self._ends[step]]
@@ -165,10 +176,8 @@ class Plan:
         return np.minimum(ends, pairs)[: self.max_steps]
 
     def _rows_needed(self, order: np.ndarray) -> int:
-        """Number of rows over all ranks that the fullest step of an order needs."""
-        if self.max_row_tokens is None:
-            last = self.groups(order, self._ends)[self._ends - 1]
-            return -(-int(np.diff(last, prepend=-1).max()) // self.micro_batch_size)
+        """Number of rows over all ranks that the fullest step of an order needs within `max_row_tokens`."""
+        assert self.max_row_tokens is not None
         rows = 0
         for step in range(self.steps):
             pairs = self._step(order, step)

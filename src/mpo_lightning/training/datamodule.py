@@ -182,12 +182,11 @@ class MMPRDataModule(L.LightningDataModule):
                 f"{self.trainer.world_size} devices with micro-batches of {self.micro_batch_size} needs {wanted}; "
                 "leave it out"
             )
-        idle = self.trainer.world_size * wanted - self.global_batch_size
+        idle = self.trainer.world_size * wanted - self.train_plan.most_groups
         if wanted == 1 and idle > 0:
             rank_zero_warn(
                 f"data.global_batch_size {self.global_batch_size} leaves {idle} of {self.trainer.world_size} devices "
-                "without a pair in every "
-                "step; use fewer devices or a larger batch"
+                "without a question in every step; use fewer devices or a larger batch"
             )
         self._asked = (self.trainer.limit_train_batches, self.trainer.accumulate_grad_batches)
         # The plan applies the limit in whole steps; Lightning would cut a step in two.
