@@ -1,13 +1,14 @@
 """Kills runs with kill -9 at random moments, resumes them, and compares each with an undisturbed run.
 
-    python benchmarks/faults.py [--kills 100] [--setups single ddp fsdp2] [--json FILE]
+    python benchmarks/faults.py [--kills 100] [--setups single ddp fsdp2] [--questions] [--json FILE]
 
 Each setup (one process, two that train together, two that hold half of each weight) trains a tiny model on the sample
 pairs for 28 steps, once undisturbed and then under kills. A kill hits all processes at a moment drawn over the run:
 model loading, steps, checkpoint writes after every step, validation, the epoch's end. There are 0, 2 or 3 loader
 workers in turn. Runs resume with --ckpt_path auto. Every step records its pairs and its loss, every validation its
 loss. All that was ever computed, replays included, and the final weights are compared with the undisturbed run of the
-same setup. In a setup whose name ends in -last, last.ckpt is the only checkpoint and is overwritten each time.
+same setup. In a setup whose name ends in -last, last.ckpt is the only checkpoint and is overwritten each time. With
+--questions there are three pairs of each question, which stay together.
 
     kills            number of kills
     lost, repeated   records that the killed runs missed, or used twice, against the undisturbed run
@@ -30,6 +31,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = 2
+TOGETHER = 3
+"""Pairs of one question in a step, where a question has several."""
 SETUPS = {
     "single": "single",
     "ddp": "ddp_cpu",
@@ -84,6 +87,7 @@ def command(work: Path, run: Path, setup: str, workers: int) -> list[str]:
         f"--data.validation={work / 'shards/validation'}",
         "--data.global_batch_size=4",
         "--data.micro_batch_size=2",
+        f"--data.pairs_per_question={TOGETHER}",
         f"--data.num_workers={workers}",
         "--data.max_length=1024",
         "--ckpt_path=auto",
@@ -215,10 +219,30 @@ def torment(setup: str, work: Path, rng: random.Random, kills: int) -> dict[str,
 COUNTS = ("kills", "runs", "lost", "repeated", "differing_steps")
 
 
+def questions(work: Path) -> Path:
+    """As many pairs of fewer questions: each third question of the sample, with its own rejected answer and the two
+    that follow.
+    """
+    sample, entries = ROOT / "examples/mmpr_sample", {}
+    for name, entry in json.loads((sample / "meta.json").read_text()).items():
+        rows = [json.loads(line) for line in (sample / entry["annotation"]).read_text().splitlines()]
+        pairs = [
+            row | {"rejected": other["rejected"], "id": f"{name}-{first}-{number}"}
+            for first, row in list(enumerate(rows))[::TOGETHER]
+            for number, other in enumerate(rows[first : first + TOGETHER])
+        ]
+        path = work / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+        entries[name] = entry | {"root": str(sample / entry["root"]), "annotation": str(path), "length": len(pairs)}
+    (work / "meta.json").write_text(json.dumps(entries))
+    return work / "meta.json"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="over all setups together")
     parser.add_argument("--setups", nargs="+", choices=SETUPS, default=["single", "ddp", "fsdp2"])
+    parser.add_argument("--questions", action="store_true", help="three pairs of each question, kept together")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -231,7 +255,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         shard(
-            str(ROOT / "examples/mmpr_sample/meta.json"),
+            str(questions(work) if arguments.questions else ROOT / "examples/mmpr_sample/meta.json"),
             str(work / "shards"),
             validation=0.125,
             shard_megabytes=0.3,

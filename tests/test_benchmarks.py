@@ -63,6 +63,7 @@ def test_a_killed_run_is_the_undisturbed_one(root: Path, tmp_path: Path) -> None
         "1",
         "--setups",
         "single",
+        "--questions",
         "--json",
         str(tmp_path / "faults.json"),
     ]

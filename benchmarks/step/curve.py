@@ -1,8 +1,9 @@
 """Measures whether the cost of our step follows the distinct work: CPU seconds beside the analytic count.
 
-    python benchmarks/step/curve.py [--json FILE] [--picture FILE]
+    python benchmarks/step/curve.py [--questions] [--json FILE] [--picture FILE]
 
-Seconds are measured over tiles and response tokens. One number, the machine's speed, is fitted to the whole grid; the
+Seconds are measured over tiles and response tokens, or with --questions over tiles and the pairs of one question, which
+share its answers. One number, the machine's speed, is fitted to the whole grid; the
 points then show whether seconds grow as FLOPs do, attention's included. Vision, layers, attention and head have very
 different shares at the corners of the grid. Work that was done twice in one of them, or grew faster than its count,
 would push those corners away from the others.
@@ -21,14 +22,15 @@ import torch
 from transformers import InternVLForConditionalGeneration
 
 from mpo_lightning.data.batch import collate
+from mpo_lightning.data.encoding import EncodedPair
 from mpo_lightning.models.rows.pair_forward import PairForward
 from mpo_lightning.objectives import MPOObjective
-from step.pairs import config_of, step_flops, synthetic_pairs
+from step.pairs import QUESTIONS, config_of, step_flops, synthetic_pairs, synthetic_questions
 
 
 def seconds_of_step(forward: PairForward, pairs: list, repeats: int) -> float:
     """CPU seconds of forward and backward, the median after one of warm-up."""
-    objective, batch, times = MPOObjective(), collate(pairs, 448), []
+    objective, batch, times = MPOObjective(), collate(pairs, 448, shared_length=None), []
     for _ in range(repeats + 1):
         begin = time.process_time()
         logps, _ = forward(batch)
@@ -36,6 +38,17 @@ def seconds_of_step(forward: PairForward, pairs: list, repeats: int) -> float:
         times.append(time.process_time() - begin)
         forward.zero_grad()
     return statistics.median(times[1:])
+
+
+def grid(arguments: argparse.Namespace, tiles: int, vocabulary: int) -> dict[int, list[EncodedPair]]:
+    """The pairs of each size: response tokens of a pair, or pairs of a question."""
+    if arguments.questions:
+        questions = {QUESTIONS[kind][1]: synthetic_questions(kind, 1, tiles, vocabulary) for kind in QUESTIONS}
+        return {1: synthetic_pairs(1, tiles, vocabulary)} | questions
+    return {
+        size: synthetic_pairs(1, tiles, vocabulary, chosen=size // 2, rejected=size - size // 2)
+        for size in arguments.responses
+    }
 
 
 def draw(points: list[dict[str, float]], speed: float, picture: Path) -> None:
@@ -68,6 +81,9 @@ def main() -> None:
     parser.add_argument(
         "--responses", type=int, nargs="+", default=[256, 1024, 4096], help="response tokens of a pair, both answers"
     )
+    parser.add_argument(
+        "--questions", action="store_true", help="one question with 1, 4 and 15 pairs of 1 + 1, 2 + 2 and 4 + 4 answers"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path)
@@ -76,23 +92,22 @@ def main() -> None:
     torch.manual_seed(0)
     config = config_of("toy")
     forward = PairForward(InternVLForConditionalGeneration(config)).train()
+    name = "pairs" if arguments.questions else "response tokens"
     points: list[dict[str, float]] = []
     for tiles in arguments.tiles:
-        for responses in arguments.responses:
-            chosen = responses // 2
-            pairs = synthetic_pairs(1, tiles, config.text_config.vocab_size, chosen=chosen, rejected=responses - chosen)
+        for size, pairs in grid(arguments, tiles, config.text_config.vocab_size).items():
             seconds = seconds_of_step(forward, pairs, arguments.repeats)
             gflop = step_flops(config, pairs, live_reference=False) / 1e9
-            points.append({"tiles": tiles, "responses": responses, "gflop": gflop, "cpu_s": seconds})
-            print(f"{tiles:>3} tiles {responses:>5} response tokens: {seconds:7.2f} s", file=sys.stderr, flush=True)
+            points.append({"tiles": tiles, name: size, "gflop": gflop, "cpu_s": seconds})
+            print(f"{tiles:>3} tiles {size:>5} {name}: {seconds:7.2f} s", file=sys.stderr, flush=True)
     # The speed at which the largest deviation to either side is the same.
     speeds = [point["gflop"] / point["cpu_s"] for point in points]
     speed = (max(speeds) + min(speeds)) / 2
-    print("tiles  response tokens    GFLOP    CPU s    predicted    off")
+    print(f"tiles{name:>17}    GFLOP    CPU s    predicted    off")
     for point in points:
         predicted = point["gflop"] / speed
         print(
-            f"{point['tiles']:>5}{point['responses']:>17}{point['gflop']:>9.0f}{point['cpu_s']:>9.2f}{predicted:>13.2f}"
+            f"{point['tiles']:>5}{point[name]:>17}{point['gflop']:>9.0f}{point['cpu_s']:>9.2f}{predicted:>13.2f}"
             f"{point['cpu_s'] / predicted - 1:>7.0%}"
         )
     print(f"one speed, {speed:.0f} GFLOP/s; largest deviation {max(abs(speed / one - 1) for one in speeds):.0%}")
