@@ -244,7 +244,8 @@ def plan(
         prompt: text tokens of the prompt.
         chosen: tokens of the chosen response.
         rejected: tokens of the rejected response.
-        answers: different responses to a question in a row, where pairs share it (data.pairs_per_question).
+        answers: different responses to a question in a row: 2 to a single pair, 8 to a usual question of MMPR with
+            fifteen pairs (data.pairs_per_question).
         keep_logits_gib: largest logits in GiB that are kept for the backward pass (model.keep_logits_gib).
     """
     from dataclasses import fields

@@ -51,7 +51,7 @@ class MMPRDataModule(L.LightningDataModule):
         global_batch_size: pairs in an optimizer step, over all devices; it decides gradient accumulation.
         micro_batch_size: most questions that a device computes at once, as one row without padding.
         pairs_per_question: most pairs of one question that stay together in a step. They share its images, its prompt
-            and the answers that they have in common; 1 shuffles all pairs.
+            and the answers that they have in common; 1 shuffles all pairs, as the released code does.
         max_row_tokens: most tokens in a row, by the index's counts; null sets no limit. Short pairs share rows up to
             micro_batch_size. Epochs beyond trainer.max_epochs (default the first) may exceed it.
         max_tiles: most tiles of a pair's images together, without thumbnails; a data set's max_dynamic_patch replaces
@@ -84,7 +84,7 @@ class MMPRDataModule(L.LightningDataModule):
         thinking: Thinking = "trained",
         global_batch_size: int = 256,
         micro_batch_size: int = 1,
-        pairs_per_question: int = 1,
+        pairs_per_question: int = 15,
         max_row_tokens: int | None = None,
         max_tiles: int = 12,
         max_length: int = 6144,
