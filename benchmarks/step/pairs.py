@@ -81,15 +81,14 @@ def sides_of(kind: str) -> list[tuple[int, int]]:
 
 
 def write_questions(assets: Path, kind: str) -> None:
-    """Writes the pairs of a question as a folder of ordinary pairs, which the peer reads too; once. It is the question
-    of as many tiles as half of the others have at most, so that whoever takes a few of its pairs has the same work.
+    """Writes the pairs of a question as a folder of ordinary pairs, which the peer reads too; once. All are of one
+    question, so that whoever takes a few of its pairs has the same work.
     """
     target, source = assets / f"data_{kind}", assets / "data_image"
     if (target / "data.jsonl").is_file():
         return
     rows = [json.loads(line) for line in (source / "data.jsonl").read_text(encoding="utf-8").splitlines()]
-    tiles = [len(pair.tiles) for pair in read_pairs(assets / "model", source, len(rows))]
-    number = sorted(range(len(rows)), key=tiles.__getitem__)[len(rows) // 2]
+    number = _usual_question(assets, kind, len(rows))
     target.mkdir(exist_ok=True)
     images = [os.path.relpath(source / path, target) for path in rows[number]["images"]]
     with (target / "data.jsonl").open("w", encoding="utf-8") as file:
@@ -97,6 +96,25 @@ def write_questions(assets: Path, kind: str) -> None:
             sides = {"chosen": rows[(number + chosen) % len(rows)]["chosen"]}
             sides |= {"rejected": rows[(number + rejected) % len(rows)]["rejected"]}
             file.write(json.dumps(rows[number] | sides | {"images": images}, ensure_ascii=False) + "\n")
+
+
+def _usual_question(assets: Path, kind: str, count: int) -> int:
+    """The number of the question whose distinct work is the median of all."""
+    config = AutoConfig.from_pretrained(assets / "model", local_files_only=True)
+    rows = read_pairs(assets / "model", assets / "data_image", count)
+
+    def work(number: int) -> float:
+        pairs = [
+            replace(
+                rows[number],
+                chosen_ids=rows[(number + chosen) % count].chosen_ids,
+                rejected_ids=rows[(number + rejected) % count].rejected_ids,
+            )
+            for chosen, rejected in sides_of(kind)
+        ]
+        return step_flops(config, pairs, live_reference=False)
+
+    return sorted(range(count), key=work)[count // 2]
 
 
 def pairs_of(assets: Path | None, kind: str, count: int) -> tuple[Any, list[EncodedPair]]:
