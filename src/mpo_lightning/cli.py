@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpo_lightning import __version__
-from mpo_lightning.commands.imports import load
-from mpo_lightning.commands.verbs import GROUPS, VERBS, help_lines, verbs_of
+from mpo_lightning.commands.verbs import GROUPS, VERBS, help_lines, load, verbs_of
 from mpo_lightning.errors import InputError, LostRank
 
 HELP = ("-h", "--help")

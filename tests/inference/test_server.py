@@ -20,11 +20,12 @@ from mpo_lightning.inference.chat import ChatServer, Refused, UnreadableReply
 from mpo_lightning.inference.embedded import EmbeddedEngine
 from mpo_lightning.inference.engine import Work, open_engine
 from mpo_lightning.inference.options import EngineOptions, TrainerOptions
-from mpo_lightning.inference.request import content_of, drawn_by, picture_url
+from mpo_lightning.inference.request import content_of, drawn_by, picture_url, tile_fields
 from mpo_lightning.inference.server import ServerEngine
 from mpo_lightning.models.sampling import Sampling
 from mpo_lightning.prefs.sources import Source
 from support.commands import mpo, mpo_killed_when
+from support.judge_server import chat_server
 from support.model_server import model_server
 from support.options import nested
 
@@ -77,8 +78,10 @@ def test_answers_come_in_the_order_of_the_prompts(questions: Path, tiny_folder: 
         asked["temperature"] == 1.0
         and asked["top_k"] == 50
         and asked["max_tokens"] == 12
-        and asked["mm_processor_kwargs"] == {"max_dynamic_patch": 2}
+        and asked["mm_processor_kwargs"] == {"max_patches": 2, "max_dynamic_patch": 2}
     )
+    found = json.loads((tmp_path / "out.jsonl.server.json").read_text())
+    assert found == {"tile_limit": "request", "prompts_compared": 10, "compared_by": "ids"}
     kinds = [part["type"] for part in asked["messages"][0]["content"]]
     assert kinds == ["image_url", "text"] and asked["messages"][0]["content"][0]["image_url"]["url"].startswith(
         "data:image/jpeg;base64,"
@@ -238,6 +241,23 @@ def test_thoughts_beside_a_response_are_kept(field: str) -> None:
     server, _ = server_that_says([{"choices": [{"finish_reason": "stop", "message": message}]}])
     reply = server.chat([])
     assert (reply.text, reply.reasoning) == ("Seven.", "Four and three.")
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"), [("Four.", "<think>2 + 2</think>\nFour."), ("\n\nFour.", "<think>2 + 2</think>\n\nFour.")]
+)
+def test_thoughts_stand_in_front_by_choice(tmp_path: Path, text: str, whole: str) -> None:
+    def reply(_: dict[str, Any]) -> dict[str, Any]:
+        return {"content": text, "reasoning_content": "2 + 2"}
+
+    (tmp_path / "q.jsonl").write_text('{"question": "What is 2 + 2?"}\n')
+    asked = Work(QuestionFile(tmp_path / "q.jsonl"), "these", 12)
+    with chat_server(reply) as (url, _):
+        ServerEngine(url, "tiny", "openai", reasoning="front").answer(asked, tmp_path / "front.jsonl")
+        ServerEngine(url, "tiny", "openai").answer(asked, tmp_path / "apart.jsonl")
+    assert rows_of(tmp_path / "front.jsonl")[0]["response"] == whole
+    (apart,) = rows_of(tmp_path / "apart.jsonl")
+    assert apart["response"] == text and apart["reasoning"] == "2 + 2"
 
 
 def test_thoughts_without_a_response_are_named_with_what_mends_it() -> None:
@@ -408,14 +428,27 @@ def test_each_kind_of_server_gets_its_own_fields(root: Path) -> None:
     from mpo_lightning.data.prompts import Prompt
 
     assert drawn_by("openai", None, 0) == {"temperature": 0.0}
-    assert drawn_by("vllm", SAMPLING, 1)["extra_body"] == drawn_by("sglang", SAMPLING, 1)["extra_body"] == {"top_k": 50}
-    assert json.loads(drawn_by("transformers", SAMPLING, 1)["extra_body"]["generation_config"])["top_k"] == 50
+    plain = {"min_p": 0.0, "repetition_penalty": 1.0}
+    for kind, no_limit in (("vllm", 0), ("sglang", -1), ("lmdeploy", 0)):
+        assert drawn_by(kind, SAMPLING, 1)["extra_body"] == plain | {"top_k": 50}
+        assert drawn_by(kind, Sampling(top_k=0), 1)["extra_body"] == plain | {"top_k": no_limit}
+        assert drawn_by(kind, SAMPLING, 1, [7, 9])["extra_body"]["logit_bias"] == {"7": -100, "9": -100}
+        assert drawn_by(kind, None, 1, [7])["extra_body"] == plain
+    for top_k in (50, 0):  # without do_sample that server is greedy
+        extra = drawn_by("transformers", Sampling(top_k=top_k), 1)["extra_body"]
+        assert json.loads(extra["generation_config"]) == {"do_sample": True, "top_k": top_k}
+    assert json.loads(drawn_by("transformers", None, 1)["extra_body"]["generation_config"]) == {"do_sample": False}
     assert "extra_body" not in drawn_by("openai", Sampling(top_k=0), 1)
     photo = (root / "examples/mmpr_sample/images/photos/chelsea.jpg").read_bytes()
-    two: Any = content_of(Prompt("Image-1: <image>\nImage-2: <image>\nWhich?", (photo, photo)), 12)
+    asked = Prompt("Image-1: <image>\nImage-2: <image>\nWhich?", (photo, photo))
+    two: Any = content_of(asked, 12, own_template=False)
     assert [part.get("text") for part in two] == ["Image-1: ", None, "Image-2: ", None, "Which?"] and two[1][
         "image_url"
     ]["max_dynamic_patch"] == 6
+    exact: Any = content_of(asked, None)
+    assert [part.get("text") for part in exact] == ["Image-1: ", None, "\nImage-2: ", None, "\nWhich?"]
+    assert tile_fields("vllm", asked, 5) == {"mm_processor_kwargs": {"max_patches": 2, "max_dynamic_patch": 2}}
+    assert tile_fields("vllm", Prompt("Why?"), 5) == tile_fields("sglang", asked, 5) == {}
     assert content_of(Prompt("Why?"), 12) == "Why?" and picture_url(photo).startswith("data:image/jpeg")
 
 

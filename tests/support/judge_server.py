@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = Callable[[dict[str, Any]], str | int]
-"""A reply's text, or a status code."""
+Answer = Callable[[dict[str, Any]], str | int | dict[str, Any]]
+"""A reply's text, the fields of its message, or a status code."""
 
 
 @contextmanager
@@ -25,12 +25,13 @@ def chat_server(answer: Answer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             requests.append(request | {"path": self.path, "key": self.headers["Authorization"]})
             found = answer(request)
             status = found if isinstance(found, int) else 200
+            message = {"role": "assistant"} | (found if isinstance(found, dict) else {"content": found})
             body = {
                 "id": "x",
                 "object": "chat.completion",
                 "created": 0,
                 "model": request["model"],
-                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": found}}],
+                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
             }
             content = json.dumps({"error": {"message": "no"}} if status != 200 else body).encode()
             self.send_response(status)

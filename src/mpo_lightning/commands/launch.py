@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from mpo_lightning.commands.imports import load
+from mpo_lightning.commands.verbs import load
 from mpo_lightning.errors import InputError
 
 HELP = """usage: mpo launch --nodes N --gpus G [--scheduler slurm|torchrun] [options] FIT_OPTIONS

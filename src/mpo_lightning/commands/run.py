@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from inspect import Parameter, signature
 from typing import Any
 
-from mpo_lightning.commands.imports import load
 from mpo_lightning.commands.parser import CommandParser
-from mpo_lightning.commands.verbs import VERBS
+from mpo_lightning.commands.verbs import VERBS, load
 from mpo_lightning.errors import InputError
 
 

@@ -3,9 +3,13 @@
 Nothing heavy is imported: a verb's function is imported when it is called.
 """
 
+import atexit
+import gc
 import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 
@@ -51,6 +55,7 @@ VERBS = {
     "prefs dropout-ntp": Verb(
         "prefs:dropout_ntp", "half of a good response, the rest written without the image", loads=PREDICT
     ),
+    "prefs check-server": Verb("server:check_server", "whether a server's prompts are those that training makes"),
     "prefs fingerprint": Verb("prefs:fingerprint", "a benchmark's problems, to keep training data free of them"),
     "eval run": Verb("eval:run", "a model's responses to a benchmark, and their scores", loads=PREDICT),
     "eval score": Verb("eval:score", "score responses, by our checker or by the benchmark's own rule"),
@@ -81,3 +86,22 @@ def verbs_of(group: str) -> dict[str, Verb]:
 def help_lines(verbs: dict[str, Verb]) -> list[str]:
     """Returns one line of help for each verb."""
     return [f"  {name:<18} {verb.text.replace('`', '')}" for name, verb in verbs.items()]
+
+
+def load(name: str) -> ModuleType:
+    """Imports a module and its own imports.
+
+    torch, Lightning and transformers are hundreds of thousands of objects that live until the process ends. The
+    collector would scan them again and again; here it is off during the import, and then ignores them.
+    """
+    if name in sys.modules:
+        return sys.modules[name]
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # else some libraries report their objects as leaks at the end
+        if enabled:
+            gc.enable()

@@ -5,9 +5,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from mpo_lightning.data.encoding import THINKING_MARKS
 from mpo_lightning.errors import BadRecord, InputError
 
 Messages = list[dict[str, Any]]
+REASON = 1000
+"""Most characters of a server's reason for a refusal, which often names the way out at its end."""
 REFUSALS = (400, 413, 415, 422)
 """Status codes that mean the request, not the server, is at fault."""
 
@@ -21,12 +24,23 @@ class Reply:
         tokens: number of its tokens, if the server reports it.
         finished: whether the model ended the response; otherwise it was cut off at the limit.
         reasoning: the model's thoughts, if the server sends them apart from the response.
+        prompt_tokens: number of the prompt's tokens, if the server reports it.
     """
 
     text: str
     tokens: int | None
     finished: bool
     reasoning: str | None = None
+    prompt_tokens: int | None = None
+
+    @property
+    def with_thoughts(self) -> str:
+        """The response behind its thoughts, as the model wrote them: between its marks, then a newline."""
+        if not self.reasoning:
+            return self.text
+        begin, end = THINKING_MARKS
+        between = "" if self.text[:1].isspace() else "\n"
+        return f"{begin}{self.reasoning}{end}{between}{self.text}"
 
 
 ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "end"}
@@ -123,6 +137,44 @@ class ChatServer:
         limit = request.get("max_tokens")
         return self._asked(lambda: self._client.completions.create(model=self.model, prompt=prompt, **request), limit)
 
+    @property
+    def place(self) -> str:
+        """The server's address, for messages."""
+        return self.url or "api.openai.com"
+
+    def served(self) -> dict[str, str]:
+        """Returns the names of the models that are served, each with the folder it was loaded from, "" if not said."""
+        try:
+            models = list(self._client.models.list())
+        except (self._openai.OpenAIError, ValueError):
+            return {}
+        return {model.id: str(getattr(model, "root", None) or "") for model in models}
+
+    def prompt_ids(self, messages: Messages, fields: dict[str, Any]) -> list[int] | None:
+        """Returns the token ids of a chat by vLLM's `/tokenize`; None if the server has no such page.
+
+        Args:
+            messages: messages in OpenAI's format.
+            fields: further fields of a request.
+
+        Raises:
+            Refused: the server refuses this chat.
+            InputError: the server does not answer.
+        """
+        body = {"model": self.model, "messages": messages} | fields
+        try:
+            found = self._client.post(f"{str(self.url).removesuffix('/v1')}/tokenize", body=body, cast_to=object)
+        except self._openai.APIStatusError as error:
+            if error.status_code in REFUSALS:
+                raise Refused(f"the server refuses it ({_short(error, REASON)})") from None
+            if error.status_code in (404, 405, 501):
+                return None
+            raise self._gone(error) from None
+        except self._openai.OpenAIError as error:
+            raise self._gone(error) from None
+        tokens = found.get("tokens") if isinstance(found, dict) else None
+        return [int(one) for one in tokens] if isinstance(tokens, list) else None
+
     def _asked(self, send: Any, limit: int | None) -> Reply:
         wordless: Reply | None = None
         for attempt in range(self._attempts):
@@ -133,7 +185,7 @@ class ChatServer:
                 wordless = reply
             except self._openai.APIStatusError as error:
                 if error.status_code in REFUSALS:
-                    raise Refused(f"the server refuses it ({_short(error)})") from None
+                    raise Refused(f"the server refuses it ({_short(error, REASON)})") from None
                 raise self._gone(error) from None
             except BadRecord:
                 raise
@@ -148,7 +200,7 @@ class ChatServer:
         return wordless
 
     def _gone(self, error: Exception) -> InputError:
-        where = self.url or "api.openai.com"
+        where = self.place
         status = getattr(error, "status_code", None)
         if status in ASKED_WRONGLY:
             way_out = ASKED_WRONGLY[status].format(key=self._key_variable, model=self.model)
@@ -162,8 +214,8 @@ class ChatServer:
         )
 
 
-def _short(error: Exception) -> str:
-    return f"{' '.join(str(error).split()) or type(error).__name__:.200}"
+def _short(error: Exception, most: int = 200) -> str:
+    return f"{' '.join(str(error).split()) or type(error).__name__:.{most}}"
 
 
 def _reply(answer: Any, limit: int | None) -> Reply:
@@ -190,7 +242,8 @@ def _reply(answer: Any, limit: int | None) -> Reply:
     untold = reason is None and bool(text)
     if not isinstance(text, str | None) or not (untold or ended in ENDED or ended in CUT):
         raise UnreadableReply(f"a reply that broke off (finish_reason {reason!r})")
-    tokens = getattr(getattr(answer, "usage", None), "completion_tokens", None)
+    usage = getattr(answer, "usage", None)
+    tokens, asked = (getattr(usage, name, None) for name in ("completion_tokens", "prompt_tokens"))
     reasoning = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
     if not (text or "").strip() and reasoning:
         raise Refused(
@@ -199,7 +252,11 @@ def _reply(answer: Any, limit: int | None) -> Reply:
         )
     finished = ended not in CUT and not (untold and limit is not None and tokens is not None and tokens >= limit)
     return Reply(
-        whole_characters(text or ""), tokens, finished, whole_characters(str(reasoning)) if reasoning else None
+        whole_characters(text or ""),
+        tokens,
+        finished,
+        whole_characters(str(reasoning)) if reasoning else None,
+        prompt_tokens=asked,
     )
 
 

@@ -110,4 +110,6 @@ def open_engine(model: str, options: EngineOptions, trainer: TrainerOptions) -> 
         timeout=options.timeout,
         max_tiles=options.max_tiles,
         pixels=options.pixels,
+        checkpoint=options.checkpoint,
+        reasoning=options.reasoning,
     )

@@ -7,6 +7,7 @@ from mpo_lightning.data.pictures import Pixels
 from mpo_lightning.errors import InputError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Reasoning = Literal["apart", "front"]
 Server = Literal["vllm", "sglang", "lmdeploy", "transformers", "openai"]
 
 
@@ -42,12 +43,17 @@ class EngineOptions:
         url: address of the server, such as http://localhost:8000/v1; openai is OpenAI's own, with the key in
             OPENAI_API_KEY.
         server: kind of server, for what OpenAI's protocol has no field for: top_k, tiles, continued responses.
+        checkpoint: folder of the model that the server has (weights are not read); the server's prompts are compared
+            with those that training makes, and a difference stops the run. Default the folder that the server names, if
+            this machine has it.
         at_once: number of concurrent requests to the server.
         timeout: seconds until a request counts as failed and is sent again.
         template: chat template; auto takes the one that the checkpoint's files say; DropoutNTP needs a server's name.
         system_message: auto takes the one that the checkpoint's files say, none leaves it out, default is the
             template's own, thinking asks InternVL3.5 to think; else the text itself. A server gets it as a turn, and
             with auto or none applies its own chat template alone.
+        reasoning: where a server sends thoughts apart: apart keeps them beside the response; front writes them in front
+            of it, between the model's marks.
         max_tiles: most tiles of a question's images, thumbnails not counted, where its source sets no limit.
         pixels: seen takes images as a person sees them; reference takes the released code's pixels, which differ for
             images that are transparent, of 16 bits, or turned by EXIF.
@@ -60,10 +66,12 @@ class EngineOptions:
     kind: Literal["embedded", "openai"] = "embedded"
     url: str | None = None
     server: Server = "vllm"
+    checkpoint: str | None = None
     at_once: int = 32
     timeout: float = 600.0
     template: str = "auto"
     system_message: str = "auto"
+    reasoning: Reasoning = "apart"
     max_tiles: int = 12
     pixels: Pixels = "seen"
     max_length: int = 8192

@@ -20,17 +20,22 @@ from filelock import Timeout
 
 from mpo_lightning.data.chat_template import NAMED_SYSTEMS
 from mpo_lightning.data.pictures import Pixels
-from mpo_lightning.data.prompts import Prompt
+from mpo_lightning.data.prompts import Prompt, Prompts
 from mpo_lightning.errors import BadRecord, InputError
-from mpo_lightning.inference.answer_file import begin, finish, finished_lines, part_line, parts_lock
+from mpo_lightning.files.whole import write_json
+from mpo_lightning.inference.answer_file import begin, finish, finished_lines, part_line, parts_lock, parts_of
 from mpo_lightning.inference.chat import ChatServer, Messages, Refused, Reply, UnreadableReply
 from mpo_lightning.inference.engine import Progress, Work, no_progress
-from mpo_lightning.inference.request import Kind, content_of, drawn_by
+from mpo_lightning.inference.options import Reasoning
+from mpo_lightning.inference.request import EXACT, Kind, content_of, drawn_by
+from mpo_lightning.inference.server_check import ServerCheck, Serving
 from mpo_lightning.models.draws import mixed_seed
 from mpo_lightning.models.family import get_template
 
 REFUSED = 8
 """Number of prompts, from the first on, that are all refused before the run ends: a parameter is at fault then."""
+HOTTEST = 2.0
+"""Highest temperature of OpenAI's protocol."""
 UNREADABLE = 20
 """Number of consecutive unreadable replies that ends a run: the server is at fault then, not the prompts."""
 
@@ -49,6 +54,8 @@ class ServerEngine:
         timeout: seconds until a request counts as failed and is sent again.
         max_tiles: maximum tiles for a prompt's images, on servers that support it; a prompt's own limit replaces it.
         pixels: whether images are sent as a person sees them, or with the reference's pixels.
+        checkpoint: folder of the model that is served, whose prompts the server's are compared with.
+        reasoning: whether thoughts that come apart are kept beside a response or in front of it.
         progress: opens the progress bar of the responses.
     """
 
@@ -61,6 +68,8 @@ class ServerEngine:
     timeout: float = 600.0
     max_tiles: int = 12
     pixels: Pixels = "seen"
+    checkpoint: str | None = None
+    reasoning: Reasoning = "apart"
     progress: Progress = no_progress
 
     @property
@@ -76,6 +85,7 @@ class ServerEngine:
             "max_tiles": self.max_tiles,
             **({} if self.pixels == "seen" else {"pixels": self.pixels}),
             **({} if self.system_message == "auto" else {"system_message": self.system_message}),
+            **({} if self.reasoning == "apart" else {"reasoning": self.reasoning}),
         }
 
     def check_begun(self, with_picture: bool) -> None:
@@ -98,18 +108,28 @@ class ServerEngine:
                 "kind of server"
             )
         server = ChatServer(self.url, self.model, "the model", self.timeout)
+        if self.kind in ("vllm", "openai") and work.sampling is not None and work.sampling.temperature > HOTTEST:
+            raise InputError(
+                f"a server of kind {self.kind} takes temperatures up to {HOTTEST}, and it is "
+                f"{work.sampling.temperature}; lower --sampling.temperature"
+            )
         drawn = asdict(work.sampling) if work.sampling else None
         settings = self.description() | {
             "prompts": work.asked,
             "max_new_tokens": work.max_new_tokens,
             "sampling": drawn,
         }
+        if output.exists() or parts_of(output).exists():
+            begin(output, settings)  # other settings are refused before the server is asked
+        serving = self.serving(server, work.prompts)
         parts = begin(output, settings)
+        record = output.with_name(f"{output.name}.server.json")
         lock = parts_lock(output)
         try:
             with lock:
+                write_json(record, serving.record())
                 with self.progress("responses", len(work.prompts)) as advance:
-                    self._ask_missing(server, work, parts, advance)
+                    self._ask_missing(server, serving, work, parts, advance)
                 counts = finish(parts, work.prompts, output)
         except Timeout:
             raise InputError(
@@ -118,7 +138,9 @@ class ServerEngine:
         Path(lock.lock_file).unlink(missing_ok=True)
         return counts
 
-    def _ask_missing(self, server: ChatServer, work: Work, parts: Path, advance: Callable[[int], None]) -> None:
+    def _ask_missing(
+        self, server: ChatServer, serving: Serving, work: Work, parts: Path, advance: Callable[[int], None]
+    ) -> None:
         done = finished_lines(parts)
         advance(len(done))
         missing = [number for number in range(len(work.prompts)) if number not in done]
@@ -126,7 +148,9 @@ class ServerEngine:
         with path.open("ab", buffering=0) as file, ThreadPoolExecutor(self.at_once) as pool:
 
             def ask(numbers: list[int]) -> Iterator[tuple[int, dict[str, Any] | Refused | UnreadableReply]]:
-                return _in_flight(pool, iter(numbers), lambda number: self._row(server, work, number), self.at_once)
+                return _in_flight(
+                    pool, iter(numbers), lambda number: self._row(server, serving, work, number), self.at_once
+                )
 
             unread: list[int] = []
             held: list[bytes] = []
@@ -170,40 +194,63 @@ class ServerEngine:
                 advance(1)
             file.write(b"".join(part_line(number, row) for number, row in given_up))
 
-    def _row(self, server: ChatServer, work: Work, number: int) -> dict[str, Any] | Refused | UnreadableReply:
+    def _row(
+        self, server: ChatServer, serving: Serving, work: Work, number: int
+    ) -> dict[str, Any] | Refused | UnreadableReply:
         try:
             prompt = work.prompts[number]
-            reply = self._reply(server, prompt, work, number)
+            reply = self._reply(server, serving, prompt, work, number)
         except (Refused, UnreadableReply) as problem:
             return problem
         except BadRecord as error:
             return {"response": None, "error": f"{work.prompts.where(number)}: {error}"}
-        row = {"response": reply.text, "response_tokens": reply.tokens, "finished": reply.finished}
-        row |= {"reasoning": reply.reasoning} if reply.reasoning else {}
+        text = reply.with_thoughts if self.reasoning == "front" else reply.text
+        row = {"response": text, "response_tokens": reply.tokens, "finished": reply.finished}
+        row |= {"reasoning": reply.reasoning} if reply.reasoning and self.reasoning == "apart" else {}
         return row | {"seed": mixed_seed(work.sampling.seed, number) % 2**31} if work.sampling else row
 
-    def _reply(self, server: ChatServer, prompt: Prompt, work: Work, number: int) -> Reply:
-        tiles = prompt.max_tiles or self.max_tiles
-        request: dict[str, Any] = {"max_tokens": work.max_new_tokens, **drawn_by(self.kind, work.sampling, number)}
+    def _reply(self, server: ChatServer, serving: Serving, prompt: Prompt, work: Work, number: int) -> Reply:
+        drawn = drawn_by(self.kind, work.sampling, number, serving.forbidden)
+        request: dict[str, Any] = {"max_tokens": work.max_new_tokens, **drawn}
         extra = request.pop("extra_body", {})
         if prompt.begun and not prompt.images:
             self.check_begun(False)
             template = get_template(str(self.template), self.system_message)
             text = template.prompt(prompt.question, prompt.system) + template.begun(prompt.begun)
             return server.complete(text, **request, extra_body=extra)
-        messages: Messages = [
-            *self._system_turn(prompt.system),
-            {"role": "user", "content": content_of(prompt, tiles if self.kind == "lmdeploy" else None, self.pixels)},
-        ]
+        messages = self.messages(prompt)
         if prompt.begun:
             self.check_begun(True)
             messages.append({"role": "assistant", "content": prompt.begun})
             extra |= {"continue_final_message": True} | (
                 {"add_generation_prompt": False} if self.kind == "vllm" else {}
             )
-        if self.kind == "vllm" and prompt.images:
-            extra["mm_processor_kwargs"] = {"max_dynamic_patch": max(1, tiles // len(prompt.images))}
+        extra |= serving.tile_fields(self.kind, prompt)
+        if serving.tile_limit == "server" and serving.prompts and not serving.prompts.same_tiles(prompt):
+            raise InputError(
+                f"{work.prompts.where(number)} has a tile limit of its own or several images, and the server takes no "
+                "limit from a request; serve with --trust-request-mm-kwargs and run it again; answers so far are kept"
+            )
         return server.chat(messages, **request, extra_body=extra)
+
+    def messages(self, prompt: Prompt) -> Messages:
+        """Returns the turns of a prompt: its system message if the server gets one, and the question."""
+        tiles = prompt.max_tiles or self.max_tiles if self.kind in ("lmdeploy", "sglang") else None
+        content = content_of(prompt, tiles, self.pixels, own_template=self.kind in EXACT)
+        return [*self._system_turn(prompt.system), {"role": "user", "content": content}]
+
+    def serving(self, server: ChatServer, prompts: Prompts | None = None) -> Serving:
+        """Compares the server's prompts with the trainer's; see `ServerCheck`."""
+        check = ServerCheck(
+            server,
+            self.kind,
+            self.max_tiles,
+            self.template or "auto",
+            self.system_message,
+            self.checkpoint,
+            self.pixels,
+        )
+        return check.serving(self.messages, prompts)
 
     def _system_turn(self, own: str | None) -> Messages:
         """Returns the turn of a system message: the prompt's own, else the one that the options name."""

@@ -5,11 +5,15 @@ Plain transformers can load the result.
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
 from mpo_lightning.data.chat_template import ChatTemplate
 from mpo_lightning.data.records import IMAGE_MARK
+from mpo_lightning.models.internvl.jinja import jinja_of
 from mpo_lightning.models.internvl.tiling import IMAGE_END, IMAGE_START, IMAGE_TOKEN, IMAGENET_MEAN, IMAGENET_STD
 from mpo_lightning.models.processor import Processor
 
@@ -28,16 +32,6 @@ def is_licence(name: str) -> bool:
     """Whether a file says under which terms the weights may be used."""
     return name.upper().startswith(("LICENSE", "LICENCE", "NOTICE"))
 
-
-CHAT_TEMPLATE = (
-    "{{% for message in messages %}}{{% if loop.first and message['role'] != 'system' %}}{system}{{% endif %}}"
-    "{{% if message['role'] == 'system' %}}{system_prefix}{{% elif message['role'] == 'user' %}}{user_prefix}"
-    "{{% else %}}{assistant_prefix}{answer_prefix}{{% endif %}}"
-    "{{% if message['content'] is string %}}{{{{ message['content'] }}}}"
-    "{{% else %}}{{% for part in message['content'] %}}{{% if part['type'] == 'image' %}}{image}\n"
-    "{{% else %}}{{{{ part['text'] }}}}{{% endif %}}{{% endfor %}}{{% endif %}}{end}{{% endfor %}}"
-    "{{% if add_generation_prompt %}}{assistant_prefix}{{% endif %}}"
-)
 
 PROCESSOR_TOKENS = {
     "start_image_token": IMAGE_START,
@@ -61,42 +55,64 @@ def save_processor(processor: Processor, output: Path) -> None:
     any.
     """
     tokenizer = processor.tokenizer
-    tokenizer.chat_template = jinja_of(processor.template, IMAGE_TOKEN)
+    tokenizer.chat_template = jinja_of(processor.template, IMAGE_TOKEN, puts_bos(tokenizer))
     tokenizer.save_pretrained(output)
-    if set(PROCESSOR_TOKENS.values()) <= tokenizer.get_vocab().keys():
-        path = output / "tokenizer_config.json"
-        settings = PROCESSOR_TOKENS | json.loads(path.read_text(encoding="utf-8"))
-        path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _rewrite(output / "tokenizer_config.json", lambda settings: _tokenizer_settings(settings, tokenizer))
+    _rewrite(output / "config.json", _model_settings)
     images = _image_settings(processor)
-    together = {
-        "processor_class": "InternVLProcessor",
-        "image_seq_length": processor.tokens_per_tile,
-        "image_processor": images,
-        "video_processor": {"video_processor_type": "InternVLVideoProcessor", "size": images["size"]},
+    # One file each, as in the published -hf folders: transformers 4.52 reads no nested ones.
+    files = {
+        "preprocessor_config.json": images,
+        "video_preprocessor_config.json": {
+            "video_processor_type": "InternVLVideoProcessor",
+            "size": images["size"],
+        },
+        "processor_config.json": {
+            "processor_class": "InternVLProcessor",
+            "image_seq_length": processor.tokens_per_tile,
+        },
     }
-    for name, settings in (("preprocessor_config.json", images), ("processor_config.json", together)):
+    for name, settings in files.items():
         (output / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     if processor.original is not None and processor.original != output / ORIGINAL:
         shutil.copytree(processor.original, output / ORIGINAL, dirs_exist_ok=True)
 
 
-def jinja_of(template: ChatTemplate, image: str) -> str:
-    """Returns a chat template in Jinja that renders the same prompts, with this text for an image."""
-    return CHAT_TEMPLATE.format(
-        system=f"{{{{ {_literal(template.head)} }}}}",
-        system_prefix=template.system_prefix,
-        user_prefix=template.user_prefix,
-        assistant_prefix=template.assistant_prefix,
-        answer_prefix=template.answer_prefix,
-        image=image,
-        end=template.end + template.after_end,
-    )
+def puts_bos(tokenizer: Any) -> bool:
+    """Whether a tokenizer puts a token before every text, as InternLM2's and Phi-3's do."""
+    return tokenizer.bos_token_id is not None and tokenizer("a").input_ids[0] == tokenizer.bos_token_id
 
 
-def _literal(text: str) -> str:
-    """Returns a text as a string of Jinja, in which marks of Jinja mean nothing."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+def _rewrite(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    settings = change(json.loads(path.read_text(encoding="utf-8")))
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _tokenizer_settings(settings: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """Returns a tokenizer's settings with those names that transformers 4.52 to 5 all read."""
+    special = settings.get("extra_special_tokens", [])
+    settings |= {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "additional_special_tokens": [*special] if isinstance(special, list) else settings["additional_special_tokens"],
+        "model_input_names": ["input_ids", "attention_mask"],
+    }
+    fitting = set(PROCESSOR_TOKENS.values()) <= tokenizer.get_vocab().keys()
+    return settings | {"extra_special_tokens": dict(PROCESSOR_TOKENS)} | PROCESSOR_TOKENS if fitting else settings
+
+
+def _model_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns a config with what LMDeploy and transformers 4 look for: the language model's class, rope and dtype."""
+    text = settings["text_config"]
+    text["architectures"] = text.get("architectures") or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[text["model_type"]]]
+    rope = dict(text.get("rope_parameters") or {})
+    kind = rope.pop("rope_type", "default")
+    if "rope_theta" in rope:
+        text["rope_theta"] = rope.pop("rope_theta")
+    if kind == "longrope":  # Phi-3 has its first length beside it, and transformers 4 wants these three fields
+        text["rope_scaling"] = {"type": kind} | {name: rope[name] for name in ("short_factor", "long_factor")}
+    elif kind != "default":
+        text["rope_scaling"] = {"rope_type": kind} | rope
+    return settings | ({"torch_dtype": settings["dtype"]} if "dtype" in settings else {})
 
 
 def replace_chat_template(folder: Path, template: ChatTemplate) -> None:
