@@ -12,7 +12,7 @@ BIN    := $(VENV)/bin
 # Idle threads sleep instead of spinning: beside other work a run that spins takes many times as long.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup quickstart miniature miniature-grid test test-fast lint types notebooks benchmark clean
+.PHONY: setup quickstart miniature miniature-grid test test-fast servers lint types notebooks benchmark clean
 
 setup: $(VENV)/.done
 
@@ -33,6 +33,11 @@ test: setup
 
 test-fast: setup
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# The tests of servers against real ones, whose replies are recorded for later runs: make servers VLLM=ENV TRANSFORMERS=ENV
+# with the folders of their environments.
+servers: setup
+	MPO_VLLM=$(VLLM) MPO_TRANSFORMERS=$(TRANSFORMERS) $(BIN)/python -m pytest tests/inference/test_real_servers.py
 
 # The paper in miniature: a base, pairs, training by every loss, evaluation, on two CPU cores; resumes where it was.
 miniature: setup

@@ -93,7 +93,9 @@ def _tokenizer_settings(settings: dict[str, Any], tokenizer: Any) -> dict[str, A
     special = settings.get("extra_special_tokens", [])
     settings |= {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "additional_special_tokens": [*special] if isinstance(special, list) else settings["additional_special_tokens"],
+        "additional_special_tokens": [*special]
+        if isinstance(special, list)
+        else settings.get("additional_special_tokens", []),
         "model_input_names": ["input_ids", "attention_mask"],
     }
     fitting = set(PROCESSOR_TOKENS.values()) <= tokenizer.get_vocab().keys()
@@ -115,14 +117,14 @@ def _model_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return settings | ({"torch_dtype": settings["dtype"]} if "dtype" in settings else {})
 
 
-def replace_chat_template(folder: Path, template: ChatTemplate) -> None:
+def replace_chat_template(folder: Path, template: ChatTemplate, bos: bool) -> None:
     """Writes the template that was trained into an original folder, in place of the download's."""
     path = folder / "tokenizer_config.json"
     if path.is_file():
         settings = json.loads(path.read_text(encoding="utf-8"))
         if settings.pop("chat_template", None) is not None:
             path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / "chat_template.jinja").write_text(jinja_of(template, IMAGE_MARK), encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(jinja_of(template, IMAGE_MARK, bos), encoding="utf-8")
 
 
 def forget_untaught(folder: Path) -> None:

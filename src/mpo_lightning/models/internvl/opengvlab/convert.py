@@ -48,6 +48,7 @@ from mpo_lightning.models.internvl.saving import (
     UNTAUGHT,
     forget_untaught,
     is_kept,
+    puts_bos,
     replace_chat_template,
     save_processor,
     saved_max_tiles,
@@ -135,7 +136,8 @@ def to_opengvlab(
     """
     family = family_of_folder(source)[0]
     config = family.read_config(source)
-    template, certain = kept_prompt(source, config.text_config.model_type, family.tokenizer(source), choice)
+    tokenizer = family.tokenizer(source)
+    template, certain = kept_prompt(source, config.text_config.model_type, tokenizer, choice)
     config.template = template.name
     tensors = {disk_name(tensor.name): tensor for tensor in stored_tensors(source).values()}
     drop_tied_head(tensors, config.tie_word_embeddings, NATIVE_HEAD, source)
@@ -173,7 +175,7 @@ def to_opengvlab(
         if files is None:
             forget_untaught(folder)
         if settled:
-            replace_chat_template(folder, template)
+            replace_chat_template(folder, template, puts_bos(tokenizer))
         (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     return sum(torch.Size(shape).numel() for shape in shapes.values()), certain
 
