@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mpo_lightning.commands.server import check_server
+from mpo_lightning.commands.server import alike, check_server
 from mpo_lightning.data.prompts import Prompt
 from mpo_lightning.errors import InputError
 from mpo_lightning.inference.embedded import EmbeddedEngine
@@ -125,10 +125,13 @@ def sampled(engine: ServerEngine, folder: Path, tmp_path: Path) -> None:
     here = EmbeddedEngine(str(folder), EngineOptions(num_workers=0), TrainerOptions("cpu", "1"))
     here.answer(Work(begun, "begun", 8), tmp_path / "here.jsonl")
     rows = [
-        [json.loads(line)["response"] for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+        [
+            json.loads(line)["response"].replace("\ufffd", "")
+            for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()
+        ]
         for name in ("there", "here")
     ]
-    assert rows[0] == rows[1]
+    assert all(alike(there, here) for there, here in zip(*rows, strict=True)), rows
 
 
 def template_of(folder: Path) -> str:

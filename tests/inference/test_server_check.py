@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mpo_lightning.commands.server import alike
 from mpo_lightning.data.prompts import Prompt
 from mpo_lightning.errors import InputError
 from mpo_lightning.inference.chat import ChatServer
@@ -115,6 +116,13 @@ def test_a_model_with_another_system_message_is_another_model(tiny_folder: Path,
         done = mpo("prefs", "check-server", "--url", url, "--model", other)
         assert done.returncode == 2 and "Likely cause: system message" in done.stderr
         assert all(request["max_tokens"] == 1 for request in requests)
+
+
+def test_parts_of_characters_are_no_difference() -> None:
+    assert (
+        alike("a\ufffd\ufffdhow", "ahow") and alike("\ufffdhow", "ihow") and alike("x", "x") and alike("ok", "ok\ufffd")
+    )
+    assert not alike("a\ufffdhow", "ahow much") and not alike("yes", "no") and not alike("", "no")
 
 
 def test_what_is_not_known_is_said(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from mpo_lightning.data.prompts import Prompt, QuestionFile
 from mpo_lightning.data.records import IMAGE_MARK
 from mpo_lightning.errors import BadRecord
 from mpo_lightning.models.draws import forbidden_ids
-from mpo_lightning.models.generation import encode_prompt, generate, pad_prompts
+from mpo_lightning.models.generation import decoded, encode_prompt, generate, pad_prompts
 from mpo_lightning.models.internvl.tiling import normalize_tiles
 from mpo_lightning.models.loading import load_model, load_processor
 from mpo_lightning.models.rows.pair_forward import PairForward
@@ -83,3 +83,12 @@ def test_a_questions_own_system_message_is_in_its_prompt(tmp_path: Path) -> None
     assert one != other
     with pytest.raises(BadRecord, match="'system_prompt' is int"):
         questions[2]
+
+
+def test_half_a_character_behind_a_begun_answer_adds_itself_alone(golden: Path) -> None:
+    """InternLM2's tokens may be single bytes; the newline before an incomplete character would be lost with it."""
+    tokenizer = load_processor(golden / "checkpoints" / "internlm2_gqa").tokenizer
+    before = tokenizer("First,\n", add_special_tokens=False).input_ids
+    half, letter = tokenizer.convert_tokens_to_ids(["<0xC1>", "C"])
+    assert decoded(tokenizer, before, [half, letter]) == "\ufffdC"
+    assert decoded(tokenizer, before, [letter]) == "C"

@@ -151,4 +151,7 @@ def _asked(method: str, url: str, body: bytes, folder: Path) -> list[Any]:
             status, content = reply.status, reply.read()
     except urllib.error.HTTPError as error:
         status, content = error.code, error.read()
-    return [status, json.loads(content.replace(json.dumps(str(folder)).encode(), b'"FOLDER"'))]
+    try:
+        return [status, json.loads(content.replace(json.dumps(str(folder)).encode(), b'"FOLDER"'))]
+    except ValueError:
+        return [status, {"error": {"message": content.decode(errors="replace")[:1000]}}]

@@ -179,7 +179,7 @@ def generate(
         length = next((place for place, token in enumerate(row) if token in ends), len(row))
         finished, tokens = length < len(row), row[:length]
         before = batch.input_ids[number, batch.input_ids.shape[1] - batch.begun[number] :].tolist()
-        text = _decoded(tokenizer, before, _without(tokens, prefix))
+        text = decoded(tokenizer, before, _without(tokens, prefix))
         answers.append(Answer(text, len(tokens) + finished, finished))
     return answers
 
@@ -189,13 +189,15 @@ def _without(tokens: list[int], prefix: list[int]) -> list[int]:
     return tokens[len(prefix) :] if prefix and tokens[: len(prefix)] == prefix else tokens
 
 
-def _decoded(tokenizer: Any, before: list[int], tokens: list[int]) -> str:
+def decoded(tokenizer: Any, before: list[int], tokens: list[int]) -> str:
     """Decodes new tokens together with those before them and returns the added text.
 
-    This keeps the white space at the seam, which some tokenizers drop at the start of a text.
+    This keeps the white space at the seam, which some tokenizers drop at the start of a text. Where tokens are single
+    bytes and are no whole character, they change the text before them; the new tokens are decoded alone then.
     """
     told, whole = (str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in (before, before + tokens))
-    return whole.removeprefix(told)
+    alone = str(tokenizer.decode(tokens, skip_special_tokens=True))
+    return whole.removeprefix(told) if whole.startswith(told) else alone
 
 
 @torch.no_grad()
