@@ -78,10 +78,9 @@ def test_a_limit_of_its_own_must_be_the_runs(tiny_folder: Path, tmp_path: Path) 
                 serving(check(url, max_tiles=limit))
         asked = replace(Prompt("<image>\n<image>\nWhich?", (wide, wide)), fields={"id": 0})
         prompts = Listed([Prompt("Why?"), asked])
-        with pytest.raises(
-            InputError, match=r"the second has a tile limit of its own or several images.*answers so far"
-        ):
-            check(url, max_tiles=4, at_once=1).answer(Work(prompts, "two", 4), tmp_path / "out.jsonl")
+        assert check(url, max_tiles=4, at_once=1).answer(Work(prompts, "two", 4), tmp_path / "out.jsonl") == (2, 1)
+        refused = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[1])["error"]
+        assert refused.startswith("the second: it has several images") and "--trust-request-mm-kwargs" in refused
         assert not any("mm_processor_kwargs" in request for request in requests)
 
 
@@ -111,6 +110,7 @@ def test_a_model_with_another_system_message_is_another_model(tiny_folder: Path,
     (other / "config.json").write_text(json.dumps(config | {"system_message": "Be brief, be kind, and do not guess."}))
     with model_server(tiny_folder) as (url, requests):
         for kind, words in (("vllm", "from token "), ("transformers", "tokens there and ")):
+            assert serving(check(url, kind=kind, checkpoint=str(other), on_difference="warn"))["prompts_compared"] == 0
             with pytest.raises(InputError, match=f"a text has .*{words}.*Likely cause: system message"):
                 serving(check(url, kind=kind, checkpoint=str(other)))
         done = mpo("prefs", "check-server", "--url", url, "--model", other)
@@ -123,6 +123,35 @@ def test_parts_of_characters_are_no_difference() -> None:
         alike("a\ufffd\ufffdhow", "ahow") and alike("\ufffdhow", "ihow") and alike("x", "x") and alike("ok", "ok\ufffd")
     )
     assert not alike("a\ufffdhow", "ahow much") and not alike("yes", "no") and not alike("", "no")
+
+
+def test_a_prompt_that_the_server_refuses_or_does_not_count_stops_nothing(
+    tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def one_image(number: int, request: dict[str, object]) -> str | None:
+        return "refuse" if str(request["messages"]).count("image_url") > 2 else None  # each part has it twice
+
+    with model_server(tiny_folder, one_image) as (url, _):
+        found = serving(check(url, kind="transformers"))
+    assert found == {"tile_limit": "server", "prompts_compared": 6, "compared_by": "counts"}
+    with model_server(tiny_folder, lambda number, request: "refuse") as (url, _):
+        assert serving(check(url, kind="openai"))["compared_by"] == "nothing"
+    assert "refuses a text, which is not compared" in capsys.readouterr().err
+    with (
+        model_server(tiny_folder, lambda number, request: "garbage") as (url, _),
+        pytest.raises(InputError, match="its reply cannot be read"),
+    ):
+        serving(check(url, kind="sglang"))
+
+
+def test_an_older_vllm_says_one_token_for_an_image(processor: Processor) -> None:
+    here = TrainedPrompts(processor, 4)
+    (_, (_, image), *_) = here.probes(False)
+    ours = here.ids(image)
+    token = processor.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
+    first = ours.index(token)
+    one = ours[: first + 1] + [number for number in ours[first:] if number != token]
+    assert here.unexpanded(ours, one) and not here.unexpanded(ours, ours) and not here.unexpanded(ours, one[1:])
 
 
 def test_what_is_not_known_is_said(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,4 +173,4 @@ def test_the_command_says_what_it_compared(tiny_folder: Path) -> None:
         done = mpo("prefs", "check-server", "--url", url, "--model", tiny_folder, "--tokens", "4")
     assert done.returncode == 0, done.stderr
     assert "7 prompts have the token ids of training" in done.stdout and "taken from each request" in done.stdout
-    assert "the first 4 tokens are the same for all 7" in done.stdout
+    assert "the first 4 tokens are the same for 7 of 7" in done.stdout

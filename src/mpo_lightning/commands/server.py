@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from mpo_lightning.data.pictures import Pixels
-from mpo_lightning.errors import InputError
+from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference.options import Server
 
 
@@ -23,8 +23,8 @@ def check_server(
     """Compares the prompts of a server with those that training makes, and its greedy responses with this package's.
 
     It asks for texts and images in several places, and images at and above the tile limit. At the first difference it
-    says which token differs, the likely cause and the way out. Sampling, judging and evals on a server compare the
-    prompts by themselves at their start. For example:
+    says which token differs, the likely cause and the way out. Sampling and evals on a server compare the prompts by
+    themselves at their start. For example:
     mpo prefs check-server --url http://localhost:8000/v1 --model MODEL
 
     Args:
@@ -36,7 +36,8 @@ def check_server(
         template: chat template; auto takes the one that the folder's files say.
         system_message: as --engine.system_message.
         pixels: as --engine.pixels.
-        tokens: tokens of the greedy responses that are compared; 0 compares the prompts alone.
+        tokens: tokens of the greedy responses that are compared, for which the weights are loaded here; 0 compares the
+            prompts alone.
         timeout: seconds until a request counts as failed.
     """
     from mpo_lightning.inference.chat import ChatServer
@@ -58,17 +59,29 @@ def check_server(
         checkpoint=model,
     )
     serving = engine.serving(asked)
+    if serving.by == "nothing":
+        raise InputError(f"{asked.model} at {url}: no prompt could be compared")
     what = "token ids" if serving.by == "ids" else "numbers of tokens"
     limit = {
         "request": "taken from each request",
-        "server": f"the server's own, {max_tiles} as asked; prompts with limits of their own are refused",
+        "server": f"the server's own, {max_tiles} as asked; prompts that it would cut otherwise are refused",
         "not known": "not known",
     }
     print(f"{asked.model} at {url}: {len(serving.compared)} prompts have the {what} of training")
     print(f"  tile limit: {limit[serving.tile_limit]}")
     if tokens:
-        _compare_responses(engine, asked, serving, model, tokens)
-        print(f"  greedy responses: the first {tokens} tokens are the same for all {len(serving.compared)}")
+        different = _compare_responses(engine, asked, serving, model, tokens)
+        same = len(serving.compared) - len(different)
+        print(f"  greedy responses: the first {tokens} tokens are the same for {same} of {len(serving.compared)}")
+        for line in different:
+            print(f"    {line}")
+        if same < len(different):
+            raise InputError(
+                "most greedy responses differ, though the prompts are the same: other weights, or an attention that "
+                "computes something else"
+            )
+        if different:
+            print("  arithmetic in 16 bits may decide between two tokens; with float32 there, all should be the same")
 
 
 def _only_model(server: Any) -> str:
@@ -82,34 +95,32 @@ def _only_model(server: Any) -> str:
     return str(served[0])
 
 
-def _compare_responses(engine: Any, server: Any, serving: Any, folder: str, tokens: int) -> None:
-    """Asks server and model for greedy responses.
-
-    Raises:
-        InputError: one differs.
-    """
+def _compare_responses(engine: Any, server: Any, serving: Any, folder: str, tokens: int) -> list[str]:
+    """Asks server and model for greedy responses, and returns a line for each that differs."""
+    from mpo_lightning.inference.chat import UnreadableReply
     from mpo_lightning.inference.request import drawn_by
     from mpo_lightning.models.freeze import freeze
     from mpo_lightning.models.generation import encode_prompt, generate, pad_prompts
     from mpo_lightning.models.loading import load_model
 
-    trained, model = serving.prompts, freeze(load_model(folder))
+    trained, model, different = serving.prompts, freeze(load_model(folder)), []
     for label, prompt in serving.compared:
         encoded = pad_prompts([encode_prompt(trained.encoder, prompt)])
         (here,) = generate(model, trained.processor, encoded, tokens)
         request = drawn_by(engine.kind, None, 0)
         extra = request.pop("extra_body", {}) | serving.tile_fields(engine.kind, prompt)
-        there = server.chat(engine.messages(prompt), max_tokens=tokens, extra_body=extra, **request)
+        try:
+            there = server.chat(engine.messages(prompt), max_tokens=tokens, extra_body=extra, **request)
+        except (BadRecord, UnreadableReply) as error:
+            raise InputError(f"{server.place}, asked for a response to {label}: {error}") from None
         ours, theirs = here.text.strip(), there.text.strip()
         if not alike(ours, theirs):
             pairs = enumerate(zip(ours, theirs, strict=False))
             same = next((n for n, (one, other) in pairs if one != other), min(len(ours), len(theirs)))
-            raise InputError(
-                f"the greedy response to {label} differs from character {same} on: {theirs[same:][:40]!r} at "
-                f"{server.place}, {ours[same:][:40]!r} here, after {ours[:same][-40:]!r}. The prompts "
-                "are the same; so the weights differ, or arithmetic in 16 bits decides between two tokens: serve with "
-                "float32 (vLLM: --dtype float32) to tell them apart"
+            different.append(
+                f"{label}, from character {same} on: {theirs[same:][:40]!r} at the server, {ours[same:][:40]!r} here"
             )
+    return different
 
 
 def alike(one: str, other: str) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +25,12 @@ class Reply:
         tokens: number of its tokens, if the server reports it.
         finished: whether the model ended the response; otherwise it was cut off at the limit.
         reasoning: the model's thoughts, if the server sends them apart from the response.
-        prompt_tokens: number of the prompt's tokens, if the server reports it.
     """
 
     text: str
     tokens: int | None
     finished: bool
     reasoning: str | None = None
-    prompt_tokens: int | None = None
 
     @property
     def with_thoughts(self) -> str:
@@ -162,18 +161,39 @@ class ChatServer:
             InputError: the server does not answer.
         """
         body = {"model": self.model, "messages": messages} | fields
+        page = f"{str(self.url).rstrip('/').removesuffix('/v1')}/tokenize"
+        found = self._told(lambda: self._client.post(page, body=body, cast_to=object), missing=(404, 405, 501))
+        tokens = found.get("tokens") if isinstance(found, dict) else None
+        return [int(one) for one in tokens] if isinstance(tokens, list) else None
+
+    def prompt_count(self, messages: Messages, fields: dict[str, Any]) -> int | None:
+        """Returns the number of tokens of a chat, with a response of one token; None if the server does not say it.
+
+        Raises:
+            Refused: the server refuses this chat.
+            InputError: the server does not answer, or not in a form that can be read.
+        """
+        asked: Any = messages
+        options: dict[str, Any] = {"max_tokens": 1, "temperature": 0.0, "extra_body": fields}
+        create = self._client.chat.completions.create
+        found = self._told(lambda: create(model=self.model, messages=asked, **options))
+        count = getattr(getattr(found, "usage", None), "prompt_tokens", None)
+        return int(count) if count else None
+
+    def _told(self, send: Callable[[], Any], missing: tuple[int, ...] = ()) -> Any:
+        """Returns what the server sends; None for these status codes."""
         try:
-            found = self._client.post(f"{str(self.url).removesuffix('/v1')}/tokenize", body=body, cast_to=object)
+            return send()
         except self._openai.APIStatusError as error:
             if error.status_code in REFUSALS:
                 raise Refused(f"the server refuses it ({_short(error, REASON)})") from None
-            if error.status_code in (404, 405, 501):
+            if error.status_code in missing:
                 return None
             raise self._gone(error) from None
+        except (self._openai.APIResponseValidationError, ValueError) as error:
+            raise InputError(f"{self.purpose} at {self.place}: its reply cannot be read ({_short(error)})") from None
         except self._openai.OpenAIError as error:
             raise self._gone(error) from None
-        tokens = found.get("tokens") if isinstance(found, dict) else None
-        return [int(one) for one in tokens] if isinstance(tokens, list) else None
 
     def _asked(self, send: Any, limit: int | None) -> Reply:
         wordless: Reply | None = None
@@ -242,8 +262,7 @@ def _reply(answer: Any, limit: int | None) -> Reply:
     untold = reason is None and bool(text)
     if not isinstance(text, str | None) or not (untold or ended in ENDED or ended in CUT):
         raise UnreadableReply(f"a reply that broke off (finish_reason {reason!r})")
-    usage = getattr(answer, "usage", None)
-    tokens, asked = (getattr(usage, name, None) for name in ("completion_tokens", "prompt_tokens"))
+    tokens = getattr(getattr(answer, "usage", None), "completion_tokens", None)
     reasoning = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
     if not (text or "").strip() and reasoning:
         raise Refused(
@@ -256,7 +275,6 @@ def _reply(answer: Any, limit: int | None) -> Reply:
         tokens,
         finished,
         whole_characters(str(reasoning)) if reasoning else None,
-        prompt_tokens=asked,
     )
 
 

@@ -111,5 +111,6 @@ def open_engine(model: str, options: EngineOptions, trainer: TrainerOptions) -> 
         max_tiles=options.max_tiles,
         pixels=options.pixels,
         checkpoint=options.checkpoint,
+        on_difference=options.on_difference,
         reasoning=options.reasoning,
     )

@@ -7,6 +7,7 @@ from mpo_lightning.data.pictures import Pixels
 from mpo_lightning.errors import InputError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+OnDifference = Literal["stop", "warn"]
 Reasoning = Literal["apart", "front"]
 Server = Literal["vllm", "sglang", "lmdeploy", "transformers", "openai"]
 
@@ -46,6 +47,7 @@ class EngineOptions:
         checkpoint: folder of the model that the server has (weights are not read); the server's prompts are compared
             with those that training makes, and a difference stops the run. Default the folder that the server names, if
             this machine has it.
+        on_difference: where a prompt of the server differs from the trainer's, stop ends the run and warn says it.
         at_once: number of concurrent requests to the server.
         timeout: seconds until a request counts as failed and is sent again.
         template: chat template; auto takes the one that the checkpoint's files say; DropoutNTP needs a server's name.
@@ -67,6 +69,7 @@ class EngineOptions:
     url: str | None = None
     server: Server = "vllm"
     checkpoint: str | None = None
+    on_difference: OnDifference = "stop"
     at_once: int = 32
     timeout: float = 600.0
     template: str = "auto"

@@ -73,7 +73,7 @@ def content_of(
         pixels: whether images are sent as a person sees them, or with the reference's pixels.
         own_template: whether the server applies the chat template of an exported folder (see `internvl.jinja`), which
             puts texts as they are. An empty text behind an image tells it to add no newline. Other servers' templates
-            add newlines, so texts are sent without.
+            add newlines, so texts are sent without. The usual newline behind an image is left to any template.
 
     Raises:
         BadRecord: an image cannot be used.
@@ -82,12 +82,14 @@ def content_of(
         return prompt.question
     first, *behind = prompt.question.split(IMAGE_MARK)
     content = _text(first, own_template)
-    for image, text in zip(prompt.images, behind, strict=True):
+    for number, (image, text) in enumerate(zip(prompt.images, behind, strict=True), 1):
         picture: dict[str, Any] = {"url": picture_url(image, pixels)}
         if tiles is not None:
             picture["max_dynamic_patch"] = max(1, tiles // len(prompt.images))
         content.append({"type": "image_url", "image_url": picture})
-        if own_template and text == text.lstrip():
+        if own_template and text[:1] == "\n" and (text[1:2].strip() or (text == "\n" and number < len(behind))):
+            text = text[1:]  # any template of InternVL adds it, also one that does not put texts as they are
+        elif own_template and text == text.lstrip():
             content.append({"type": "text", "text": ""})
         content += _text(text, own_template)
     if content[-1].get("text") == "":

@@ -26,12 +26,14 @@ from mpo_lightning.files.whole import write_json
 from mpo_lightning.inference.answer_file import begin, finish, finished_lines, part_line, parts_lock, parts_of
 from mpo_lightning.inference.chat import ChatServer, Messages, Refused, Reply, UnreadableReply
 from mpo_lightning.inference.engine import Progress, Work, no_progress
-from mpo_lightning.inference.options import Reasoning
+from mpo_lightning.inference.options import OnDifference, Reasoning
 from mpo_lightning.inference.request import EXACT, Kind, content_of, drawn_by
 from mpo_lightning.inference.server_check import ServerCheck, Serving
 from mpo_lightning.models.draws import mixed_seed
 from mpo_lightning.models.family import get_template
 
+REQUESTS = 2
+"""Version of what is sent: 2 is exact texts and all sampling fields. A run resumes with the same alone."""
 REFUSED = 8
 """Number of prompts, from the first on, that are all refused before the run ends: a parameter is at fault then."""
 HOTTEST = 2.0
@@ -55,6 +57,7 @@ class ServerEngine:
         max_tiles: maximum tiles for a prompt's images, on servers that support it; a prompt's own limit replaces it.
         pixels: whether images are sent as a person sees them, or with the reference's pixels.
         checkpoint: folder of the model that is served, whose prompts the server's are compared with.
+        on_difference: whether a difference stops the run, or is only said.
         reasoning: whether thoughts that come apart are kept beside a response or in front of it.
         progress: opens the progress bar of the responses.
     """
@@ -69,6 +72,7 @@ class ServerEngine:
     max_tiles: int = 12
     pixels: Pixels = "seen"
     checkpoint: str | None = None
+    on_difference: OnDifference = "stop"
     reasoning: Reasoning = "apart"
     progress: Progress = no_progress
 
@@ -80,6 +84,7 @@ class ServerEngine:
         # The address is left out, because the same model may be served elsewhere next time.
         return {
             "server": self.kind,
+            "requests": REQUESTS,
             "model": self.model,
             "template": self.template,
             "max_tiles": self.max_tiles,
@@ -114,11 +119,8 @@ class ServerEngine:
                 f"{work.sampling.temperature}; lower --sampling.temperature"
             )
         drawn = asdict(work.sampling) if work.sampling else None
-        settings = self.description() | {
-            "prompts": work.asked,
-            "max_new_tokens": work.max_new_tokens,
-            "sampling": drawn,
-        }
+        asked = {"prompts": work.asked, "max_new_tokens": work.max_new_tokens, "sampling": drawn}
+        settings = self.description() | asked
         if output.exists() or parts_of(output).exists():
             begin(output, settings)  # other settings are refused before the server is asked
         serving = self.serving(server, work.prompts)
@@ -227,9 +229,9 @@ class ServerEngine:
             )
         extra |= serving.tile_fields(self.kind, prompt)
         if serving.tile_limit == "server" and serving.prompts and not serving.prompts.same_tiles(prompt):
-            raise InputError(
-                f"{work.prompts.where(number)} has a tile limit of its own or several images, and the server takes no "
-                "limit from a request; serve with --trust-request-mm-kwargs and run it again; answers so far are kept"
+            flag = "; serve with --trust-request-mm-kwargs" if self.kind == "vllm" else ""
+            raise Refused(
+                f"it has several images or a tile limit of its own, and the server takes no limit from a request{flag}"
             )
         return server.chat(messages, **request, extra_body=extra)
 
@@ -249,6 +251,7 @@ class ServerEngine:
             self.system_message,
             self.checkpoint,
             self.pixels,
+            self.on_difference,
         )
         return check.serving(self.messages, prompts)
 

@@ -14,6 +14,7 @@ from mpo_lightning.data.prompts import Prompt, Prompts
 from mpo_lightning.data.tiling import DEFAULT_MAX_TILES
 from mpo_lightning.errors import BadRecord, InputError
 from mpo_lightning.inference.chat import ChatServer, Refused
+from mpo_lightning.inference.options import OnDifference
 from mpo_lightning.inference.request import EXACT, Kind, tile_fields
 from mpo_lightning.inference.trained_prompts import BOS, SPACE, SYSTEM, TILES, TrainedPrompts
 from mpo_lightning.models.loading import load_processor, read_config
@@ -22,6 +23,7 @@ OWN = 3
 """Prompts of the run that are compared, beside those made for the purpose."""
 
 TileLimit = Literal["request", "server", "not known"]
+Compared = Literal["ids", "counts", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Serving:
 
     tile_limit: TileLimit
     compared: tuple[tuple[str, Prompt], ...] = ()
-    by: Literal["ids", "counts", "nothing"] = "nothing"
+    by: Compared = "nothing"
     prompts: TrainedPrompts | None = None
     forbidden: tuple[int, ...] = ()
     max_tiles: int = DEFAULT_MAX_TILES
@@ -66,6 +68,7 @@ class ServerCheck:
         system_message: system message of the options.
         checkpoint: folder of the model that is served; None takes the server's own, where it is on this machine.
         pixels: how images are sent.
+        on_difference: whether a difference stops the run, or is only said.
     """
 
     server: ChatServer
@@ -75,6 +78,7 @@ class ServerCheck:
     system_message: str = "auto"
     checkpoint: str | None = None
     pixels: Pixels = "seen"
+    on_difference: OnDifference = "stop"
 
     def serving(self, messages_of: Any, prompts: Prompts | None = None) -> Serving:
         """Compares, and returns what the server does with prompts; says on stderr what could not be compared.
@@ -91,18 +95,23 @@ class ServerCheck:
         if trained is None:
             return Serving(limit, max_tiles=self.max_tiles)
         compared: list[tuple[str, Prompt]] = []
-        by: Literal["ids", "counts"] = "counts"
+        ways = set()
         for label, prompt in [*trained.probes(self.kind in EXACT), *_first(prompts)]:
-            if limit == "server" and len(prompt.images) > 1 and not trained.same_tiles(prompt):
+            if limit == "server" and prompt.images and not trained.same_tiles(prompt):
                 continue  # such a prompt is refused when it is asked
             try:
                 ours = trained.ids(prompt)
             except BadRecord:
                 continue
-            by = self._compare(label, messages_of(prompt), self._fields(limit, prompt), ours, trained)
-            compared.append((label, prompt))
+            if by := self._compare(label, messages_of(prompt), self._fields(limit, prompt), ours, trained):
+                ways.add(by)
+                compared.append((label, prompt))
+        weakest: Compared = "counts" if "counts" in ways else "ids" if ways else "nothing"
+        if weakest == "nothing" and self.on_difference == "stop":
+            _say(f"the model at {self.server.place} says nothing of its prompts, so they are not compared")
+            limit = "not known" if limit == "server" else limit
         forbidden = tuple(trained.forbidden(vocabulary))
-        return Serving(limit, tuple(compared), by, trained, forbidden, self.max_tiles)
+        return Serving(limit, tuple(compared), weakest, trained, forbidden, self.max_tiles)
 
     def _trained(self) -> tuple[TrainedPrompts | None, int]:
         folder = self.checkpoint or self._own_folder()
@@ -134,14 +143,15 @@ class ServerCheck:
             return "request"
         if self.kind == "vllm":
             prompt = TrainedPrompts.smallest()
+            messages, fields = messages_of(prompt), self._fields("request", prompt)
             try:
-                self.server.prompt_ids(messages_of(prompt), self._fields("request", prompt))
+                if self.server.prompt_ids(messages, fields) is None:
+                    self.server.prompt_count(messages, fields)
                 return "request"
             except Refused as refusal:
                 if "mm_processor_kwargs" not in str(refusal):
-                    raise InputError(
-                        f"the model at {self.server.place} refuses a prompt with an image: {refusal}"
-                    ) from None
+                    _say(f"the model at {self.server.place} refuses a prompt with an image: {refusal}")
+                    return "not known"
         if trained is None:
             _say(
                 f"the model at {self.server.place} takes no tile limit from a request; its own holds, whatever "
@@ -159,26 +169,30 @@ class ServerCheck:
         fields: dict[str, Any],
         ours: list[int],
         trained: TrainedPrompts,
-    ) -> Literal["ids", "counts"]:
-        """Returns what could be compared."""
+    ) -> Literal["ids", "counts"] | None:
+        """Returns what could be compared; None if the server refuses the prompt or says nothing of it."""
         try:
             theirs = self.server.prompt_ids(messages, fields) if self.kind == "vllm" else None
-            count = self._count(messages, fields) if theirs is None else len(theirs)
+            if theirs is not None and trained.unexpanded(ours, theirs):
+                theirs = None  # vLLM before 0.32; the number of tokens has the images'
+            count = self.server.prompt_count(messages, fields) if theirs is None else len(theirs)
         except Refused as refusal:
-            raise InputError(f"the model at {self.server.place} refuses {label}: {refusal}") from None
-        if theirs == ours or (theirs is None and count in (len(ours), None)):
+            _say(f"the model at {self.server.place} refuses {label}, which is not compared: {refusal}")
+            return None
+        if count is None:
+            return None
+        if theirs == ours or (theirs is None and count == len(ours)):
             return "counts" if theirs is None else "ids"
-        cause = (
-            trained.cause(ours, theirs) if theirs is not None else trained.cause_by_count(int(count or 0) - len(ours))
-        )
+        cause = trained.cause(ours, theirs) if theirs is not None else trained.cause_by_count(count - len(ours))
         place = "" if theirs is None else f", {trained.first_difference(ours, theirs)}"
-        raise InputError(
+        told = (
             f"the model at {self.server.place} gets another prompt than training makes: {label} has {count} tokens "
             f"there and {len(ours)} here{place}. Likely cause: {cause}. {self._way_out(cause)}"
         )
-
-    def _count(self, messages: list[dict[str, Any]], fields: dict[str, Any]) -> int | None:
-        return self.server.chat(messages, max_tokens=1, temperature=0.0, extra_body=fields).prompt_tokens
+        if self.on_difference == "stop":
+            raise InputError(told)
+        _say(told)
+        return None
 
     def _way_out(self, cause: str) -> str:
         if cause == TILES and self.kind == "vllm":
@@ -190,7 +204,7 @@ class ServerCheck:
         if cause == TILES:
             return (
                 "This server takes the limit of the folder's preprocessor_config.json, max_patches: set it to "
-                f"{self.max_tiles} there, or --engine.max_tiles to what is there"
+                f"{self.max_tiles} there, or max_tiles (--engine.max_tiles or --max_tiles) to what is there"
             )
         if cause in (BOS, SPACE):
             return (
@@ -199,7 +213,7 @@ class ServerCheck:
         if SYSTEM in cause:
             return (
                 "Serve with the chat template of a folder that 'mpo fit' or 'mpo model convert' wrote, or set "
-                "--engine.system_message to what the model was trained with"
+                "system_message (--engine.system_message or --system_message) to what the model was trained with"
             )
         return "Serve with the chat template of a folder that 'mpo fit' or 'mpo model convert' wrote"
 

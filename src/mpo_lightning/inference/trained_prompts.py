@@ -101,6 +101,11 @@ class TrainedPrompts:
             return SYSTEM
         return OTHER
 
+    def unexpanded(self, ours: list[int], theirs: list[int]) -> bool:
+        """Whether a server's ids have one token for each image, as older servers' texts."""
+        image = self.processor.tokenizer.convert_tokens_to_ids(self.processor.pictures.token)
+        return theirs != ours and _collapsed(ours, image) == theirs
+
     def cause_by_count(self, difference: int) -> str:
         """The likely reason for a number of further tokens at the server."""
         if difference % self.processor.tokens_per_tile == 0:
