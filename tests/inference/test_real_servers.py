@@ -99,7 +99,7 @@ def test_transformers_serve(folders: dict[str, Path], kind: str, capsys: pytest.
         check_server(url, str(folder), name=str(folder), server="transformers", tokens=8)
         said = capsys.readouterr().out
         assert "prompts have the numbers of tokens of training" in said and "tokens are the same" in said
-        with pytest.raises(InputError, match=r"set it to 4 there, or --engine\.max_tiles to what is there"):
+        with pytest.raises(InputError, match=r"set it to 4 there, or max_tiles \(--engine\.max_tiles"):
             check_server(url, str(folder), name=str(folder), server="transformers", max_tiles=4)
         # Four draws of one prompt: not greedy, with any top_k.
         for top_k in (0, 50):

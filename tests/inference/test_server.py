@@ -446,7 +446,9 @@ def test_each_kind_of_server_gets_its_own_fields(root: Path) -> None:
         "image_url"
     ]["max_dynamic_patch"] == 6
     exact: Any = content_of(asked, None)
-    assert [part.get("text") for part in exact] == ["Image-1: ", None, "\nImage-2: ", None, "\nWhich?"]
+    assert [part.get("text") for part in exact] == ["Image-1: ", None, "Image-2: ", None, "Which?"]
+    odd: Any = content_of(Prompt("See<image>here<image> there\n", (photo, photo)), None)
+    assert [part.get("text") for part in odd] == ["See", None, "", "here", None, " there\n"]
     assert tile_fields("vllm", asked, 5) == {"mm_processor_kwargs": {"max_patches": 2, "max_dynamic_patch": 2}}
     assert tile_fields("vllm", Prompt("Why?"), 5) == tile_fields("sglang", asked, 5) == {}
     assert content_of(Prompt("Why?"), 12) == "Why?" and picture_url(photo).startswith("data:image/jpeg")
